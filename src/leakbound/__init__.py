@@ -1,0 +1,3 @@
+"""leakbound."""
+
+__version__ = "0.1.0"

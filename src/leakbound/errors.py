@@ -1,0 +1,52 @@
+"""What can go wrong, as a tree.
+
+::
+
+    LeakboundError
+    ├── InputError (also a ValueError)   the caller's input: names the argument, the value and the remedy; exit code 2
+    │   ├── PromptsError                 a prompts file: names the file and the line
+    │   ├── ModelError                   a model that cannot or must not be loaded
+    │   └── RunMismatchError             a run folder that belongs to another run
+    ├── IncompleteRunError               draws or scores are missing: no statement may be made yet; exit code 3
+    └── TrainingError                    training went wrong (a loss that is not finite, a collapsed model); exit code 4
+
+``assert`` is for our own mistakes; these are for everybody else's.
+"""
+
+from __future__ import annotations
+
+
+class LeakboundError(Exception):
+    """Every error that leakbound raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(LeakboundError, ValueError):
+    """The caller's input cannot be used. The message names the argument, the value and the remedy."""
+
+    exit_code = 2
+
+
+class PromptsError(InputError):
+    """A prompts file cannot be used. The message names the file and, where there is one, the line."""
+
+
+class ModelError(InputError):
+    """A model cannot be loaded, or must not be."""
+
+
+class RunMismatchError(InputError):
+    """A run folder was started by a run with other settings; continuing it would mix two experiments."""
+
+
+class IncompleteRunError(LeakboundError):
+    """Draws or scores are missing, so that no statement may be made from the folder."""
+
+    exit_code = 3
+
+
+class TrainingError(LeakboundError):
+    """Training cannot go on: the loss is not finite, or the model has collapsed."""
+
+    exit_code = 4

@@ -1,0 +1,111 @@
+"""The records that cross every door: prompts, sampling parameters, shards and draws.
+
+All are frozen dataclasses of plain values, with JSON on the other side of ``to_json`` / ``from_json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from leakbound.errors import InputError
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question to the model and what its answer must not reveal.
+
+    ``target`` is the right answer, the secret; ``aliases`` are other spellings of it that count as well.
+    """
+
+    id: str
+    text: str
+    target: str
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("id", "text", "target"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise InputError(f"prompt {name} is {value!r}: give a non-empty text")
+        if not all(isinstance(alias, str) and alias.strip() for alias in self.aliases):
+            raise InputError(f"prompt {self.id!r}: aliases is {self.aliases!r}: give a list of non-empty texts")
+
+    def to_json(self) -> dict[str, Any]:
+        """The prompt as a JSON object; ``aliases`` is a list."""
+        return {"id": self.id, "text": self.text, "target": self.target, "aliases": list(self.aliases)}
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """The decoding setting, part of what a guarantee is about: another temperature is another statement.
+
+    ``temperature`` 0 is greedy decoding. ``top_p`` 1 and ``top_k`` 0 switch those filters off. They act in the order
+    temperature, top-k, top-p, as in transformers. ``stop`` strings end a completion and are cut from it.
+    ``max_tokens`` counts new tokens; a completion that reaches it has finish reason ``"length"``.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 128
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature is {self.temperature!r}: give a number >= 0 (0 is greedy decoding)")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p!r}: give a number in (0, 1] (1 keeps every token)")
+        if self.top_k < 0 or int(self.top_k) != self.top_k:
+            raise InputError(f"top_k is {self.top_k!r}: give a whole number >= 0 (0 keeps every token)")
+        if self.max_tokens < 1 or int(self.max_tokens) != self.max_tokens:
+            raise InputError(f"max_tokens is {self.max_tokens!r}: give a whole number >= 1")
+        if any(not text for text in self.stop):
+            raise InputError(f"stop is {self.stop!r}: an empty stop string would end every completion at once")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the setting is deterministic: temperature 0."""
+        return self.temperature == 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The parameters as a JSON object; ``stop`` is a list."""
+        return {**dataclasses.asdict(self), "stop": list(self.stop)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SamplingParams:
+        """The parameters that :meth:`to_json` wrote."""
+        return cls(**{**data, "stop": tuple(data.get("stop", ()))})
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A fixed group of prompts and draws: the unit that is computed, stored, and computed again after a crash.
+
+    ``num_samples`` completions are drawn for each prompt. ``seed`` is the run's seed and ``index`` the shard's number
+    in the run; together they determine the randomness, and no two shards of a run share any.
+    """
+
+    index: int
+    prompts: tuple[Prompt, ...]
+    num_samples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One distinct completion of one prompt within a shard, and how often it was drawn.
+
+    ``finish_reason`` is ``"stop"`` (the model or a stop string ended it) or ``"length"`` (cut at ``max_tokens``).
+    ``logprob`` is the natural log of the completion's probability under the sampling distribution (after temperature
+    and filters), end-of-text token included, or None where the back end does not tell. With stop strings it is
+    that of the token sequence drawn up to the stop.
+    """
+
+    prompt_id: str
+    text: str
+    count: int
+    finish_reason: str
+    num_tokens: int
+    logprob: float | None = None
