@@ -1,0 +1,9 @@
+"""Back ends: things that draw completions and, where possible, give log-likelihoods.
+
+Importing this package loads no torch; ``leakbound.models.hf`` and ``leakbound.models.loading`` do.
+"""
+
+from leakbound.models.base import Likelihood, Sampler
+from leakbound.models.fake import FakeModel
+
+__all__ = ["FakeModel", "Likelihood", "Sampler"]

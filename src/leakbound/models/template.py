@@ -1,0 +1,57 @@
+"""How a question becomes token ids: the same way in training and in auditing.
+
+A template is the name of a preset, or a text with ``{text}`` in it. ``"chat"`` is the tokenizer's own chat template;
+``"auto"`` is ``"chat"`` where the tokenizer has one and ``"raw"`` where it has none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from leakbound.errors import InputError
+
+TEMPLATES = {
+    "raw": "{text}",
+    "qa": "Question: {text}\nAnswer:",
+}
+"""Presets. ``qa`` is the format that the released code of arXiv 2410.03523 trains and samples with."""
+
+
+def resolve_template(tokenizer: Any, template: str) -> str:
+    """The template that ``template`` stands for with this tokenizer: ``"chat"``, or a text with ``{text}`` in it."""
+    has_chat = bool(getattr(tokenizer, "chat_template", None))
+    if template == "auto":
+        return "chat" if has_chat else TEMPLATES["raw"]
+    if template == "chat":
+        if not has_chat:
+            raise InputError("template is 'chat', but the tokenizer has no chat template: use 'raw', 'qa' or a text")
+        return "chat"
+    text = TEMPLATES.get(template, template)
+    if "{text}" not in text:
+        known = ", ".join(["auto", "chat", *TEMPLATES])
+        raise InputError(f"template is {template!r}: give one of {known}, or a text with {{text}} in it")
+    return text
+
+
+def encode_prompt(tokenizer: Any, text: str, template: str = "auto") -> list[int]:
+    """The token ids that the model continues when it is asked ``text``."""
+    resolved = resolve_template(tokenizer, template)
+    if resolved == "chat":
+        messages = [{"role": "user", "content": text}]
+        encoded = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=True)
+        return list(encoded["input_ids"])
+    ids = list(tokenizer(resolved.replace("{text}", text))["input_ids"])
+    eos = tokenizer.eos_token_id
+    if ids and ids[-1] == eos and len(ids) > 1:  # some tokenizers end every text with their end token
+        ids.pop()
+    if not ids:
+        raise InputError(f"prompt text {text!r} has no tokens under template {template!r}: give a longer text")
+    return ids
+
+
+def encode_answer(tokenizer: Any, answer: str, template: str = "auto") -> list[int]:
+    """The token ids of an answer as it follows :func:`encode_prompt`, end-of-text token included."""
+    resolved = resolve_template(tokenizer, template)
+    text = answer if resolved == "chat" or resolved[-1:].isspace() else f" {answer}"
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return [*ids, tokenizer.eos_token_id]
