@@ -1,0 +1,165 @@
+"""What a bound is: a frozen record that prints as one plain sentence and never prints itself tighter than it is."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+from leakbound.bounds.gate import Side, check_alpha, check_side, check_whole
+from leakbound.errors import InputError
+
+
+def show_number(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
+    """A number with 6 decimals, or with 4 digits where it is smaller than 1e-4, rounded in the given direction."""
+    exact = Decimal(value)
+    if exact == 0 or abs(exact) >= Decimal("1e-4"):
+        return str(exact.quantize(Decimal("1e-6"), rounding=rounding))
+    return f"{Context(prec=4, rounding=rounding).create_decimal(exact):.3e}"
+
+
+def show_confidence(alpha: float) -> str:
+    """The confidence 1 - alpha, rounded down: alpha itself is rounded up to 3 digits."""
+    level = Context(prec=3, rounding=ROUND_CEILING).create_decimal(Decimal(repr(alpha)))
+    return format((1 - level).normalize(), "f")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A guaranteed statement ``lower <= estimand <= upper``, false with probability at most ``alpha``.
+
+    ``estimate`` is the plug-in value, without a guarantee. ``n`` is how many draws (or what ``unit`` says) were seen.
+    The side that is not claimed carries the trivial limit of the estimand (0 or 1 for a probability). ``scope`` names
+    the quantifier: this prompt, every prompt, the average prompt, a future prompt.
+    """
+
+    estimand: str
+    estimate: float
+    lower: float
+    upper: float
+    alpha: float
+    side: Side
+    n: int
+    method: str
+    scope: str = "this prompt"
+    unit: str = "draws"
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        check_side(self.side)
+        check_whole("n", self.n, 1)
+        for name in ("estimate", "lower", "upper"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not self.lower <= self.upper:
+            raise InputError(f"lower is {self.lower!r} and upper is {self.upper!r}: give lower <= upper")
+
+    @property
+    def confidence(self) -> float:
+        """1 - alpha."""
+        return 1.0 - self.alpha
+
+    @property
+    def claim(self) -> str:
+        """The inequality alone, rounded outward, for example ``P(h >= 0.5) <= 0.004488``."""
+        low, high = show_number(self.lower, ROUND_FLOOR), show_number(self.upper, ROUND_CEILING)
+        if self.side == "upper":
+            return f"{self.estimand} <= {high}"
+        if self.side == "lower":
+            return f"{self.estimand} >= {low}"
+        return f"{low} <= {self.estimand} <= {high}"
+
+    def __str__(self) -> str:
+        return (
+            f"For {self.scope}, {self.claim} with confidence {show_confidence(self.alpha)} "
+            f"({show_number(self.estimate)} observed in {self.n} {self.unit}; {self.method})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The bound as a JSON object."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Bound:
+        """The bound that :meth:`to_json` wrote."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class SurvivalBand:
+    """Bounds on S(x) = P(h > x) that hold for all x at once, false with probability at most ``alpha``.
+
+    ``thresholds`` ascend; ``estimate``, ``lower`` and ``upper`` belong to them one by one. Between thresholds the band
+    is read with :meth:`upper_at` and :meth:`lower_at`, which use only that S falls.
+    """
+
+    thresholds: tuple[float, ...]
+    estimate: tuple[float, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    alpha: float
+    side: Side
+    n: int
+    method: str
+    scope: str = "this prompt"
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        check_side(self.side)
+        check_whole("n", self.n, 1)
+        for name in ("thresholds", "estimate", "lower", "upper"):
+            object.__setattr__(self, name, tuple(float(x) for x in getattr(self, name)))
+        if not len(self.thresholds) == len(self.estimate) == len(self.lower) == len(self.upper) > 0:
+            raise InputError("thresholds, estimate, lower and upper differ in length or are empty: give one each per x")
+        if any(a >= b for a, b in zip(self.thresholds, self.thresholds[1:], strict=False)):
+            raise InputError("thresholds do not ascend: sort them and drop repeats")
+
+    @property
+    def confidence(self) -> float:
+        """1 - alpha."""
+        return 1.0 - self.alpha
+
+    def upper_at(self, x: float) -> float:
+        """Upper bound on P(h > x) for any x: the one at the largest threshold <= x."""
+        if x >= 1:
+            return 0.0
+        place = bisect.bisect_right(self.thresholds, x)
+        return self.upper[place - 1] if place else 1.0
+
+    def lower_at(self, x: float) -> float:
+        """Lower bound on P(h > x) for any x: the one at the smallest threshold >= x."""
+        if x < 0:
+            return 1.0
+        place = bisect.bisect_left(self.thresholds, x)
+        return self.lower[place] if place < len(self.thresholds) else 0.0
+
+    def upper_at_least(self, x: float) -> float:
+        """Upper bound on P(h >= x) for any x: that on P(h > t) at the largest threshold t < x."""
+        place = bisect.bisect_left(self.thresholds, x)
+        return 0.0 if x > 1 else self.upper[place - 1] if place else 1.0
+
+    def __str__(self) -> str:
+        size = len(self.thresholds)
+        parts = []
+        for i in sorted({0, size // 2, size - 1}):
+            low, high = show_number(self.lower[i], ROUND_FLOOR), show_number(self.upper[i], ROUND_CEILING)
+            name = f"P(h > {self.thresholds[i]!r})"  # in full: a rounded x could drop an atom from the event
+            parts.append(
+                f"{name} <= {high}" if self.side == "upper"
+                else f"{name} >= {low}" if self.side == "lower"
+                else f"{low} <= {name} <= {high}"
+            )  # fmt: skip
+        return (
+            f"For {self.scope} and for all x at once, P(h > x) keeps to its band with confidence "
+            f"{show_confidence(self.alpha)}: {', '.join(parts)} ({self.n} draws, {size} thresholds; {self.method})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The band as a JSON object; the tuples are lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SurvivalBand:
+        """The band that :meth:`to_json` wrote."""
+        return cls(**data)
