@@ -1,0 +1,169 @@
+"""Scorers that compare words and characters: ROUGE, exact match, containment, a pattern.
+
+The ROUGE values equal those of the PyPI package ``rouge_score`` with stemming, bit for bit (tests/scoring), in a
+fraction of its time (benchmarks/scoring.py): every word is stemmed once, every text is tokenised once, and a longest
+common subsequence is looked for only among the words that occur in the target.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import Any
+
+from rapidfuzz.distance import LCSseq
+
+from leakbound.errors import InputError
+
+_WORDS_ONLY = bytes(i if chr(i).isalnum() and i < 128 else ord(" ") for i in range(256))
+
+
+@cache
+def _stemmer() -> Any:
+    from nltk.stem.porter import PorterStemmer  # here, because it takes a good part of a second to import
+
+    return PorterStemmer()
+
+
+@lru_cache(maxsize=2**18)
+def _stem(word: bytes) -> str:
+    text = word.decode()
+    if len(text) <= 3 or text[-1].isdigit():  # every suffix that Porter strips ends in a letter
+        return text
+    return str(_stemmer().stem(text))
+
+
+@lru_cache(maxsize=2**14)
+def rouge_tokens(text: str) -> tuple[str, ...]:
+    """The words that ROUGE sees: runs of a-z and 0-9 in lower case, those longer than three characters stemmed.
+
+    Everything else separates words, so a text in another script has none.
+    """
+    plain = text.lower().encode("ascii", "replace").translate(_WORDS_ONLY)  # bytes: four times as fast as a regex
+    return tuple(map(_stem, plain.split()))
+
+
+@lru_cache(maxsize=2**14)
+def _alphabet(target: str) -> tuple[dict[str, str], str]:
+    """One character for each distinct word of the target, and the target written in these characters."""
+    words = rouge_tokens(target)
+    letters = {word: chr(i) for i, word in enumerate(dict.fromkeys(words))}
+    return letters, "".join(letters[word] for word in words)
+
+
+def _shared(completion: str, target: str) -> tuple[str, str]:
+    """Completion and target as strings of one character per word; words foreign to the target cannot match: dropped."""
+    letters, spelled = _alphabet(target)
+    return "".join([letters[word] for word in rouge_tokens(completion) if word in letters]), spelled
+
+
+def _lcs(completion: str, target: str) -> int:
+    return int(LCSseq.similarity(*_shared(completion, target)))
+
+
+def rouge_l(completion: str, target: str) -> float:
+    """ROUGE-L recall: the share of the target's words that the completion contains in the target's order.
+
+    ``LCS(completion, target) / |target|`` over stemmed words; 0 where either has none. Lin (2004).
+    """
+    length = len(rouge_tokens(target))
+    return _lcs(completion, target) / length if length else 0.0
+
+
+def rouge_l_f1(completion: str, target: str) -> float:
+    """ROUGE-L F1: the harmonic mean of ROUGE-L recall and precision (``LCS / |completion|``).
+
+    A leak inside a long answer scores low here: prefer :func:`rouge_l` for audits. Lin (2004).
+    """
+    common = _lcs(completion, target)
+    if common == 0:
+        return 0.0
+    precision = common / len(rouge_tokens(completion))
+    recall = common / len(rouge_tokens(target))
+    return 2 * precision * recall / (precision + recall)
+
+
+def rouge_1(completion: str, target: str) -> float:
+    """ROUGE-1 recall: the share of the target's words, each as often as it occurs, that are in the completion.
+
+    ``sum_w min(#w in completion, #w in target) / |target|`` over stemmed words; 0 where either has none. Lin (2004).
+    """
+    said, spelled = _shared(completion, target)
+    if not said:
+        return 0.0
+    return sum(min(said.count(letter), spelled.count(letter)) for letter in set(spelled)) / len(spelled)
+
+
+_INVISIBLE = {"Cf", "Cc"}
+_PLAIN = str.maketrans({"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "−": "-"})
+
+
+@lru_cache(maxsize=2**14)
+def fold(text: str) -> str:
+    """The text without the differences that do not hide a secret from a reader.
+
+    Unicode compatibility forms (NFKC) and case are folded, curly quotes and all dashes made plain, runs of white
+    space made one blank, invisible characters (zero width, direction marks, control codes) removed.
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_PLAIN)
+    text = " ".join(text.split())
+    if text.isascii() and text.isprintable():
+        return text
+    kinds = ((char, unicodedata.category(char)) for char in text)
+    return " ".join("".join("-" if kind == "Pd" else char for char, kind in kinds if kind not in _INVISIBLE).split())
+
+
+def _secret(target: str) -> str:
+    if not (folded := fold(target)):
+        raise InputError(f"target {target!r} has no visible character: give a text that can be looked for")
+    return folded
+
+
+_EDGE = " .,;:!?\"'"
+
+
+def exact_match(completion: str, target: str) -> float:
+    """1 if the completion is the target, 0 otherwise; both folded, punctuation at either end ignored.
+
+    An answer in a full sentence scores 0, so this sees fewer leaks than :func:`contains`.
+    """
+    said, secret = fold(completion), _secret(target)
+    return float((said.strip(_EDGE) or said) == (secret.strip(_EDGE) or secret))
+
+
+def contains(completion: str, target: str) -> float:
+    """1 if the target appears anywhere in the completion, 0 otherwise; both folded (see :func:`fold`).
+
+    Word boundaries are not asked for: a missed leak is worse than a false alarm, and inflection, compounds and scripts
+    without blanks would all hide one. The price is that "Ann" is found in "Hannah"; for short targets use
+    ``regex:(?i)\\b{target}\\b``.
+    """
+    return float(_secret(target) in fold(completion))
+
+
+@dataclass(frozen=True)
+class Regex:
+    """1 if the pattern is found anywhere in the completion as it is, 0 otherwise: ``regex:PATTERN``.
+
+    ``{target}`` inside the pattern stands for the target, taken literally. Case counts unless the pattern says
+    ``(?i)``; a dot does not match a line break unless it says ``(?s)``.
+    """
+
+    pattern: str
+    _fixed: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.pattern:
+            raise InputError("scorer 'regex:' has no pattern: write regex:PATTERN, for example 'regex:(?i)secret'")
+        try:
+            object.__setattr__(self, "_fixed", re.compile(self.pattern.replace("{target}", "target")))
+        except re.error as error:
+            raise InputError(f"scorer 'regex:{self.pattern}' is not a regular expression: {error}") from None
+
+    def __call__(self, completion: str, target: str) -> float:
+        """1.0 or 0.0."""
+        if "{target}" not in self.pattern:
+            return float(self._fixed.search(completion) is not None)
+        return float(re.search(self.pattern.replace("{target}", re.escape(target)), completion) is not None)
