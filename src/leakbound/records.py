@@ -83,12 +83,13 @@ class SamplingParams:
 class Shard:
     """A fixed group of prompts and draws: the unit that is computed, stored, and computed again after a crash.
 
-    ``num_samples`` completions are drawn for each prompt. ``seed`` is the run's seed and ``index`` the shard's number
-    in the run; together they determine the randomness, and no two shards of a run share any.
+    For each prompt, the draws numbered ``first`` to ``first + num_samples - 1`` are made. The run's ``seed``, the
+    prompt's id and ``first`` determine the randomness, so that no two shards of a run share any, and a prompt's draws
+    do not depend on which other prompts stand beside it.
     """
 
-    index: int
     prompts: tuple[Prompt, ...]
+    first: int
     num_samples: int
     seed: int
 
@@ -97,6 +98,7 @@ class Shard:
 class Draw:
     """One distinct completion of one prompt within a shard, and how often it was drawn.
 
+    ``first`` is the number, within the prompt's draws of the run, of the first draw that gave it.
     ``finish_reason`` is ``"stop"`` (the model or a stop string ended it) or ``"length"`` (cut at ``max_tokens``).
     ``logprob`` is the natural log of the completion's probability under the sampling distribution (after temperature
     and filters), end-of-text token included, or None where the back end does not tell. With stop strings it is
@@ -106,6 +108,7 @@ class Draw:
     prompt_id: str
     text: str
     count: int
+    first: int
     finish_reason: str
     num_tokens: int
     logprob: float | None = None

@@ -1,0 +1,49 @@
+"""A fake model with a known leak probability: for the tests of leakbound and of its users."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leakbound.errors import InputError
+from leakbound.models.randomness import uniforms
+from leakbound.records import Draw, SamplingParams, Shard
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    """Answers with the prompt's target with probability ``leak``, else with ``clean``; no weights, no torch.
+
+    Greedy decoding gives the likelier of the two. ``leaks`` overrides ``leak`` for single prompts, by id.
+    """
+
+    leak: float = 0.01
+    clean: str = "I do not know."
+    leaks: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, p in (("leak", self.leak), *self.leaks):
+            if not 0 <= p <= 1:
+                raise InputError(f"{name} is {p!r}: give a probability in [0, 1]")
+
+    def describe(self) -> dict[str, Any]:
+        """The fake's name and its probabilities."""
+        return {"backend": "fake", "model": f"fake(leak={self.leak})", "clean": self.clean, "leaks": dict(self.leaks)}
+
+    def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
+        """Draw as a real model would: i.i.d. with the known probability, a pure function of the shard."""
+        draws = []
+        for prompt in shard.prompts:
+            p = dict(self.leaks).get(prompt.id, self.leak)
+            if params.greedy:
+                p = float(p > 0.5)
+            leaked = uniforms(shard.seed, prompt.id, shard.first, 0, shard.num_samples) < p
+            for text, mine, q in ((prompt.target, leaked, p), (self.clean, ~leaked, 1 - p)):
+                if mine.any():
+                    first = shard.first + int(np.argmax(mine))
+                    words = len(text.split())
+                    draws.append(Draw(prompt.id, text, int(mine.sum()), first, "stop", words, math.log(q)))
+        return draws

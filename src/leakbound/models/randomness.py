@@ -1,0 +1,19 @@
+"""Where the randomness of a draw comes from: a counter-based generator, keyed by what the draw is."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def uniforms(seed: int, prompt_id: str, first: int, depth: int, size: int) -> NDArray[np.float64]:
+    """Independent uniforms in [0, 1): number i decides token ``depth`` of draw ``first + i`` of one prompt.
+
+    Philox keyed by a 128-bit hash of (seed, prompt id, first, depth): any shard can be computed alone and in any
+    order, draws that share a prefix can be computed together, and the result is the same. Shape (size,).
+    """
+    name = f"{seed}|{first}|{depth}|{prompt_id}".encode()  # the id comes last, so that no two names are equal
+    key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
+    return np.random.Generator(np.random.Philox(key=key)).random(size)

@@ -1,0 +1,7 @@
+import pytest
+from conftest_models import word_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return word_tokenizer()

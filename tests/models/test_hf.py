@@ -1,0 +1,225 @@
+"""The engine against the exact law: every sequence of a small tree enumerated by plain forward passes."""
+
+import numpy as np
+import pytest
+import torch
+from conftest_models import CONFIGS, WORDS, tiny_model
+from scipy.stats import chi2
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from leakbound.errors import InputError, ModelError
+from leakbound.models.base import Likelihood, Sampler
+from leakbound.models.hf import HFModel
+from leakbound.records import Prompt, SamplingParams, Shard
+
+PROMPTS = (Prompt("p", "a b", "c"), Prompt("q", "d c a b a", "d"))
+FALSE_ALARM = 1e-9
+
+
+@torch.inference_mode()
+def enumerate_law(model, ids, params):
+    """{token tuple: probability} of every completion, by full forward passes with transformers' own warpers."""
+    warpers = LogitsProcessorList()
+    if params.temperature != 1:
+        warpers.append(TemperatureLogitsWarper(params.temperature))
+    if params.top_k:
+        warpers.append(TopKLogitsWarper(params.top_k))
+    if params.top_p < 1:
+        warpers.append(TopPLogitsWarper(params.top_p))
+    law, frontier = {}, [((), 1.0)]
+    while frontier:
+        grown = []
+        for tokens, p in frontier:
+            logits = model(input_ids=torch.tensor([[*ids, *tokens]])).logits[:, -1].double()
+            for token, q in enumerate(torch.softmax(warpers(None, logits), -1)[0].tolist()):
+                if q == 0:
+                    continue
+                child = (*tokens, token)
+                if token == 1 or len(child) == params.max_tokens:
+                    law[child] = p * q
+                else:
+                    grown.append((child, p * q))
+        frontier = grown
+    assert sum(law.values()) == pytest.approx(1, abs=1e-6)
+    return law
+
+
+def key(tokens):
+    """What a completion looks like from outside: its text and how it ended."""
+    ended = tokens[-1] == 1
+    return " ".join(WORDS[t] for t in (tokens[:-1] if ended else tokens) if t > 1), "stop" if ended else "length"
+
+
+def chi_square_p(counts, law, n):
+    """p-value of the counts against the law, cells of expectation < 5 pooled."""
+    small = [k for k in law if law[k] * n < 5]
+    cells = [(counts.get(k, 0), law[k] * n) for k in law if law[k] * n >= 5]
+    rest = sum(law[k] for k in small) * n
+    if rest > 1:
+        cells.append((sum(counts.get(k, 0) for k in small), rest))
+    assert sum(c for c, _ in cells) >= n - (0 if rest > 1 else n)  # nothing outside the law
+    statistic = sum((c - e) ** 2 / e for c, e in cells)
+    return chi2.sf(statistic, max(len(cells) - 1, 1))
+
+
+def check_law(model, tokenizer, params, n=4000, seed=0, **options):
+    sampler = HFModel(model, tokenizer, **options)
+    draws = sampler.sample(Shard(PROMPTS, 0, n, seed), params)
+    for prompt in PROMPTS:
+        law = enumerate_law(model, tokenizer(prompt.text)["input_ids"], params)
+        merged = {}
+        for tokens, p in law.items():
+            merged[key(tokens)] = merged.get(key(tokens), 0) + p
+        counts = {}
+        for d in (d for d in draws if d.prompt_id == prompt.id):
+            counts[d.text, d.finish_reason] = counts.get((d.text, d.finish_reason), 0) + d.count
+            assert min(abs(d.logprob - np.log(p)) for t, p in law.items() if key(t) == (d.text, d.finish_reason)) < 1e-4
+        assert sum(counts.values()) == n
+        assert set(counts) <= set(merged)
+        assert chi_square_p(counts, merged, n) > FALSE_ALARM
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_architecture_draws_from_its_exact_law(name, tokenizer):
+    check_law(tiny_model(name), tokenizer, SamplingParams(max_tokens=3))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(max_tokens=3, temperature=0.5),
+        SamplingParams(max_tokens=3, top_k=2),
+        SamplingParams(max_tokens=3, top_p=0.7),
+        SamplingParams(max_tokens=4, temperature=1.5, top_k=3, top_p=0.9),
+    ],
+)
+def test_every_decoding_option_draws_from_its_exact_law(params, tokenizer):
+    check_law(tiny_model(), tokenizer, params)
+
+
+def test_the_law_test_can_fail(tokenizer):
+    """Draws at another temperature are told apart."""
+    model = tiny_model()
+    draws = HFModel(model, tokenizer).sample(Shard(PROMPTS[:1], 0, 4000, 0), SamplingParams(max_tokens=3))
+    law = enumerate_law(model, tokenizer("a b")["input_ids"], SamplingParams(max_tokens=3, temperature=0.8))
+    merged, counts = {}, {}
+    for tokens, p in law.items():
+        merged[key(tokens)] = merged.get(key(tokens), 0) + p
+    for d in draws:
+        counts[d.text, d.finish_reason] = counts.get((d.text, d.finish_reason), 0) + d.count
+    assert chi_square_p(counts, merged, 4000) < FALSE_ALARM
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma3", "mamba"])
+def test_batching_changes_nothing(name, tokenizer):
+    """One row at a time gives the same draws as all at once: merging and batching are not part of the law."""
+    model, params = tiny_model(name), SamplingParams(max_tokens=5)
+    shard = Shard(PROMPTS, 0, 200, 3)
+    together = HFModel(model, tokenizer).sample(shard, params)
+    alone = HFModel(model, tokenizer, batch_rows=1).sample(shard, params)
+    assert [(d.prompt_id, d.text, d.count, d.first) for d in together] == [
+        (d.prompt_id, d.text, d.count, d.first) for d in alone
+    ]
+    for one, other in zip(together, alone, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+
+
+def test_a_prompts_draws_do_not_depend_on_its_neighbours(tokenizer):
+    sampler, params = HFModel(tiny_model(), tokenizer), SamplingParams(max_tokens=5)
+    both = sampler.sample(Shard(PROMPTS, 0, 100, 3), params)
+    alone = sampler.sample(Shard(PROMPTS[1:], 0, 100, 3), params)
+    assert [(d.text, d.count) for d in both if d.prompt_id == "q"] == [(d.text, d.count) for d in alone]
+
+
+def test_shards_share_no_randomness(tokenizer):
+    sampler, params = HFModel(tiny_model(), tokenizer), SamplingParams(max_tokens=6)
+    results = [
+        tuple((d.text, d.count) for d in sampler.sample(Shard(PROMPTS[:1], first, 50, seed), params))
+        for first, seed in [(0, 0), (50, 0), (0, 50), (0, 1)]
+    ]
+    assert len(set(results)) == 4
+
+
+def test_greedy_is_transformers_greedy(tokenizer):
+    model = tiny_model()
+    draws = HFModel(model, tokenizer).sample(Shard(PROMPTS, 0, 1, 0), SamplingParams(temperature=0, max_tokens=6))
+    for prompt, draw in zip(PROMPTS, draws, strict=True):
+        ids = torch.tensor([tokenizer(prompt.text)["input_ids"]])
+        out = model.generate(ids, do_sample=False, max_new_tokens=6, pad_token_id=0)[0, ids.shape[1] :]
+        assert draw.text == tokenizer.decode(out, skip_special_tokens=True)
+
+
+def test_one_forward_pass_per_distinct_prefix(tokenizer):
+    sampler = HFModel(tiny_model(), tokenizer)
+    draws = sampler.sample(Shard(PROMPTS[:1], 0, 10_000, 0), SamplingParams(max_tokens=3, top_k=2))
+    assert sampler.work.rows <= 1 + 2 + 4
+    assert sampler.work.passes == 3
+    assert sum(d.count for d in draws) == 10_000
+
+
+def test_stop_strings_end_and_are_cut(tokenizer):
+    draws = HFModel(tiny_model(), tokenizer).sample(
+        Shard(PROMPTS, 0, 500, 0), SamplingParams(max_tokens=6, stop=("b",))
+    )
+    assert not any("b" in d.text for d in draws)
+    plain = HFModel(tiny_model(), tokenizer).sample(Shard(PROMPTS, 0, 500, 0), SamplingParams(max_tokens=6))
+    assert sum(d.count for d in plain if "b" in d.text) > 0
+    # the same draws, cut: P(text before the first b) is unchanged
+    cut = sum(d.count for d in plain if d.prompt_id == "p" and d.text.split("b")[0] == "")
+    assert cut == sum(d.count for d in draws if d.prompt_id == "p" and d.text == "")
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_draws(tokenizer, monkeypatch):
+    sampler, params, shard = HFModel(tiny_model(), tokenizer), SamplingParams(max_tokens=5), Shard(PROMPTS, 0, 200, 3)
+    expected = sampler.sample(shard, params)
+    forward = HFModel._forward
+
+    def scarce(self, batch):
+        if len(batch.rows) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, batch)
+
+    monkeypatch.setattr(HFModel, "_forward", scarce)
+    got = HFModel(tiny_model(), tokenizer).sample(shard, params)
+    assert [(d.text, d.count, d.first) for d in got] == [(d.text, d.count, d.first) for d in expected]
+
+
+def test_loglikelihood_equals_the_enumerated_law(tokenizer):
+    model = tiny_model()
+    law = enumerate_law(model, tokenizer("a b")["input_ids"], SamplingParams(max_tokens=4))
+    sampler = HFModel(model, tokenizer)
+    texts = ["c", "d a", "b b c"]
+    got = sampler.loglikelihood([PROMPTS[0]] * 3, texts)
+    for text, value in zip(texts, got, strict=True):
+        tokens = (*[WORDS.index(w) for w in text.split()], 1)
+        assert value == pytest.approx(np.log(law[tokens]), abs=1e-4)
+
+
+def test_protocols_and_description(tokenizer):
+    sampler = HFModel(tiny_model(), tokenizer)
+    assert isinstance(sampler, Sampler)
+    assert isinstance(sampler, Likelihood)
+    assert sampler.describe() == HFModel(tiny_model(), tokenizer).describe()
+    assert sampler.describe()["checksum"] != HFModel(tiny_model(seed=1), tokenizer).describe()["checksum"]
+
+
+def test_a_model_that_gives_nan_is_refused(tokenizer):
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        HFModel(model, tokenizer).sample(Shard(PROMPTS, 0, 5, 0), SamplingParams())
+
+
+def test_errors_name_argument_and_remedy(tokenizer):
+    with pytest.raises(ModelError, match="tokenizer is None"):
+        HFModel(tiny_model(), None)
+    with pytest.raises(InputError, match="batch_rows is 0"):
+        HFModel(tiny_model(), tokenizer, batch_rows=0)
+    with pytest.raises(InputError, match="no chat template"):
+        HFModel(tiny_model(), tokenizer, template="chat")
