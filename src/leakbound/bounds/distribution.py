@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from leakbound.bounds.gate import (
     Floats,
@@ -75,6 +74,8 @@ def survival_bound(
 
 def upper_rank(n: int, q: float, alpha: float) -> int:
     """The smallest r with P(Bin(n, q) >= r) <= alpha; n + 1 if there is none."""
+    from scipy import special  # here, because importing it takes 0.2 s
+
     r = np.arange(1, n + 1)
     tail = special.betainc(r, n - r + 1.0, q)  # P(Bin(n, q) >= r), falling in r
     return int(np.count_nonzero(tail > alpha * (1 - 1e-12))) + 1

@@ -53,7 +53,7 @@ def mean_bound(
     half-width of the Dvoretzky-Kiefer-Wolfowitz band (one-sided for one side, two-sided for both). ``"paper"``: the
     same integral on 100 equally spaced points, looser by at most 1/99.
 
-    Assumes independent draws, n fixed before the first one; any distribution on [0, 1]. Takes distinct scores and counts.
+    Assumes independent draws, n fixed before the first one; any distribution on [0, 1]. Takes distinct scores, counts.
 
     Anderson 1969; metric 3 of arXiv 2410.03523.
     """

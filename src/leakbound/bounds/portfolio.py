@@ -5,26 +5,28 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special
 
 from leakbound.bounds.gate import Floats, Ints
 
 
 def bet_sizes(n: int, alpha: float) -> Floats:
-    """Bets c in (0, 1), fixed by n: ceil(log2 sqrt n) of them, geometric from sqrt(2 ln(1/alpha) / n) / 0.6 to 0.999."""
+    """Bets c in (0, 1), fixed by n: ceil(log2 sqrt n), geometric from sqrt(2 ln(1/alpha) / n) / 0.6 to 0.999."""
     least = min(math.sqrt(2 * math.log(1 / alpha) / n) / 0.6, 0.9)
     count = max(2, math.ceil(math.log2(math.sqrt(n)))) if n > 1 else 1
     return np.geomspace(least, 0.999, count) if count > 1 else np.array([0.999])
 
 
 def log_wealth(y: Floats, weights: Ints, m: float, top: float, bets: Floats) -> float:
-    """ln E_m, E_m = mean over c of prod_i [(1 - c) + c (top - y_i) / (top - m)]; rises with m, E E_m <= 1 for mean >= m.
+    """ln E_m, E_m = mean over c of prod_i [(1 - c) + c (top - y_i) / (top - m)].
+
+    E_m rises with m, and its mean is <= 1 when the y_i average to m or more.
 
     Each factor is 1 + lam (m - y_i) with lam = c / (top - m), so it stays >= 0 for y <= top.
     """
     gain = (top - y) / (top - m)
     totals = np.log1p(bets[:, None] * (gain - 1.0)) @ weights
-    return float(special.logsumexp(totals) - math.log(bets.size))
+    best = totals.max()
+    return float(best + np.log(np.mean(np.exp(totals - best))))
 
 
 def portfolio_upper(y: Floats, weights: Ints, alpha: float, top: float = 1.0) -> float:

@@ -135,7 +135,7 @@ def std_bound(
     ``"paper"``: the formula of the paper's package on 100 points with F(0-) = 0; as released it drops the atom at 0 and
     falls below the truth. Upper side only. Never above 1/2, the largest sd on [0, 1].
 
-    Assumes independent draws, n fixed before the first one; any distribution on [0, 1]. Takes distinct scores and counts.
+    Assumes independent draws, n fixed before the first one; any distribution on [0, 1]. Takes distinct scores, counts.
 
     Metric 4 of arXiv 2410.03523; the supremum is derived in docs/methods.md.
     """
