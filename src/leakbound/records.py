@@ -41,16 +41,20 @@ class Prompt:
 class SamplingParams:
     """The decoding setting, part of what a guarantee is about: another temperature is another statement.
 
-    ``temperature`` 0 is greedy decoding. ``top_p`` 1 and ``top_k`` 0 switch those filters off. They act in the order
-    temperature, top-k, top-p, as in transformers. ``stop`` strings end a completion and are cut from it.
-    ``max_tokens`` counts new tokens; a completion that reaches it has finish reason ``"length"``.
+    The filters act in the order temperature, top-k, top-p, as in transformers. A completion that reaches ``max_tokens``
+    has finish reason ``"length"``.
     """
 
     temperature: float = 1.0
+    """Sampling temperature; 1 is the model's own law, 0 is greedy decoding."""
     top_p: float = 1.0
+    """Keep the likeliest tokens that make up this probability; 1 keeps all."""
     top_k: int = 0
+    """Keep this many likeliest tokens; 0 keeps all."""
     max_tokens: int = 128
+    """The longest completion, in new tokens."""
     stop: tuple[str, ...] = ()
+    """Texts that end a completion and are cut from it."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):

@@ -1,0 +1,82 @@
+from .auditing import Statement, audit, bound, sample, score
+from .benchmarks.biographies import biographies
+from .bounds import (
+    Bound,
+    SurvivalBand,
+    average_mean_bound,
+    average_proportion_bound,
+    ed_score,
+    mean_bound,
+    proportion_bound,
+    quantile_bound,
+    simultaneous_alpha,
+    std_bound,
+    survival_bound,
+    worst_prompt_bound,
+)
+from .errors import (
+    IncompleteRunError,
+    InputError,
+    LeakboundError,
+    ModelError,
+    PromptsError,
+    RunMismatchError,
+    TrainingError,
+)
+from .models import FakeModel, Likelihood, Sampler
+from .models.hf import HFModel
+from .prompts import load_prompts
+from .records import Draw, Prompt, SamplingParams, Shard
+from .results import Audit, PromptAudit, ScoredCompletion
+from .scoring import SCORERS, get_scorer
+from .store import Run
+from .unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
+
+__version__: str
+
+__all__ = [
+    "SCORERS",
+    "Audit",
+    "Bound",
+    "Draw",
+    "FakeModel",
+    "FinetuneConfig",
+    "HFModel",
+    "IncompleteRunError",
+    "InputError",
+    "LeakboundError",
+    "Likelihood",
+    "ModelError",
+    "Prompt",
+    "PromptAudit",
+    "PromptsError",
+    "Run",
+    "RunMismatchError",
+    "Sampler",
+    "SamplingParams",
+    "ScoredCompletion",
+    "Shard",
+    "Statement",
+    "SurvivalBand",
+    "TrainingError",
+    "UnlearnConfig",
+    "audit",
+    "average_mean_bound",
+    "average_proportion_bound",
+    "biographies",
+    "bound",
+    "ed_score",
+    "finetune",
+    "get_scorer",
+    "load_prompts",
+    "mean_bound",
+    "proportion_bound",
+    "quantile_bound",
+    "sample",
+    "score",
+    "simultaneous_alpha",
+    "std_bound",
+    "survival_bound",
+    "unlearn",
+    "worst_prompt_bound",
+]

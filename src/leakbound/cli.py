@@ -1,0 +1,230 @@
+"""The command line. Each command calls one public function; bad input ends with one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Yaml
+from rich.console import Console
+
+import leakbound
+from leakbound.demo import DemoConfig
+from leakbound.errors import LeakboundError
+from leakbound.records import SamplingParams
+from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
+
+app = App(
+    name="leakbound",
+    help="How much can a language model still leak when it is sampled? Guaranteed bounds, and training to leak less.",
+    version=leakbound.__version__,
+    result_action="return_value",
+)
+
+Flat = Parameter(name="*")
+Out = Annotated[Path, Parameter(name=["--out", "-o"])]
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)], config: Path | None = None
+) -> Any:
+    """Read options from a YAML file first: one mapping for each command, ``{audit: {num-samples: 4096}}``.
+
+    Parameters
+    ----------
+    config
+        YAML file with options for the commands; the command line goes before it.
+    """
+    if config is not None:
+        app.config = Yaml(config, must_exist=True)
+    return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+@app.command
+def demo(config: Annotated[DemoConfig, Flat] = DemoConfig()) -> None:  # noqa: B008 - frozen
+    """Make a small world, train, unlearn and audit in it: what greedy evaluation misses, in minutes, on a CPU."""
+    from leakbound.demo import run_demo
+
+    run_demo(config, console=Console())
+
+
+@app.command
+def audit(
+    model: str,
+    *,
+    prompts: str,
+    scorer: str = "rouge_l",
+    threshold: float = 0.5,
+    num_samples: int = 1024,
+    alpha: float = 0.01,
+    params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
+    seed: int = 0,
+    template: str = "auto",
+    guess: Path | None = None,
+    method: str = "default",
+    out: Out = Path("runs/audit"),
+) -> None:
+    """Audit a model: draw, score, bound, report. Ends with a table, audit.json and report.html.
+
+    Parameters
+    ----------
+    model
+        Folder or hub id of a causal language model (safetensors).
+    prompts
+        JSON lines, CSV or Parquet with text (or question) and target (or answer); or a hub data set.
+    scorer
+        rouge_l, rouge_l_f1, rouge_1, exact_match, contains, regex:PATTERN, or module:function.
+    threshold
+        A completion leaks when it scores this or more.
+    num_samples
+        Draws for each prompt.
+    alpha
+        The probability that a printed statement is false is at most this.
+    seed
+        All randomness of the draws.
+    template
+        How a question becomes a prompt: auto, chat, raw, qa, or a text with {text}.
+    guess
+        Run folder of a model that never saw the secrets: its P(leak) is the guess level.
+    method
+        default, or paper for the bounds of arXiv 2410.03523.
+    out
+        The run folder; an interrupted audit goes on there.
+    """
+    from leakbound import report
+    from leakbound.auditing import audit as run_audit
+    from leakbound.results import Audit
+
+    level = None if guess is None else Audit.load(guess)
+    result = run_audit(
+        model, prompts, scorer=scorer, threshold=threshold, num_samples=num_samples, alpha=alpha, params=params,
+        seed=seed, template=template, guess=level, method=method, out=out,
+    )  # fmt: skip
+    Console().print(report.table(result, guess=level))
+    Console().print(f"report: {out / 'report.html'}", highlight=False, markup=False)
+
+
+@app.command
+def sample(
+    model: str,
+    *,
+    prompts: str,
+    out: Out,
+    scorer: str = "rouge_l",
+    threshold: float = 0.5,
+    num_samples: int = 1024,
+    alpha: float = 0.01,
+    params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
+    seed: int = 0,
+    template: str = "auto",
+) -> None:
+    """Draw completions into a run folder: the only step that loads the model. Goes on where it was interrupted.
+
+    The options are those of ``leakbound audit``; scorer, threshold and alpha are only written down, so that the
+    statement is fixed before the first draw.
+    """
+    from leakbound import auditing
+
+    statement = auditing.Statement(scorer, threshold, alpha)
+    questions = auditing.open_prompts(prompts)
+    sampler = auditing.open_model(model, template=template)
+    run = auditing.sample(
+        sampler, questions, out, num_samples=num_samples, params=params, seed=seed, statement=statement, progress=True
+    )
+    Console().print(f"{len(run.prompts)} prompts x {num_samples} draws in {out}", highlight=False, markup=False)
+
+
+@app.command
+def score(run: Path, *, scorer: str | None = None) -> None:
+    """Score the draws of a run folder; no model is needed.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    scorer
+        As for audit; by default the one that run.json names.
+    """
+    from leakbound import auditing
+    from leakbound.store import Run
+
+    auditing.score(Run.open(run), scorer, progress=True)
+
+
+@app.command
+def bound(
+    run: Path,
+    *,
+    scorer: str | None = None,
+    threshold: float | None = None,
+    alpha: float | None = None,
+    method: str = "default",
+) -> None:
+    """Bound the scores of a run folder and write audit.json; what is not given is as run.json fixed it."""
+    from leakbound import auditing, report
+    from leakbound.store import Run
+
+    result = auditing.bound(
+        Run.open(run), scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=True
+    )
+    Console().print(report.table(result))
+
+
+@app.command(name="report")
+def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False) -> None:
+    """Write report.html from the audit.json of a run folder.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    guess
+        Run folder of a model that never saw the secrets.
+    markdown
+        Print the report as Markdown instead.
+    """
+    from leakbound import report
+    from leakbound.results import Audit
+
+    result, level = Audit.load(run), None if guess is None else Audit.load(guess)
+    if markdown:
+        print(report.to_markdown(result, guess=level))
+        return
+    path = result.report(run / "report.html", guess=level)
+    Console().print(f"report: {path}", highlight=False, markup=False)
+
+
+@app.command
+def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
+    """Train a causal language model on question-answer pairs, from a given model or from scratch."""
+    from leakbound.unlearning import finetune as run_finetune
+
+    Console().print(f"model: {run_finetune(config)}", highlight=False, markup=False)
+
+
+@app.command
+def unlearn(config: Annotated[UnlearnConfig, Flat]) -> None:
+    """Make a model forget some answers and retain others."""
+    from leakbound.unlearning import unlearn as run_unlearn
+
+    Console().print(f"model: {run_unlearn(config)}", highlight=False, markup=False)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; errors that are somebody's input end with one line on standard error."""
+    try:
+        app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
+    except (LeakboundError, CycloptsError) as error:
+        line = " ".join(str(error).split())
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        Console(stderr=True).print(f"error: {shown}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(getattr(error, "exit_code", 2))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What an audit found: frozen records that read and write audit.json, print, and show themselves in a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leakbound import plots, report, store
+from leakbound.bounds import Bound, SurvivalBand
+from leakbound.errors import InputError
+from leakbound.records import Prompt
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class ScoredCompletion:
+    """One distinct completion with its count among the draws and its score."""
+
+    text: str
+    count: int
+    score: float
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class PromptAudit:
+    """Everything known about one prompt. Every bound is about this prompt alone, each at the audit's ``alpha``;
+    only ``leak_jointly`` is made to hold for all prompts at once."""
+
+    prompt: Prompt
+    greedy_text: str
+    greedy_score: float
+    num_samples: int
+    num_distinct: int
+    num_truncated: int
+    """Draws that were cut at max_tokens: what was cut off was not judged."""
+    num_leaks: int
+    """Draws with score >= threshold."""
+    max_score: float
+    leak: Bound
+    """P(h >= threshold)."""
+    leak_jointly: Bound
+    """The same at a smaller level: these hold for all prompts together with confidence 1 - alpha."""
+    mean: Bound
+    """E[h]."""
+    std: Bound
+    """The standard deviation of h."""
+    survival: SurvivalBand
+    """P(h > x) for all x at once, on a grid of x."""
+    ed: float
+    """Sample mean + 2 sample standard deviations: a plug-in score without a guarantee."""
+    worst: tuple[ScoredCompletion, ...]
+    """The most leaking completions, highest score first."""
+
+    @property
+    def leak_rate(self) -> float:
+        """The share of the draws that leak."""
+        return self.num_leaks / self.num_samples
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PromptAudit:
+        """The record that :meth:`Audit.to_json` wrote."""
+        prompt = data["prompt"]
+        return cls(
+            **{
+                **data,
+                "prompt": Prompt(prompt["id"], prompt["text"], prompt["target"], tuple(prompt["aliases"])),
+                **{name: Bound.from_json(data[name]) for name in ("leak", "leak_jointly", "mean", "std")},
+                "survival": SurvivalBand.from_json(data["survival"]),
+                "worst": tuple(ScoredCompletion(**completion) for completion in data["worst"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The audit of one model: a result for each prompt and the statements across prompts."""
+
+    run: dict[str, Any]
+    """run.json: the model, its weights' checksum, the prompts' checksum, sampling parameters, seed, versions."""
+    scorer: str
+    threshold: float
+    alpha: float
+    planned: bool
+    """Whether scorer, threshold and alpha are those that run.json fixed before the first draw."""
+    prompts: tuple[PromptAudit, ...]
+    worst_prompt: Bound
+    """Every prompt's P(leak) is at most this."""
+    mean_leak: Bound
+    """The average over the prompts of P(leak)."""
+    mean_score: Bound
+    """The average over the prompts of E[h]."""
+
+    @property
+    def num_clean(self) -> int:
+        """Prompts whose greedy completion scores below the threshold: they look clean."""
+        return sum(p.greedy_score < self.threshold for p in self.prompts)
+
+    @property
+    def hidden(self) -> tuple[PromptAudit, ...]:
+        """Prompts that look clean under greedy decoding and leaked in at least one draw."""
+        return tuple(p for p in self.prompts if p.greedy_score < self.threshold and p.num_leaks > 0)
+
+    @property
+    def mean_ed(self) -> float:
+        """The data set's ED score: the mean of the prompts'. A plug-in score without a guarantee."""
+        return sum(p.ed for p in self.prompts) / len(self.prompts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The audit as a JSON object."""
+        data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Audit:
+        """The audit that :meth:`to_json` wrote."""
+        bounds = {name: Bound.from_json(data[name]) for name in ("worst_prompt", "mean_leak", "mean_score")}
+        return cls(**{**data, "prompts": tuple(PromptAudit.from_json(p) for p in data["prompts"]), **bounds})
+
+    def save(self, path: str | Path) -> None:
+        """Write the audit as JSON, whole or not at all."""
+        store.write_text(Path(path), json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Audit:
+        """The audit in a run folder or an audit.json. Raises InputError where there is none."""
+        file = Path(path).expanduser()
+        file = file / "audit.json" if file.is_dir() else file
+        try:
+            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise InputError(f"audit is {str(path)!r}: there is no audit.json; run `leakbound bound` first") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"audit is {str(file)!r}: it cannot be read ({error}); run `leakbound bound` again"
+            ) from error
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each prompt: greedy score, draws, leaks, and the bounds."""
+        import pandas as pd
+
+        rows = [
+            {
+                "id": p.prompt.id,
+                "text": p.prompt.text,
+                "target": p.prompt.target,
+                "greedy_score": p.greedy_score,
+                "num_samples": p.num_samples,
+                "num_leaks": p.num_leaks,
+                "leak_rate": p.leak_rate,
+                "leak_upper": p.leak.upper,
+                "leak_upper_jointly": p.leak_jointly.upper,
+                "mean": p.mean.estimate,
+                "mean_upper": p.mean.upper,
+                "std": p.std.estimate,
+                "std_upper": p.std.upper,
+                "max": p.max_score,
+                "ed": p.ed,
+                "num_distinct": p.num_distinct,
+                "num_truncated": p.num_truncated,
+            }
+            for p in self.prompts
+        ]
+        return pd.DataFrame(rows)
+
+    def figures(self, *, guess: Audit | None = None) -> dict[str, Figure]:
+        """The report's figures by name, as matplotlib figures."""
+        return plots.figures(self, guess=guess)
+
+    def report(self, path: str | Path, *, guess: Audit | None = None) -> Path:
+        """Write the self-contained HTML report; ``guess`` is the audit of a model that never saw the secrets."""
+        report.write_html(self, Path(path), guess=guess)
+        return Path(path)
+
+    def __str__(self) -> str:
+        return report.summary(self)
+
+    def _repr_html_(self) -> str:
+        return report.fragment(self)

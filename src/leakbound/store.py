@@ -1,0 +1,273 @@
+"""The run folder: run.json, prompts.parquet, and immutable Parquet shards of draws and scores.
+
+::
+
+    run.json                     what is drawn from what, fixed before the first draw
+    prompts.parquet
+    draws/greedy-00000.parquet   one row for each distinct completion of a prompt within a shard
+    draws/sample-00000.parquet
+    scores/<scorer>/*.parquet    the score of each of those rows
+    audit.json  report.html      derived
+
+A file is written under a temporary name, synced and renamed: it exists whole or not at all, also after kill -9. Nothing
+in the folder depends on when, where or how often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from leakbound.errors import IncompleteRunError, RunMismatchError
+from leakbound.records import Draw, Prompt, SamplingParams, Shard
+
+FORMAT = 1
+DRAWS_PER_SHARD = 16_384
+"""A sample shard holds about this many draws: several prompts of few draws, or a part of one prompt's many."""
+
+_DRAWS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("text", pa.string()),
+        ("count", pa.int64()),
+        ("first", pa.int64()),
+        ("finish_reason", pa.string()),
+        ("num_tokens", pa.int64()),
+        ("logprob", pa.float64()),
+    ]
+)
+_SCORES = pa.schema([("prompt_id", pa.string()), ("first", pa.int64()), ("score", pa.float64())])
+_PROMPTS = pa.schema(
+    [("id", pa.string()), ("text", pa.string()), ("target", pa.string()), ("aliases", pa.list_(pa.string()))]
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard of the layout: the file's name, the prompts [start, stop), and the draws of each."""
+
+    name: str
+    start: int
+    stop: int
+    first: int
+    num_samples: int
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the part holds greedy completions, one for each prompt."""
+        return self.name.startswith("greedy")
+
+
+def plan_layout(num_prompts: int, num_samples: int) -> list[Part]:
+    """The shards of a run: greedy ones, then sample ones of about DRAWS_PER_SHARD draws; whole prompts where they fit.
+
+    It depends on the two numbers only, so that an interrupted run finds its own layout again.
+    """
+    parts = []
+    for i, start in enumerate(range(0, num_prompts, 256)):
+        parts.append(Part(f"greedy-{i:05d}", start, min(start + 256, num_prompts), 0, 1))
+    group = max(1, DRAWS_PER_SHARD // num_samples)
+    step = min(num_samples, 4 * DRAWS_PER_SHARD)
+    spans = [(start, first) for start in range(0, num_prompts, group) for first in range(0, num_samples, step)]
+    for i, (start, first) in enumerate(spans):
+        stop = min(start + group, num_prompts)
+        parts.append(Part(f"sample-{i:05d}", start, stop, first, min(step, num_samples - first)))
+    return parts
+
+
+class Run:
+    """A run folder, open for reading and for adding shards."""
+
+    def __init__(self, path: Path, info: dict[str, Any], prompts: tuple[Prompt, ...]) -> None:
+        self.path = path
+        self.info = info
+        self.prompts = prompts
+        self.params = SamplingParams.from_json(info["params"])
+        self.parts = [Part(**part) for part in info["layout"]]
+
+    @classmethod
+    def start(cls, path: str | Path, info: dict[str, Any], prompts: Sequence[Prompt]) -> Run:
+        """Begin a run in ``path``, or go on with the one that is there if it is the same run.
+
+        ``info`` must hold ``params``, ``num_samples`` and ``seed``; the layout is added. A folder whose run.json says
+        otherwise is refused (RunMismatchError) and stays as it is; only ``versions`` may differ.
+        """
+        path = Path(path).expanduser()
+        layout = [asdict(part) for part in plan_layout(len(prompts), info["num_samples"])]
+        info = json.loads(json.dumps({"format": FORMAT, **info, "layout": layout}))
+        if (path / "run.json").exists():
+            run = cls.open(path)
+            differing = sorted(k for k in {*info, *run.info} - {"versions"} if info.get(k) != run.info.get(k))
+            if differing:
+                name = differing[0]
+                raise RunMismatchError(
+                    f"out is {str(path)!r}, the folder of another run: {', '.join(differing)} differ "
+                    f"({_difference(run.info.get(name), info.get(name), name)}); give a new folder or the old settings"
+                )
+            run._sweep()
+            return run
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunMismatchError(f"out is {str(path)!r}: it exists and is not a run folder; give a new or empty one")
+        path.mkdir(parents=True, exist_ok=True)
+        rows = [p.to_json() for p in prompts]
+        _write_table(path / "prompts.parquet", pa.Table.from_pylist(rows, schema=_PROMPTS))
+        write_text(path / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
+        return cls(path, info, tuple(prompts))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The run in ``path``; RunMismatchError where there is none."""
+        path = Path(path).expanduser()
+        try:
+            info = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunMismatchError(f"run is {str(path)!r}: there is no run.json in it; give a run folder") from error
+        except (OSError, ValueError) as error:
+            raise RunMismatchError(f"run is {str(path)!r}: its run.json cannot be read: {error}") from error
+        if info.get("format") != FORMAT:
+            raise RunMismatchError(
+                f"run is {str(path)!r}: format {info.get('format')!r}, but this version reads {FORMAT}"
+            )
+        try:
+            rows = pq.read_table(path / "prompts.parquet").to_pylist()
+        except (OSError, ValueError) as error:
+            raise IncompleteRunError(f"run is {str(path)!r}: prompts.parquet cannot be read: {error}") from error
+        prompts = tuple(Prompt(r["id"], r["text"], r["target"], tuple(r["aliases"])) for r in rows)
+        return cls(path, info, prompts)
+
+    def shard(self, part: Part) -> Shard:
+        """The shard of one part of the layout."""
+        return Shard(self.prompts[part.start : part.stop], part.first, part.num_samples, self.info["seed"])
+
+    def missing_draws(self) -> list[Part]:
+        """The parts not drawn yet, in the order of the layout."""
+        return [part for part in self.parts if not self._draws(part).exists()]
+
+    def write_draws(self, part: Part, draws: Sequence[Draw]) -> None:
+        """Store the draws of one part, once they have been counted."""
+        self._check_counts(part, [(d.prompt_id, d.count) for d in draws])
+        rows = [asdict(d) for d in draws]
+        for row in rows:
+            row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
+        _write_table(self._draws(part), pa.Table.from_pylist(rows, schema=_DRAWS))
+
+    def read_draws(self, part: Part) -> list[Draw]:
+        """The draws of one part; IncompleteRunError where they are missing or do not add up."""
+        rows = self._read(self._draws(part), _DRAWS, "leakbound sample")
+        self._check_counts(part, [(r["prompt_id"], r["count"]) for r in rows])
+        return [Draw(**row) for row in rows]
+
+    def missing_scores(self, scorer: str) -> list[Part]:
+        """The parts not scored yet by this scorer."""
+        return [part for part in self.parts if not self._scores(part, scorer).exists()]
+
+    def write_scores(self, part: Part, scorer: str, draws: Sequence[Draw], scores: Sequence[float]) -> None:
+        """Store the score of each draw of one part."""
+        rows = [{"prompt_id": d.prompt_id, "first": d.first, "score": s} for d, s in zip(draws, scores, strict=True)]
+        _write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=_SCORES))
+
+    def read_scored(self, part: Part, scorer: str) -> Iterator[tuple[Draw, float]]:
+        """Each draw of one part with its score; IncompleteRunError where one has none."""
+        draws = self.read_draws(part)
+        rows = self._read(self._scores(part, scorer), _SCORES, "leakbound score")
+        if [(d.prompt_id, d.first) for d in draws] != [(r["prompt_id"], r["first"]) for r in rows]:
+            raise IncompleteRunError(
+                f"{self._scores(part, scorer)}: these scores belong to other draws; delete the file and score again"
+            )
+        for draw, row in zip(draws, rows, strict=True):
+            yield draw, row["score"]
+
+    def _draws(self, part: Part) -> Path:
+        return self.path / "draws" / f"{part.name}.parquet"
+
+    def _scores(self, part: Part, scorer: str) -> Path:
+        return self.path / "scores" / _slug(scorer) / f"{part.name}.parquet"
+
+    def _read(self, file: Path, schema: pa.Schema, remedy: str) -> list[dict[str, Any]]:
+        if not file.exists():
+            raise IncompleteRunError(f"{file} is missing: the run is not complete; run `{remedy}` on the folder first")
+        try:
+            table = pq.read_table(file, schema=schema)
+        except (OSError, ValueError) as error:
+            raise IncompleteRunError(f"{file} is damaged ({error}): delete it and run `{remedy}` again") from error
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+    def _check_counts(self, part: Part, counts: list[tuple[str, int]]) -> None:
+        """Every prompt of the part has exactly the draws that the layout says: none lost, none counted twice."""
+        total = dict.fromkeys((p.id for p in self.prompts[part.start : part.stop]), 0)
+        for prompt_id, count in counts:
+            if prompt_id not in total or count < 1:
+                raise IncompleteRunError(f"{part.name}: {count} draws of prompt {prompt_id!r} do not belong there")
+            total[prompt_id] += count
+        wrong = {k: v for k, v in total.items() if v != part.num_samples}
+        if wrong:
+            prompt_id, count = next(iter(wrong.items()))
+            raise IncompleteRunError(
+                f"{part.name}: prompt {prompt_id!r} has {count} draws, not {part.num_samples}: "
+                "no statement can be made from it; delete the file and sample again"
+            )
+
+    def _sweep(self) -> None:
+        """Remove what a process of this machine that is no more has left half-written."""
+        for file in self.path.rglob(f".*.{socket.gethostname()}.*.tmp"):
+            pid = int(file.name.split(".")[-2])
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                file.unlink(missing_ok=True)
+            except PermissionError:
+                pass
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with _whole(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _write_table(file: Path, table: pa.Table) -> None:
+    with _whole(file) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+@contextlib.contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """A temporary name beside ``file``, renamed to it once it is written and synced."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _slug(scorer: str) -> str:
+    """A folder name for a scorer: its own name where that is plain, else one made safe, with a hash of it."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", scorer):
+        return scorer
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", scorer)[:40]
+    return f"{safe}-{hashlib.sha256(scorer.encode()).hexdigest()[:12]}"
+
+
+def _difference(old: Any, new: Any, name: str) -> str:
+    """The first differing entry of two values, short."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                return _difference(old.get(key), new.get(key), f"{name}.{key}")
+    return f"{name}: there {str(old)[:60]}, now {str(new)[:60]}"

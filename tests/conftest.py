@@ -1,0 +1,23 @@
+"""For all tests: no network, fast tests first, and the shared data where they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)  # stable: fast ones first
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The shared data: $LEAKBOUND_DATA, or ../shared/data beside the project."""
+    named = os.environ.get("LEAKBOUND_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set LEAKBOUND_DATA")
+    return folder
