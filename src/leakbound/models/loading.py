@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from leakbound.errors import ModelError
@@ -72,7 +73,7 @@ def load_model(
         model = AutoModelForCausalLM.from_pretrained(
             name, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(_first_line(f"model {name!r} cannot be loaded", error)) from error
     return model.to(pick_device(device)).eval()
 
