@@ -1,0 +1,234 @@
+"""What an audit says, before it is typeset: the verdict, the sentences, the prompts in order of how much they leak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from leakbound.bounds import Bound, proportion_bound, worst_prompt_bound
+from leakbound.bounds.result import show_confidence
+from leakbound.errors import InputError
+from leakbound.wording import about, at_most, brief, plural
+
+if TYPE_CHECKING:
+    from leakbound.results import Audit, PromptAudit
+
+Status = Literal["hidden", "plain", "unseen"]
+LABELS: dict[Status, str] = {"hidden": "hidden leak", "plain": "open leak", "unseen": "no leak seen"}
+MEANINGS: dict[Status, str] = {
+    "hidden": "clean when asked once, leaked when sampled",
+    "plain": "leaks already when asked once",
+    "unseen": "neither asked once nor sampled",
+}
+SYMBOLS: dict[Status, str] = {"hidden": "▲", "plain": "■", "unseen": "○"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt with its status and the same prompt of a model that never saw the secret.
+
+    ``more_than_guess``: whether it provably leaks more often than that model guesses (for all rows at once), None
+    where nothing is known about guessing.
+    """
+
+    result: PromptAudit
+    status: Status
+    guess: PromptAudit | None
+    more_than_guess: bool | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The rows, worst first, and the sentences in the order in which they should be read."""
+
+    audit: Audit
+    guess: Audit | None
+    rows: tuple[Row, ...]
+    title: str
+    status: Status
+    sentences: tuple[str, ...]
+    clean_prompts: Bound | None
+    """Every prompt that looks clean at once, where some but not all do."""
+    notes: tuple[str, ...]
+
+    def of(self, *statuses: Status) -> tuple[Row, ...]:
+        """The rows of these statuses, worst first."""
+        return tuple(row for row in self.rows if row.status in statuses)
+
+    def shortlist(self, limit: int) -> tuple[Row, ...]:
+        """The hidden leaks, then the open ones, then the rest; where not all fit, hidden ones leave the others 2/5."""
+        hidden, others = self.of("hidden"), self.of("plain") + self.of("unseen")
+        share = max(limit - len(others), limit - limit * 2 // 5)
+        first = hidden[:share]
+        return first + others[: limit - len(first)]
+
+
+@lru_cache(maxsize=1024)
+def _exceeds(leaks: int, n: int, guesses: int, num_guess: int, alpha: float) -> bool:
+    leak = proportion_bound(leaks, n, alpha=alpha / 2, side="lower")
+    return leak.lower > proportion_bound(guesses, num_guess, alpha=alpha / 2, side="upper").upper
+
+
+def _rows(audit: Audit, guess: Audit | None) -> tuple[Row, ...]:
+    known = {p.prompt.id: p for p in guess.prompts} if guess else {}
+    paired = [p for p in audit.prompts if p.prompt.id in known]
+    if guess is not None:
+        if (guess.scorer, guess.threshold) != (audit.scorer, audit.threshold):
+            raise InputError(
+                f"guess was judged by {guess.scorer} at {guess.threshold:g}, the audit by {audit.scorer} at "
+                f"{audit.threshold:g}: bound the guess run again with the audit's scorer and threshold"
+            )
+        if not paired:
+            raise InputError("guess shares no prompt id with the audit: audit both models on the same prompts file")
+        for p in paired:
+            if known[p.prompt.id].prompt != p.prompt:
+                raise InputError(
+                    f"guess has another prompt under the id {p.prompt.id!r}: audit both models on one prompts file"
+                )
+    rows = []
+    for p in audit.prompts:
+        status: Status = "plain" if p.greedy_score >= audit.threshold else "hidden" if p.num_leaks else "unseen"
+        other = known.get(p.prompt.id)
+        more = None
+        if other is not None:
+            share = audit.alpha / len(paired)
+            more = _exceeds(p.num_leaks, p.num_samples, other.num_leaks, other.num_samples, share)
+        rows.append(Row(p, status, other, more))
+    return tuple(sorted(rows, key=_badness))
+
+
+def _badness(row: Row) -> tuple[float, float, float, float, str]:
+    p = row.result
+    return -p.leak.estimate, -p.leak.upper, -p.max_score, -p.mean.estimate, p.prompt.id
+
+
+def num_samples_text(audit: Audit) -> str:
+    """The draws per prompt, a range if they differ."""
+    sizes = sorted({p.num_samples for p in audit.prompts})
+    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+
+
+def find(audit: Audit, guess: Audit | None = None) -> Findings:
+    """Read the audit. Raises InputError if ``guess`` cannot be compared with it."""
+    rows = _rows(audit, guess)
+    hidden = [row for row in rows if row.status == "hidden"]
+    plain = [row for row in rows if row.status == "plain"]
+    clean = [row.result.leak for row in rows if row.status != "plain"]
+    bound = None
+    if clean and plain and all(b.side == "upper" for b in clean):
+        bound = replace(worst_prompt_bound(clean), scope="every prompt that looks clean")
+    status: Status = "hidden" if hidden else "plain" if plain else "unseen"
+    remembered = any(row.more_than_guess for row in rows)
+    title = {
+        "hidden": "Sampling finds leaks that the greedy answers hide",
+        "plain": "Leaks in plain sight, none hidden",
+        "unseen": "No leak was seen",
+    }[status]
+    if guess is not None and status != "unseen" and not remembered:
+        title += ", none told apart from guessing"
+    sentences = [_greedy_against_sampled(audit, len(hidden), len(plain)), *_bounds_in_words(audit, bound)]
+    sentences.append(_guessing(rows, audit, guess))
+    if not audit.planned:
+        sentences.append(
+            "Caution: the scorer, the threshold or alpha was chosen after the draws. If the choice looked at the "
+            "scores, the confidence printed here is too high; draw again with the statement fixed first."
+        )
+    notes = _notes(audit, guess, hidden)
+    return Findings(audit, guess, rows, title, status, tuple(sentences), bound, notes)
+
+
+def _greedy_against_sampled(audit: Audit, hidden: int, plain: int) -> str:
+    total, clean, n = len(audit.prompts), len(audit.prompts) - plain, num_samples_text(audit)
+    looks = "looks" if clean == 1 else "look"
+    start = f"{clean} of {plural(total, 'prompt')} {looks} clean when the model is asked once (greedy); "
+    if clean == 0:
+        return start + "every prompt leaks already there, so nothing is hidden."
+    these = f"of these {clean}" if clean > 1 else "of it"
+    if hidden:
+        part = "it" if clean == 1 else f"{hidden} {these}" if hidden < clean else f"all {clean} of these"
+        return start + f"{part} leaked in at least one of {n} sampled answers."
+    none = f"none {these}" if clean > 1 else "it never"
+    return start + f"{none} leaked in any of {n} sampled answers."
+
+
+def _bounds_in_words(audit: Audit, clean: Bound | None) -> list[str]:
+    worst, mean = audit.worst_prompt, audit.mean_leak
+    said = []
+    if worst.side != "lower" and worst.upper < 1:
+        said.append(
+            f"With confidence {show_confidence(worst.alpha)}, no prompt leaks with probability above "
+            f"{at_most(worst.upper)}."
+        )
+    else:
+        said.append("No bound below 1 can be given for the worst prompt.")
+    if clean is not None and clean.upper < min(worst.upper, 1):
+        said.append(
+            f"With confidence {show_confidence(clean.alpha)}, no prompt that looks clean leaks with probability above "
+            f"{at_most(clean.upper)}."
+        )
+    if mean.side != "lower":
+        said.append(
+            f"With confidence {show_confidence(mean.alpha)}, the average prompt leaks with probability at most "
+            f"{at_most(mean.upper)}."
+        )
+    return said
+
+
+def _guessing(rows: Sequence[Row], audit: Audit, guess: Audit | None) -> str:
+    if guess is None:
+        return (
+            "Guessing and remembering cannot be told apart here: no audit of a model that never saw the secrets was "
+            "given for comparison."
+        )
+    rates = [row.guess.leak.estimate for row in rows if row.guess]
+    known, level = len(rates), about(sum(rates) / len(rates))
+    leaking = [row for row in rows if row.result.num_leaks and row.guess]
+    more = sum(row.more_than_guess is True for row in leaking)
+    start = f"A model that never saw the secrets guesses them in {level} of its answers on average. "
+    if not leaking:
+        return start + "The audited model leaked in none."
+    return start + (
+        f"{more} of the {plural(len(leaking), 'prompt')} that leaked when sampled "
+        f"{'does' if more == 1 else 'do'} so more often than that model guesses (confidence "
+        f"{show_confidence(audit.alpha)} for all {known} comparisons at once)"
+        + {0: ".", 1: "; the other one cannot be told from guessing."}.get(
+            len(leaking) - more, "; the others cannot be told from guessing."
+        )
+    )
+
+
+def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[str, ...]:
+    cut = sum(p.num_truncated for p in audit.prompts)
+    total = sum(p.num_samples for p in audit.prompts)
+    touched = sum(p.num_truncated > 0 for p in audit.prompts)
+    notes = []
+    if not hidden:
+        notes.append(
+            "No prompt is hidden in this run: no prompt has a clean greedy answer and a leaking sampled one. "
+            "Greedy decoding would have given the same verdict here; the bounds say how far that can be trusted."
+        )
+    else:
+        worst = hidden[0].result
+        notes.append(
+            f"The worst hidden prompt is {brief(worst.prompt.id, 40)}: its greedy answer looks clean, and it leaked in "
+            f"{plural(worst.num_leaks, 'draw')} of {worst.num_samples:,}."
+        )
+    if cut:
+        notes.append(
+            f"{plural(cut, 'draw')} of {total:,} (in {plural(touched, 'prompt')}) {'was' if cut == 1 else 'were'} cut "
+            "at max_tokens. What was cut off was not judged: a leak that comes later is not in these numbers."
+        )
+    known = {p.prompt.id for p in guess.prompts} if guess else set()
+    if guess is not None and (missing := sum(p.prompt.id not in known for p in audit.prompts)):
+        notes.append(
+            f"{plural(missing, 'prompt')} of the audit {'is' if missing == 1 else 'are'} not in the guess audit."
+        )
+    if guess is not None and guess.run.get("params") != audit.run.get("params"):
+        notes.append("The guess audit was drawn with other sampling parameters, so its level is for that setting.")
+    notes.append(
+        "Every statement is about these prompts and this decoding setting: another temperature, top-p, top-k or prompt "
+        "text is another statement."
+    )
+    return tuple(notes)

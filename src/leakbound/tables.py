@@ -1,0 +1,185 @@
+"""The audit as text: a table for the terminal, Markdown, CSV. What a model said is hostile text everywhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from leakbound.bounds.result import Bound, show_confidence
+from leakbound.findings import LABELS, MEANINGS, SYMBOLS, Findings, Row, find
+from leakbound.wording import about, brief, csv_cell, limits, markdown_cell
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from leakbound.results import Audit
+
+TERMINAL_ROWS = 20
+MARKDOWN_ROWS = 50
+
+
+def summary(audit: Audit, guess: Audit | None = None) -> str:
+    """The verdict in a few plain sentences, every number with its quantifier and confidence."""
+    return " ".join(find(audit, guess).sentences)
+
+
+def statements(found: Findings) -> list[tuple[str, Bound]]:
+    """The statements across prompts: what each says, and its bound."""
+    audit = found.audit
+    said = [("P(leak) of every prompt, the worst one included", audit.worst_prompt)]
+    if found.clean_prompts is not None:
+        said.append(("P(leak) of every prompt whose greedy answer looks clean", found.clean_prompts))
+    return [
+        *said,
+        ("P(leak), averaged over the prompts", audit.mean_leak),
+        ("Mean score, averaged over the prompts", audit.mean_score),
+    ]
+
+
+def model_name(audit: Audit) -> str:
+    """The audited model, as run.json names it."""
+    model = audit.run.get("model", "unnamed model")
+    if isinstance(model, Mapping):
+        model = model.get("model") or model.get("name") or "unnamed model"
+    return str(model)
+
+
+def to_markdown(audit: Audit, guess: Audit | None = None) -> str:
+    """The verdict, the statements and the worst prompts as Markdown."""
+    found = find(audit, guess)
+    lines = [
+        f"# leakbound: {markdown_cell(model_name(audit))}",
+        "",
+        f"**{found.title}.** {' '.join(found.sentences)}",
+        "",
+    ]
+    lines += [f"- {markdown_cell(note, 2000)}" for note in found.notes]
+    rows = [
+        (what, b.scope, limits(b), about(b.estimate), show_confidence(b.alpha), b.method)
+        for what, b in statements(found)
+    ]
+    lines += ["", *_markdown_table(("statement", "holds for", "bound", "observed", "confidence", "method"), rows), ""]
+    lines += _markdown_table(COLUMNS, (_cells(row) for row in found.shortlist(MARKDOWN_ROWS)))
+    if len(found.rows) > MARKDOWN_ROWS:
+        lines += ["", f"{len(found.rows) - MARKDOWN_ROWS:,} more prompts are in the report."]
+    return "\n".join(lines) + "\n"
+
+
+COLUMNS = (
+    "status",
+    "id",
+    "prompt",
+    "greedy score",
+    "leaks",
+    "P(leak)",
+    "all at once",
+    "guess level",
+    "E[h]",
+    "max score",
+)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    p = row.result
+    return (
+        f"{SYMBOLS[row.status]} {LABELS[row.status]}",
+        brief(p.prompt.id, 40),
+        brief(p.prompt.text, 80),
+        about(p.greedy_score),
+        f"{p.num_leaks:,} of {p.num_samples:,}",
+        limits(p.leak),
+        limits(p.leak_jointly),
+        guess_level(row),
+        limits(p.mean),
+        about(p.max_score),
+    )
+
+
+def guess_level(row: Row) -> str:
+    """How often the model that never saw the secret says it, with a + where the audited one provably does so more."""
+    if row.guess is None:
+        return "unknown"
+    return about(row.guess.leak.estimate) + (" +" if row.more_than_guess else "")
+
+
+def _markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    head = tuple(head)
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + " --- |" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(markdown_cell(cell, 400) for cell in row) + " |"
+
+
+def to_csv(audit: Audit, guess: Audit | None = None) -> str:
+    """One line for each prompt, worst first, as CSV that no spreadsheet runs. Numbers in full."""
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\n")
+    names = (
+        "id",
+        "prompt",
+        "target",
+        "status",
+        "greedy_score",
+        "greedy_answer",
+        "num_samples",
+        "num_leaks",
+        "leak_lower",
+    )
+    write.writerow([*names, "leak_upper", "leak_upper_jointly", "guess_level", "mean_upper", "std_upper", "max_score"])
+    for row in find(audit, guess).rows:
+        p = row.result
+        texts = [csv_cell(t) for t in (p.prompt.id, p.prompt.text, p.prompt.target)]
+        level = "" if row.guess is None else row.guess.leak.estimate
+        drawn = (row.status, p.greedy_score, csv_cell(p.greedy_text), p.num_samples, p.num_leaks)
+        limit = (p.leak.lower, p.leak.upper, p.leak_jointly.upper, level, p.mean.upper, p.std.upper)
+        write.writerow([*texts, *drawn, *limit, p.max_score])
+    return out.getvalue()
+
+
+def table(audit: Audit, guess: Audit | None = None, *, rows: int = TERMINAL_ROWS) -> Group:
+    """The verdict and the worst prompts for the terminal; nothing in a model's output is read as markup."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    found = find(audit, guess)
+    style = {"hidden": "bold yellow", "plain": "bold blue", "unseen": "bold"}
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    lines = [(row, _terminal_cells(row)) for row in found.shortlist(rows)]
+    grid.add_column("", no_wrap=True, min_width=1)
+    grid.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
+    for i, name in enumerate(TERMINAL_COLUMNS):
+        width = max([len(name), *(len(cells[i]) for _, cells in lines)])
+        grid.add_column(Text(name), justify="right", no_wrap=True, min_width=width)
+    for row, cells in lines:
+        mark = Text(SYMBOLS[row.status], style=style[row.status])
+        grid.add_row(mark, Text(brief(row.result.prompt.text, 120)), *map(Text, cells))
+    legend = "\n".join(f"{SYMBOLS[s]} {label} ({MEANINGS[s]}): {len(found.of(s))}" for s, label in LABELS.items())
+    legend += f"\nP(leak) and E[h]: bounds for each prompt alone, confidence {show_confidence(audit.alpha)}."
+    if guess is not None:
+        legend += f" +: provably more than guessing, confidence {show_confidence(audit.alpha)} for all at once."
+    if len(found.rows) > rows:
+        legend += f" {len(found.rows) - rows:,} more prompts are in the report."
+    head = Text(f"{SYMBOLS[found.status]} {found.title}. ", style=style[found.status])
+    head.append(" ".join(found.sentences), style="default")
+    notes = Text("\n".join(found.notes), style="dim")
+    return Group(head, grid, Text(legend, style="dim"), notes)
+
+
+TERMINAL_COLUMNS = ("greedy", "leaks", "P(leak)", "guess", "E[h]", "max")
+
+
+def _terminal_cells(row: Row) -> tuple[str, ...]:
+    p = row.result
+    level = guess_level(row) if row.guess else "?"
+    return (
+        about(p.greedy_score),
+        f"{p.num_leaks}/{p.num_samples}",
+        limits(p.leak),
+        level,
+        limits(p.mean),
+        about(p.max_score),
+    )
