@@ -65,6 +65,8 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto") -> 
     """A Sampler from a folder or hub id, from a model and tokenizer of transformers, or the Sampler itself."""
     if isinstance(model, Sampler):
         return model
+    if not isinstance(model, str | Path) and not hasattr(model, "config"):
+        raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
     try:
         from leakbound.models.hf import HFModel
         from leakbound.models.loading import load_tokenizer
@@ -74,8 +76,6 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto") -> 
         ) from error
     if isinstance(model, str | Path):
         return HFModel.load(str(model), template=template)
-    if not hasattr(model, "config"):
-        raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
     name = getattr(model.config, "name_or_path", "") or "in-memory"
     tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name)
     return HFModel(model, tokenizer, template=template, name=name)
@@ -95,6 +95,8 @@ def sample(
     params: SamplingParams | None = None,
     seed: int = 0,
     statement: Statement | None = None,
+    tokenizer: Any = None,
+    template: str = "auto",
     progress: bool = False,
 ) -> Run:
     """Draw ``num_samples`` completions and one greedy completion for each prompt into the run folder ``out``.
@@ -230,17 +232,17 @@ def audit(
     Raises InputError for anything that cannot be audited, and never drops a draw.
     """
     statement = Statement(scorer, threshold, alpha)
-    questions = open_prompts(prompts)
-    sampler = open_model(model, tokenizer=tokenizer, template=template)
     with tempfile.TemporaryDirectory(prefix="leakbound-") as temporary:
         run = sample(
-            sampler,
-            questions,
+            model,
+            prompts,
             Path(temporary) / "run" if out is None else out,
             num_samples=num_samples,
             params=params,
             seed=seed,
             statement=statement,
+            tokenizer=tokenizer,
+            template=template,
             progress=progress,
         )
         score(run, progress=progress)
@@ -248,6 +250,28 @@ def audit(
     if out is not None:
         result.report(run.path / "report.html", guess=guess)
     return result
+
+
+def _check_plan(
+    prompts: str | Path | Iterable[Prompt | dict[str, Any]],
+    num_samples: int,
+    params: SamplingParams,
+    seed: int,
+    statement: Statement,
+) -> tuple[Prompt, ...]:
+    """The prompts, once everything that does not need the model is known to be right."""
+    for name, value, least in (("num_samples", num_samples, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
+    if params.greedy:
+        raise InputError(
+            "temperature is 0: greedy draws are all the same; give a temperature > 0 (1 is the model's own)"
+        )
+    questions = open_prompts(prompts)
+    scorer = get_scorer(statement.scorer)
+    for prompt in questions:
+        check_prompt(scorer, prompt)
+    return questions
 
 
 class _Scores:
@@ -278,7 +302,7 @@ class _Scores:
         values, counts, alpha = self.values, self.counts, statement.alpha
         n, leaks = int(counts.sum()), int(counts[values >= statement.threshold].sum())
         order = sorted(self.completions.values(), key=lambda c: (-c.score, -c.count, c.text))
-        assert self.greedy is not None  # the layout has a greedy part for every prompt
+        assert self.greedy is not None  # our layout has a greedy part for every prompt
         chosen = METHODS[method]
         leak = partial(bounds.proportion_bound, leaks, n, estimand=f"P(h >= {statement.threshold:g})")
         return PromptAudit(
@@ -294,7 +318,9 @@ class _Scores:
             leak_jointly=leak(alpha=jointly, scope="this prompt, jointly with all others"),
             mean=bounds.mean_bound(values, alpha=alpha, counts=counts, method=chosen["mean"]),
             std=bounds.std_bound(values, alpha=alpha, counts=counts, method=chosen["std"]),
-            survival=bounds.survival_bound(values, alpha=alpha, counts=counts, thresholds=SURVIVAL_GRID, method=chosen["survival"]),
+            survival=bounds.survival_bound(
+                values, alpha=alpha, counts=counts, thresholds=SURVIVAL_GRID, method=chosen["survival"]
+            ),
             ed=bounds.ed_score(values, counts=counts),
             worst=tuple(order[:NUM_WORST]),
         )

@@ -128,12 +128,10 @@ def sample(
     """
     from leakbound import auditing
 
-    statement = auditing.Statement(scorer, threshold, alpha)
-    questions = auditing.open_prompts(prompts)
-    sampler = auditing.open_model(model, template=template)
     run = auditing.sample(
-        sampler, questions, out, num_samples=num_samples, params=params, seed=seed, statement=statement, progress=True
-    )
+        model, prompts, out, num_samples=num_samples, params=params, seed=seed, template=template, progress=True,
+        statement=auditing.Statement(scorer, threshold, alpha),
+    )  # fmt: skip
     Console().print(f"{len(run.prompts)} prompts x {num_samples} draws in {out}", highlight=False, markup=False)
 
 

@@ -108,7 +108,7 @@ class Run:
         info = json.loads(json.dumps({"format": FORMAT, **info, "layout": layout}))
         if (path / "run.json").exists():
             run = cls.open(path)
-            differing = sorted(k for k in {*info, *run.info} - {"versions"} if info.get(k) != run.info.get(k))
+            differing = sorted(k for k in {*info, *run.info} - {"versions", "layout"} if info.get(k) != run.info.get(k))
             if differing:
                 name = differing[0]
                 raise RunMismatchError(

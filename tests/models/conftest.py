@@ -1,5 +1,5 @@
 import pytest
-from conftest_models import word_tokenizer
+from tiny_models import word_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest_models import CONFIGS, WORDS, tiny_model
 from scipy.stats import chi2
+from tiny_models import CONFIGS, WORDS, tiny_model
 from transformers.generation.logits_process import (
     LogitsProcessorList,
     TemperatureLogitsWarper,

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest_models import tiny_model, word_tokenizer
+from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.fake import FakeModel

@@ -1,6 +1,8 @@
-"""Training: models that know something, and models that were made to forget it. Everything torch trains lives here."""
+"""Training: models that know something, and models that were made to forget it. Everything torch trains lives here.
 
-from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
-from leakbound.unlearning.train import finetune, unlearn
+Loaded when first used, so that the command line can read the settings without torch.
+"""
 
-__all__ = ["FinetuneConfig", "UnlearnConfig", "finetune", "unlearn"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

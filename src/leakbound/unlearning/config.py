@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leakbound.errors import InputError
-from leakbound.unlearning.objectives import find_objective
-from leakbound.unlearning.scratch import find_size
 
 SCHEDULES = ("constant", "linear", "cosine")
 MASKS = ("answer", "all")
@@ -87,6 +85,8 @@ class FinetuneConfig(TrainingConfig):
                 "start from or the size of a new one"
             )
         if self.from_scratch is not None:
+            from leakbound.unlearning.scratch import find_size  # here, for a command line that starts without torch
+
             find_size(self.from_scratch)
         elif self.tokenizer is not None:
             raise InputError(f"tokenizer is {self.tokenizer!r}: leave it out, {self.model!r} brings its own")
@@ -131,6 +131,8 @@ class UnlearnConfig(TrainingConfig):
         for name in ("entropy_forget", "entropy_retain"):
             _check_number(name, getattr(self, name))
         _check_choice("entropy_mask", self.entropy_mask, MASKS)
+        from leakbound.unlearning.objectives import find_objective  # here, as above
+
         if self.retain is None and (find_objective(self.method).retain is not None or self.entropy_retain):
             raise InputError(f"retain is None: method {self.method!r} needs a file of questions to retain")
 
