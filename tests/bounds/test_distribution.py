@@ -24,7 +24,7 @@ def test_width_at_large_alpha_keeps_to_massarts_condition():
 
 
 def test_band_by_hand():
-    band = survival_bound([0.0, 0.0, 0.4, 1.0], alpha=0.5, thresholds=[0.4, 0.2, 0.2, 1.0])
+    band = survival_bound([0.0, 0.0, 0.4, 1.0], alpha=0.5, thresholds=[0.4, 0.2, 0.2, 1.0], method="dkw")
     eps = math.sqrt(math.log(2) / 8)
     assert band.thresholds == (0.2, 0.4, 1.0)
     assert band.estimate == (0.5, 0.25, 0.0)
@@ -54,7 +54,8 @@ def test_thresholds_are_checked():
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
-def test_band_covers_everywhere(law):
+@pytest.mark.parametrize("method", ["hybrid", "dkw"])
+def test_band_covers_everywhere(law, method):
     rng, alpha, runs, n = np.random.default_rng(1), 0.2, 400, 40
     misses = {"upper": 0, "lower": 0, "both": 0}
     for _ in range(runs):
@@ -63,7 +64,7 @@ def test_band_covers_everywhere(law):
         x = np.unique(np.concatenate([scores, np.nextafter(scores[scores > 0], 0), [0.0]]))
         truth = law.survival(x)
         for side in misses:
-            band = survival_bound(scores, alpha=alpha, side=side, thresholds=x)
+            band = survival_bound(scores, alpha=alpha, side=side, thresholds=x, method=method)
             misses[side] += bool(
                 (truth > np.array(band.upper) + 1e-12).any() or (truth < np.array(band.lower) - 1e-12).any()
             )

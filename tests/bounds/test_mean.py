@@ -2,20 +2,21 @@ import math
 
 import numpy as np
 import pytest
-from bounds_laws import LAWS, most_misses
+from bounds_laws import BETA, BETA_LOW, JUDGE, LAWS, ROUGE_LOW, ROUGE_MID, most_misses
 
-from leakbound.bounds import mean_bound
+from leakbound.bounds import mean_bound, mean_bounds
+from leakbound.errors import InputError
 
-METHODS = ["anderson", "paper"]
+METHODS = ["betting", "portfolio", "anderson", "anderson-hybrid", "hoeffding-bentkus", "maurer-pontil", "paper"]
 
 
 def test_anderson_by_hand():
     # n = 2, alpha = .5: eps = sqrt(ln 2 / 4); F_n = 1/2 on [.2, .6), 1 on [.6, 1]
     eps = math.sqrt(math.log(2) / 4)
-    bound = mean_bound([0.2, 0.6], alpha=0.5)
+    bound = mean_bound([0.2, 0.6], alpha=0.5, method="anderson")
     assert bound.upper == pytest.approx(1 - 0.4 * (0.5 - eps) - 0.4 * (1 - eps))
     assert (bound.lower, bound.estimate, bound.n) == (0.0, pytest.approx(0.4), 2)
-    lower = mean_bound([0.2, 0.6], alpha=0.5, side="lower").lower
+    lower = mean_bound([0.2, 0.6], alpha=0.5, side="lower", method="anderson").lower
     assert lower == pytest.approx(0.2 * (1 - eps) + 0.4 * (0.5 - eps))
 
 
@@ -64,6 +65,8 @@ def test_counts_equal_repeats_and_mirror(method):
     grouped = mean_bound(scores, counts=counts, alpha=0.01, side="both", method=method)
     repeated = mean_bound(np.repeat(scores, counts), alpha=0.01, side="both", method=method)
     assert grouped == repeated
+    if method == "betting":
+        return  # its order comes from the sorted scores, so 1 - h is seen in another one
     mirrored = mean_bound(1 - scores, counts=counts, alpha=0.01, side="both", method=method)
     tolerance = 1e-12 if method != "paper" else 0.011
     assert (1 - mirrored.upper, 1 - mirrored.lower) == pytest.approx((grouped.lower, grouped.upper), abs=tolerance)
@@ -73,6 +76,67 @@ def test_counts_equal_repeats_and_mirror(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_coverage(law, method):
     rng, alpha, runs, n = np.random.default_rng(4), 0.2, 300, 30
-    bounds = [mean_bound(s, alpha=alpha, side="both", method=method) for s in law.draw(rng, (runs, n))]
+    bounds = mean_bounds(law.draw(rng, (runs, n)), alpha=alpha, side="both", method=method)
     misses = sum(not b.lower - 1e-12 <= law.mean <= b.upper + 1e-12 for b in bounds)
     assert misses <= most_misses(runs, alpha)
+
+
+def test_many_prompts_equal_one_by_one():
+    rng = np.random.default_rng(5)
+    scores = [law.draw(rng, n) for law, n in zip(LAWS, [50, 7, 50, 1, 2, 50, 7, 80, 80, 3, 50], strict=True)]
+    bounds = mean_bounds(scores, alpha=0.05, side="both", seed=9)
+    assert bounds == [mean_bound(s, alpha=0.05, side="both", seed=(9, i)) for i, s in enumerate(scores)]
+    assert mean_bounds(scores, alpha=0.05, method="portfolio")[3] == mean_bound(
+        scores[3], alpha=0.05, method="portfolio"
+    )
+    assert mean_bounds([], alpha=0.05) == []
+
+
+def test_order_comes_from_the_seed_alone():
+    scores = np.random.default_rng(6).beta(0.5, 5, 100)
+    bound = mean_bound(scores, alpha=0.01)
+    assert bound == mean_bound(np.sort(scores), alpha=0.01) == mean_bound(scores[::-1], alpha=0.01)
+    assert mean_bound(scores, alpha=0.01, seed=1) != bound
+    assert mean_bound(scores, alpha=0.01, seed=None) != mean_bound(np.sort(scores), alpha=0.01, seed=None)
+
+
+@pytest.mark.parametrize("seed", ["0", -1, 0.5, True, [0, -1]])
+def test_seed_is_checked(seed):
+    with pytest.raises(InputError, match="seed is"):
+        mean_bound([0.1], alpha=0.01, seed=seed)
+
+
+def test_counts_have_no_order():
+    with pytest.raises(InputError, match="seed is None and counts are given"):
+        mean_bound([0.1], counts=[2], alpha=0.01, seed=None)
+    with pytest.raises(InputError, match="counts has 1 entries"):
+        mean_bounds([[0.1], [0.2]], counts=[[2]], alpha=0.01)
+
+
+@pytest.mark.parametrize("n", [128, 1024])
+def test_betting_without_leaks_is_clopper_pearson(n):
+    assert mean_bound(np.zeros(n), alpha=0.01).upper == pytest.approx(1 - 0.01 ** (1 / n), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("law", "width"), [(BETA_LOW, 0.0098), (BETA, 0.0094), (ROUGE_LOW, 0.0120), (ROUGE_MID, 0.0187), (JUDGE, 0.0151)]
+)
+def test_betting_keeps_its_width(law, width):
+    # design/statistics.md 2.2, n = 1024, alpha = .01: medians there, within Monte Carlo error here
+    bounds = mean_bounds(law.draw(np.random.default_rng(7), (200, 1024)), alpha=0.01)
+    assert np.median([b.upper for b in bounds]) - law.mean < 1.12 * width
+
+
+def test_hoeffding_bentkus_is_the_smaller_p_value():
+    from scipy import optimize, stats
+
+    n, k, alpha = 50, 4, 0.05
+    bound = mean_bound([0.0, 1.0], counts=[n - k, k], alpha=alpha, method="hoeffding-bentkus").upper
+    bentkus = optimize.brentq(lambda m: np.e * stats.binom.cdf(k, n, m) - alpha, 0.08, 0.9)
+    kl = optimize.brentq(lambda m: stats.entropy([k / n, 1 - k / n], [m, 1 - m]) - np.log(1 / alpha) / n, 0.09, 0.9)
+    assert bound == pytest.approx(min(bentkus, kl), rel=1e-6)
+
+
+def test_maurer_pontil_by_hand():
+    bound = mean_bound([0.0, 1.0] * 500, alpha=0.02, method="maurer-pontil").upper
+    assert bound == pytest.approx(0.5 + np.sqrt(2 * (0.25 * 1000 / 999) * np.log(100) / 1000) + 7 * np.log(100) / 2997)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from bounds_laws import LAWS, most_misses
 
-from leakbound.bounds import ed_score, std_bound
-from leakbound.bounds.spread import largest_variance, smallest_variance
+from leakbound.bounds import ed_score, std_bound, std_bounds
+from leakbound.bounds.envelope import largest_variance, smallest_variance
 from leakbound.errors import InputError
 
-METHODS = ["dkw", "paper"]
+METHODS = ["betting", "dkw", "maurer-pontil", "paper"]
 
 
 @pytest.mark.parametrize("n", [128, 1024, 8192])
@@ -94,13 +94,14 @@ def test_supremum_beats_every_law_in_the_band():
     assert max(wide) == pytest.approx(ceiling, abs=1e-3)
 
 
+@pytest.mark.parametrize("method", ["betting", "dkw", "maurer-pontil"])
 @pytest.mark.parametrize("scores", [[0.0], [1.0], [0.0] * 50, [0.0, 1.0] * 25, [0.5] * 3, [0.0, 0.3, 0.3, 1.0]])
-def test_order_and_ends(scores):
-    bound = std_bound(scores, alpha=0.01, side="both", method="dkw")
+def test_order_and_ends(scores, method):
+    bound = std_bound(scores, alpha=0.01, side="both", method=method)
     assert 0 <= bound.lower <= bound.estimate + 1e-7
     assert bound.estimate <= bound.upper <= 0.5
     assert bound.upper > 0
-    uppers = [std_bound(scores, alpha=a, method="dkw").upper for a in (0.001, 0.01, 0.1, 0.9)]
+    uppers = [std_bound(scores, alpha=a, method=method).upper for a in (0.001, 0.01, 0.1, 0.9)]
     assert uppers == sorted(uppers, reverse=True)
 
 
@@ -108,13 +109,13 @@ def test_the_exact_supremum_is_at_most_the_papers_bound():
     rng = np.random.default_rng(6)
     for law in LAWS:
         scores = law.draw(rng, 200)
-        exact, paper = (std_bound(scores, alpha=0.01, method=m).upper for m in METHODS)
+        exact, paper = (std_bound(scores, alpha=0.01, method=m).upper for m in ("dkw", "paper"))
         assert exact <= paper + 1e-9
 
 
 def test_counts_equal_repeats():
     scores, counts = np.array([0.0, 0.25, 0.9]), np.array([700, 5, 11])
-    for method, side in [("dkw", "both"), ("paper", "upper")]:
+    for method, side in [("betting", "both"), ("dkw", "both"), ("maurer-pontil", "both"), ("paper", "upper")]:
         grouped = std_bound(scores, counts=counts, alpha=0.01, side=side, method=method)
         assert grouped == std_bound(np.repeat(scores, counts), alpha=0.01, side=side, method=method)
 
@@ -128,8 +129,9 @@ def test_paper_has_no_lower_side():
 def test_coverage(law):
     rng, alpha, runs, n = np.random.default_rng(7), 0.2, 300, 30
     samples = law.draw(rng, (runs, n))
-    both = [std_bound(s, alpha=alpha, side="both", method="dkw") for s in samples]
-    assert sum(not b.lower - 1e-12 <= law.sd <= b.upper + 1e-12 for b in both) <= most_misses(runs, alpha)
+    for method in ("betting", "dkw", "maurer-pontil"):
+        both = std_bounds(samples, alpha=alpha, side="both", method=method)
+        assert sum(not b.lower - 1e-12 <= law.sd <= b.upper + 1e-12 for b in both) <= most_misses(runs, alpha)
     paper = [std_bound(s, alpha=alpha, method="paper") for s in samples]
     assert sum(law.sd > b.upper + 1e-12 for b in paper) <= most_misses(runs, alpha)
 

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.betting import star_upper
 from leakbound.bounds.distribution import cdf_at, dkw_width
-from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_method, check_scores, check_side
-from leakbound.bounds.mean import paper_grid
+from leakbound.bounds.envelope import largest_variance, smallest_variance
+from leakbound.bounds.games import mean_game, pair_squares, upper_spread_game, variance_game
+from leakbound.bounds.gate import (
+    Floats,
+    Ints,
+    Scores,
+    Seed,
+    Side,
+    check_alpha,
+    check_method,
+    check_real,
+    check_scores,
+    check_side,
+)
+from leakbound.bounds.mean import BETTING, paper_grid, per_prompt
+from leakbound.bounds.order import batches, ordered_draws
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
 ROUNDING = 1e-13
-"""Absolute margin on a variance computed from cumulative sums."""
+"""Absolute margin on a variance."""
 
 
 def moments(values: Floats, weights: Ints) -> tuple[float, float]:
@@ -22,71 +38,6 @@ def moments(values: Floats, weights: Ints) -> tuple[float, float]:
     share = weights / weights.sum()
     mean = float(np.dot(values, share))
     return mean, math.sqrt(float(np.dot((values - mean) ** 2, share)))
-
-
-def quantile_envelope(values: Floats, weights: Ints, eps: float) -> tuple[Floats, Floats, Floats]:
-    """Cells [u_i, u_(i+1)] of (0, 1) and the least and greatest quantile there of any law within eps of F_n.
-
-    Least: 0 for u <= eps, else X_(ceil(n(u - eps))). Greatest: 1 for u > 1 - eps, else X_(ceil(n(u + eps))).
-    Returns widths, least, greatest.
-    """
-    n = int(weights.sum())
-    cumulative = np.cumsum(weights) / n
-    knots = np.concatenate([[0.0, 1.0, eps, 1.0 - eps], cumulative + eps, cumulative - eps])
-    u = np.unique(np.clip(knots, 0.0, 1.0))
-    middle = (u[:-1] + u[1:]) / 2
-    at = np.append(values, 1.0)  # beyond the last order statistic the envelope is 1
-    least = np.where(middle <= eps, 0.0, at[np.searchsorted(cumulative, middle - eps)])
-    greatest = np.where(middle > 1 - eps, 1.0, at[np.searchsorted(cumulative, middle + eps)])
-    return np.diff(u), least, greatest
-
-
-def largest_variance(values: Floats, weights: Ints, eps: float) -> float:
-    """The largest variance of a law on [0, 1] within eps of F_n, rounded up.
-
-    A maximiser takes the least quantiles below some p and the greatest above it; on each cell of p the variance is a
-    concave parabola in p (proof in docs/methods.md).
-    """
-    w, a, b = quantile_envelope(values, weights, eps)
-    tail = [np.concatenate([[0.0], np.cumsum((w * b**k)[::-1])])[::-1][:-1] for k in (1, 2)]
-    head = [np.concatenate([[0.0], np.cumsum(w * a**k)])[:-1] for k in (1, 2)]
-    m1, m2 = head[0] + tail[0], head[1] + tail[1]  # moments with p at the left end of each cell
-    d1, d2 = a - b, a**2 - b**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        s = np.where(d1 < 0, (d2 - 2 * m1 * d1) / (2 * d1**2), 0.0)
-    s = np.clip(s, 0.0, w)
-    variance = (m2 + d2 * s) - (m1 + d1 * s) ** 2
-    return min(float(variance.max()) + ROUNDING, 0.25)
-
-
-def smallest_variance(values: Floats, weights: Ints, eps: float) -> float:
-    """The smallest variance of a law on [0, 1] within eps of F_n, rounded down.
-
-    min over c of the integral of the squared distance from c to [least(u), greatest(u)]; convex in c with a
-    piecewise linear derivative, so the minimiser is found exactly between two kinks.
-    """
-    w, a, b = quantile_envelope(values, weights, eps)
-    c = np.unique(np.concatenate([a, b]))
-
-    def slope(at: Floats) -> Floats:
-        # half the derivative: int (c - greatest)+ - int (least - c)+ ; both envelopes ascend in u
-        below = np.searchsorted(b, at)
-        above = np.searchsorted(a, at, side="right")
-        mass = np.concatenate([[0.0], np.cumsum(w)])
-        sum_b = np.concatenate([[0.0], np.cumsum(w * b)])
-        sum_a = np.concatenate([[0.0], np.cumsum(w * a)])
-        pull: Floats = (at * mass[below] - sum_b[below]) - ((sum_a[-1] - sum_a[above]) - at * (mass[-1] - mass[above]))
-        return pull
-
-    pull = slope(c)
-    i = int(np.searchsorted(pull, 0.0))  # first kink with slope >= 0
-    i = min(max(i, 1), c.size - 1) if c.size > 1 else 0
-    centre = c[i]
-    if i > 0 and pull[i] > pull[i - 1]:
-        centre = c[i - 1] - pull[i - 1] * (c[i] - c[i - 1]) / (pull[i] - pull[i - 1])
-        centre = min(max(centre, c[i - 1]), c[i])
-    distance = np.maximum(a - centre, 0.0) + np.maximum(centre - b, 0.0)
-    return max(float(np.sum(w * distance**2)) - ROUNDING, 0.0)
 
 
 def dkw_exact(values: Floats, weights: Ints, alpha: float, side: Side) -> tuple[float, float]:
@@ -114,10 +65,42 @@ def paper_grid_std(values: Floats, weights: Ints, alpha: float, side: Side) -> t
     return 0.0, math.sqrt(min(variance, 0.25))
 
 
+def maurer_pontil_std(values: Floats, weights: Ints, alpha: float, side: Side) -> tuple[float, float]:
+    """s -+ sqrt(2 ln(1/alpha) / (n - 1)), s with divisor n - 1; each side has its share of alpha."""
+    n = int(weights.sum())
+    if n < 2:
+        return 0.0, 0.5
+    s = moments(values, weights)[1] * math.sqrt(n / (n - 1))
+    width = math.sqrt(2 * math.log((2 if side == "both" else 1) / alpha) / (n - 1))
+    return s - width - ROUNDING, s + width + ROUNDING
+
+
 METHODS = {
     "dkw": (dkw_exact, "exact supremum over the DKW band"),
+    "maurer-pontil": (maurer_pontil_std, "Maurer-Pontil"),
     "paper": (paper_grid_std, "DKW band on a grid, repaired"),
 }
+
+
+def bet_on_std(draws: Sequence[Floats], alpha: float, side: Side) -> Floats:
+    """(lower, upper) for the sd of each sequence of draws: squares about the past mean above, pairs below."""
+    share = alpha / 2 if side == "both" else alpha
+    limits = np.tile([0.0, 0.5], (len(draws), 1))
+    for places, x in batches(draws):
+        if side != "lower":
+            limits[places, 1] = np.minimum(np.sqrt(star_upper(variance_game(x), share)) * (1 + 1e-15), 0.5)
+        if side != "upper" and x.shape[0] > 1:
+            twice = 1.0 - star_upper(mean_game(1.0 - pair_squares(x)), share) - ROUNDING
+            limits[places, 0] = np.sqrt(np.maximum(twice, 0.0) / 2) * (1 - 1e-15)
+    return limits
+
+
+def record(values: Floats, weights: Ints, limits: tuple[float, float], alpha: float, side: Side, name: str) -> Bound:
+    """The record; limits are kept in [0, 1/2] and around the estimate, and the side not claimed is made trivial."""
+    estimate = min(moments(values, weights)[1], 0.5)
+    lower = 0.0 if side == "upper" else min(max(limits[0], 0.0), estimate)
+    upper = 0.5 if side == "lower" else max(min(limits[1], 0.5), estimate)
+    return Bound("sd(h)", estimate, lower, upper, alpha, side, int(weights.sum()), name)
 
 
 def std_bound(
@@ -126,30 +109,87 @@ def std_bound(
     alpha: float,
     side: Side = "upper",
     counts: npt.ArrayLike | None = None,
-    method: str = "dkw",
+    method: str = BETTING,
+    seed: Seed | None = 0,
 ) -> Bound:
     """Bound the standard deviation of the score of one prompt.
 
+    ``"betting"`` (default): STaR bets on (x_t - mean of the past)^2, whose conditional mean is at least the variance;
+    below, on the squared differences of consecutive pairs. Uses an order made from ``seed`` (see order.py).
     ``"dkw"``: the largest (smallest) sd of any law on [0, 1] whose distribution function stays within
     eps = sqrt(ln(2/alpha) / 2n) of the empirical one; both sides hold at once, so one side costs the same.
+    ``"maurer-pontil"``: s + sqrt(2 ln(1/alpha) / (n - 1)).
     ``"paper"``: the formula of the paper's package on 100 points with F(0-) = 0; as released it drops the atom at 0 and
-    falls below the truth. Upper side only. Never above 1/2, the largest sd on [0, 1].
+    falls below the truth. Upper side only. No upper limit exceeds 1/2, the largest sd on [0, 1].
 
-    Assumes independent draws, n fixed before the first one; any distribution on [0, 1]. Takes distinct scores, counts.
+    Assumes independent draws, n fixed before the first one; any distribution on [0, 1].
 
-    Metric 4 of arXiv 2410.03523; the supremum is derived in docs/methods.md.
+    Metric 4 of arXiv 2410.03523; Maurer and Pontil 2009; the supremum and the bets are derived in docs/methods.md.
     """
     alpha, side = check_alpha(alpha), check_side(side)
-    bound, name = METHODS[check_method(method, tuple(METHODS))]
+    check_method(method, (BETTING, *METHODS))
     values, weights = check_scores(scores, counts)
-    lower, upper = bound(values, weights, alpha, side)
-    return Bound("sd(h)", moments(values, weights)[1], lower, upper, alpha, side, int(weights.sum()), name)
+    if method == BETTING:
+        lower, upper = bet_on_std([ordered_draws(scores, counts, seed)], alpha, side)[0]
+        return record(values, weights, (float(lower), float(upper)), alpha, side, "STaR betting")
+    bound, name = METHODS[method]
+    return record(values, weights, bound(values, weights, alpha, side), alpha, side, name)
+
+
+def std_bounds(
+    scores: Sequence[Scores],
+    *,
+    alpha: float,
+    side: Side = "upper",
+    counts: Sequence[npt.ArrayLike] | None = None,
+    method: str = BETTING,
+    seed: int | None = 0,
+) -> list[Bound]:
+    """:func:`std_bound` for many prompts at once, each at level alpha by itself; prompt i with the seed (seed, i)."""
+    alpha, side = check_alpha(alpha), check_side(side)
+    check_method(method, (BETTING, *METHODS))
+    checked, draws = per_prompt(scores, counts, seed)
+    if method != BETTING:
+        return [std_bound(v, alpha=alpha, side=side, counts=w, method=method) for v, w in checked]
+    return [
+        record(v, w, (float(a), float(b)), alpha, side, "STaR betting")
+        for (v, w), (a, b) in zip(checked, bet_on_std(draws, alpha, side), strict=True)
+    ]
 
 
 def ed_score(scores: Scores, *, counts: npt.ArrayLike | None = None) -> float:
     """The ED score: sample mean + 2 sample standard deviations (divisor n). A plug-in value without a guarantee.
 
-    arXiv 2410.03523, as quoted in its reviews; the divisor is ours.
+    arXiv 2410.03523, as quoted in its reviews; the divisor is ours. With a guarantee: :func:`ed_bound`.
     """
     mean, sd = moments(*check_scores(scores, counts))
     return mean + 2 * sd
+
+
+def ed_bound(
+    scores: Scores,
+    *,
+    alpha: float,
+    kappa: float = 2.0,
+    counts: npt.ArrayLike | None = None,
+    seed: Seed | None = 0,
+) -> Bound:
+    """Upper bound on E[h] + kappa sd(h), the ED score with a guarantee, by one betting test.
+
+    For any s > 0 and c: sd <= s/2 + variance/(2s) and variance <= E(h - c)^2, so E[h] + kappa sd is at most
+    E[h + kappa (s/2 + (h - c)^2 / (2s))]; s and c follow the past draws, and STaR bets bound the right side.
+
+    Assumes independent draws, n fixed before the first one; any distribution on [0, 1]. The limit that always holds is
+    (1 + sqrt(1 + kappa^2)) / 2. Uses an order made from ``seed`` (see order.py). Derived in docs/methods.md.
+    """
+    alpha = check_alpha(alpha)
+    kappa = check_real("kappa", kappa, "give a number > 0, for example 2")
+    if kappa <= 0:
+        raise InputError(f"kappa is {kappa!r}: give a number > 0, for example 2")
+    values, weights = check_scores(scores, counts)
+    x = ordered_draws(scores, counts, seed)[:, None]
+    game = upper_spread_game(x, kappa, alpha)
+    mean, sd = moments(values, weights)
+    upper = max(min(float(star_upper(game, alpha)[0]), game.end), mean + kappa * sd)
+    name = f"E[h] + {kappa:g} sd(h)"
+    return Bound(name, mean + kappa * sd, 0.0, upper, alpha, "upper", x.size, "STaR betting, one test")

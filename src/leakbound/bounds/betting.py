@@ -1,0 +1,131 @@
+"""Bounds on a mean by betting against it: STaR bets on cells fixed in advance, many prompts at once.
+
+Let Y_1, Y_2, ... have conditional means >= theta given the past, Y_t <= top_t with top_t known before draw t. For a
+candidate s the wealth W_t(s) = prod_{i<=t} (1 + lam_i (s - Y_i)), 0 <= lam_i <= 1 / (top_i - s) chosen before draw i,
+is a nonnegative supermartingale if theta >= s, so P(some W_t(s) >= 1/alpha) <= alpha (Ville).
+
+The candidates are cut into cells [g_k, g_(k+1)) before the draws. All s of a cell use the bets of its left end g_k;
+these are valid for them, and W_t(s) rises in s within the cell. So if g_k is rejected, its whole cell is; and in the
+highest cell whose left end is not rejected, the rejected s are an upper piece, whose lower end bisection finds. That
+end is the bound: theta lies in some cell, and if the bound is below theta then theta itself was rejected. Cells below
+the sample mean are counted as not rejected, which can only raise the bound. Proof in docs/methods.md.
+
+STaR bets: Voracek and Orabona 2025 (arXiv 2505.22422). Cells with shared bets: ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from leakbound.bounds.gate import Floats, Ints
+
+CUSHION = 1e-9
+"""Added to ln(1/alpha): far above the rounding error of a log-wealth."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """What is bet on: ``y`` and ``top`` of shape (steps, games); ``spread`` gives (floor added to V, ceiling of S)."""
+
+    y: Floats
+    top: Floats
+    cells: Floats
+    end: float
+    spread: Callable[[Floats, Floats, int, int], tuple[Floats, Floats]]
+
+
+@lru_cache(maxsize=64)
+def make_cells(n: int, end: float = 1.0, step: float = 0.2) -> Floats:
+    """Left ends of the cells of [0, end]: steps of ``step`` sqrt(g (end - g) / n) + 0.1 end / n, known from n alone."""
+    ends, g = [], 0.0
+    while g < end:
+        ends.append(g)
+        g += step * math.sqrt(g * (end - g) / n) + 0.1 * end / n
+    cells = np.array(ends)
+    cells.flags.writeable = False
+    return cells
+
+
+def play(game: Game, s: Floats, owner: Ints, alpha: float, bets: Floats | None = None) -> Floats:
+    """The log-wealth of each candidate ``s`` in the game ``owner`` after all steps; betting stops at ln(1/alpha).
+
+    S = min(V + floor, ceiling), V the mean of the past (s - Y)^2; lam = sqrt(2 (ln(1/alpha) - ln W) / ((n - t) S)), at
+    most 1 / (top - s + 1e-4). ``bets``, of shape (steps, candidates), is filled where given.
+    """
+    n = game.y.shape[0]
+    before = np.zeros((2, game.y.shape[1]))
+    wanted = math.log(1 / alpha) + CUSHION
+    final = np.zeros(s.size)
+    alive = np.arange(s.size)
+    log_wealth = np.zeros(s.size)
+    for t in range(n):
+        if bets is None and (t < 16 or t % 8 == 0):
+            keep = log_wealth < wanted
+            if not keep.all():
+                final[alive[~keep]] = log_wealth[~keep]
+                alive, s, owner, log_wealth = alive[keep], s[keep], owner[keep], log_wealth[keep]
+            if not alive.size:
+                break
+        top = game.top[t].take(owner)
+        floor, ceiling = game.spread(s, top, t, n)
+        if t:
+            first, second = before / t
+            variance = second.take(owner)
+            variance -= s * (2.0 * first).take(owner)
+            variance += s * s
+            variance += floor
+            np.minimum(variance, ceiling, out=variance)
+            np.maximum(variance, 1e-300, out=variance)
+        else:
+            variance = ceiling
+        bet = np.maximum(wanted - log_wealth, 0.0)
+        bet *= 2.0 / (n - t)
+        bet /= variance
+        np.sqrt(bet, out=bet)
+        np.minimum(bet, 1.0 / (np.maximum(top - s, 0.0) + 1e-4), out=bet)
+        if bets is not None:
+            bets[t] = bet
+        log_wealth += np.log1p(bet * (s - game.y[t].take(owner)))
+        before[0] += game.y[t]
+        before[1] += game.y[t] ** 2
+    final[alive] = log_wealth
+    return final
+
+
+def star_upper(game: Game, alpha: float) -> Floats:
+    """The upper bound on theta for each game, at level ``alpha`` each."""
+    games = game.y.shape[1]
+    cells = game.cells
+    start = np.clip(np.searchsorted(cells, game.y.mean(axis=0), side="right") - 1, 0, cells.size - 1)
+    tested = cells.size - start
+    owner = np.repeat(np.arange(games), tested)
+    offset = np.concatenate([[0], np.cumsum(tested)[:-1]])
+    index = np.arange(owner.size) - offset[owner] + start[owner]
+    kept = play(game, cells[index], owner, alpha) < math.log(1 / alpha) + CUSHION
+    highest = start - 1
+    np.maximum.at(highest, owner[kept], index[kept])
+    right = np.append(cells[1:], game.end)
+    bound = np.where(highest >= 0, right[np.maximum(highest, 0)], cells[0])
+    inside = np.flatnonzero(highest >= start)
+    if inside.size:
+        bound[inside] = refine(game, inside, cells[highest[inside]], bound[inside], alpha)
+    return np.asarray(bound, dtype=np.float64)
+
+
+def refine(game: Game, games: Ints, low: Floats, high: Floats, alpha: float) -> Floats:
+    """Within cells [low, high): the lower end of the rejected piece, bisected from above; ``high`` if there is none."""
+    wanted = math.log(1 / alpha) + CUSHION
+    bets = np.empty((game.y.shape[0], games.size))
+    play(game, low, games, alpha, bets)
+    y = game.y[:, games]
+    for _ in range(10):
+        middle = (low + high) / 2
+        path = np.cumsum(np.log1p(bets * (middle - y)), axis=0)
+        rejected = path.max(axis=0) >= wanted
+        high, low = np.where(rejected, middle, high), np.where(rejected, low, middle)
+    return high

@@ -1,0 +1,57 @@
+"""Classical bounds on a mean, for reference: Hoeffding-Bentkus and Maurer-Pontil."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from leakbound.bounds.gate import Floats, Ints
+
+
+def binary_kl(a: float, b: float) -> float:
+    """kl(a, b) = a ln(a/b) + (1 - a) ln((1 - a)/(1 - b)), in nats; 0 < b < 1."""
+    left = a * math.log(a / b) if a > 0 else 0.0
+    right = (1 - a) * math.log((1 - a) / (1 - b)) if a < 1 else 0.0
+    return left + right
+
+
+def hoeffding_bentkus_upper(values: Floats, weights: Ints, alpha: float) -> float:
+    """The root m of min(exp(-n kl(xbar, m)), e P(Bin(n, m) <= ceil(n xbar))) = alpha, from above.
+
+    Both terms are p-values for E >= m that depend on the draws through their sum alone and rise with it, so the smaller
+    one is a p-value too. Hoeffding 1963; Bentkus 2004; Bates et al. 2021.
+    """
+    from scipy import special  # here, because importing it takes 0.2 s
+
+    n = int(weights.sum())
+    total = math.fsum(values * weights)
+    whole = math.ceil(total)
+    if abs(total - round(total)) < 1e-6:  # a rounded sum may have crossed a whole number: count exactly
+        whole = math.ceil(sum(Fraction(v) * w for v, w in zip(values.tolist(), weights.tolist(), strict=True)))
+    mean = min(total * (1 + 1e-13) / n, 1.0)
+
+    def rejects(m: float) -> bool:
+        hoeffding = math.exp(-n * binary_kl(mean, m))
+        bentkus = math.e * float(special.bdtr(whole, n, m))
+        return min(hoeffding, bentkus) <= alpha * (1 - 1e-9)
+
+    low, high = mean, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if not mean < middle < 1:
+            break
+        low, high = (low, middle) if rejects(middle) else (middle, high)
+    return high
+
+
+def maurer_pontil_upper(values: Floats, weights: Ints, alpha: float) -> float:
+    """xbar + sqrt(2 V ln(2/alpha) / n) + 7 ln(2/alpha) / (3 (n - 1)), V with divisor n - 1. Maurer and Pontil 2009."""
+    n = int(weights.sum())
+    if n < 2:
+        return 1.0
+    mean = math.fsum(values * weights) / n
+    variance = float(np.sum((values - mean) ** 2 * weights)) / (n - 1)
+    log_term = math.log(2 / alpha)
+    return min(1.0, mean + math.sqrt(2 * variance * log_term / n) + 7 * log_term / (3 * (n - 1)) + 1e-14)
