@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from leakbound.bounds import (
@@ -90,9 +92,9 @@ def prompt_audit(
         leak_jointly=proportion_bound(
             k, n, alpha=jointly, estimand=f"P(h >= {threshold})", scope="this prompt, jointly"
         ),
-        mean=mean_bound(scores, alpha=alpha),
-        std=std_bound(scores, alpha=alpha),
-        survival=survival_bound(scores, alpha=alpha, thresholds=np.arange(100) / 100),
+        mean=mean_bound(scores, alpha=alpha, method="anderson"),
+        std=std_bound(scores, alpha=alpha, method="dkw"),
+        survival=survival_bound(scores, alpha=alpha, method="dkw", thresholds=np.arange(100) / 100),
         ed=ed_score(scores),
         worst=tuple(worst),
     )
@@ -132,6 +134,7 @@ def combine(items: list[tuple[PromptAudit, np.ndarray]], model: str, alpha: floa
     )
 
 
+@cache
 def make_audit(size: int, *, kind: str = "mixed", model: str = "runs/models/unlearned-npo", seed: int = 0) -> Audit:
     """``kind``: mixed (plain, hidden and unseen leaks), guess (a model that guesses), clean, plain (all leak)."""
     rng = np.random.default_rng(seed)

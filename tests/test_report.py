@@ -30,6 +30,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        if tag in ("td", "th", "span"):
+            self.words.append(" ")
         if tag not in self.VOID:
             self.open.append(tag)
 
