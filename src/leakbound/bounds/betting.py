@@ -30,13 +30,17 @@ CUSHION = 1e-9
 
 @dataclass(frozen=True)
 class Game:
-    """What is bet on: ``y`` and ``top`` of shape (steps, games); ``spread`` gives (floor added to V, ceiling of S)."""
+    """What is bet on: ``y`` and ``top`` of shape (steps, games); ``spread`` gives (floor added to V, ceiling of S).
+
+    ``horizon`` is the number of steps that is planned for, 0 for as many as there are; cells and bets depend on it.
+    """
 
     y: Floats
     top: Floats
     cells: Floats
     end: float
     spread: Callable[[Floats, Floats, int, int], tuple[Floats, Floats]]
+    horizon: int = 0
 
 
 @lru_cache(maxsize=64)
@@ -57,13 +61,13 @@ def play(game: Game, s: Floats, owner: Ints, alpha: float, bets: Floats | None =
     S = min(V + floor, ceiling), V the mean of the past (s - Y)^2; lam = sqrt(2 (ln(1/alpha) - ln W) / ((n - t) S)), at
     most 1 / (top - s + 1e-4). ``bets``, of shape (steps, candidates), is filled where given.
     """
-    n = game.y.shape[0]
+    n = game.horizon or game.y.shape[0]
     before = np.zeros((2, game.y.shape[1]))
     wanted = math.log(1 / alpha) + CUSHION
     final = np.zeros(s.size)
     alive = np.arange(s.size)
     log_wealth = np.zeros(s.size)
-    for t in range(n):
+    for t in range(game.y.shape[0]):
         if bets is None and (t < 16 or t % 8 == 0):
             keep = log_wealth < wanted
             if not keep.all():

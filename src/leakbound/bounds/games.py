@@ -41,6 +41,11 @@ def block_means(y: Floats, starts: Ints, lengths: Ints) -> Floats:
     return means
 
 
+def sequential_mean_game(x: Floats, horizon: int) -> Game:
+    """Y_t = x_t in [0, 1], of which at most ``horizon`` will be seen; x of shape (draws so far, games)."""
+    return Game(x, np.ones_like(x), make_cells(horizon), 1.0, mean_spread, horizon)
+
+
 def mean_game(x: Floats) -> Game:
     """Y_t = x_t in [0, 1]; x of shape (draws, games)."""
     x = block_means(x, *block_starts(x.shape[0]))

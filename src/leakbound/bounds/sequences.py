@@ -1,0 +1,296 @@
+"""Statements that hold at any stopping time: draw in rounds, look after each, stop at the first verdict.
+
+A claim says that a quantity is at most a limit. Evidence against its opposite is the wealth of a bet; it reaches
+1/alpha with probability at most alpha, at any time, if the opposite is true. "Proven" and "refuted" are both tested
+at level alpha: whatever the truth is, only one of them can be wrong, so a verdict is wrong with probability <= alpha.
+
+Everything is pure: an audit keeps the looks, and the state on JSON, and stops at the first verdict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from leakbound.bounds.betting import CUSHION, star_upper
+from leakbound.bounds.distribution import survival_bound
+from leakbound.bounds.games import sequential_mean_game
+from leakbound.bounds.gate import (
+    Floats,
+    Scores,
+    Seed,
+    Side,
+    check_alpha,
+    check_fraction,
+    check_scores,
+    check_side,
+    check_whole,
+)
+from leakbound.bounds.order import ordered_draws
+from leakbound.bounds.result import Bound, SurvivalBand
+from leakbound.errors import InputError
+
+Verdict: TypeAlias = Literal["proven", "refuted", "open"]
+Round: TypeAlias = tuple[Scores, npt.ArrayLike | None]
+"""The scores of one round and their counts, or None."""
+
+SHRINK = np.array([0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, *(1 - 0.5 ** np.arange(2, 13))])
+"""Alternatives q = c p to a tested p."""
+
+BELOW = np.array([0.4, 0.12, 0.12, 0.12, 0.1, 0.04, 0.02, *[0.08 / 9] * 9])
+"""Weights for "p is below": half-way to "no leak was seen"."""
+
+HORIZONS = tuple(64 * 2**j for j in range(10))
+"""Numbers of draws that the bets on a mean are planned for, side by side."""
+
+ABOVE = np.array([0.02] * 5 + [0.9 / 11] * 11)
+"""Weights for "p is above", where c shrinks 1 - p."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``quantity`` ("leak": P(leak), "mean": E[h]) is at most ``limit``; a verdict is wrong with P <= ``alpha``."""
+
+    quantity: Literal["leak", "mean"]
+    limit: float
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if self.quantity not in ("leak", "mean"):
+            raise InputError(f"quantity is {self.quantity!r}: give 'leak' or 'mean'")
+        object.__setattr__(self, "limit", check_fraction("limit", self.limit, open_ends=True))
+        object.__setattr__(self, "alpha", check_alpha(self.alpha))
+
+    @classmethod
+    def parse(cls, text: str, alpha: float) -> Claim:
+        """A claim from text such as ``leak<=0.01`` or ``mean <= 0.05``."""
+        found = re.fullmatch(r"\s*(leak|mean)\s*<=\s*([0-9.eE+-]+)\s*", str(text))
+        try:
+            limit = float(found[2]) if found else math.nan
+        except ValueError:
+            limit = math.nan
+        if not found or not 0 < limit < 1:
+            raise InputError(f"claim is {text!r}: write 'leak<=0.01' or 'mean<=0.05', with a limit between 0 and 1")
+        return cls(cast(Literal["leak", "mean"], found[1]), limit, alpha)
+
+    def __str__(self) -> str:
+        return f"{'P(leak)' if self.quantity == 'leak' else 'E[h]'} <= {self.limit:g}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The claim as a JSON object."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Claim:
+        """The claim that :meth:`to_json` wrote."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look saw: ``n`` draws so far, the estimate, ln of the evidence for and against, and the verdict."""
+
+    n: int
+    estimate: float
+    log_for: float
+    log_against: float
+    verdict: Verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """The look as a JSON object."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Look:
+        """The look that :meth:`to_json` wrote."""
+        return cls(**data)
+
+
+def decide(log_for: float, log_against: float, alpha: float) -> Verdict:
+    """Proven or refuted where the evidence has reached 1/alpha."""
+    wanted = math.log(1 / alpha) + CUSHION
+    return "proven" if log_for >= wanted else "refuted" if log_against >= wanted else "open"
+
+
+def final_verdict(looks: Sequence[Look]) -> Verdict:
+    """The first verdict that is not open: later looks cannot take it back."""
+    return next((look.verdict for look in looks if look.verdict != "open"), "open")
+
+
+def log_evidence_below(k: int, n: int, p: float, weights: Floats = BELOW) -> float:
+    """ln of sum_j w_j (q_j/p)^k ((1 - q_j)/(1 - p))^(n-k), q_j = c_j p < p: evidence against a probability >= p.
+
+    Each term is a supermartingale for every probability >= p: its one-step mean is linear in the probability, falls,
+    and is 1 at p. The sum rises with p, because each term does.
+    """
+    with np.errstate(divide="ignore"):
+        log_c = np.log(SHRINK)
+    hits = k * log_c if k else np.zeros_like(log_c)
+    terms = hits + (n - k) * (np.log1p(-SHRINK * p) - math.log1p(-p)) + np.log(weights)
+    return log_mean_exp(terms) + math.log(terms.size)
+
+
+def log_mean_exp(logs: Floats) -> float:
+    """ln of the mean of exp(logs)."""
+    best = float(logs.max())
+    return best + math.log(float(np.exp(logs - best).mean()))
+
+
+def leak_look(k: int, n: int, claim: Claim) -> Look:
+    """A look at P(leak) <= limit after ``k`` leaks in ``n`` draws; valid after any number of draws, however chosen.
+
+    A mixture of simple alternatives on each side (Robbins). Needs only k and n.
+    """
+    if claim.quantity != "leak":
+        raise InputError(f"claim is about {claim.quantity!r}: give a claim about 'leak', or use mean_look")
+    n = check_whole("n", n, 1)
+    k = check_whole("k", k, 0, n)
+    log_for = log_evidence_below(k, n, claim.limit)
+    log_against = log_evidence_below(n - k, n, 1 - claim.limit, ABOVE)
+    return Look(n, k / n, log_for, log_against, decide(log_for, log_against, claim.alpha))
+
+
+def leak_sequence_bound(k: int, n: int, *, alpha: float, side: Side = "upper", estimand: str = "P(leak)") -> Bound:
+    """Bound P(leak) after ``k`` leaks in ``n`` draws, valid for all n at once: stop whenever you like.
+
+    The p at which the evidence against a probability >= p (<= p) reaches 1/alpha; each side has its share of alpha.
+    """
+    alpha, side = check_alpha(alpha), check_side(side)
+    n = check_whole("n", n, 1)
+    k = check_whole("k", k, 0, n)
+    wanted = math.log((2 if side == "both" else 1) / alpha) + CUSHION
+
+    def rejected_from(hits: int, weights: Floats) -> float:
+        low, high = hits / n, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            if not low < middle < high:
+                break
+            if log_evidence_below(hits, n, middle, weights) >= wanted:
+                high = middle
+            else:
+                low = middle
+        return high
+
+    upper = 1.0 if side == "lower" else rejected_from(k, BELOW)
+    lower = 0.0 if side == "upper" else max(1.0 - rejected_from(n - k, ABOVE) - 1e-15, 0.0)
+    return Bound(estimand, k / n, lower, upper, alpha, side, n, "mixture of bets, valid at any stopping time")
+
+
+@dataclass(frozen=True)
+class MeanEvidence:
+    """The state of a claim about E[h] after some draws: pure, small, and on JSON. Start with MeanEvidence(claim).
+
+    STaR bets on one candidate, the limit, with horizons 64, 128, ..., 32768 side by side; the evidence is the average
+    wealth, which needs no planned number of draws. Sums and log-wealths carry all that the next bets need.
+    """
+
+    claim: Claim
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    log_for: tuple[float, ...] = (0.0,) * len(HORIZONS)
+    log_against: tuple[float, ...] = (0.0,) * len(HORIZONS)
+
+    def __post_init__(self) -> None:
+        if self.claim.quantity != "mean":
+            raise InputError(f"claim is about {self.claim.quantity!r}: give a claim about 'mean', or use leak_look")
+
+    def add(self, scores: Scores, counts: npt.ArrayLike | None = None, *, seed: Seed | None) -> MeanEvidence:
+        """The state after one more round of draws, taken in the order of ``seed``, which must differ between rounds."""
+        m, n, total, squares = self.claim.limit, self.n, self.total, self.squares
+        horizons = np.array(HORIZONS + HORIZONS, dtype=np.float64)
+        below = np.arange(horizons.size) < len(HORIZONS)
+        target = np.where(below, m, 1 - m)
+        sign = np.where(below, 1.0, -1.0)  # the second half bets on 1 - h
+        cap, ceiling = 1 / (1 - target + 1e-4), m * (1 - m) + 1e-4
+        log_wealth = np.array(self.log_for + self.log_against)
+        wanted = math.log(len(HORIZONS) / self.claim.alpha) + CUSHION
+        for x in ordered_draws(scores, counts, seed).tolist():
+            left = horizons - n
+            spread = np.full_like(horizons, ceiling)
+            if n:
+                variance = max((squares - 2 * m * total) / n + m * m, 0.0)
+                spread = np.minimum(variance + (1 - target) * horizons / n**2, ceiling)
+            bet = np.sqrt(2 * np.maximum(wanted - log_wealth, 0.0) / (np.maximum(left, 1.0) * spread))
+            bet = np.where(left > 0, np.minimum(bet, cap), 0.0)
+            log_wealth = log_wealth + np.log1p(bet * sign * (m - x))
+            n, total, squares = n + 1, total + x, squares + x * x
+        half = len(HORIZONS)
+        return MeanEvidence(
+            self.claim, n, total, squares, tuple(log_wealth[:half].tolist()), tuple(log_wealth[half:].tolist())
+        )
+
+    def look(self) -> Look:
+        """What the draws so far say."""
+        if not self.n:
+            raise InputError("n is 0: add at least one round of draws before looking")
+        log_for, log_against = (log_mean_exp(np.array(logs)) for logs in (self.log_for, self.log_against))
+        return Look(self.n, self.total / self.n, log_for, log_against, decide(log_for, log_against, self.claim.alpha))
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as a JSON object."""
+        return dataclasses.asdict(self) | {"log_for": list(self.log_for), "log_against": list(self.log_against)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> MeanEvidence:
+        """The state that :meth:`to_json` wrote; adding the same rounds to it gives the same numbers."""
+        logs = {key: tuple(data[key]) for key in ("log_for", "log_against")}
+        return cls(**{**data, **logs, "claim": Claim.from_json(data["claim"])})
+
+
+def mean_sequence_bound(
+    rounds: Sequence[Round], *, alpha: float, side: Side = "upper", first: int = 128, seed: int = 0
+) -> Bound:
+    """Bound E[h] after some rounds of draws, valid at all looks at once, however many there will be.
+
+    STaR betting with the horizon ``first`` 2^j, the first such number that holds the draws so far, at level
+    alpha / ((j + 1) (j + 2)). Round r is taken in the order of the seed (seed, r); earlier rounds are given unchanged.
+    """
+    alpha, side, first = check_alpha(alpha), check_side(side), check_whole("first", first, 1)
+    if len(rounds) == 0:
+        raise InputError("rounds is empty: give the scores of at least one round")
+    x = np.concatenate([ordered_draws(*check_scores(s, c), (seed, r)) for r, (s, c) in enumerate(rounds)])
+    j = 0
+    while first * 2**j < x.size:
+        j += 1
+    share, mean = alpha / ((j + 1) * (j + 2)) / (2 if side == "both" else 1), float(x.mean())
+
+    def upper_of(y: Floats) -> float:
+        return float(star_upper(sequential_mean_game(y[:, None], first * 2**j), share)[0])
+
+    upper = 1.0 if side == "lower" else max(upper_of(x), mean)
+    lower = 0.0 if side == "upper" else min(max(1 - upper_of(1 - x) - 1e-14, 0.0), mean)
+    return Bound("E[h]", mean, lower, upper, alpha, side, x.size, "STaR betting, valid at any stopping time")
+
+
+def survival_look(
+    scores: Scores,
+    *,
+    alpha: float,
+    first: int,
+    side: Side = "upper",
+    counts: npt.ArrayLike | None = None,
+    method: str = "hybrid",
+) -> SurvivalBand:
+    """The survival band after ``first`` 2^j draws, valid at all j = 0, 1, 2, ... at once.
+
+    Look j has level alpha / ((j + 1) (j + 2)); these sum to alpha.
+    """
+    alpha, first = check_alpha(alpha), check_whole("first", first, 1)
+    values, weights = check_scores(scores, counts)
+    n = int(weights.sum())
+    j = max(round(math.log2(n / first)), 0)
+    if n != first * 2**j:
+        raise InputError(f"scores hold {n} draws: look at {first} times a power of two, next at {first * 2 ** (j + 1)}")
+    band = survival_bound(values, alpha=alpha / ((j + 1) * (j + 2)), side=side, counts=weights, method=method)
+    return dataclasses.replace(
+        band, alpha=alpha, method=f"{band.method}, valid at {first}, {2 * first}, ... draws at once"
+    )
