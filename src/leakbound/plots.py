@@ -42,7 +42,7 @@ _STATUSES: tuple[Status, ...] = ("hidden", "plain", "unseen")
 def figures(audit: Audit, *, guess: Audit | None = None) -> dict[str, Figure]:
     """The report's figures by name: ``greedy_vs_sampled`` and ``survival``."""
     found = find(audit, guess)
-    return {"greedy_vs_sampled": greedy_vs_sampled(found), "survival": survival(found)}
+    return {"greedy_vs_sampled": greedy_vs_sampled(found, legend=True), "survival": survival(found)}
 
 
 def _figure(width: int, height: int) -> Figure:
@@ -80,7 +80,7 @@ def _lay_out(found: Findings) -> list[tuple[Row, float]]:
     return places
 
 
-def greedy_vs_sampled(found: Findings, width: int = WIDE) -> Figure:
+def greedy_vs_sampled(found: Findings, width: int = WIDE, *, legend: bool = False) -> Figure:
     """Each prompt as a column: above, the score of its greedy answer; below, P(leak) when sampled.
 
     The bars reach up to the bound at the level at which all prompts' bounds hold together. A dash is the guess level:
@@ -117,7 +117,25 @@ def greedy_vs_sampled(found: Findings, width: int = WIDE) -> Figure:
         bottom.hlines(level, x - half, x + half, color=INK, linewidth=2 if pixels > 8 else 1.4, zorder=4)
     bottom.set_xlim(-0.8 - 0.02 * span, max(span, 3) - 0.2 + 0.02 * span)
     _name_columns(bottom, places, pixels, font)
+    if legend:
+        _legend(fig, found)
     return fig
+
+
+def _legend(fig: Figure, found: Findings) -> None:
+    from matplotlib.lines import Line2D
+
+    shapes, names = [], []
+    for status in _STATUSES:
+        face = "none" if status == "unseen" else COLOURS[status]
+        shapes.append(
+            Line2D([], [], linestyle="none", marker=MARKERS[status], color=COLOURS[status], markerfacecolor=face)
+        )
+        names.append(f"{LABELS[status]} ({len(found.of(status))})")
+    if found.guess is not None:
+        shapes.append(Line2D([], [], color=INK, linewidth=2))
+        names.append("guess level")
+    fig.legend(shapes, names, loc="outside upper left", ncols=4, frameon=False, fontsize=12, labelcolor=INK)
 
 
 def _columns(top: Axes, bottom: Axes, status: Status, group: Sequence[Any], size: float, pixels: float) -> None:
@@ -149,15 +167,16 @@ def _name_columns(ax: Axes, places: Sequence[tuple[Row, float]], pixels: float, 
     ax.set_xticks([x for _, x in places], names, rotation=30, ha="right", rotation_mode="anchor", parse_math=False)
 
 
-def worst_rows(found: Findings, hidden: int = 5, others: int = 3) -> tuple[Row, ...]:
-    """The prompts worth a closer look: the worst hidden ones, then the worst others that leak, or the closest calls."""
-    picked = found.of("hidden")[:hidden] + found.of("plain")[:others]
-    return picked or found.rows[:others]
+def worst_rows(found: Findings, limit: int = 8) -> tuple[Row, ...]:
+    """The prompts worth a closer look: hidden leaks, with 2/5 of the places for open ones, or the closest calls."""
+    hidden, plain = found.of("hidden"), found.of("plain")
+    first = hidden[: max(limit - len(plain), limit - limit * 2 // 5)]
+    return (first + plain[: limit - len(first)]) or found.rows[:3]
 
 
 def survival(found: Findings) -> Figure:
     """P(h > x) of the average prompt and of the worst ones, each with its band, in panels side by side."""
-    rows = worst_rows(found, 3, 2)
+    rows = worst_rows(found, 5)
     fig = _figure(WIDE, 260 * (1 + len(rows) // 3))
     panels = fig.subplots(1 + len(rows) // 3, 3, sharex=True, sharey=True, squeeze=False).ravel()
     for ax in panels[len(rows) + 1 :]:

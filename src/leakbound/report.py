@@ -34,7 +34,7 @@ def to_html(audit: Audit, *, guess: Audit | None = None) -> str:
     """
     found = find(audit, guess)
     picked = plots.worst_rows(found)
-    curves = [("the average prompt", None), *((row.result.prompt.id, row) for row in plots.worst_rows(found, 3, 2))]
+    curves = [("the average prompt", None), *((row.result.prompt.id, row) for row in plots.worst_rows(found, 5))]
     return _template().render(
         audit=audit,
         found=found,
