@@ -11,7 +11,7 @@ from leakbound.bounds import (
     simultaneous_alpha,
     worst_prompt_bound,
 )
-from leakbound.bounds.multiplicity import pooled_upper
+from leakbound.bounds.average import pooled_upper
 from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.errors import InputError
 

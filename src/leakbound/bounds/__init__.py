@@ -1,31 +1,86 @@
 """Guaranteed bounds from scores in [0, 1]: pure statistics on numpy and scipy.special."""
 
+from leakbound.bounds.average import average_mean_bound, average_proportion_bound
+from leakbound.bounds.comparison import Ranking, difference_bound, rank_models
 from leakbound.bounds.distribution import quantile_bound, survival_bound
+from leakbound.bounds.extraction import (
+    draws_to_extract,
+    extraction_probability,
+    leak_at_k,
+    leak_at_k_bound,
+    max_score_at_k,
+    max_score_at_k_bound,
+)
+from leakbound.bounds.looks import PlannedLooks, plan_looks
 from leakbound.bounds.mean import mean_bound, mean_bounds
 from leakbound.bounds.multiplicity import (
-    average_mean_bound,
-    average_proportion_bound,
+    e_holm,
+    holm,
+    kth_worst_bound,
+    leak_p_value,
     simultaneous_alpha,
     worst_prompt_bound,
 )
+from leakbound.bounds.planning import LeakPlan, expected_width, plan_leak_claim, plan_mean_claim, plan_width
+from leakbound.bounds.population import population_mean_bound, population_share_bound
 from leakbound.bounds.proportion import proportion_bound
 from leakbound.bounds.result import Bound, SurvivalBand
+from leakbound.bounds.sequences import (
+    Claim,
+    Look,
+    MeanEvidence,
+    final_verdict,
+    leak_look,
+    leak_sequence_bound,
+    mean_sequence_bound,
+    survival_look,
+)
 from leakbound.bounds.spread import ed_bound, ed_score, std_bound, std_bounds
 
 __all__ = [
     "Bound",
+    "Claim",
+    "LeakPlan",
+    "Look",
+    "MeanEvidence",
+    "PlannedLooks",
+    "Ranking",
     "SurvivalBand",
     "average_mean_bound",
     "average_proportion_bound",
+    "difference_bound",
+    "draws_to_extract",
+    "e_holm",
     "ed_bound",
     "ed_score",
+    "expected_width",
+    "extraction_probability",
+    "final_verdict",
+    "holm",
+    "kth_worst_bound",
+    "leak_at_k",
+    "leak_at_k_bound",
+    "leak_look",
+    "leak_p_value",
+    "leak_sequence_bound",
+    "max_score_at_k",
+    "max_score_at_k_bound",
     "mean_bound",
     "mean_bounds",
+    "mean_sequence_bound",
+    "plan_leak_claim",
+    "plan_looks",
+    "plan_mean_claim",
+    "plan_width",
+    "population_mean_bound",
+    "population_share_bound",
     "proportion_bound",
     "quantile_bound",
+    "rank_models",
     "simultaneous_alpha",
     "std_bound",
     "std_bounds",
     "survival_bound",
+    "survival_look",
     "worst_prompt_bound",
 ]

@@ -1,4 +1,4 @@
-"""Statements about many prompts: the worst one, all of them at once, their average."""
+"""Statements about many prompts: the worst one, the k-th worst, all at once, and which ones are certified."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_scores, check_side, check_whole
-from leakbound.bounds.portfolio import portfolio_upper
-from leakbound.bounds.proportion import clopper_pearson_upper
+from leakbound.bounds.gate import check_alpha, check_fraction, check_whole
+from leakbound.bounds.proportion import OUTWARD
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -24,6 +23,18 @@ def simultaneous_alpha(alpha: float, num_prompts: int) -> float:
     return -math.expm1(math.log1p(-alpha) / num_prompts) * (1 - 1e-15)
 
 
+def check_alike(bounds: Sequence[Bound]) -> Bound:
+    """The first of some one-sided bounds of one side on one estimand."""
+    if len(bounds) == 0:
+        raise InputError("bounds is empty: give one bound per prompt")
+    sides, estimands = {bound.side for bound in bounds}, {bound.estimand for bound in bounds}
+    if len(sides) > 1 or "both" in sides:
+        raise InputError(f"bounds have sides {sorted(sides)}: give one-sided bounds, all 'upper' or all 'lower'")
+    if len(estimands) > 1:
+        raise InputError(f"bounds are about {sorted(estimands)}: give bounds of one estimand")
+    return bounds[0]
+
+
 def worst_prompt_bound(bounds: Sequence[Bound]) -> Bound:
     """Every prompt at once, from one one-sided bound per prompt and without a correction for their number.
 
@@ -35,15 +46,7 @@ def worst_prompt_bound(bounds: Sequence[Bound]) -> Bound:
 
     Intersection-union test, Berger 1982.
     """
-    if not bounds:
-        raise InputError("bounds is empty: give one bound per prompt")
-    sides = {bound.side for bound in bounds}
-    estimands = {bound.estimand for bound in bounds}
-    if len(sides) > 1 or "both" in sides:
-        raise InputError(f"bounds have sides {sorted(sides)}: give one-sided bounds, all 'upper' or all 'lower'")
-    if len(estimands) > 1:
-        raise InputError(f"bounds are about {sorted(estimands)}: give bounds of one estimand")
-    first = bounds[0]
+    first = check_alike(bounds)
     pick = max if first.side == "upper" else min
     return Bound(
         first.estimand,
@@ -58,108 +61,87 @@ def worst_prompt_bound(bounds: Sequence[Bound]) -> Bound:
     )
 
 
-def pooled_upper(k: int, n: int, alpha: float) -> float:
-    """The average of n unequal probabilities from k successes in n independent trials: max(CP(k, n), (k + 1) / n).
+def ordinal(k: int) -> str:
+    """1st, 2nd, 3rd, 4th, ..."""
+    ending = "th" if k % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(k % 10, "th")
+    return f"{k}{ending}"
 
-    Hoeffding 1956: P(S <= c) <= P(Bin(n, pbar) <= c) for c <= n pbar - 1. A miss means S <= c for the largest c whose
-    limit lies below pbar, and then (c + 1) / n < pbar, so the condition holds.
+
+def kth_worst_bound(bounds: Sequence[Bound], k: int, *, alpha: float) -> Bound:
+    """Upper bound on the k-th largest value over the prompts, from one upper bound per prompt at any level gamma.
+
+    theta_(k) <= U_[s], the s-th largest of the bounds, with the largest s <= k such that
+    P(Bin(k, gamma) >= k - s + 1) <= alpha: if it fails, then at least k - s + 1 of the k largest prompts were missed by
+    their own bounds. gamma, the largest alpha of the bounds, may be as large as 0.3: fewer draws per prompt.
+
+    Assumes fixed prompts, sampled independently of one another. InputError where no s fits. Derived in docs/methods.md.
     """
-    return min(1.0, max(float(clopper_pearson_upper(k, n, alpha)), (k + 1) / n * (1 + 1e-15)))
+    from scipy import special  # here, because importing it takes 0.2 s
+
+    first, alpha = check_alike(bounds), check_alpha(alpha)
+    k = check_whole("k", k, 1, len(bounds))
+    if first.side != "upper":
+        raise InputError("bounds have side 'lower': give upper bounds")
+    gamma = max(bound.alpha for bound in bounds)
+    misses = np.arange(1, k + 1)  # k - s + 1
+    tail = special.betainc(misses, k - misses + 1.0, gamma)  # P(Bin(k, gamma) >= misses)
+    fits = misses[np.asarray(tail) <= alpha * (1 - OUTWARD)]
+    if not fits.size:
+        remedy = "give a larger k, or bounds of a smaller alpha"
+        raise InputError(f"bounds have alpha up to {gamma:g}, too large for k = {k} at alpha {alpha:g}: {remedy}")
+    s = k - int(fits[0]) + 1
+    ranked = sorted((bound.upper for bound in bounds), reverse=True)
+    estimates = sorted((bound.estimate for bound in bounds), reverse=True)
+    method = f"{ordinal(s)} largest of {len(bounds)} bounds at alpha {gamma:g}; {first.method}"
+    name = f"the {ordinal(k)} largest {first.estimand} of the {len(bounds)} prompts"
+    total = sum(bound.n for bound in bounds)
+    return Bound(name, estimates[k - 1], 0.0, ranked[s - 1], alpha, "upper", total, method, "these prompts together")
 
 
-def stratified_upper(strata: Sequence[tuple[Floats, Ints]], alpha: float) -> float:
-    """The average over strata of E[h], every stratum with the same weight; sizes may differ.
+def leak_p_value(leaks: int, n: int, limit: float) -> float:
+    """The p-value of "P(leak) > limit" from ``leaks`` in ``n`` draws: P(Bin(n, limit) <= leaks)."""
+    from scipy import special  # here, because importing it takes 0.2 s
 
-    A draw of stratum i counts a_i h with a_i = n / (N n_i), so that the n means average to the wanted value.
+    n = check_whole("n", n, 1)
+    k = check_whole("leaks", leaks, 0, n)
+    return min(1.0, float(special.bdtr(k, n, check_fraction("limit", limit, open_ends=True))) * (1 + OUTWARD))
+
+
+def holm(p_values: Sequence[float] | npt.ArrayLike, *, alpha: float) -> tuple[bool, ...]:
+    """Which hypotheses are rejected, with P(any true one among them) <= alpha, whatever the dependence.
+
+    In rising order the j-th p-value (j = 0, 1, ...) is compared with alpha / (N - j), up to the first that is larger.
+    With :func:`leak_p_value` the rejected prompts are those certified to leak at most ``limit``, all at once.
+
+    Holm 1979.
     """
-    sizes = np.array([weights.sum() for _, weights in strata], dtype=np.float64)
-    scale = sizes.sum() / (len(strata) * sizes)
-    if (sizes == sizes[0]).all():
-        scale = np.ones_like(sizes)
-    y = np.concatenate([a * values for a, (values, _) in zip(scale, strata, strict=True)])
-    y, inverse = np.unique(y, return_inverse=True)
-    weights = np.zeros(y.size, dtype=np.int64)
-    np.add.at(weights, inverse, np.concatenate([w for _, w in strata]))
-    return min(1.0, portfolio_upper(y, weights, alpha, float(scale.max())))
+    alpha = check_alpha(alpha)
+    p = np.array([check_fraction("p_values", value) for value in np.atleast_1d(np.asarray(p_values)).tolist()])
+    order = np.argsort(p, kind="stable")
+    passed = np.logical_and.accumulate(p[order] <= alpha / (p.size - np.arange(p.size)))
+    rejected = np.zeros(p.size, dtype=bool)
+    rejected[order] = passed
+    return tuple(rejected.tolist())
 
 
-def average_proportion_bound(
-    successes: Sequence[int] | npt.ArrayLike,
-    n: int | Sequence[int] | npt.ArrayLike,
-    *,
-    alpha: float,
-    side: Side = "upper",
-    estimand: str = "P(leak)",
-) -> Bound:
-    """Bound the average over N fixed prompts of P(leak), from k_i leaks in n_i draws of prompt i.
+def e_holm(log_e_values: Sequence[float] | npt.ArrayLike, *, alpha: float) -> tuple[bool, ...]:
+    """:func:`holm` for e-values, given by their logarithms; valid for any dependence and at any stopping time.
 
-    Equal n_i: max(CP(sum k, sum n), (sum k + 1) / sum n), CP at level alpha. Unequal n_i: a portfolio of constant bets
-    on reweighted draws. Lower sides through 1 - h; ``side="both"`` gives each side alpha / 2.
-
-    Assumes independent draws, all n_i fixed before the first one. ``n`` is one number or one per prompt.
-
-    Hoeffding 1956; docs/methods.md.
+    Hypothesis i is rejected if the average e-value of every set that contains i is at least 1/alpha, that is for all m:
+    (e_i + the m smallest others) / (m + 1) >= 1/alpha. An average of e-values is an e-value, so this is a closed test.
+    Vovk and Wang 2021.
     """
-    alpha, side = check_alpha(alpha), check_side(side)
-    ks = [check_whole("successes", k) for k in np.atleast_1d(np.asarray(successes)).tolist()]
-    given = np.atleast_1d(np.asarray(n)).tolist()
-    ns = [check_whole("n", size, 1) for size in (given * len(ks) if len(given) == 1 else given)]
-    if not ks or len(ks) != len(ns):
-        raise InputError(f"successes has {len(ks)} entries and n has {len(ns)}: give one of each per prompt")
-    for k, size in zip(ks, ns, strict=True):
-        if k > size:
-            raise InputError(
-                f"successes is {k}, more than n, which is {size}: give the number of leaks among the draws"
-            )
-    share = alpha / 2 if side == "both" else alpha
-    equal, total = len(set(ns)) == 1, sum(ns)
-
-    def upper_of(hits: list[int]) -> float:
-        if equal:
-            return pooled_upper(sum(hits), total, share)
-        strata = [check_scores([0.0, 1.0], [size - k, k]) for k, size in zip(hits, ns, strict=True)]
-        return stratified_upper(strata, share)
-
-    upper = 1.0 if side == "lower" else upper_of(ks)
-    lower = 0.0 if side == "upper" else 1.0 - upper_of([size - k for k, size in zip(ks, ns, strict=True)])
-    estimate = float(np.mean([k / size for k, size in zip(ks, ns, strict=True)]))
-    method = "pooled Clopper-Pearson" if equal else "portfolio of constant bets, reweighted"
-    lower = max(lower - 1e-15, 0.0)
-    return Bound(
-        estimand, estimate, lower, upper, alpha, side, total, f"{method} over {len(ks)} prompts", "the average prompt"
-    )
-
-
-def average_mean_bound(
-    scores: Sequence[Scores],
-    *,
-    alpha: float,
-    side: Side = "upper",
-    counts: Sequence[npt.ArrayLike] | None = None,
-    estimand: str = "E[h]",
-) -> Bound:
-    """Bound the average over N fixed prompts of E[h], from the scores of each prompt.
-
-    A portfolio of constant bets: the root m of mean_c prod_i [(1 - c) + c (1 - x_i) / (1 - m)] = 1 / alpha over all
-    draws; with unequal n_i draws are reweighted so that every prompt counts the same. Lower sides through 1 - h;
-    ``side="both"`` gives each side alpha / 2.
-
-    Assumes independent draws, all n_i fixed before the first one; the prompts may differ in any way.
-
-    Constant bets: Cover's universal portfolio; validity for unequal means: docs/methods.md.
-    """
-    alpha, side = check_alpha(alpha), check_side(side)
-    if len(scores) == 0:
-        raise InputError("scores is empty: give the scores of at least one prompt")
-    if counts is not None and len(counts) != len(scores):
-        raise InputError(f"counts has {len(counts)} entries: give one array for each of the {len(scores)} prompts")
-    strata = [check_scores(s, None if counts is None else counts[i]) for i, s in enumerate(scores)]
-    share = alpha / 2 if side == "both" else alpha
-    upper = 1.0 if side == "lower" else stratified_upper(strata, share)
-    lower = 0.0
-    if side != "upper":
-        lower = max(1.0 - stratified_upper([(1.0 - v, w) for v, w in strata], share) - 1e-15, 0.0)
-    estimate = float(np.mean([np.dot(v, w / w.sum()) for v, w in strata]))
-    total = int(sum(w.sum() for _, w in strata))
-    method = f"portfolio of constant bets over {len(strata)} prompts"
-    return Bound(estimand, estimate, lower, upper, alpha, side, total, method, "the average prompt")
+    alpha = check_alpha(alpha)
+    logs = np.atleast_1d(np.asarray(log_e_values, dtype=np.float64))
+    if np.isnan(logs).any() or logs.ndim != 1:
+        raise InputError("log_e_values holds NaN or is not one-dimensional: give one logarithm per hypothesis")
+    e = np.exp(np.minimum(logs, 700.0))
+    ascending = np.sort(e)
+    sums, sizes = np.concatenate([[0.0], np.cumsum(ascending)]), np.arange(e.size + 1)
+    rejected = []
+    for place, own in zip(np.searchsorted(ascending, e), e, strict=True):
+        # the worst set holds the i smallest; own is added where it is not among them
+        with_own = np.where(sizes > place, sums, sums + own)
+        size = np.where(sizes > place, sizes, sizes + 1)
+        rejected.append(bool((with_own / size).min() * (1 - OUTWARD) >= 1 / alpha))
+    return tuple(rejected)

@@ -1,0 +1,121 @@
+"""The average over fixed prompts, of P(leak) and of E[h]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_scores, check_side, check_whole
+from leakbound.bounds.portfolio import portfolio_upper
+from leakbound.bounds.proportion import clopper_pearson_upper
+from leakbound.bounds.result import Bound
+from leakbound.errors import InputError
+
+
+def pooled_upper(k: int, n: int, alpha: float) -> float:
+    """The average of n unequal probabilities from k successes in n independent trials: max(CP(k, n), (k + 1) / n).
+
+    Hoeffding 1956: P(S <= c) <= P(Bin(n, pbar) <= c) for c <= n pbar - 1. A miss means S <= c for the largest c whose
+    limit lies below pbar, and then (c + 1) / n < pbar, so the condition holds.
+    """
+    return min(1.0, max(float(clopper_pearson_upper(k, n, alpha)), (k + 1) / n * (1 + 1e-15)))
+
+
+def stratified_upper(strata: Sequence[tuple[Floats, Ints]], alpha: float) -> float:
+    """The average over strata of E[h], every stratum with the same weight; sizes may differ.
+
+    A draw of stratum i counts a_i h with a_i = n / (N n_i), so that the n means average to the wanted value.
+    """
+    sizes = np.array([weights.sum() for _, weights in strata], dtype=np.float64)
+    scale = sizes.sum() / (len(strata) * sizes)
+    if (sizes == sizes[0]).all():
+        scale = np.ones_like(sizes)
+    y = np.concatenate([a * values for a, (values, _) in zip(scale, strata, strict=True)])
+    y, inverse = np.unique(y, return_inverse=True)
+    weights = np.zeros(y.size, dtype=np.int64)
+    np.add.at(weights, inverse, np.concatenate([w for _, w in strata]))
+    return min(1.0, portfolio_upper(y, weights, alpha, float(scale.max())))
+
+
+def average_proportion_bound(
+    successes: Sequence[int] | npt.ArrayLike,
+    n: int | Sequence[int] | npt.ArrayLike,
+    *,
+    alpha: float,
+    side: Side = "upper",
+    estimand: str = "P(leak)",
+) -> Bound:
+    """Bound the average over N fixed prompts of P(leak), from k_i leaks in n_i draws of prompt i.
+
+    Equal n_i: max(CP(sum k, sum n), (sum k + 1) / sum n), CP at level alpha. Unequal n_i: a portfolio of constant bets
+    on reweighted draws. Lower sides through 1 - h; ``side="both"`` gives each side alpha / 2.
+
+    Assumes independent draws, all n_i fixed before the first one. ``n`` is one number or one per prompt.
+
+    Hoeffding 1956; docs/methods.md.
+    """
+    alpha, side = check_alpha(alpha), check_side(side)
+    ks = [check_whole("successes", k) for k in np.atleast_1d(np.asarray(successes)).tolist()]
+    given = np.atleast_1d(np.asarray(n)).tolist()
+    ns = [check_whole("n", size, 1) for size in (given * len(ks) if len(given) == 1 else given)]
+    if not ks or len(ks) != len(ns):
+        raise InputError(f"successes has {len(ks)} entries and n has {len(ns)}: give one of each per prompt")
+    for k, size in zip(ks, ns, strict=True):
+        if k > size:
+            raise InputError(
+                f"successes is {k}, more than n, which is {size}: give the number of leaks among the draws"
+            )
+    share = alpha / 2 if side == "both" else alpha
+    equal, total = len(set(ns)) == 1, sum(ns)
+
+    def upper_of(hits: list[int]) -> float:
+        if equal:
+            return pooled_upper(sum(hits), total, share)
+        strata = [check_scores([0.0, 1.0], [size - k, k]) for k, size in zip(hits, ns, strict=True)]
+        return stratified_upper(strata, share)
+
+    upper = 1.0 if side == "lower" else upper_of(ks)
+    lower = 0.0 if side == "upper" else 1.0 - upper_of([size - k for k, size in zip(ks, ns, strict=True)])
+    estimate = float(np.mean([k / size for k, size in zip(ks, ns, strict=True)]))
+    method = "pooled Clopper-Pearson" if equal else "portfolio of constant bets, reweighted"
+    lower = max(lower - 1e-15, 0.0)
+    return Bound(
+        estimand, estimate, lower, upper, alpha, side, total, f"{method} over {len(ks)} prompts", "the average prompt"
+    )
+
+
+def average_mean_bound(
+    scores: Sequence[Scores],
+    *,
+    alpha: float,
+    side: Side = "upper",
+    counts: Sequence[npt.ArrayLike] | None = None,
+    estimand: str = "E[h]",
+) -> Bound:
+    """Bound the average over N fixed prompts of E[h], from the scores of each prompt.
+
+    A portfolio of constant bets: the root m of mean_c prod_i [(1 - c) + c (1 - x_i) / (1 - m)] = 1 / alpha over all
+    draws; with unequal n_i draws are reweighted so that every prompt counts the same. Lower sides through 1 - h;
+    ``side="both"`` gives each side alpha / 2.
+
+    Assumes independent draws, all n_i fixed before the first one; the prompts may differ in any way.
+
+    Constant bets: Cover's universal portfolio; validity for unequal means: docs/methods.md.
+    """
+    alpha, side = check_alpha(alpha), check_side(side)
+    if len(scores) == 0:
+        raise InputError("scores is empty: give the scores of at least one prompt")
+    if counts is not None and len(counts) != len(scores):
+        raise InputError(f"counts has {len(counts)} entries: give one array for each of the {len(scores)} prompts")
+    strata = [check_scores(s, None if counts is None else counts[i]) for i, s in enumerate(scores)]
+    share = alpha / 2 if side == "both" else alpha
+    upper = 1.0 if side == "lower" else stratified_upper(strata, share)
+    lower = 0.0
+    if side != "upper":
+        lower = max(1.0 - stratified_upper([(1.0 - v, w) for v, w in strata], share) - 1e-15, 0.0)
+    estimate = float(np.mean([np.dot(v, w / w.sum()) for v, w in strata]))
+    total = int(sum(w.sum() for _, w in strata))
+    method = f"portfolio of constant bets over {len(strata)} prompts"
+    return Bound(estimand, estimate, lower, upper, alpha, side, total, method, "the average prompt")

@@ -1,0 +1,150 @@
+"""How many draws a claim will need. A plan is a forecast under an assumed truth; the bounds hold whatever it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from leakbound.bounds.betting import CUSHION, play
+from leakbound.bounds.games import mean_game
+from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction, check_scores, check_side, check_whole
+from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
+from leakbound.bounds.result import show_confidence
+from leakbound.errors import InputError
+
+MOST_DRAWS = 10_000_000
+
+
+@dataclass(frozen=True)
+class LeakPlan:
+    """``n`` draws prove P(leak) <= ``limit`` if at most ``allowed`` leak: probability ``power`` at ``true_rate``."""
+
+    limit: float
+    alpha: float
+    true_rate: float
+    n: int
+    allowed: int
+    power: float
+
+    def __str__(self) -> str:
+        confidence, rate = show_confidence(self.alpha), f"{self.true_rate:g}"
+        return (
+            f"{self.n} draws per prompt prove P(leak) <= {self.limit:g} with confidence {confidence} if at most "
+            f"{self.allowed} leak; where the true P(leak) is {rate}, that happens with probability {self.power:.3f}"
+        )
+
+
+def draws_allowing(leaks: int, limit: float, alpha: float) -> int:
+    """The smallest n with CP(leaks, n, alpha) <= limit."""
+    low, high = leaks, leaks + 1
+    while float(clopper_pearson_upper(leaks, high, alpha)) > limit:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if float(clopper_pearson_upper(leaks, middle, alpha)) > limit else (low, middle)
+    return high
+
+
+def plan_leak_claim(limit: float, *, alpha: float, power: float = 0.9, true_rate: float = 0.0) -> LeakPlan:
+    """The fewest draws that prove P(leak) <= limit with probability ``power`` where the true P(leak) is ``true_rate``.
+
+    For k = 0, 1, 2, ... allowed leaks, n_k is the smallest n whose Clopper-Pearson limit at k is at most ``limit``; the
+    first k with P(Bin(n_k, true_rate) <= k) >= power is taken. Fixed n; stopping early may need fewer.
+    """
+    from scipy import special  # here, because importing it takes 0.2 s
+
+    limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
+    power, true_rate = check_fraction("power", power, open_ends=True), check_fraction("true_rate", true_rate)
+    if true_rate >= limit:
+        raise InputError(
+            f"true_rate is {true_rate!r}, not below limit, which is {limit!r}: such a claim cannot be planned"
+        )
+    k = 0
+    while True:
+        n = draws_allowing(k, limit, alpha)
+        if n > MOST_DRAWS:
+            raise InputError(f"true_rate is {true_rate!r}, too close to limit {limit!r}: more than {MOST_DRAWS} draws")
+        reached = float(special.bdtr(k, n, true_rate))
+        if reached >= power:
+            return LeakPlan(limit, alpha, true_rate, n, k, reached)
+        k += max(1, k // 50)
+
+
+def expected_width(n: int, rate: float, *, alpha: float, side: Side = "both") -> float:
+    """The mean width of the Clopper-Pearson interval from n draws where P(leak) is ``rate``.
+
+    E[U - L] for both sides; E[U] - rate for the upper and rate - E[L] for the lower side. Summed over all counts.
+    """
+    from scipy import special  # here, because importing it takes 0.2 s
+
+    n, rate = check_whole("n", n, 1), check_fraction("rate", rate)
+    alpha, side = check_alpha(alpha), check_side(side)
+    spread = 12 * math.sqrt(n * rate * (1 - rate)) + 60
+    k = np.arange(max(0, int(n * rate - spread)), min(n, int(n * rate + spread)) + 1)
+    pmf = np.diff(np.asarray(special.bdtr(k.astype(np.float64), n, rate)), prepend=0.0)
+    if k[0] > 0:
+        pmf[0] -= float(special.bdtr(k[0] - 1, n, rate))
+    share = alpha / 2 if side == "both" else alpha
+    upper = float(np.dot(pmf, clopper_pearson_upper(k, n, share)))
+    lower = float(np.dot(pmf, clopper_pearson_lower(k, n, share)))
+    return upper - lower if side == "both" else upper - rate if side == "upper" else rate - lower
+
+
+def plan_width(width: float, *, alpha: float, rate: float = 0.0, side: Side = "both") -> int:
+    """The smallest n (to within 1 %) whose mean Clopper-Pearson width at ``rate`` is at most ``width``."""
+    width = check_fraction("width", width, open_ends=True)
+    low, high = 0, 8
+    while expected_width(high, rate, alpha=alpha, side=side) > width:
+        low, high = high, 2 * high
+        if high > MOST_DRAWS:
+            raise InputError(f"width is {width!r}: more than {MOST_DRAWS} draws; give a larger width")
+    while high - low > max(1, high // 100):
+        middle = (low + high) // 2
+        low, high = (middle, high) if expected_width(middle, rate, alpha=alpha, side=side) > width else (low, middle)
+    return high
+
+
+def plan_mean_claim(
+    pilot: Scores,
+    limit: float,
+    *,
+    alpha: float,
+    power: float = 0.9,
+    counts: npt.ArrayLike | None = None,
+    runs: int = 200,
+    seed: int = 0,
+) -> int:
+    """About how many draws prove E[h] <= limit with probability ``power``, if draws look like the pilot scores.
+
+    Simulated: resamples of the pilot, the default bet on the limit, n doubled and then bisected to within 5 %. A
+    forecast: a pilot without a rare high score hides what that score would cost.
+    """
+    limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
+    power = check_fraction("power", power, open_ends=True)
+    values, weights = check_scores(pilot, counts)
+    share = weights / weights.sum()
+    mean = float(np.dot(values, share))
+    if mean >= limit:
+        raise InputError(
+            f"pilot has mean {mean:.6g}, not below limit, which is {limit!r}: such a claim cannot be planned"
+        )
+    rng = np.random.default_rng(seed)
+    wanted = math.log(1 / alpha) + CUSHION
+
+    def enough(n: int) -> bool:
+        x = rng.choice(values, size=(n, runs), p=share)
+        wealth = play(mean_game(x), np.full(runs, limit), np.arange(runs), alpha)
+        return bool((wealth >= wanted).mean() >= power)
+
+    low, high = 0, 16
+    while not enough(high):
+        low, high = high, 2 * high
+        if high * runs > 50_000_000:
+            raise InputError(f"limit is {limit!r}, too close to the pilot's mean {mean:.6g}: give a larger limit")
+    while high - low > max(1, high // 20):
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
