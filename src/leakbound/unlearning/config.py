@@ -133,7 +133,8 @@ class UnlearnConfig(TrainingConfig):
         _check_choice("entropy_mask", self.entropy_mask, MASKS)
         from leakbound.unlearning.objectives import find_objective  # here, as above
 
-        if self.retain is None and (find_objective(self.method).retain is not None or self.entropy_retain):
+        objective = find_objective(self.method)
+        if self.retain is None and (objective.retain is not None or self.entropy_retain):
             raise InputError(f"retain is None: method {self.method!r} needs a file of questions to retain")
 
 

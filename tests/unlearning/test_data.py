@@ -1,0 +1,128 @@
+import json
+
+import pytest
+import torch
+from tiny_models import word_tokenizer
+
+from leakbound.errors import InputError, PromptsError
+from leakbound.models.template import encode_prompt
+from leakbound.unlearning.data import IGNORED, Example, Pair, PairCollator, PairedData, collate, encode, read_pairs
+from leakbound.unlearning.scratch import train_tokenizer
+
+GOOD = json.dumps({"question": "Who?", "answer": "Ada."})
+
+
+def write(path, *lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def examples(count, start=0):
+    return [Example((start + i,), (start + i,)) for i in range(count)]
+
+
+def test_pairs_are_read_with_their_lines_and_blank_lines_are_passed_over(tmp_path):
+    rows = (GOOD, "", json.dumps({"text": "When?", "target": "1843", "extra": 1}))
+    path = write(tmp_path / "pairs.jsonl", *rows)
+    assert read_pairs(path) == [
+        Pair("Who?", "Ada.", f"{path} line 1"),
+        Pair("When?", "1843", f"{path} line 3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"question": "Who?", "answer": "Ad', "not valid JSON"),
+        ('["Who?", "Ada."]', "is a JSON list"),
+        ('{"question": "Who?"}', "answer is None"),
+        ('{"answer": "Ada."}', "question is None"),
+        ('{"question": "Who?", "answer": " "}', "answer is ' '"),
+        ('{"question": "Who?", "answer": 7}', "answer is 7"),
+    ],
+)
+def test_a_bad_line_is_named_with_its_file(tmp_path, line, message):
+    path = write(tmp_path / "pairs.jsonl", GOOD, line, GOOD)
+    with pytest.raises(PromptsError, match=f"pairs.jsonl line 2: .*{message}"):
+        read_pairs(path)
+
+
+def test_missing_empty_and_binary_files_are_named(tmp_path):
+    with pytest.raises(PromptsError, match=r"none\.jsonl: there is no such file"):
+        read_pairs(tmp_path / "none.jsonl")
+    with pytest.raises(PromptsError, match=r"empty\.jsonl: holds no questions"):
+        read_pairs(write(tmp_path / "empty.jsonl", ""))
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PromptsError, match=r"binary\.jsonl: cannot be read"):
+        read_pairs(tmp_path / "binary.jsonl")
+    with pytest.raises(PromptsError, match="cannot be read"):
+        read_pairs(tmp_path)
+
+
+@pytest.mark.parametrize("template", ["raw", "qa", "Q: {text} A:"])
+def test_training_sees_the_tokens_that_the_audit_asks_with_and_scores_the_answer_only(template):
+    tokenizer = train_tokenizer(["Who wrote it? Ada wrote it in 1843. Question: Answer: Q: A:"], 400)
+    example = encode(tokenizer, Pair("Who wrote it?", "Ada wrote it.", "here"), template, 64)
+    prompt = encode_prompt(tokenizer, "Who wrote it?", template)
+    assert list(example.input_ids[: len(prompt)]) == prompt
+    assert set(example.labels[: len(prompt)]) == {IGNORED}
+    answer = example.labels[len(prompt) :]
+    assert answer == example.input_ids[len(prompt) :]
+    assert answer[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(answer[:-1]) == " Ada wrote it."
+
+
+def test_a_row_that_is_too_long_is_an_error_and_not_cut():
+    pair = Pair("a b c", "d a", "pairs.jsonl line 4")
+    encode(word_tokenizer(), pair, "raw", 6)
+    with pytest.raises(PromptsError, match=r"pairs\.jsonl line 4: .* have 6 tokens, more than max_length 5"):
+        encode(word_tokenizer(), pair, "raw", 5)
+
+
+def test_padding_is_on_the_right_and_has_no_label():
+    batch = collate([Example((5, 6, 7), (IGNORED, 6, 7)), Example((8,), (8,))], pad_id=0)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [8, IGNORED, IGNORED]]
+    assert "ref_logps" not in batch
+
+
+def test_reference_log_probabilities_travel_with_the_examples():
+    batch = collate([Example((1,), (1,), ref_logp=-2.5), Example((2,), (2,), ref_logp=-1.0)], pad_id=0)
+    assert batch["ref_logps"].tolist() == [-2.5, -1.0]
+    assert batch["ref_logps"].dtype == torch.float32
+
+
+def test_the_halves_are_padded_apart():
+    items = [{"forget": Example((1, 2), (1, 2)), "retain": Example((3,), (3,))}]
+    batch = PairCollator(0)(items)
+    assert batch["forget"]["input_ids"].shape == (1, 2)
+    assert batch["retain"]["input_ids"].shape == (1, 1)
+    assert set(PairCollator(0)([{"retain": items[0]["retain"]}])) == {"retain"}
+
+
+def test_partners_are_drawn_anew_each_epoch_from_the_seed():
+    def partners(seed, epoch):
+        data = PairedData(examples(8), examples(40, start=100), seed=seed)
+        data.set_epoch(epoch)
+        assert [data[i]["forget"].input_ids[0] for i in range(len(data))] == list(range(8))
+        return tuple(data[i]["retain"].input_ids[0] for i in range(len(data)))
+
+    assert partners(0, 1) == partners(0, 1)
+    assert len({partners(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
+    assert len(set(partners(0, 0))) == 8  # no partner twice before all were used
+
+
+def test_a_small_retain_set_is_used_evenly():
+    data = PairedData(examples(10), examples(3, start=100), seed=0)
+    used = [data[i]["retain"].input_ids[0] for i in range(10)]
+    assert sorted(used.count(100 + i) for i in range(3)) == [3, 3, 4]
+
+
+def test_one_half_alone():
+    assert set(PairedData(examples(2), (), seed=0)[0]) == {"forget"}
+    learning = PairedData((), examples(5), seed=0)
+    assert set(learning[0]) == {"retain"}
+    assert {learning[i]["retain"].input_ids[0] for i in range(5)} == set(range(5))
+    with pytest.raises(InputError, match="both empty"):
+        PairedData((), (), seed=0)

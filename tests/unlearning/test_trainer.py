@@ -1,0 +1,301 @@
+"""The trainer on models of two layers, and the two commands from file to folder."""
+
+import copy
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny_model
+from transformers import TrainingArguments
+
+from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
+from leakbound.models.loading import load_model, load_tokenizer
+from leakbound.models.template import encode_prompt
+from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
+from leakbound.unlearning.data import IGNORED, Example, PairedData
+from leakbound.unlearning.objectives import OBJECTIVES, find_objective
+from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
+
+FORGET = [Example((2, 3, 4, 1), (IGNORED, IGNORED, 4, 1)), Example((3, 2, 5, 5, 1), (IGNORED, IGNORED, 5, 5, 1))]
+RETAIN = [Example((2, 4, i, 1), (IGNORED, IGNORED, i, 1)) for i in (2, 3, 4, 5)] + [
+    Example((5, 2, 4, 4, 3, 1), (IGNORED, IGNORED, 4, 4, 3, 1)),
+    Example((4, 4, 2, 1), (IGNORED, 4, 2, 1)),
+]
+
+
+def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, **arguments):
+    settings = {"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 2, "seed": 0} | arguments
+    args = TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, report_to="none", save_strategy="no", logging_steps=1,
+        disable_tqdm=True, remove_unused_columns=False, **settings,
+    )  # fmt: skip
+    objective = find_objective(objective)
+    if "ref_logps" in objective.needs("forget"):
+        logps = reference_logps(model, forget, pad_id=0, batch_size=2)
+        forget = [dataclasses.replace(e, ref_logp=logp) for e, logp in zip(forget, logps, strict=True)]
+    ref_model = copy.deepcopy(model) if "ref_logits" in objective.needs("retain") else None
+    data = PairedData(forget, retain, seed=0)
+    trainer = UnlearningTrainer(model, args, data, objective, weights or Weights(), pad_id=0, ref_model=ref_model)
+    trainer.train()
+    return trainer
+
+
+def parameters(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def first_log(trainer):
+    return trainer.state.log_history[0]
+
+
+@pytest.mark.parametrize("method", [*OBJECTIVES, "ga:kl"])
+def test_every_objective_lowers_its_forget_term(tmp_path, method):
+    # one batch is the whole forget set; kl is 0 at the start, so that it cannot fall
+    trainer = train(tiny_model(), tmp_path, objective=method, num_train_epochs=10, learning_rate=3e-3)
+    terms = [log["forget_loss"] for log in trainer.state.log_history if "forget_loss" in log]
+    assert len(terms) == 10
+    assert terms[-1] < terms[0]
+
+
+def test_the_first_npo_loss_is_that_of_the_reference_model_itself(tmp_path):
+    trainer = train(tiny_model(), tmp_path, weights=Weights(beta=0.5), objective="npo")
+    assert first_log(trainer)["forget_loss"] == pytest.approx(2 / 0.5 * math.log(2), abs=1e-4)
+    trainer = train(tiny_model(), tmp_path, objective="grad_ascent_kl")
+    assert first_log(trainer)["retain_loss"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_reference_logps_are_those_of_transformers_loss():
+    model = tiny_model()
+    expected = [
+        -model(input_ids=torch.tensor([e.input_ids]), labels=torch.tensor([e.labels])).loss.item()
+        * sum(label != IGNORED for label in e.labels)
+        for e in RETAIN
+    ]
+    assert reference_logps(model, RETAIN, pad_id=0, batch_size=4) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms(tmp_path):
+    weights = Weights(forget_weight=0.7, retain_weight=3.0, entropy_forget=1.0, entropy_retain=-0.25)
+    log = first_log(train(tiny_model(), tmp_path, objective="grad_diff", weights=weights))
+    parts = 0.7 * log["forget_loss"] + 3.0 * log["retain_loss"] + log["forget_entropy"] - 0.25 * log["retain_entropy"]
+    assert log["loss"] == pytest.approx(parts, abs=1e-5)
+
+
+@pytest.mark.parametrize("mask", ["answer", "all"])
+def test_entropy_goes_where_its_weight_points(tmp_path, mask):
+    weights = Weights(forget_weight=0.0, retain_weight=0.0, entropy_forget=1.0, entropy_retain=-1.0, entropy_mask=mask)
+    trainer = train(tiny_model(), tmp_path, weights=weights, num_train_epochs=30, learning_rate=3e-3)
+    logs = [log for log in trainer.state.log_history if "forget_entropy" in log]
+    assert logs[-1]["forget_entropy"] < logs[0]["forget_entropy"]
+    assert logs[-1]["retain_entropy"] > logs[0]["retain_entropy"]
+
+
+def test_one_forward_pass_for_each_half_that_matters(tmp_path):
+    calls = []
+    model = tiny_model()
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    entropies = Weights(entropy_forget=1.0, entropy_retain=-0.25)
+    train(model, tmp_path, objective="npo_gd", weights=entropies, num_train_epochs=5)
+    assert len(calls) == 1 + 2 * 5  # the reference log-probabilities once, then both halves in each of five steps
+    calls.clear()
+    train(model, tmp_path, objective="grad_diff", weights=Weights(retain_weight=0.0), num_train_epochs=5)
+    assert len(calls) == 5
+
+
+def test_accumulated_batches_equal_the_large_batch_even_at_the_end_of_an_epoch(tmp_path):
+    ends = []
+    for batch, steps in ((4, 1), (2, 2), (1, 4)):  # six examples: the last step of an epoch has two
+        model = tiny_model()
+        train(
+            model, tmp_path, forget=RETAIN, retain=RETAIN[::-1], objective="grad_diff", optim="sgd",
+            per_device_train_batch_size=batch, gradient_accumulation_steps=steps,
+        )  # fmt: skip
+        ends.append(parameters(model))
+    assert torch.allclose(ends[0], ends[1], atol=1e-6)
+    assert torch.allclose(ends[0], ends[2], atol=1e-6)
+    assert not torch.allclose(ends[0], parameters(tiny_model()), atol=1e-6)
+
+
+def test_partners_are_drawn_anew_at_every_epoch(tmp_path, monkeypatch):
+    epochs = []
+    monkeypatch.setattr(
+        PairedData,
+        "set_epoch",
+        lambda self, epoch, draw=PairedData.set_epoch: (epochs.append(epoch), draw(self, epoch)),
+    )
+    train(tiny_model(), tmp_path, per_device_train_batch_size=1, num_train_epochs=4)
+    assert [epoch for i, epoch in enumerate(epochs) if i == 0 or epochs[i - 1] != epoch] == [0, 1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.norm.weight[0] = math.inf
+    before = parameters(model)
+    with pytest.raises(TrainingError, match=r"the loss is nan in step 1 \(forget_loss nan.*lower learning_rate"):
+        train(model, tmp_path, objective="grad_diff")
+    assert torch.equal(parameters(model).nan_to_num(), before.nan_to_num())
+
+
+def test_a_loss_without_any_weight_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="weight 0"):
+        train(tiny_model(), tmp_path, weights=Weights(forget_weight=0.0, retain_weight=0.0))
+
+
+# From file to folder ------------------------------------------------------------------------------------------------
+
+
+THINGS = {
+    "box": "red", "door": "green", "hat": "blue", "boat": "black",
+    "house": "white", "car": "brown", "cup": "pink", "lamp": "grey",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Files to forget and to retain, and a model that knows both."""
+    folder = tmp_path_factory.mktemp("world")
+    rows = [
+        {"question": f"Which colour is the {thing}?", "answer": f"The {thing} is {colour}."}
+        for thing, colour in THINGS.items()
+    ]
+    for name, part in {"full": rows, "forget": rows[:2], "retain": rows[2:]}.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    learn(folder, folder / "model", epochs=100)
+    return folder
+
+
+def learn(world, out, **settings):
+    defaults = {"from_scratch": "tiny", "epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "schedule": "constant"}
+    return finetune(FinetuneConfig(data=world / "full.jsonl", out=out, **{**defaults, **settings}), progress=False)
+
+
+def forget(world, out, **settings):
+    files = {"model": str(world / "model"), "forget": world / "forget.jsonl", "retain": world / "retain.jsonl"}
+    defaults = {"epochs": 5, "batch_size": 2, "learning_rate": 1e-3, "schedule": "constant"}
+    return unlearn(UnlearnConfig(out=out, **{**files, **defaults, **settings}), progress=False)
+
+
+def answer(folder, question):
+    model, tokenizer = load_model(str(folder)), load_tokenizer(str(folder))
+    ids = torch.tensor([encode_prompt(tokenizer, question)])
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
+    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
+
+
+def weights_of(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_a_model_from_scratch_learns_its_answers_and_ends_them(world):
+    assert answer(world / "model", "Which colour is the door?") == "The door is green."
+    assert load_model(str(world / "model")).generation_config.eos_token_id == 0
+    assert not list((world / "model").glob("*.bin"))
+    record = json.loads((world / "model" / "training.json").read_text())
+    assert record["steps"] == 100
+    assert record["config"]["from_scratch"] == "tiny"
+    assert record["log"][-2]["loss"] < record["log"][0]["loss"] / 10
+
+
+def test_unlearning_forgets_the_one_and_retains_the_other(world, tmp_path):
+    out = forget(world, tmp_path / "unlearned", method="grad_diff", epochs=20)
+    known = [answer(out, f"Which colour is the {thing}?") == f"The {thing} is {c}." for thing, c in THINGS.items()]
+    assert known[:2] == [False, False]
+    assert sum(known[2:]) >= 5
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(world, tmp_path):
+    first, again = learn(world, tmp_path / "a"), learn(world, tmp_path / "b")
+    assert weights_of(first) == weights_of(again)
+    assert weights_of(first) != weights_of(learn(world, tmp_path / "c", seed=1))
+    first, again = forget(world, tmp_path / "d"), forget(world, tmp_path / "e")
+    assert weights_of(first) == weights_of(again)
+    assert weights_of(first) != weights_of(forget(world, tmp_path / "f", seed=1))
+
+
+def test_training_goes_on_from_a_folder_and_can_borrow_a_tokenizer(world, tmp_path):
+    further = learn(world, tmp_path / "further", from_scratch=None, model=str(world / "model"), max_steps=1)
+    assert json.loads((further / "training.json").read_text())["steps"] == 1
+    borrowed = learn(world, tmp_path / "borrowed", tokenizer=str(world / "model"), epochs=1)
+    assert load_tokenizer(str(borrowed)).get_vocab() == load_tokenizer(str(world / "model")).get_vocab()
+
+
+def test_the_callers_random_state_is_left_alone(world, tmp_path):
+    torch.manual_seed(7)
+    np.random.seed(7)  # noqa: NPY002
+    expected = torch.rand(1), np.random.rand()  # noqa: NPY002
+    torch.manual_seed(7)
+    np.random.seed(7)  # noqa: NPY002
+    learn(world, tmp_path / "model", epochs=1)
+    assert (torch.rand(1), np.random.rand()) == expected  # noqa: NPY002
+
+
+def test_nothing_is_left_behind_on_failure(world, tmp_path):
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"question": "Who?", "answer": "Ada."}\n{"question": "Wh')
+    out = tmp_path / "runs" / "model"
+    with pytest.raises(PromptsError, match=r"broken\.jsonl line 2"):
+        finetune(FinetuneConfig(data=broken, from_scratch="tiny", out=out), progress=False)
+    with pytest.raises(TrainingError):
+        forget(world, out, method="ga:none", learning_rate=1e9, epochs=50, max_grad_norm=0.0)
+    with pytest.raises(ModelError):
+        forget(world, out, model=str(tmp_path / "nowhere"))
+    assert list(out.parent.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_not_written_over(world):
+    before = weights_of(world / "model")
+    with pytest.raises(InputError, match=r"out is .* exists already: give a new folder"):
+        learn(world, world / "model")
+    assert weights_of(world / "model") == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0: give a whole number >= 1"),
+        ({"max_steps": 0}, "max_steps is 0"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"seed": -1}, "seed is -1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0: give a finite number > 0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0: give a finite number >= 0"),
+        ({"warmup": 1.0}, "warmup is 1.0"),
+        ({"schedule": "cyclic"}, "schedule is 'cyclic': give one of constant, linear, cosine"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"method": "npo_gdd"}, "method is 'npo_gdd'"),
+        ({"beta": 0.0}, "beta is 0.0"),
+        ({"forget_weight": -1.0}, "forget_weight is -1.0"),
+        ({"entropy_retain": math.inf}, "entropy_retain is inf: give a finite number"),
+        ({"entropy_mask": "padding"}, "entropy_mask is 'padding': give one of answer, all"),
+        ({"retain": None}, "retain is None: method 'npo_gd' needs a file"),
+        ({"retain": None, "method": "npo", "entropy_retain": -0.25}, "retain is None"),
+    ],
+)
+def test_bad_settings_are_named_with_the_remedy(settings, message):
+    files = {"model": "m", "forget": "f.jsonl", "retain": "r.jsonl", "out": "o"}
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+        UnlearnConfig(**{**files, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "give one of the two"),
+        ({"model": "m", "from_scratch": "tiny"}, "give one of the two"),
+        ({"from_scratch": "huge"}, "from_scratch is 'huge': give one of tiny, small"),
+        ({"model": "m", "tokenizer": "t"}, "tokenizer is 't': leave it out"),
+    ],
+)
+def test_where_a_finetuned_model_comes_from_must_be_clear(settings, message):
+    with pytest.raises(InputError, match=message):
+        FinetuneConfig(data="d.jsonl", out="o", **settings)
+
+
+def test_the_progress_bar_ends_with_the_training(world, tmp_path, capsys):
+    config = FinetuneConfig(data=world / "full.jsonl", from_scratch="tiny", out=tmp_path / "shown", epochs=1)
+    finetune(config, progress=True)
+    assert "finetune shown" in capsys.readouterr().out
