@@ -102,3 +102,30 @@ def test_quantile_covers(law, q):
     # the grid finds the true quantile to within 5e-5 from above
     misses = sum(b.upper < truth - 1e-4 or b.lower > truth for b in bounds)
     assert misses <= most_misses(runs, alpha)
+
+
+def test_hybrid_band_by_hand():
+    from leakbound.bounds.noncrossing import band_levels
+
+    scores = [0.0, 0.0, 0.4, 1.0]
+    levels = band_levels(4, 0.05)
+    band = survival_bound(scores, alpha=0.1, side="both", thresholds=[0.0, 0.4, 0.9])
+    assert band.upper == pytest.approx((1 - levels[2], 1 - levels[3], 1 - levels[3]))
+    assert band.lower == pytest.approx((levels[2], levels[1], levels[1]))
+
+
+@pytest.mark.parametrize(("share", "narrower"), [(0.5, 0.9), (0.1, 1.18), (0.01, 2.6), (0.0, 5.4)])
+def test_hybrid_band_against_dkw(share, narrower):
+    # n = 1024, alpha = .01; the shares of the design page
+    scores = (np.arange(1024) + 0.5) / 1024
+    x = [np.floor((1 - share) * 1024 - 1e-9) / 1024]
+    hybrid, dkw = (survival_bound(scores, alpha=0.01, thresholds=x, method=m) for m in ("hybrid", "dkw"))
+    assert (dkw.upper[0] - dkw.estimate[0]) / (hybrid.upper[0] - hybrid.estimate[0]) > narrower
+
+
+def test_one_threshold_is_clopper_pearson():
+    scores = [0.0] * 90 + [0.7] * 10
+    band = survival_bound(scores, alpha=0.05, thresholds=[0.5], method="pointwise")
+    assert band.upper[0] == pytest.approx(stats.beta.isf(0.05, 11, 90))
+    with pytest.raises(InputError, match="give the one x fixed in advance"):
+        survival_bound(scores, alpha=0.05, method="pointwise")

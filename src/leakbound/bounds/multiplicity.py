@@ -84,8 +84,8 @@ def kth_worst_bound(bounds: Sequence[Bound], k: int, *, alpha: float) -> Bound:
         raise InputError("bounds have side 'lower': give upper bounds")
     gamma = max(bound.alpha for bound in bounds)
     misses = np.arange(1, k + 1)  # k - s + 1
-    tail = special.betainc(misses, k - misses + 1.0, gamma)  # P(Bin(k, gamma) >= misses)
-    fits = misses[np.asarray(tail) <= alpha * (1 - OUTWARD)]
+    tail = np.asarray(special.betainc(misses, k - misses + 1.0, gamma)) * (1 + OUTWARD)  # P(Bin(k, gamma) >= misses)
+    fits = misses[(tail <= alpha) | ((misses == k) & (gamma**k <= alpha))]
     if not fits.size:
         remedy = "give a larger k, or bounds of a smaller alpha"
         raise InputError(f"bounds have alpha up to {gamma:g}, too large for k = {k} at alpha {alpha:g}: {remedy}")

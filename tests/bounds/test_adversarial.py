@@ -1,0 +1,83 @@
+"""Miss rates at the laws that are hardest to bound, through the public functions and their default order of draws."""
+
+import numpy as np
+import pytest
+from bounds_laws import COIN, JUDGE, LAWS, NEAR_ZERO, ONE, ROUGE_LOW, ROUGE_MID, Law, bernoulli, most_misses
+
+from leakbound.bounds import ed_bound, ed_score, mean_bound, mean_bounds, proportion_bound, std_bound, std_bounds
+from leakbound.bounds.betting import star_upper
+from leakbound.bounds.games import upper_spread_game
+from leakbound.bounds.proportion import clopper_pearson_upper
+from leakbound.errors import InputError
+
+TRAPS = (
+    bernoulli(1 - 0.01 ** (1 / 64)),  # no leak in 64 draws with probability exactly alpha
+    bernoulli(0.9),
+    Law("{0, .999, 1}", ((0.0, 0.5), (0.999, 0.4), (1.0, 0.1))),
+    Law("{.5, .5+}", ((0.5, 0.5), (0.5000001, 0.5))),
+    Law("Beta(.05,.05)", betas=((0.05, 0.05, 1.0),)),
+    Law("tiny and rare", ((0.0, 0.9), (1e-6, 0.08), (1.0, 0.02))),
+    ONE,
+)
+
+
+@pytest.mark.parametrize("law", LAWS + TRAPS, ids=lambda law: law.name)
+def test_default_bounds_miss_no_more_than_alpha(law):
+    rng, alpha, runs, n = np.random.default_rng(0), 0.1, 1000, 64
+    samples = law.draw(rng, (runs, n))
+    allowed = most_misses(runs, alpha)
+    means = mean_bounds(samples, alpha=alpha)
+    assert sum(b.upper < law.mean - 1e-12 for b in means) <= allowed
+    assert sum(b.lower > law.mean + 1e-12 for b in mean_bounds(samples, alpha=alpha, side="lower")) <= allowed
+    assert sum(b.upper < law.sd - 1e-12 for b in std_bounds(samples, alpha=alpha)) <= allowed
+    assert sum(b.lower > law.sd + 1e-12 for b in std_bounds(samples, alpha=alpha, side="lower")) <= allowed
+    together = star_upper(upper_spread_game(samples.T, 2.0, alpha), alpha)
+    assert (together < law.mean + 2 * law.sd - 1e-12).sum() <= allowed
+
+
+def test_the_bounds_are_not_idle():
+    # where the bet is nearly fair the miss rate comes close to alpha; a bound that never misses would be too wide
+    rng, alpha, runs = np.random.default_rng(1), 0.1, 2000
+    misses = sum(b.upper < COIN.mean for b in mean_bounds(COIN.draw(rng, (runs, 256)), alpha=alpha))
+    assert 0.04 * runs < misses <= most_misses(runs, alpha)
+
+
+def test_just_below_a_jump_of_clopper_pearson():
+    n, alpha = 64, 0.1
+    for k in (0, 3, 40):
+        p = float(clopper_pearson_upper(k, n, alpha)) * (1 + 1e-9)
+        hits = np.random.default_rng(2).binomial(n, p, 5000)
+        assert {j for j in range(n) if proportion_bound(j, n, alpha=alpha).upper < p} == set(range(k + 1))
+        assert (hits <= k).sum() <= most_misses(5000, alpha)
+
+
+@pytest.mark.parametrize("scores", [[0.0], [1.0], [0.3], [0.0, 1.0], [1.0, 1.0], [0.0] * 7])
+def test_one_or_two_draws(scores):
+    for bound in (mean_bound(scores, alpha=0.01, side="both"), std_bound(scores, alpha=0.01, side="both")):
+        assert 0 <= bound.lower <= bound.estimate <= bound.upper <= 1
+    assert mean_bound(scores, alpha=0.01).upper > 0.4
+    assert ed_bound(scores, alpha=0.01).upper >= ed_score(scores)
+
+
+def test_ed_bound():
+    rng = np.random.default_rng(3)
+    for law in (ROUGE_LOW, ROUGE_MID, JUDGE, NEAR_ZERO):
+        x = law.draw(rng, 1024)
+        bound = ed_bound(x, alpha=0.01)
+        assert ed_score(x) <= bound.upper
+        values, counts = np.unique(x, return_counts=True)
+        assert bound == ed_bound(x[::-1], alpha=0.01) == ed_bound(values, counts=counts, alpha=0.01)
+        split = mean_bound(x, alpha=0.005).upper + 2 * std_bound(x, alpha=0.005).upper
+        assert bound.upper < split * 1.02
+    assert bound.estimand == "E[h] + 2 sd(h)"
+    assert ed_bound([0.0, 1.0], counts=[600, 424], kappa=1, alpha=0.01).upper < (1 + np.sqrt(2)) / 2
+    for kappa in (0, -1, float("nan"), "2", True):
+        with pytest.raises(InputError, match="kappa is"):
+            ed_bound([0.1], kappa=kappa, alpha=0.01)
+
+
+def test_a_bound_falls_as_alpha_grows():
+    x = ROUGE_LOW.draw(np.random.default_rng(4), 200)
+    for bound in (mean_bound, std_bound, ed_bound):
+        uppers = [bound(x, alpha=alpha).upper for alpha in (1e-6, 1e-3, 0.01, 0.1, 0.3)]
+        assert uppers == sorted(uppers, reverse=True)

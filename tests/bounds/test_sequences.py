@@ -1,0 +1,219 @@
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from bounds_laws import BETA_LOW, JUDGE, RARE, bernoulli, most_misses
+from scipy import stats
+
+from leakbound.bounds import (
+    Claim,
+    Look,
+    MeanEvidence,
+    PlannedLooks,
+    final_verdict,
+    leak_look,
+    leak_sequence_bound,
+    mean_sequence_bound,
+    plan_looks,
+    survival_bound,
+    survival_look,
+)
+from leakbound.bounds.sequences import ABOVE, BELOW, HORIZONS, log_evidence_below
+from leakbound.errors import InputError
+
+LEAK = Claim("leak", 0.01, 0.01)
+
+
+@pytest.mark.parametrize("text", ["leak<=0.01", " leak <= 1e-2 "])
+def test_claims_are_read(text):
+    assert Claim.parse(text, 0.01) == LEAK
+    assert Claim.from_json(json.loads(json.dumps(LEAK.to_json()))) == LEAK
+    assert str(LEAK) == "P(leak) <= 0.01"
+
+
+@pytest.mark.parametrize("text", ["leak<0.01", "leak<=", "leaks<=0.1", "mean<=1.5", "mean<=0", "mean<=1e", "", None])
+def test_claims_that_cannot_be_read(text):
+    with pytest.raises(InputError, match=r"write 'leak<=0.01' or 'mean<=0.05'"):
+        Claim.parse(text, 0.01)
+
+
+@pytest.mark.parametrize("weights", [BELOW, ABOVE])
+def test_evidence_is_a_supermartingale_and_rises(weights):
+    assert weights.sum() == pytest.approx(1)
+    assert log_evidence_below(0, 0, 0.3, weights) == pytest.approx(0)
+    for p in (0.001, 0.01, 0.3):
+        for k, n in ((0, 5), (1, 9), (7, 90)):
+            now = math.exp(log_evidence_below(k, n, p, weights))
+            up, down = (math.exp(log_evidence_below(k + hit, n + 1, p, weights)) for hit in (1, 0))
+            for truth in (p, 1.2 * p, 0.9):
+                assert truth * up + (1 - truth) * down <= now * (1 + 1e-12)
+            assert log_evidence_below(k, n, p * 1.01, weights) > math.log(now)
+
+
+@pytest.mark.parametrize(("limit", "alpha", "n"), [(0.01, 0.01, 3000), (0.1, 0.05, 600), (0.5, 0.1, 300)])
+def test_exact_probability_of_a_wrong_verdict_at_any_time(limit, alpha, n):
+    # the law of k over all paths, looking after every single draw; mass that meets a verdict is taken out
+    claim = Claim("leak", limit, alpha)
+    for truth, wrong in ((limit, "refuted"), (limit * 1.0001, "proven")):
+        law, met = np.ones(1), 0.0
+        for t in range(1, n + 1):
+            law = np.convolve(law, [1 - truth, truth])
+            for k in np.flatnonzero(law > 1e-12):
+                verdict = (
+                    "open" if 0.2 < (k + 1) / (t * limit + 1) < 3 and t % 5 else leak_look(int(k), t, claim).verdict
+                )
+                if verdict != "open":
+                    met += law[k] * (verdict == wrong)
+                    law[k] = 0
+        assert met <= alpha
+
+
+def test_leak_claims_end_with_the_right_verdict():
+    assert next(n for n in range(1, 2000) if leak_look(0, n, LEAK).verdict == "proven") == 511
+    rng = np.random.default_rng(0)
+    for truth, right in ((0.0, "proven"), (0.001, "proven"), (0.003, "proven"), (0.03, "refuted"), (0.5, "refuted")):
+        for _ in range(20):
+            k = np.cumsum(rng.random(20_000) < truth)
+            looks = (leak_look(int(k[n - 1]), n, LEAK) for n in range(64, 20_001, 64))
+            assert next(look.verdict for look in looks if look.verdict != "open") == right
+
+
+def test_looks_are_kept_and_the_first_verdict_stands():
+    looks = [leak_look(k, n, LEAK) for k, n in ((0, 200), (0, 600), (50, 700))]
+    assert [look.verdict for look in looks] == ["open", "proven", "refuted"]
+    assert final_verdict(looks) == "proven"
+    assert final_verdict([]) == "open"
+    assert [Look.from_json(json.loads(json.dumps(look.to_json()))) for look in looks] == looks
+    with pytest.raises(InputError, match="k is 11"):
+        leak_look(11, 10, LEAK)
+    with pytest.raises(InputError, match="give a claim about 'leak'"):
+        leak_look(0, 10, Claim("mean", 0.1, 0.01))
+
+
+def test_leak_sequence_covers_at_all_times():
+    rng, alpha, runs = np.random.default_rng(1), 0.2, 60
+    for p in (0.0, 0.02, 0.3):
+        missed = 0
+        for _ in range(runs):
+            k = np.cumsum(rng.random(400) < p)
+            bounds = [leak_sequence_bound(int(k[n - 1]), n, alpha=alpha, side="both") for n in (20, 50, 100, 200, 400)]
+            missed += any(not b.lower <= p <= b.upper for b in bounds)
+        assert missed <= most_misses(runs, alpha)
+    assert "any stopping time" in str(leak_sequence_bound(0, 10, alpha=0.01))
+    fixed = stats.beta.isf(0.01, 1, 1024)
+    assert fixed < leak_sequence_bound(0, 1024, alpha=0.01).upper < 1.3 * fixed
+
+
+def test_mean_evidence_is_a_supermartingale_on_every_path():
+    points, weights = np.array([0.0, 0.1, 1.0]), np.array([0.6, 0.3, 0.1])
+    mean = float(points @ weights)
+    claim = Claim("mean", mean, 0.1)
+    total_for = total_against = 0.0
+    for path in itertools.product(range(3), repeat=5):
+        look = MeanEvidence(claim).add(points[list(path)], seed=None).look()
+        probability = weights[list(path)].prod()
+        total_for += probability * math.exp(look.log_for)
+        total_against += probability * math.exp(look.log_against)
+    assert total_for <= 1 + 1e-12
+    assert total_against <= 1 + 1e-12
+
+
+def test_mean_evidence_resumes_from_json():
+    x = np.random.default_rng(2).beta(0.3, 9.7, 300)
+    claim = Claim("mean", 0.06, 0.01)
+    whole = MeanEvidence(claim).add(x, seed=None)
+    parts = MeanEvidence(claim).add(x[:77], seed=None)
+    parts = MeanEvidence.from_json(json.loads(json.dumps(parts.to_json()))).add(x[77:], seed=None)
+    assert parts == whole
+    grouped = MeanEvidence(claim).add([0.0, 0.5], [9, 2], seed=(3, 0))
+    assert grouped == MeanEvidence(claim).add([0.0] * 9 + [0.5] * 2, seed=(3, 0))
+    assert len(whole.log_for) == len(HORIZONS)
+
+
+@pytest.mark.parametrize(
+    ("law", "limit", "right"),
+    [(BETA_LOW, 0.12, "proven"), (BETA_LOW, 0.06, "refuted"), (RARE, 0.03, "proven"), (JUDGE, 0.04, "refuted")],
+)
+def test_mean_claims_end_with_the_right_verdict(law, limit, right):
+    rng = np.random.default_rng(3)
+    for run in range(12):
+        state = MeanEvidence(Claim("mean", limit, 0.01))
+        while state.n < 6000:
+            state = state.add(law.draw(rng, 64), seed=(run, state.n))
+            if state.look().verdict != "open":
+                break
+        assert state.look().verdict == right
+
+
+def test_mean_evidence_seldom_errs_at_the_limit():
+    rng, alpha, runs, wrong = np.random.default_rng(4), 0.2, 120, 0
+    for _ in range(runs):
+        state, met = MeanEvidence(Claim("mean", 0.1, alpha)), False
+        for _ in range(8):
+            state = state.add(bernoulli(0.1).draw(rng, 25), seed=None)
+            met |= state.look().verdict == "refuted"
+        wrong += met
+    assert wrong <= most_misses(runs, alpha)
+    with pytest.raises(InputError, match="add at least one round"):
+        MeanEvidence(Claim("mean", 0.1, 0.1)).look()
+    with pytest.raises(InputError, match="give a claim about 'mean'"):
+        MeanEvidence(LEAK)
+
+
+def test_mean_sequence_covers_at_all_looks():
+    rng, alpha, runs, missed = np.random.default_rng(5), 0.3, 50, 0
+    for run in range(runs):
+        rounds, met = [], False
+        for _ in range(6):
+            rounds.append((BETA_LOW.draw(rng, 40), None))
+            bound = mean_sequence_bound(rounds, alpha=alpha, side="both", first=40, seed=run)
+            met |= not bound.lower <= BETA_LOW.mean <= bound.upper
+        missed += met
+    assert missed <= most_misses(runs, alpha)
+    with pytest.raises(InputError, match="rounds is empty"):
+        mean_sequence_bound([], alpha=0.1)
+
+
+def test_planned_looks_of_the_design_page():
+    plan = plan_looks(0.01, alpha=0.01)
+    assert plan.sizes == (528, 785, 1001, 1384, 1889)
+    assert plan.allowed == (0, 1, 2, 4, 7)
+    assert PlannedLooks.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert (plan.next_size(0), plan.next_size(528), plan.next_size(1889)) == (528, 785, None)
+    assert (plan.proven(0, 528), plan.proven(1, 528), plan.proven(7, 1889)) == (True, False, True)
+    with pytest.raises(InputError, match="n is 600: look at the planned sizes only, which are 528, 785"):
+        plan.proven(0, 600)
+
+
+@pytest.mark.parametrize(("limit", "alpha"), [(0.01, 0.01), (0.1, 0.05), (0.4, 0.2)])
+def test_planned_looks_spend_alpha_exactly(limit, alpha):
+    plan = plan_looks(limit, alpha=alpha)
+    for truth in (limit, limit * 1.1, 0.6):
+        waiting, done, passed = np.ones(1), 0, 0.0
+        for n, most in zip(plan.sizes, plan.allowed, strict=True):
+            more = n - done
+            waiting = np.convolve(waiting, stats.binom.pmf(np.arange(more + 1), more, truth))
+            passed += waiting[: most + 1].sum()
+            waiting[: most + 1] = 0
+            done = n
+        assert passed <= alpha
+        if truth == limit:
+            assert passed > 0.4 * alpha
+
+
+@pytest.mark.parametrize(("allowed", "shares"), [((1, 1), (0.5, 0.5)), ((0, 1), (0.5,)), ((0,), (1.5,)), ((-1,), (1,))])
+def test_plans_are_checked(allowed, shares):
+    with pytest.raises(InputError, match=r"allowed is|shares is"):
+        plan_looks(0.1, alpha=0.1, allowed=allowed, shares=shares)
+
+
+def test_survival_looks_share_alpha():
+    x = np.random.default_rng(6).beta(2, 8, 512)
+    for j, n in enumerate((128, 256, 512)):
+        band = survival_look(x[:n], alpha=0.05, first=128)
+        same = survival_bound(x[:n], alpha=0.05 / ((j + 1) * (j + 2)))
+        assert (band.upper, band.alpha) == (same.upper, 0.05)
+    with pytest.raises(InputError, match="hold 300 draws: look at 128 times a power of two, next at 512"):
+        survival_look(x[:300], alpha=0.05, first=128)
