@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakbound import plots, report, store
-from leakbound.bounds import Bound, SurvivalBand
+from leakbound.bounds import Bound, Look, SurvivalBand
 from leakbound.errors import InputError
 from leakbound.records import Prompt
 
@@ -57,6 +57,10 @@ class PromptAudit:
     """Sample mean + 2 sample standard deviations: a plug-in score without a guarantee."""
     worst: tuple[ScoredCompletion, ...]
     """The most leaking completions, highest score first."""
+    verdict: str = ""
+    """Where drawing could stop early: proven, refuted or open (the budget ended first); empty where n was fixed."""
+    looks: tuple[Look, ...] = ()
+    """What each round's look said, where drawing could stop early."""
 
     @property
     def leak_rate(self) -> float:
@@ -74,6 +78,7 @@ class PromptAudit:
                 **{name: Bound.from_json(data[name]) for name in ("leak", "leak_jointly", "mean", "std")},
                 "survival": SurvivalBand.from_json(data["survival"]),
                 "worst": tuple(ScoredCompletion(**completion) for completion in data["worst"]),
+                "looks": tuple(Look.from_json(look) for look in data["looks"]),
             }
         )
 
@@ -164,6 +169,7 @@ class Audit:
                 "ed": p.ed,
                 "num_distinct": p.num_distinct,
                 "num_truncated": p.num_truncated,
+                "verdict": p.verdict,
             }
             for p in self.prompts
         ]

@@ -69,20 +69,24 @@ class Part:
         return self.name.startswith("greedy")
 
 
-def plan_layout(num_prompts: int, num_samples: int) -> list[Part]:
+def plan_layout(num_prompts: int, num_samples: int, rounds: Sequence[int] = ()) -> list[Part]:
     """The shards of a run: greedy ones, then sample ones of about DRAWS_PER_SHARD draws; whole prompts where they fit.
 
-    It depends on the two numbers only, so that an interrupted run finds its own layout again.
+    It depends on the numbers only, so that an interrupted run finds its own layout again. ``rounds`` are the draws so
+    far at the end of each round of a run that may stop early: each round has shards of its own.
     """
     parts = []
     for i, start in enumerate(range(0, num_prompts, 256)):
         parts.append(Part(f"greedy-{i:05d}", start, min(start + 256, num_prompts), 0, 1))
-    group = max(1, DRAWS_PER_SHARD // num_samples)
-    step = min(num_samples, 4 * DRAWS_PER_SHARD)
-    spans = [(start, first) for start in range(0, num_prompts, group) for first in range(0, num_samples, step)]
-    for i, (start, first) in enumerate(spans):
-        stop = min(start + group, num_prompts)
-        parts.append(Part(f"sample-{i:05d}", start, stop, first, min(step, num_samples - first)))
+    for r, end in enumerate(rounds or (num_samples,)):
+        begin = rounds[r - 1] if r else 0
+        group = max(1, DRAWS_PER_SHARD // (end - begin))
+        step = min(end - begin, 4 * DRAWS_PER_SHARD)
+        prefix = f"sample-{r:03d}" if rounds else "sample"
+        spans = [(start, first) for start in range(0, num_prompts, group) for first in range(begin, end, step)]
+        for i, (start, first) in enumerate(spans):
+            stop = min(start + group, num_prompts)
+            parts.append(Part(f"{prefix}-{i:05d}", start, stop, first, min(step, end - first)))
     return parts
 
 
@@ -95,16 +99,19 @@ class Run:
         self.prompts = prompts
         self.params = SamplingParams.from_json(info["params"])
         self.parts = [Part(**part) for part in info["layout"]]
+        self.rule: dict[str, Any] = info.get("rule") or {}
 
     @classmethod
     def start(cls, path: str | Path, info: dict[str, Any], prompts: Sequence[Prompt]) -> Run:
         """Begin a run in ``path``, or go on with the one that is there if it is the same run.
 
-        ``info`` must hold ``params``, ``num_samples`` and ``seed``; the layout is added. A folder whose run.json says
+        ``info`` must hold ``params``, ``num_samples`` and ``seed``, and ``rule`` if prompts may stop early; the layout
+        is added. A folder whose run.json says
         otherwise is refused (RunMismatchError) and stays as it is; only ``versions`` may differ.
         """
         path = Path(path).expanduser()
-        layout = [asdict(part) for part in plan_layout(len(prompts), info["num_samples"])]
+        rounds = info["rule"]["sizes"] if info.get("rule") else ()
+        layout = [asdict(part) for part in plan_layout(len(prompts), info["num_samples"], rounds)]
         info = json.loads(json.dumps({"format": FORMAT, **info, "layout": layout}))
         if (path / "run.json").exists():
             run = cls.open(path)
@@ -146,13 +153,18 @@ class Run:
         prompts = tuple(Prompt(r["id"], r["text"], r["target"], tuple(r["aliases"])) for r in rows)
         return cls(path, info, prompts)
 
-    def shard(self, part: Part) -> Shard:
-        """The shard of one part of the layout."""
-        return Shard(self.prompts[part.start : part.stop], part.first, part.num_samples, self.info["seed"])
+    def shard(self, part: Part, prompts: Sequence[Prompt] | None = None) -> Shard:
+        """The shard of one part of the layout, or of those of its prompts that are still drawn."""
+        chosen = self.prompts[part.start : part.stop] if prompts is None else tuple(prompts)
+        return Shard(chosen, part.first, part.num_samples, self.info["seed"])
 
     def missing_draws(self) -> list[Part]:
         """The parts not drawn yet, in the order of the layout."""
-        return [part for part in self.parts if not self._draws(part).exists()]
+        return [part for part in self.parts if not self.has_draws(part)]
+
+    def has_draws(self, part: Part) -> bool:
+        """Whether one part has been drawn."""
+        return self._draws(part).exists()
 
     def write_draws(self, part: Part, draws: Sequence[Draw]) -> None:
         """Store the draws of one part, once they have been counted."""
@@ -205,13 +217,17 @@ class Run:
         return rows
 
     def _check_counts(self, part: Part, counts: list[tuple[str, int]]) -> None:
-        """Every prompt of the part has exactly the draws that the layout says: none lost, none counted twice."""
+        """Every prompt of the part has exactly the draws that the layout says: none lost, none counted twice.
+
+        Where prompts may stop early, one that has stopped has none at all.
+        """
         total = dict.fromkeys((p.id for p in self.prompts[part.start : part.stop]), 0)
         for prompt_id, count in counts:
             if prompt_id not in total or count < 1:
                 raise IncompleteRunError(f"{part.name}: {count} draws of prompt {prompt_id!r} do not belong there")
             total[prompt_id] += count
-        wrong = {k: v for k, v in total.items() if v != part.num_samples}
+        stopped = 0 if self.rule and not part.greedy else part.num_samples
+        wrong = {k: v for k, v in total.items() if v not in (part.num_samples, stopped)}
         if wrong:
             prompt_id, count = next(iter(wrong.items()))
             raise IncompleteRunError(

@@ -101,3 +101,9 @@ def test_poisson_pmf():
         pmf = poisson_pmf(rate)
         assert pmf == pytest.approx(stats.poisson.pmf(np.arange(pmf.size), rate), rel=1e-9, abs=1e-18)
         assert pmf.sum() == pytest.approx(1, abs=1e-10)
+
+
+@pytest.mark.parametrize("alpha", [1e-9, 1e-15])
+def test_levels_too_small_for_the_exact_probability_keep_to_the_union_bound(alpha):
+    eta, eps = calibrate(300, alpha)
+    assert 0 < 300 * eta + np.exp(-2 * 300 * eps**2) <= alpha * (1 + 1e-9)

@@ -1,0 +1,234 @@
+"""The steps that need a model or a scorer: drawing completions into a run folder, and scoring them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import leakbound
+from leakbound.bounds.gate import check_alpha
+from leakbound.errors import InputError
+from leakbound.models.base import Sampler
+from leakbound.prompts import as_prompts, checksum, load_prompts
+from leakbound.records import Prompt, SamplingParams
+from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completion
+from leakbound.stopping import StoppingRule, Watch
+from leakbound.store import Part, Run
+
+Prompts = str | Path | Iterable[Prompt | dict[str, Any]]
+"""A file, a hub data set, or prompts (or mappings with text and target)."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is claimed, fixed before the first draw.
+
+    A completion leaks when ``scorer`` gives it ``threshold`` or more; each bound is false with probability at most
+    ``alpha``.
+    """
+
+    scorer: str = "rouge_l"
+    threshold: float = 0.5
+    alpha: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        if not 0 < self.threshold <= 1:
+            raise InputError(
+                f"threshold is {self.threshold!r}: give a number in (0, 1]; a completion leaks at this score or above"
+            )
+        get_scorer(self.scorer)
+
+
+def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto") -> Sampler:
+    """A Sampler from a folder or hub id, from a model and tokenizer of transformers, or the Sampler itself."""
+    if isinstance(model, Sampler):
+        return model
+    if not isinstance(model, str | Path) and not hasattr(model, "config"):
+        raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
+    try:
+        from leakbound.models.hf import HFModel
+        from leakbound.models.loading import load_tokenizer
+    except ImportError as error:
+        raise InputError(
+            f"model is {model!r}: drawing from it needs torch and transformers: pip install 'leakbound[hf]'"
+        ) from error
+    if isinstance(model, str | Path):
+        return HFModel.load(str(model), template=template)
+    name = getattr(model.config, "name_or_path", "") or "in-memory"
+    tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name)
+    return HFModel(model, tokenizer, template=template, name=name)
+
+
+def open_prompts(prompts: Prompts) -> tuple[Prompt, ...]:
+    """Prompts from a file, a hub data set, or an iterable of Prompt or mappings."""
+    return load_prompts(prompts) if isinstance(prompts, str | Path) else as_prompts(prompts)
+
+
+def sample(
+    model: Any,
+    prompts: Prompts,
+    out: str | Path,
+    *,
+    num_samples: int = 1024,
+    params: SamplingParams | None = None,
+    seed: int = 0,
+    statement: Statement | None = None,
+    until: str | None = None,
+    width: float | None = None,
+    tokenizer: Any = None,
+    template: str = "auto",
+    progress: bool = False,
+) -> Run:
+    """Draw ``num_samples`` completions and one greedy completion for each prompt into the run folder ``out``.
+
+    Interrupted and called again with the same arguments, it goes on where it stopped and ends with the same files.
+    ``statement`` is what will be claimed; it is written down before the first draw. With ``until`` ("leak<=0.01",
+    "mean<=0.05") or ``width`` each prompt is drawn in rounds, scored, and stopped at its verdict; ``num_samples`` is
+    then the budget. Raises RunMismatchError for the folder of another run.
+    """
+    params, statement = params or SamplingParams(), statement or Statement()
+    for name, value, least in (("num_samples", num_samples, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
+    if params.greedy:
+        raise InputError("temperature is 0: greedy draws are all the same; give a temperature > 0 (1: the model's own)")
+    rule = None
+    if until is not None or width is not None:
+        rule = StoppingRule(until, width, num_samples, statement.threshold, statement.alpha)
+    questions = open_prompts(prompts)
+    scorer = get_scorer(statement.scorer)
+    for prompt in questions:
+        check_prompt(scorer, prompt)
+    sampler = open_model(model, tokenizer=tokenizer, template=template)
+    info = {
+        "model": sampler.describe(),
+        "prompts": {"count": len(questions), "checksum": checksum(questions)},
+        "params": params.to_json(),
+        "num_samples": num_samples,
+        "seed": seed,
+        "statement": asdict(statement),
+        "versions": _versions(),
+        **({} if rule is None else {"rule": rule.to_json()}),
+    }
+    run = Run.start(out, info, questions)
+    greedy = SamplingParams(temperature=0, max_tokens=params.max_tokens, stop=params.stop)
+    missing = [part for part in run.missing_draws() if rule is None or part.greedy]
+    with steps("drawing", run, missing, progress) as parts:
+        for part in parts:
+            run.write_draws(part, sampler.sample(run.shard(part), greedy if part.greedy else params))
+    if rule is not None:
+        watch(run, sampler, progress=progress)
+    return run
+
+
+def score(run: Run, scorer: str | None = None, *, progress: bool = False) -> None:
+    """Score every distinct completion of the run once; the default scorer is the one that run.json names."""
+    name = scorer or run.info["statement"]["scorer"]
+    missing = [part for part in run.missing_scores(name) if not run.rule or run.has_draws(part)]
+    marks = Marks(run, name)
+    with steps("scoring", run, missing, progress) as parts:
+        for part in parts:
+            marks.score(part)
+
+
+class Marks:
+    """The scores that one scorer gives in a run: each distinct completion of a prompt is judged once."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self.run, self.name = run, name
+        self.scorer: Scorer = get_scorer(name)
+        self.prompts = {p.id: p for p in run.prompts}
+        self.known: dict[tuple[str, str], float] = {}
+
+    def score(self, part: Part) -> None:
+        """Score the draws of one part and store the result."""
+        draws = self.run.read_draws(part)
+        for draw in draws:
+            key = draw.prompt_id, draw.text
+            if key not in self.known:
+                self.known[key] = score_completion(self.scorer, draw.text, self.prompts[draw.prompt_id])
+        self.run.write_scores(part, self.name, draws, [self.known[d.prompt_id, d.text] for d in draws])
+
+
+def watch(run: Run, sampler: Sampler | None = None, *, progress: bool = False) -> dict[str, Watch]:
+    """Go through the rounds of a run that may stop early; returns what each prompt's looks say, by prompt id.
+
+    With a sampler, rounds that are missing are drawn and scored; without one they must be there. Which prompts a round
+    holds follows from the rounds before it, so that going through them again gives the same verdicts.
+    """
+    fixed = run.info["statement"]
+    rule = StoppingRule(run.rule["until"], run.rule["width"], run.rule["budget"], fixed["threshold"], fixed["alpha"])
+    watches = {p.id: Watch(rule) for p in run.prompts}
+    marks = Marks(run, fixed["scorer"])
+    rounds: dict[int, list[Part]] = {}
+    for part in run.parts:
+        if not part.greedy:
+            rounds.setdefault(int(part.name.split("-")[1]), []).append(part)
+    if sampler is not None:
+        for part in [p for p in run.missing_scores(marks.name) if p.greedy]:
+            marks.score(part)
+    with steps("rounds of", run, [rounds[r] for r in sorted(rounds)], progress) as groups:
+        for group in groups:
+            still = {prompt_id for prompt_id, w in watches.items() if w.verdict == "open"}
+            found: dict[str, list[tuple[float, int]]] = {prompt_id: [] for prompt_id in still}
+            for part in group:
+                members = [p for p in run.prompts[part.start : part.stop] if p.id in still]
+                if not members:
+                    continue
+                if sampler is not None and not run.has_draws(part):
+                    run.write_draws(part, sampler.sample(run.shard(part, members), run.params))
+                if sampler is not None and part in run.missing_scores(marks.name):
+                    marks.score(part)
+                for draw, value in run.read_scored(part, marks.name):
+                    found[draw.prompt_id].append((value, draw.count))
+            for prompt_id, pairs in found.items():
+                watches[prompt_id].add(np.array([v for v, _ in pairs]), np.array([c for _, c in pairs]))
+    return watches
+
+
+@contextmanager
+def steps(what: str, run: Run, items: Sequence[Any], progress: bool) -> Iterator[Iterator[Any]]:
+    """The items, with a progress bar around them where one is wanted and there is something to do."""
+    if not progress or not items:
+        yield iter(items)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"{what} {run.path.name}", total=len(items))
+
+        def advance() -> Iterator[Any]:
+            for item in items:
+                yield item
+                bar.advance(task)
+
+        yield advance()
+
+
+def _versions() -> dict[str, str]:
+    versions = {"leakbound": leakbound.__version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "torch", "transformers"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
