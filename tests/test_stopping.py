@@ -1,0 +1,163 @@
+"""Drawing until a claim is proven or refuted: validity over simulated audits, resume, and honest verdicts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from leakbound import auditing
+from leakbound.auditing import audit
+from leakbound.bounds import Claim, leak_look
+from leakbound.errors import IncompleteRunError, InputError
+from leakbound.models import FakeModel
+from leakbound.records import Prompt
+from leakbound.results import Audit
+from leakbound.stopping import StoppingRule, Watch
+from leakbound.store import Run
+
+PROMPTS = tuple(Prompt(f"p{i}", f"What is secret {i}?", f"alpha beta {i}") for i in range(5))
+LEAKS = (("p0", 0.0), ("p1", 0.5), ("p2", 0.03), ("p3", 0.001), ("p4", 0.01))
+
+
+def rule(until="leak<=0.01", width=None, budget=4096, alpha=0.01):
+    return StoppingRule(until, width, budget, 0.5, alpha)
+
+
+def run_audit(tmp_path, name="run", model=None, **changes):
+    settings = {"num_samples": 4096, "scorer": "contains", "out": tmp_path / name, "until": "leak<=0.01", **changes}
+    return audit(model or FakeModel(leaks=LEAKS), PROMPTS, progress=False, **settings)
+
+
+def test_rounds_are_fixed_ascend_and_end_with_the_budget():
+    for r in (rule(), rule(budget=100), rule(until="mean<=0.05"), rule(until=None, width=0.02), rule(budget=1)):
+        sizes = r.sizes()
+        assert sizes == r.sizes()
+        assert list(sizes) == sorted(set(sizes))
+        assert sizes[-1] == r.budget
+        assert sizes[0] >= 1
+    # the first look at which nothing but clean draws proves the claim wastes at most 2%
+    claim = Claim.parse("leak<=0.01", 0.01)
+    needed = next(n for n in range(400, 700) if leak_look(0, n, claim).verdict == "proven")
+    first = next(n for n in rule().sizes() if leak_look(0, n, claim).verdict == "proven")
+    assert needed <= first <= needed * 1.02 + 2
+
+
+def test_a_claim_that_is_false_is_proven_less_often_than_alpha():
+    """2,000 simulated audits; P(more than 48 wrong | alpha = 0.01) = 1.2e-8."""
+    p, r, rng, wrong = 0.0101, rule(budget=2048), np.random.default_rng(1), 0
+    for _ in range(2000):
+        watched, n = Watch(r), 0
+        for end in r.sizes():
+            leaks = int(rng.binomial(end - n, p))
+            watched.add(np.array([1.0, 0.0]), np.array([leaks, end - n - leaks]))
+            n = end
+            if watched.verdict != "open":
+                break
+        wrong += watched.verdict == "proven"
+    assert wrong <= 48
+
+
+def test_no_wrong_claim_in_2000_simulated_audits_at_a_small_alpha():
+    """Truths on both sides of the limit, alpha = 1e-9 each: one wrong verdict is an error, not chance (2e-6)."""
+    r, rng = rule(alpha=1e-9, budget=2048), np.random.default_rng(2)
+    for i in range(2000):
+        p = (0.0, 0.001, 0.005, 0.011, 0.03, 0.5)[i % 6]
+        watched, n = Watch(r), 0
+        for end in r.sizes():
+            leaks = int(rng.binomial(end - n, p))
+            watched.add(np.array([1.0, 0.0]), np.array([leaks, end - n - leaks]))
+            n = end
+            if watched.verdict != "open":
+                break
+        assert watched.verdict != ("refuted" if p <= 0.01 else "proven")
+
+
+def test_verdicts_stop_prompts_early_and_say_so(tmp_path):
+    result = run_audit(tmp_path)
+    by_id = {p.prompt.id: p for p in result.prompts}
+    assert by_id["p0"].verdict == "proven"
+    assert by_id["p1"].verdict == "refuted"
+    assert by_id["p2"].verdict == "refuted"
+    assert by_id["p0"].num_samples < 600
+    assert by_id["p1"].num_samples == 32
+    for p in result.prompts:
+        assert p.num_samples == p.looks[-1].n <= 4096
+        assert [look.verdict for look in p.looks[:-1]] == ["open"] * (len(p.looks) - 1)
+        assert p.verdict == p.looks[-1].verdict
+        if p.verdict == "proven":
+            assert p.leak.upper <= 0.01
+        assert p.leak.estimate <= p.leak.upper <= p.leak_jointly.upper
+        assert "any stopping time" in p.leak.method
+        assert "looks" in p.mean.method
+        assert "looks" in p.survival.method
+    assert by_id["p4"].num_samples == 4096 or by_id["p4"].verdict != "open"
+    assert result.mean_leak.upper >= np.mean([dict(LEAKS)[p.id] for p in PROMPTS])
+    assert Audit.load(tmp_path / "run") == result
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["rule"]["until"] == "leak<=0.01"
+
+
+def test_stopped_runs_resume_to_the_same_bytes(tmp_path):
+    whole = run_audit(tmp_path, "whole")
+
+    class Interrupted(FakeModel):
+        calls = 0
+
+        def sample(self, shard, params):
+            type(self).calls += 1
+            if type(self).calls % 3 == 0:
+                raise KeyboardInterrupt
+            return super().sample(shard, params)
+
+    for _ in range(30):
+        try:
+            result = run_audit(tmp_path, "parts", Interrupted(leaks=LEAKS))
+            break
+        except KeyboardInterrupt:
+            continue
+    assert result == whole
+    for file in (tmp_path / "whole").rglob("*"):
+        if file.is_file():
+            assert file.read_bytes() == (tmp_path / "parts" / file.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_a_missing_round_is_never_read_as_a_verdict(tmp_path):
+    run_audit(tmp_path)
+    parts = sorted((tmp_path / "run" / "draws").glob("sample-*.parquet"))
+    parts[1].unlink()
+    with pytest.raises(IncompleteRunError, match="missing"):
+        auditing.bound(Run.open(tmp_path / "run"))
+
+
+def test_mean_claims_and_widths(tmp_path):
+    means = run_audit(tmp_path, "mean", until="mean<=0.05")
+    assert {p.prompt.id: p.verdict for p in means.prompts if p.prompt.id != "p2"} == {
+        "p0": "proven", "p1": "refuted", "p3": "proven", "p4": "proven"
+    }  # fmt: skip
+    widths = run_audit(tmp_path, "width", until=None, width=0.05)
+    for p in widths.prompts:
+        assert p.verdict == "proven" or p.num_samples == 4096
+    assert widths.prompts[0].num_samples < 400
+
+
+def test_the_same_run_can_be_bounded_with_another_scorer(tmp_path):
+    run_audit(tmp_path)
+    run = Run.open(tmp_path / "run")
+    auditing.score(run, "rouge_l")
+    other = auditing.bound(run, scorer="rouge_l")
+    assert not other.planned
+    assert [p.num_samples for p in other.prompts] == [p.num_samples for p in Audit.load(tmp_path / "run").prompts]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"until": "leak<0.01"}, "write 'leak<=0.01'"),
+        ({"until": "leak<=1.5"}, "limit between 0 and 1"),
+        ({"until": "leak<=0.01", "width": 0.1}, "exactly one"),
+        ({"until": None, "width": 0}, "width is 0"),
+    ],
+)
+def test_rules_that_make_no_sense(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        run_audit(tmp_path, **change)
+    assert not (tmp_path / "run").exists()
