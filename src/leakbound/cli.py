@@ -12,7 +12,7 @@ from rich.console import Console
 
 import leakbound
 from leakbound.demo import DemoConfig
-from leakbound.errors import LeakboundError
+from leakbound.errors import InputError, LeakboundError
 from leakbound.records import SamplingParams
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
 
@@ -62,6 +62,8 @@ def audit(
     alpha: float = 0.01,
     params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
     seed: int = 0,
+    until: str | None = None,
+    width: float | None = None,
     template: str = "auto",
     guess: Path | None = None,
     method: str = "default",
@@ -80,11 +82,15 @@ def audit(
     threshold
         A completion leaks when it scores this or more.
     num_samples
-        Draws for each prompt.
+        Draws for each prompt; with until or width, the most of them.
     alpha
         The probability that a printed statement is false is at most this.
     seed
         All randomness of the draws.
+    until
+        Stop drawing from a prompt when this is proven or refuted: leak<=0.01 or mean<=0.05.
+    width
+        Stop drawing from a prompt when its P(leak) is known within an interval of this width.
     template
         How a question becomes a prompt: auto, chat, raw, qa, or a text with {text}.
     guess
@@ -101,7 +107,7 @@ def audit(
     level = None if guess is None else Audit.load(guess)
     result = run_audit(
         model, prompts, scorer=scorer, threshold=threshold, num_samples=num_samples, alpha=alpha, params=params,
-        seed=seed, template=template, guess=level, method=method, out=out,
+        seed=seed, until=until, width=width, template=template, guess=level, method=method, out=out,
     )  # fmt: skip
     Console().print(report.table(result, guess=level))
     Console().print(f"report: {out / 'report.html'}", highlight=False, markup=False)
@@ -119,20 +125,23 @@ def sample(
     alpha: float = 0.01,
     params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
     seed: int = 0,
+    until: str | None = None,
+    width: float | None = None,
     template: str = "auto",
 ) -> None:
     """Draw completions into a run folder: the only step that loads the model. Goes on where it was interrupted.
 
-    The options are those of ``leakbound audit``; scorer, threshold and alpha are only written down, so that the
-    statement is fixed before the first draw.
+    The options are those of ``leakbound audit``; scorer, threshold and alpha are written down, so that the statement is
+    fixed before the first draw.
     """
     from leakbound import auditing
 
     run = auditing.sample(
-        model, prompts, out, num_samples=num_samples, params=params, seed=seed, template=template, progress=True,
-        statement=auditing.Statement(scorer, threshold, alpha),
+        model, prompts, out, num_samples=num_samples, params=params, seed=seed, until=until, width=width,
+        template=template, progress=True, statement=auditing.Statement(scorer, threshold, alpha),
     )  # fmt: skip
-    Console().print(f"{len(run.prompts)} prompts x {num_samples} draws in {out}", highlight=False, markup=False)
+    most = "at most " if run.rule else ""
+    Console().print(f"{len(run.prompts)} prompts x {most}{num_samples} draws in {out}", highlight=False, markup=False)
 
 
 @app.command
@@ -193,6 +202,50 @@ def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False
         return
     path = result.report(run / "report.html", guess=level)
     Console().print(f"report: {path}", highlight=False, markup=False)
+
+
+@app.command
+def plan(
+    until: str,
+    *,
+    alpha: float = 0.01,
+    power: float = 0.9,
+    true_rate: float = 0.0,
+    model: str | None = None,
+    prompts: str | None = None,
+    params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
+    template: str = "auto",
+) -> None:
+    """How many draws a claim will need, and with a model and prompts how long they will take.
+
+    Parameters
+    ----------
+    until
+        The claim: leak<=0.01.
+    alpha
+        The probability that the claim is printed although it is false.
+    power
+        The probability that the claim is proven, if the model leaks as often as true-rate says.
+    true_rate
+        The assumed P(leak) of each prompt.
+    model
+        Folder or hub id, for a preview of the cost.
+    prompts
+        As for audit.
+    template
+        As for audit.
+    """
+    from leakbound import drawing
+
+    if (model is None) != (prompts is None):
+        raise InputError(
+            f"model is {model!r} and prompts is {prompts!r}: give both for a preview of the cost, or neither"
+        )
+    planned = drawing.plan_draws(until, alpha=alpha, power=power, true_rate=true_rate)
+    Console().print(str(planned), highlight=False, markup=False)
+    if model is not None and prompts is not None:
+        cost = drawing.preview_cost(model, prompts, num_samples=planned.n, params=params, template=template)
+        Console().print(cost, highlight=False, markup=False)
 
 
 @app.command

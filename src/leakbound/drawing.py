@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 
 import leakbound
+from leakbound.bounds import Claim, LeakPlan, plan_leak_claim
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.prompts import as_prompts, checksum, load_prompts
-from leakbound.records import Prompt, SamplingParams
+from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completion
 from leakbound.stopping import StoppingRule, Watch
 from leakbound.store import Part, Run
@@ -127,6 +129,40 @@ def sample(
     if rule is not None:
         watch(run, sampler, progress=progress)
     return run
+
+
+def plan_draws(until: str, *, alpha: float, power: float, true_rate: float) -> LeakPlan:
+    """The fewest draws per prompt that prove the claim ``until`` with probability ``power``; n fixed in advance.
+
+    For claims about P(leak). For one about E[h] the answer depends on how the scores spread: give the scores of a pilot
+    to :func:`leakbound.bounds.plan_mean_claim`.
+    """
+    claim = Claim.parse(until, alpha)
+    if claim.quantity != "leak":
+        raise InputError(
+            f"until is {until!r}: only leak<=LIMIT can be planned without pilot scores; see plan_mean_claim"
+        )
+    return plan_leak_claim(claim.limit, alpha=alpha, power=power, true_rate=true_rate)
+
+
+def preview_cost(
+    model: Any, prompts: Prompts, *, num_samples: int, params: SamplingParams | None = None, template: str = "auto"
+) -> str:
+    """One sentence on what ``num_samples`` draws per prompt will cost, from a timed pilot of a few prompts.
+
+    The pilot's time grows in proportion; shared prefixes make the real run cheaper than that, never its law different.
+    """
+    questions = open_prompts(prompts)
+    sampler = open_model(model, template=template)
+    few, size = questions[:4], min(64, num_samples)
+    start = time.perf_counter()
+    sampler.sample(Shard(few, 0, size, 0), params or SamplingParams())
+    seconds = (time.perf_counter() - start) / (len(few) * size)
+    total = seconds * num_samples * len(questions)
+    return (
+        f"{len(questions)} prompts x {num_samples} draws: at most about {total / 60:.1f} minutes on this machine "
+        f"({seconds * 1000:.2f} ms a draw in a pilot of {len(few)} prompts x {size} draws)"
+    )
 
 
 def score(run: Run, scorer: str | None = None, *, progress: bool = False) -> None:
