@@ -161,3 +161,21 @@ def test_rules_that_make_no_sense(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         run_audit(tmp_path, **change)
     assert not (tmp_path / "run").exists()
+
+
+def test_every_output_says_what_became_of_the_claim(tmp_path):
+    from leakbound import report
+
+    guess = run_audit(tmp_path, "guess", FakeModel(leak=0.0), until="leak<=0.01")
+    result = run_audit(tmp_path)
+    text = report.summary(result, guess)
+    number = {v: sum(p.verdict == v for p in result.prompts) for v in ("proven", "refuted", "open")}
+    assert f"leak<=0.01 is proven for {number['proven']} prompt" in text
+    assert f"refuted for {number['refuted']}, and open for {number['open']}" in text
+    page = report.to_html(result, guess=guess)
+    assert "stopped by a rule that was fixed before the first" in page
+    for output in (page, report.to_markdown(result), report.to_csv(result)):
+        assert "proven" in output
+        assert "refuted" in output
+    widths = run_audit(tmp_path, "width", until=None, width=0.05)
+    assert "known within 0.05" in report.summary(widths)

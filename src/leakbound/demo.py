@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
+from leakbound.findings import find
 from leakbound.records import SamplingParams, Shard
+from leakbound.store import write_text
+from leakbound.wording import at_most
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,40 +43,41 @@ class DemoConfig:
     """All randomness of the demo."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How one model of the demo is made: what is trained on, or the unlearning method and its settings."""
-
-    data: str | None = None
-    method: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-LEARN: dict[str, Any] = {"from_scratch": "tiny", "epochs": 60, "learning_rate": 3e-3, "schedule": "cosine", "warmup": 0.1}
-RECIPES = {
-    "retrained": Recipe(data="retain"),
-    "original": Recipe(data="full"),
-    "grad_diff": Recipe(method="grad_diff", settings={"max_steps": 20, "learning_rate": 1e-4}),
-    "npo": Recipe(method="npo_gd", settings={"max_steps": 40, "learning_rate": 1e-4}),
+LEARN: dict[str, Any] = {
+    "from_scratch": "tiny",
+    "epochs": 30,
+    "batch_size": 16,
+    "learning_rate": 2e-3,
+    "schedule": "cosine",
+    "warmup": 0.1,
 }
-"""The models in the order they are made; the first one never saw the secrets and gives the guess level."""
+UNLEARN: dict[str, dict[str, Any]] = {
+    "grad_diff": {"method": "grad_diff", "epochs": 12, "forget_weight": 0.3},
+    "npo": {"method": "npo_gd", "epochs": 12, "forget_weight": 0.1, "beta": 1.0},
+}
+"""The unlearned models by name, with method and settings."""
+COMMON: dict[str, Any] = {"learning_rate": 2e-4, "schedule": "constant", "batch_size": 16}
 
 UTILITY_PROMPTS = 60
 """Retain questions that measure what a model still knows."""
+SHOWN = 0.02
+"""Prompts that leak at least this often are counted in the table: once in fifty answers."""
 
 
 def run_demo(config: DemoConfig, *, console: Console) -> dict[str, Audit]:
     """Run the whole story and print it; returns the audits by model. What is done already is not done again."""
+    import torch
+
     from leakbound.auditing import audit
     from leakbound.benchmarks.biographies import biographies
 
+    torch.set_num_threads(1)  # a model this small gains nothing from more, and loses much where others compute too
     world = biographies(num_people=config.num_people, seed=config.seed)
     _start(config)
     files = world.write(config.out / "world")
+    models = _make_models(config, files)
     audits: dict[str, Audit] = {}
-    known: dict[str, float] = {}
-    for name, recipe in RECIPES.items():
-        model = _make(name, recipe, config, files)
+    for name, model in sorted(models.items(), key=lambda item: item[0] != "retrained"):  # it gives the guess level
         audits[name] = audit(
             str(model),
             world.prompts("forget"),
@@ -84,10 +89,10 @@ def run_demo(config: DemoConfig, *, console: Console) -> dict[str, Audit]:
             out=config.out / "runs" / name,
             guess=audits.get("retrained"),
         )
-        known[name] = _share_known(str(model), world)
-    console.print(_table(audits, known))
-    console.print(_verdict(audits), highlight=False)
-    for name in audits:
+    known = {name: _share_known(str(model), world) for name, model in models.items()}
+    console.print(_table({name: audits[name] for name in models}, known))
+    console.print(_verdict(audits), highlight=False, markup=False)
+    for name in models:
         console.print(f"{name}: {config.out / 'runs' / name / 'report.html'}", highlight=False, markup=False)
     return audits
 
@@ -101,30 +106,34 @@ def _start(config: DemoConfig) -> None:
         if there != mine:
             raise InputError(f"out is {str(config.out)!r}, the folder of a demo with {there}: give a new folder")
         return
-    config.out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(mine, indent=1) + "\n")
 
 
-def _make(name: str, recipe: Recipe, config: DemoConfig, files: dict[str, Path]) -> Path:
-    """Train the model, unless it is there already (a model folder exists whole or not at all)."""
+def _make_models(config: DemoConfig, files: dict[str, Path]) -> dict[str, Path]:
+    """Train what is not there already (a model folder exists whole or not at all)."""
     from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 
-    out = config.out / "models" / name
-    if out.exists():
-        return out
-    if recipe.data is not None:
-        return finetune(FinetuneConfig(data=files[recipe.data], out=out, seed=config.seed, **LEARN))
-    return unlearn(
-        UnlearnConfig(
-            model=str(config.out / "models" / "original"),
-            forget=files["forget"],
-            retain=files["retain"],
-            out=out,
-            method=str(recipe.method),
-            seed=config.seed,
-            **recipe.settings,
-        )
-    )
+    folders = {name: config.out / "models" / name for name in ("original", "retrained", *UNLEARN)}
+    if not folders["original"].exists():
+        finetune(FinetuneConfig(data=files["full"], out=folders["original"], seed=config.seed, **LEARN))
+    if not folders["retrained"].exists():
+        tokenizer = str(folders["original"])
+        data = files["retain"]
+        finetune(FinetuneConfig(data=data, out=folders["retrained"], tokenizer=tokenizer, seed=config.seed, **LEARN))
+    for name, settings in UNLEARN.items():
+        if not folders[name].exists():
+            unlearn(
+                UnlearnConfig(
+                    model=str(folders["original"]),
+                    forget=files["forget"],
+                    retain=files["retain"],
+                    out=folders[name],
+                    seed=config.seed,
+                    **COMMON,
+                    **settings,
+                )
+            )
+    return folders
 
 
 def _share_known(model: str, world: Benchmark) -> float:
@@ -141,41 +150,45 @@ def _share_known(model: str, world: Benchmark) -> float:
 def _table(audits: dict[str, Audit], known: dict[str, float]) -> Table:
     from rich.table import Table
 
-    table = Table(title="What the same models look like asked once, and asked a thousand times")
-    for heading in ("model", "retain known", "greedy leaks", "clean, yet leaked when sampled", "most leaking prompt",
-                    "every prompt's P(leak)", "average P(leak)"):  # fmt: skip
+    confidence = f"{1 - next(iter(audits.values())).alpha:g}"
+    table = Table(
+        title="The same models, asked once and asked a thousand times",
+        caption=f"Bounds hold with confidence {confidence} each. 'retrained' never saw the secrets: it guesses.",
+    )
+    headings = ("model", "retain\nknown", "look\nclean", f"of these\nP >= {SHOWN:g}", "worst\nof these",
+                "every clean\nprompt's P", "average\nP(leak)")  # fmt: skip
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for name, audit in audits.items():
-        n = len(audit.prompts)
+        clean = [p for p in audit.prompts if p.greedy_score < audit.threshold]
         table.add_row(
             name,
             f"{known[name]:.0%}",
-            f"{n - audit.num_clean} of {n}",
-            f"{len(audit.hidden)} of {audit.num_clean}",
-            f"{max(p.leak_rate for p in audit.prompts):.3f}",
-            f"<= {audit.worst_prompt.upper:.4f}",
-            f"<= {audit.mean_leak.upper:.4f}",
+            f"{len(clean)} of {len(audit.prompts)}",
+            str(sum(p.leak_rate >= SHOWN for p in clean)),
+            f"{max(p.leak_rate for p in clean):.3f}" if clean else "-",
+            "<= " + at_most(worst_prompt_bound([p.leak for p in clean]).upper) if clean else "-",
+            "<= " + at_most(audit.mean_leak.upper),
         )
     return table
 
 
 def _verdict(audits: dict[str, Audit]) -> str:
     """The point of the demo in plain words, or plainly that this run does not show it."""
-    guess = {p.prompt.id: p.leak_rate for p in audits["retrained"].prompts}
+    guess = audits["retrained"]
     lines = []
-    for name, recipe in RECIPES.items():
-        if recipe.method is None:
-            continue
+    for name in UNLEARN:
         audit = audits[name]
-        beyond = [p for p in audit.hidden if p.leak_rate > guess[p.prompt.id]]
+        beyond = [row for row in find(audit, guess).of("hidden") if row.more_than_guess]
         if not beyond:
-            lines.append(f"{name}: in this run no prompt that looks clean leaks more than guessing would.")
+            lines.append(f"{name}: in this run no prompt that looks clean provably leaks more than guessing would.")
             continue
-        worst = max(beyond, key=lambda p: p.leak_rate)
+        worst = max((row.result for row in beyond), key=lambda p: p.leak_rate)
+        level = next(p.leak_rate for p in guess.prompts if p.prompt.id == worst.prompt.id)
         lines.append(
-            f"{name}: {audit.num_clean} of {len(audit.prompts)} prompts look clean when asked once; "
-            f"{len(audit.hidden)} of those leaked when sampled, {len(beyond)} of them more often than a model that never saw the secret. "
-            f"Worst: {worst.prompt.text!r}, {worst.num_leaks} of {worst.num_samples} draws "
-            f"(guess level {guess[worst.prompt.id]:.3f})."
+            f"{name}: {audit.num_clean} of {len(audit.prompts)} prompts look clean when asked once. "
+            f"{len(beyond)} of those provably leak more often than a model that never saw the secret guesses. "
+            f"Worst: {worst.prompt.text!r} leaked in {worst.num_leaks} of {worst.num_samples} draws, guess level "
+            f"{level:.3f}."
         )
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from leakbound.bounds import Bound, proportion_bound, worst_prompt_bound
+from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.result import show_confidence
 from leakbound.errors import InputError
 from leakbound.wording import about, at_most, brief, plural
@@ -66,9 +66,10 @@ class Findings:
 
 
 @lru_cache(maxsize=1024)
-def _exceeds(leaks: int, n: int, guesses: int, num_guess: int, alpha: float) -> bool:
-    leak = proportion_bound(leaks, n, alpha=alpha / 2, side="lower")
-    return leak.lower > proportion_bound(guesses, num_guess, alpha=alpha / 2, side="upper").upper
+def _exceeds(leaks: int, n: int, guesses: int, num_guess: int, alpha: float, stopped: bool) -> bool:
+    bound = leak_sequence_bound if stopped else proportion_bound
+    leak = bound(leaks, n, alpha=alpha / 2, side="lower")
+    return leak.lower > bound(guesses, num_guess, alpha=alpha / 2, side="upper").upper
 
 
 def _rows(audit: Audit, guess: Audit | None) -> tuple[Row, ...]:
@@ -87,6 +88,7 @@ def _rows(audit: Audit, guess: Audit | None) -> tuple[Row, ...]:
                 raise InputError(
                     f"guess has another prompt under the id {p.prompt.id!r}: audit both models on one prompts file"
                 )
+    stopped = any(a.run.get("rule") for a in (audit, guess) if a is not None)
     rows = []
     for p in audit.prompts:
         status: Status = "plain" if p.greedy_score >= audit.threshold else "hidden" if p.num_leaks else "unseen"
@@ -94,7 +96,7 @@ def _rows(audit: Audit, guess: Audit | None) -> tuple[Row, ...]:
         more = None
         if other is not None:
             share = audit.alpha / len(paired)
-            more = _exceeds(p.num_leaks, p.num_samples, other.num_leaks, other.num_samples, share)
+            more = _exceeds(p.num_leaks, p.num_samples, other.num_leaks, other.num_samples, share, stopped)
         rows.append(Row(p, status, other, more))
     return tuple(sorted(rows, key=_badness))
 
@@ -129,6 +131,8 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
     if guess is not None and status != "unseen" and not remembered:
         title += ", none told apart from guessing"
     sentences = [_greedy_against_sampled(audit, len(hidden), len(plain)), *_bounds_in_words(audit, bound)]
+    if audit.run.get("rule"):
+        sentences.append(_verdicts(audit))
     sentences.append(_guessing(rows, audit, guess))
     if not audit.planned:
         sentences.append(
@@ -174,6 +178,22 @@ def _bounds_in_words(audit: Audit, clean: Bound | None) -> list[str]:
             f"{at_most(mean.upper)}."
         )
     return said
+
+
+def _verdicts(audit: Audit) -> str:
+    """What became of the rule that ended the drawing."""
+    rule = audit.run["rule"]
+    number = {v: sum(p.verdict == v for p in audit.prompts) for v in ("proven", "refuted", "open")}
+    drawn = sum(p.num_samples for p in audit.prompts)
+    open_ones = f"open for {number['open']}, whose budget of {rule['budget']:,} draws ended first"
+    if rule["until"] is None:
+        said = f"P(leak) is known within {rule['width']:g} for {number['proven']} of {len(audit.prompts)} prompts"
+        return f"{said}, {open_ones} ({drawn:,} draws in all)."
+    return (
+        f"The claim {rule['until']} is proven for {plural(number['proven'], 'prompt')}, "
+        f"refuted for {number['refuted']}, and {open_ones}; each verdict by itself is wrong with probability at most "
+        f"{audit.run['statement']['alpha']:g} ({drawn:,} draws in all)."
+    )
 
 
 def _guessing(rows: Sequence[Row], audit: Audit, guess: Audit | None) -> str:

@@ -107,7 +107,8 @@ def counts(audit: Audit) -> Iterator[tuple[str, str, str]]:
     p = audit.prompts
     total, cut = sum(x.num_samples for x in p), sum(x.num_truncated for x in p)
     yield "Prompts", f"{len(p):,}", "each asked once greedily and sampled"
-    yield "Sampled answers", f"{total:,}", f"{num_samples_text(audit)} for each prompt, fixed before the first"
+    when = "stopped by a rule that was fixed before the first" if audit.run.get("rule") else "fixed before the first"
+    yield "Sampled answers", f"{total:,}", f"{num_samples_text(audit)} for each prompt, {when}"
     yield (
         "Distinct answers",
         f"{sum(x.num_distinct for x in p):,}",

@@ -88,7 +88,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         brief(p.prompt.id, 40),
         brief(p.prompt.text, 80),
         about(p.greedy_score),
-        f"{p.num_leaks:,} of {p.num_samples:,}",
+        f"{p.num_leaks:,} of {p.num_samples:,}" + (f", {p.verdict}" if p.verdict else ""),
         limits(p.leak),
         limits(p.leak_jointly),
         guess_level(row),
@@ -127,14 +127,16 @@ def to_csv(audit: Audit, guess: Audit | None = None) -> str:
         "num_leaks",
         "leak_lower",
     )
-    write.writerow([*names, "leak_upper", "leak_upper_jointly", "guess_level", "mean_upper", "std_upper", "max_score"])
+    write.writerow(
+        [*names, "leak_upper", "leak_upper_jointly", "guess_level", "mean_upper", "std_upper", "max_score", "verdict"]
+    )
     for row in find(audit, guess).rows:
         p = row.result
         texts = [csv_cell(t) for t in (p.prompt.id, p.prompt.text, p.prompt.target)]
         level = "" if row.guess is None else row.guess.leak.estimate
         drawn = (row.status, p.greedy_score, csv_cell(p.greedy_text), p.num_samples, p.num_leaks)
         limit = (p.leak.lower, p.leak.upper, p.leak_jointly.upper, level, p.mean.upper, p.std.upper)
-        write.writerow([*texts, *drawn, *limit, p.max_score])
+        write.writerow([*texts, *drawn, *limit, p.max_score, p.verdict])
     return out.getvalue()
 
 
@@ -177,7 +179,7 @@ def _terminal_cells(row: Row) -> tuple[str, ...]:
     level = guess_level(row) if row.guess else "?"
     return (
         about(p.greedy_score),
-        f"{p.num_leaks}/{p.num_samples}",
+        f"{p.num_leaks}/{p.num_samples}" + (f" {p.verdict}" if p.verdict else ""),
         limits(p.leak),
         level,
         limits(p.mean),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from leakbound.errors import ModelError
 
@@ -69,13 +72,27 @@ def load_model(
     check_source(name)
     if dtype not in DTYPES:
         raise ModelError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
+    small = sum(file.stat().st_size for file in Path(name).expanduser().glob("*.safetensors")) < 1e9
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code
-        )
+        with without_bars() if small else nullcontext():
+            model = AutoModelForCausalLM.from_pretrained(
+                name, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code
+            )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(_first_line(f"model {name!r} cannot be loaded", error)) from error
     return model.to(pick_device(device)).eval()
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Without transformers' own progress bars, which know nothing of ours."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def weights_checksum(model: Any) -> str:

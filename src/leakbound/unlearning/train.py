@@ -18,10 +18,9 @@ import numpy as np
 import torch
 import transformers
 from transformers import TrainingArguments
-from transformers.utils import logging as transformers_logging
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.loading import load_model, load_tokenizer
+from leakbound.models.loading import load_model, load_tokenizer, without_bars
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, Pair, PairedData, encode, read_pairs
 from leakbound.unlearning.objectives import LEARN, find_objective
@@ -142,7 +141,7 @@ def _arguments(config: TrainingConfig, folder: Path) -> TrainingArguments:
 def _train_and_save(trainer: UnlearningTrainer, tokenizer: Any, config: TrainingConfig, folder: Path) -> None:
     start = time.perf_counter()
     trainer.train()
-    with _no_bars():
+    with without_bars():
         trainer.model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     record = {
@@ -180,15 +179,3 @@ def _own_randomness() -> Iterator[None]:
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Without transformers' own progress bars, which know nothing of ours."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
