@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from bounds_laws import COIN, JUDGE, LAWS, NEAR_ZERO, ONE, ROUGE_LOW, ROUGE_MID, Law, bernoulli, most_misses
 
-from leakbound.bounds import ed_bound, ed_score, mean_bound, mean_bounds, proportion_bound, std_bound, std_bounds
+from leakbound.bounds import (
+    ed_bound,
+    ed_bounds,
+    ed_score,
+    mean_bound,
+    mean_bounds,
+    proportion_bound,
+    std_bound,
+    std_bounds,
+)
 from leakbound.bounds.betting import star_upper
 from leakbound.bounds.games import upper_spread_game
 from leakbound.bounds.proportion import clopper_pearson_upper
@@ -70,6 +79,8 @@ def test_ed_bound():
         split = mean_bound(x, alpha=0.005).upper + 2 * std_bound(x, alpha=0.005).upper
         assert bound.upper < split * 1.02
     assert bound.estimand == "E[h] + 2 sd(h)"
+    several = [JUDGE.draw(rng, n) for n in (40, 7, 40)]
+    assert ed_bounds(several, alpha=0.05) == [ed_bound(s, alpha=0.05, seed=(0, i)) for i, s in enumerate(several)]
     assert ed_bound([0.0, 1.0], counts=[600, 424], kappa=1, alpha=0.01).upper < (1 + np.sqrt(2)) / 2
     for kappa in (0, -1, float("nan"), "2", True):
         with pytest.raises(InputError, match="kappa is"):

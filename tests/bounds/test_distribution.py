@@ -118,7 +118,7 @@ def test_hybrid_band_by_hand():
 def test_hybrid_band_against_dkw(share, narrower):
     # n = 1024, alpha = .01; the shares of the design page
     scores = (np.arange(1024) + 0.5) / 1024
-    x = [np.floor((1 - share) * 1024 - 1e-9) / 1024]
+    x = [scores[int((1 - share) * 1024) - 1]]
     hybrid, dkw = (survival_bound(scores, alpha=0.01, thresholds=x, method=m) for m in ("hybrid", "dkw"))
     assert (dkw.upper[0] - dkw.estimate[0]) / (hybrid.upper[0] - hybrid.estimate[0]) > narrower
 

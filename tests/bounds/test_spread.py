@@ -136,6 +136,14 @@ def test_coverage(law):
     assert sum(law.sd > b.upper + 1e-12 for b in paper) <= most_misses(runs, alpha)
 
 
+def test_many_prompts_equal_one_by_one():
+    rng = np.random.default_rng(8)
+    scores = [law.draw(rng, n) for law, n in zip(LAWS, [50, 7, 50, 1, 2, 50, 7, 80, 80, 3, 50], strict=True)]
+    bounds = std_bounds(scores, alpha=0.05, side="both", seed=9)
+    assert bounds == [std_bound(s, alpha=0.05, side="both", seed=(9, i)) for i, s in enumerate(scores)]
+    assert std_bounds(scores, alpha=0.05, method="dkw")[3] == std_bound(scores[3], alpha=0.05, method="dkw")
+
+
 def test_ed_score():
     assert ed_score([0.0, 1.0]) == pytest.approx(0.5 + 2 * 0.5)
     assert ed_score([0.2, 0.4], counts=[3, 1]) == pytest.approx(0.25 + 2 * np.std([0.2, 0.2, 0.2, 0.4]))

@@ -35,7 +35,7 @@ from leakbound.bounds.sequences import (
     mean_sequence_bound,
     survival_look,
 )
-from leakbound.bounds.spread import ed_bound, ed_score, std_bound, std_bounds
+from leakbound.bounds.spread import ed_bound, ed_bounds, ed_score, std_bound, std_bounds
 
 __all__ = [
     "Bound",
@@ -52,6 +52,7 @@ __all__ = [
     "draws_to_extract",
     "e_holm",
     "ed_bound",
+    "ed_bounds",
     "ed_score",
     "expected_width",
     "extraction_probability",

@@ -10,7 +10,7 @@ highest cell whose left end is not rejected, the rejected s are an upper piece, 
 end is the bound: theta lies in some cell, and if the bound is below theta then theta itself was rejected. Cells below
 the sample mean are counted as not rejected, which can only raise the bound. Proof in docs/methods.md.
 
-STaR bets: Voracek and Orabona 2025 (arXiv 2505.22422). Cells with shared bets: ours.
+STaR bets: Voracek and Orabona 2025 (arXiv 2505.22422). Cells with shared bets and the milder bet: ours.
 """
 
 from __future__ import annotations
@@ -55,11 +55,23 @@ def make_cells(n: int, end: float = 1.0, step: float = 0.2) -> Floats:
     return cells
 
 
+def square_bet(missing: Floats, n: int) -> Floats:
+    """The square of the bet, times (n - t) S, when ln(1/alpha) - ln W = ``missing`` >= 0 is still to be won.
+
+    2 missing is the published bet. From 100 planned steps on it is missing (0.76 + 0.48 missing) / (1 + 0.24 missing),
+    a fit to the hedge of a digital option, milder throughout: 5 to 15 % narrower where leaks are rare, 1 to 4 % wider
+    for smooth scores. Any rule that knows only the past is valid.
+    """
+    if n < 100:
+        return 2.0 * missing
+    return missing * (0.76 + 0.48 * missing) / (1.0 + 0.24 * missing)
+
+
 def play(game: Game, s: Floats, owner: Ints, alpha: float, bets: Floats | None = None) -> Floats:
     """The log-wealth of each candidate ``s`` in the game ``owner`` after all steps; betting stops at ln(1/alpha).
 
-    S = min(V + floor, ceiling), V the mean of the past (s - Y)^2; lam = sqrt(2 (ln(1/alpha) - ln W) / ((n - t) S)), at
-    most 1 / (top - s + 1e-4). ``bets``, of shape (steps, candidates), is filled where given.
+    S = min(V + floor, ceiling), V the mean of the past (s - Y)^2; lam = sqrt(square_bet / ((n - t) S)), at most
+    1 / (top - s + 1e-4). ``bets``, of shape (steps, candidates), is filled where given.
     """
     n = game.horizon or game.y.shape[0]
     before = np.zeros((2, game.y.shape[1]))
@@ -87,8 +99,8 @@ def play(game: Game, s: Floats, owner: Ints, alpha: float, bets: Floats | None =
             np.maximum(variance, 1e-300, out=variance)
         else:
             variance = ceiling
-        bet = np.maximum(wanted - log_wealth, 0.0)
-        bet *= 2.0 / (n - t)
+        bet = square_bet(np.maximum(wanted - log_wealth, 0.0), n)
+        variance *= n - t
         bet /= variance
         np.sqrt(bet, out=bet)
         np.minimum(bet, 1.0 / (np.maximum(top - s, 0.0) + 1e-4), out=bet)

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.betting import CUSHION, star_upper
+from leakbound.bounds.betting import CUSHION, square_bet, star_upper
 from leakbound.bounds.distribution import survival_bound
 from leakbound.bounds.games import sequential_mean_game
 from leakbound.bounds.gate import (
@@ -219,7 +219,7 @@ class MeanEvidence:
             if n:
                 variance = max((squares - 2 * m * total) / n + m * m, 0.0)
                 spread = np.minimum(variance + (1 - target) * horizons / n**2, ceiling)
-            bet = np.sqrt(2 * np.maximum(wanted - log_wealth, 0.0) / (np.maximum(left, 1.0) * spread))
+            bet = np.sqrt(square_bet(np.maximum(wanted - log_wealth, 0.0), 100) / (np.maximum(left, 1.0) * spread))
             bet = np.where(left > 0, np.minimum(bet, cap), 0.0)
             log_wealth = log_wealth + np.log1p(bet * sign * (m - x))
             n, total, squares = n + 1, total + x, squares + x * x

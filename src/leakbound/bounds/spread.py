@@ -166,6 +166,31 @@ def ed_score(scores: Scores, *, counts: npt.ArrayLike | None = None) -> float:
     return mean + 2 * sd
 
 
+def check_kappa(kappa: object) -> float:
+    """A finite number > 0."""
+    value = check_real("kappa", kappa, "give a number > 0, for example 2")
+    if value <= 0:
+        raise InputError(f"kappa is {kappa!r}: give a number > 0, for example 2")
+    return value
+
+
+def bet_on_ed(
+    checked: Sequence[tuple[Floats, Ints]], draws: Sequence[Floats], alpha: float, kappa: float
+) -> list[Bound]:
+    """The bound of :func:`ed_bound` for each sequence of draws."""
+    upper = np.zeros(len(draws))
+    for places, x in batches(draws):
+        upper[places] = star_upper(upper_spread_game(x, kappa, alpha), alpha)
+    most, name = (1 + math.sqrt(1 + kappa**2)) / 2, f"E[h] + {kappa:g} sd(h)"
+    bounds = []
+    for (values, weights), limit in zip(checked, upper.tolist(), strict=True):
+        mean, sd = moments(values, weights)
+        estimate = mean + kappa * sd
+        high, n = max(min(limit, most), estimate), int(weights.sum())
+        bounds.append(Bound(name, estimate, 0.0, high, alpha, "upper", n, "STaR betting, one test"))
+    return bounds
+
+
 def ed_bound(
     scores: Scores,
     *,
@@ -182,14 +207,19 @@ def ed_bound(
     Assumes independent draws, n fixed before the first one; any distribution on [0, 1]. The limit that always holds is
     (1 + sqrt(1 + kappa^2)) / 2. Uses an order made from ``seed`` (see order.py). Derived in docs/methods.md.
     """
-    alpha = check_alpha(alpha)
-    kappa = check_real("kappa", kappa, "give a number > 0, for example 2")
-    if kappa <= 0:
-        raise InputError(f"kappa is {kappa!r}: give a number > 0, for example 2")
-    values, weights = check_scores(scores, counts)
-    x = ordered_draws(scores, counts, seed)[:, None]
-    game = upper_spread_game(x, kappa, alpha)
-    mean, sd = moments(values, weights)
-    upper = max(min(float(star_upper(game, alpha)[0]), game.end), mean + kappa * sd)
-    name = f"E[h] + {kappa:g} sd(h)"
-    return Bound(name, mean + kappa * sd, 0.0, upper, alpha, "upper", x.size, "STaR betting, one test")
+    alpha, kappa = check_alpha(alpha), check_kappa(kappa)
+    return bet_on_ed([check_scores(scores, counts)], [ordered_draws(scores, counts, seed)], alpha, kappa)[0]
+
+
+def ed_bounds(
+    scores: Sequence[Scores],
+    *,
+    alpha: float,
+    kappa: float = 2.0,
+    counts: Sequence[npt.ArrayLike] | None = None,
+    seed: int | None = 0,
+) -> list[Bound]:
+    """:func:`ed_bound` for many prompts at once, each at level alpha by itself; prompt i with the seed (seed, i)."""
+    alpha, kappa = check_alpha(alpha), check_kappa(kappa)
+    checked, draws = per_prompt(scores, counts, seed)
+    return bet_on_ed(checked, draws, alpha, kappa)
