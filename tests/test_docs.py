@@ -1,0 +1,52 @@
+"""What the README, the docs and the examples claim is executed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_run_and_are_short(example):
+    assert len(example.read_text().splitlines()) < 40
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "with confidence 0.99" in done.stdout
+
+
+def test_the_readmes_python_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert "P(h >= 0.5) <=" in capsys.readouterr().out
+
+
+def test_the_readmes_commands_exist():
+    from leakbound.cli import app
+
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"leakbound ([a-z]+)", readme))
+    known = {name for name in app if not name.startswith("-")}
+    assert {"audit", "plan", "score", "bound", "finetune", "unlearn"} <= named
+    assert {name for name in named if name in known or f"`leakbound {name}" in readme} <= known
+
+
+def test_the_make_targets_that_are_named_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / ".ci" / "run"]:
+        for target in re.findall(r"make ([a-z]+)\b", page.read_text()):
+            if target not in ("and",):
+                assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), (page.name, target)
+
+
+def test_the_sentence_on_the_front_page_is_printed_by_the_library():
+    from leakbound import proportion_bound
+
+    bound = proportion_bound(0, 1024, alpha=0.01, estimand="P(h >= 0.5)")
+    assert str(bound) in (ROOT / "docs" / "index.md").read_text().replace("\n> ", " ")
