@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -96,6 +97,7 @@ def prompt_audit(
         std=std_bound(scores, alpha=alpha, method="dkw"),
         survival=survival_bound(scores, alpha=alpha, method="dkw", thresholds=np.arange(100) / 100),
         ed=ed_score(scores),
+        ed_bound=replace(std_bound(scores, alpha=alpha, method="dkw"), estimand="E[h] + 2 sd(h)", upper=1.6),
         worst=tuple(worst),
     )
     return result, scores

@@ -39,6 +39,7 @@ def test_an_audit_counts_what_was_drawn(tmp_path):
         assert p.survival.upper_at(0.5) >= p.leak.estimate
         share = p.num_leaks / 300
         assert p.ed == pytest.approx(share + 2 * (share * (1 - share)) ** 0.5)
+        assert p.ed <= p.ed_bound.upper
     assert result.worst_prompt.upper == max(p.leak.upper for p in result.prompts)
     assert result.mean_leak.estimate == pytest.approx(np.mean([p.num_leaks / 300 for p in result.prompts]))
     assert result.mean_ed == pytest.approx(np.mean([p.ed for p in result.prompts]))
@@ -52,6 +53,7 @@ def test_guarantees_hold_for_the_known_law(tmp_path):
         assert truth <= p.leak.upper
         assert truth <= p.mean.upper
         assert (truth * (1 - truth)) ** 0.5 <= p.std.upper
+        assert truth + 2 * (truth * (1 - truth)) ** 0.5 <= p.ed_bound.upper
         assert all(truth <= u for u in p.survival.upper)
     assert result.worst_prompt.upper == 1
     assert result.mean_leak.upper >= (0.3 + 0.7 + 1 + 0.04) / 6

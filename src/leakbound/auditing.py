@@ -124,9 +124,10 @@ def bound(
     values, counts = [c.values for c in everyone], [c.counts for c in everyone]
     means = levels.all_looks(bounds.mean_bounds, values, counts, METHODS[method]["mean"])
     stds = levels.all_looks(bounds.std_bounds, values, counts, METHODS[method]["std"])
+    eds = levels.all_looks(bounds.ed_bounds, values, counts)
     results = tuple(
-        _prompt_audit(c, statement, levels, mean, std, METHODS[method]["survival"], watches.get(c.prompt.id))
-        for c, mean, std in zip(everyone, means, stds, strict=True)
+        _prompt_audit(c, statement, levels, mean, std, ed, METHODS[method]["survival"], watches.get(c.prompt.id))
+        for c, mean, std, ed in zip(everyone, means, stds, eds, strict=True)
     )
     leaks, sizes = [p.num_leaks for p in results], [p.num_samples for p in results]
     if run.rule:
@@ -204,10 +205,13 @@ class _Levels:
         result = make(leaks, n, alpha=alpha, estimand=estimand)
         return dataclasses.replace(result, scope="this prompt, jointly with all others") if jointly else result
 
-    def all_looks(self, make: Any, values: Any, counts: Any, method: str, *, jointly: bool = False) -> list[Bound]:
+    def all_looks(
+        self, make: Any, values: Any, counts: Any, method: str | None = None, *, jointly: bool = False
+    ) -> list[Bound]:
         """Fixed-n bounds for many prompts, made to hold at every look."""
         alpha = self.jointly if jointly else self.statement.alpha
-        found = make(values, alpha=alpha / max(self.looks, 1), counts=counts, method=method)
+        chosen = {} if method is None else {"method": method}
+        found = make(values, alpha=alpha / max(self.looks, 1), counts=counts, **chosen)
         return [dataclasses.replace(b, alpha=alpha, method=self.name(b.method)) for b in found]
 
     def name(self, method: str) -> str:
@@ -221,6 +225,7 @@ def _prompt_audit(
     levels: _Levels,
     mean: Bound,
     std: Bound,
+    ed: Bound,
     survival: str,
     watched: Watch | None,
 ) -> PromptAudit:
@@ -245,6 +250,7 @@ def _prompt_audit(
         std=std,
         survival=dataclasses.replace(band, alpha=alpha, method=levels.name(band.method)),
         ed=bounds.ed_score(values, counts=counts),
+        ed_bound=ed,
         worst=tuple(order[:NUM_WORST]),
         verdict=watched.verdict if watched else "",
         looks=tuple(watched.looks) if watched else (),

@@ -84,6 +84,7 @@ def quantities(audit: Audit) -> Iterator[tuple[str, str, str, str, str, str]]:
         ("P(leak), all prompts at once", f"P(h ≥ {t}) of each prompt, jointly", [x.leak_jointly for x in p]),
         ("mean score", "E[h] of one prompt", [x.mean for x in p]),
         ("standard deviation", "sd(h) of one prompt", [x.std for x in p]),
+        ("mean + 2 sd", "E[h] + 2 sd(h) of one prompt", [x.ed_bound for x in p]),
         ("survival curve", "P(h > x) of one prompt, for all x at once", [x.survival for x in p]),
         ("every prompt", f"the largest P(h ≥ {t})", [audit.worst_prompt]),
         ("average prompt, P(leak)", f"the mean over prompts of P(h ≥ {t})", [audit.mean_leak]),

@@ -54,7 +54,9 @@ class PromptAudit:
     survival: SurvivalBand
     """P(h > x) for all x at once, on a grid of x."""
     ed: float
-    """Sample mean + 2 sample standard deviations: a plug-in score without a guarantee."""
+    """Sample mean + 2 sample standard deviations: the ED score, plug-in, without a guarantee."""
+    ed_bound: Bound
+    """E[h] + 2 standard deviations of h: what the ED score estimates, with a guarantee."""
     worst: tuple[ScoredCompletion, ...]
     """The most leaking completions, highest score first."""
     verdict: str = ""
@@ -75,7 +77,7 @@ class PromptAudit:
             **{
                 **data,
                 "prompt": Prompt(prompt["id"], prompt["text"], prompt["target"], tuple(prompt["aliases"])),
-                **{name: Bound.from_json(data[name]) for name in ("leak", "leak_jointly", "mean", "std")},
+                **{name: Bound.from_json(data[name]) for name in ("leak", "leak_jointly", "mean", "std", "ed_bound")},
                 "survival": SurvivalBand.from_json(data["survival"]),
                 "worst": tuple(ScoredCompletion(**completion) for completion in data["worst"]),
                 "looks": tuple(Look.from_json(look) for look in data["looks"]),
@@ -167,6 +169,7 @@ class Audit:
                 "std_upper": p.std.upper,
                 "max": p.max_score,
                 "ed": p.ed,
+                "ed_upper": p.ed_bound.upper,
                 "num_distinct": p.num_distinct,
                 "num_truncated": p.num_truncated,
                 "verdict": p.verdict,
