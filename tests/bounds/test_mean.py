@@ -140,3 +140,17 @@ def test_hoeffding_bentkus_is_the_smaller_p_value():
 def test_maurer_pontil_by_hand():
     bound = mean_bound([0.0, 1.0] * 500, alpha=0.02, method="maurer-pontil").upper
     assert bound == pytest.approx(0.5 + np.sqrt(2 * (0.25 * 1000 / 999) * np.log(100) / 1000) + 7 * np.log(100) / 2997)
+
+
+def test_long_runs_without_leaks_keep_the_rate(monkeypatch):
+    import leakbound.bounds.games as games
+    import leakbound.bounds.mean as mean
+
+    for module in (games, mean):
+        monkeypatch.setattr(module, "MOST_STEPS", 100)
+    zeros = mean_bound([0.0], counts=[5000], alpha=0.01).upper
+    assert 1 - 0.01 ** (1 / 5000) < zeros < 2.2 * (1 - 0.01 ** (1 / 5000))
+    samples = BETA_LOW.draw(np.random.default_rng(8), (60, 5000))
+    bounds = mean_bounds(samples, alpha=0.01, side="both")
+    assert all(b.lower < b.estimate < b.upper < b.estimate + 0.02 for b in bounds)
+    assert sum(not b.lower <= BETA_LOW.mean <= b.upper for b in bounds) <= most_misses(60, 0.01)

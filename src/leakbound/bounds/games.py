@@ -9,7 +9,7 @@ import numpy as np
 from leakbound.bounds.betting import Game, make_cells
 from leakbound.bounds.gate import Floats, Ints
 
-MOST_STEPS = 100_000
+MOST_STEPS = 50_000
 """Longer sequences are averaged in blocks: block means have the same conditional mean and the same range."""
 
 OUTWARD = 1 + 1e-12

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.betting import Game, star_upper
+from leakbound.bounds.betting import star_upper
 from leakbound.bounds.concentration import hoeffding_bentkus_upper, maurer_pontil_upper
 from leakbound.bounds.distribution import cdf_at, dkw_width
-from leakbound.bounds.games import mean_game
+from leakbound.bounds.games import MOST_STEPS, mean_game
 from leakbound.bounds.gate import Floats, Ints, Scores, Seed, Side, check_alpha, check_method, check_scores, check_side
 from leakbound.bounds.noncrossing import band_levels
 from leakbound.bounds.order import batches, ordered_draws
@@ -80,15 +80,27 @@ METHODS = {
 }
 
 
-def bet_both_ways(draws: Sequence[Floats], alpha: float, side: Side, game: Callable[[Floats], Game]) -> Floats:
-    """(lower, upper) for each sequence of draws in [0, 1], of shape (sequences, 2)."""
+def betting_upper(x: Floats, alpha: float) -> Floats:
+    """Upper bounds on the means of the columns of x by STaR betting.
+
+    Beyond MOST_STEPS draws, where bets see blocks and can no longer profit from all-zero draws one by one, the smaller
+    of that bound and the portfolio's, at alpha / 2 each.
+    """
+    if x.shape[0] <= MOST_STEPS:
+        return star_upper(mean_game(x), alpha)
+    columns = (np.unique(column, return_counts=True) for column in x.T)
+    return np.minimum(star_upper(mean_game(x), alpha / 2), [portfolio_upper(v, w, alpha / 2) for v, w in columns])
+
+
+def bet_both_ways(draws: Sequence[Floats], alpha: float, side: Side) -> Floats:
+    """(lower, upper) for the mean of each sequence of draws in [0, 1], of shape (sequences, 2)."""
     share = alpha / 2 if side == "both" else alpha
     limits = np.tile([0.0, 1.0], (len(draws), 1))
     for places, x in batches(draws):
         if side != "lower":
-            limits[places, 1] = star_upper(game(x), share)
+            limits[places, 1] = betting_upper(x, share)
         if side != "upper":
-            limits[places, 0] = np.maximum(1.0 - star_upper(game(1.0 - x), share) - ROUNDING, 0.0)
+            limits[places, 0] = np.maximum(1.0 - betting_upper(1.0 - x, share) - ROUNDING, 0.0)
     return limits
 
 
@@ -145,7 +157,7 @@ def mean_bound(
     check_method(method, (BETTING, *METHODS))
     values, weights = check_scores(scores, counts)
     if method == BETTING:
-        lower, upper = bet_both_ways([ordered_draws(scores, counts, seed)], alpha, side, mean_game)[0]
+        lower, upper = bet_both_ways([ordered_draws(scores, counts, seed)], alpha, side)[0]
         return finish(values, weights, (float(lower), float(upper)), alpha, side, "STaR betting", estimand)
     bound, name = METHODS[method]
     return finish(values, weights, bound(values, weights, alpha, side), alpha, side, name, estimand)
@@ -174,7 +186,7 @@ def mean_bounds(
             for s, c in zip(scores, given, strict=True)
         ]
     checked, draws = per_prompt(scores, counts, seed)
-    limits = bet_both_ways(draws, alpha, side, mean_game)
+    limits = bet_both_ways(draws, alpha, side)
     return [
         finish(v, w, (float(a), float(b)), alpha, side, "STaR betting", estimand)
         for (v, w), (a, b) in zip(checked, limits, strict=True)

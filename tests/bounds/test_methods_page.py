@@ -1,0 +1,31 @@
+"""docs/methods.md names every public function, and only files and tests that exist."""
+
+import re
+from pathlib import Path
+
+import leakbound.bounds as bounds
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+INDEX = PAGE[PAGE.index("## Index") : PAGE.index("## Not offered")]
+
+
+def test_every_public_function_is_in_the_index():
+    plurals = INDEX.replace("(s)`", "` ").replace("_bound(s)", "_bound")
+    functions = {name for name in bounds.__all__ if name[0].islower()} - {"final_verdict", "expected_width"}
+    missing = {name for name in functions if name not in plurals and name.removesuffix("s") not in plurals}
+    assert not missing
+
+
+def test_every_file_and_test_exists():
+    for name in re.findall(r"[a-z_]+\.py", PAGE):
+        folder = ROOT / ("tests/bounds" if name.startswith("test_") else "src/leakbound/bounds")
+        assert (folder / name).exists(), name
+
+
+def test_every_link_within_the_page_leads_somewhere():
+    heads = {
+        re.sub(r"[^a-z0-9 -]", "", h.lower()).strip().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", PAGE, re.M)
+    }
+    heads = {re.sub("-+", "-", h) for h in heads}
+    assert set(re.findall(r"\]\(#([a-z0-9-]+)\)", PAGE)) <= heads
