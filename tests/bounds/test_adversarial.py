@@ -32,7 +32,7 @@ TRAPS = (
 
 @pytest.mark.parametrize("law", LAWS + TRAPS, ids=lambda law: law.name)
 def test_default_bounds_miss_no_more_than_alpha(law):
-    rng, alpha, runs, n = np.random.default_rng(0), 0.1, 1000, 64
+    rng, alpha, runs, n = np.random.default_rng(0), 0.1, 700, 64
     samples = law.draw(rng, (runs, n))
     allowed = most_misses(runs, alpha)
     means = mean_bounds(samples, alpha=alpha)

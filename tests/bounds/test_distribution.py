@@ -56,7 +56,7 @@ def test_thresholds_are_checked():
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 @pytest.mark.parametrize("method", ["hybrid", "dkw"])
 def test_band_covers_everywhere(law, method):
-    rng, alpha, runs, n = np.random.default_rng(1), 0.2, 400, 40
+    rng, alpha, runs, n = np.random.default_rng(1), 0.2, 250, 40
     misses = {"upper": 0, "lower": 0, "both": 0}
     for _ in range(runs):
         scores = law.draw(rng, n)

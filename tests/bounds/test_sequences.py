@@ -163,12 +163,12 @@ def test_mean_evidence_seldom_errs_at_the_limit():
 
 
 def test_mean_sequence_covers_at_all_looks():
-    rng, alpha, runs, missed = np.random.default_rng(5), 0.3, 50, 0
+    rng, alpha, runs, missed = np.random.default_rng(5), 0.3, 30, 0
     for run in range(runs):
         rounds, met = [], False
-        for _ in range(6):
-            rounds.append((BETA_LOW.draw(rng, 40), None))
-            bound = mean_sequence_bound(rounds, alpha=alpha, side="both", first=40, seed=run)
+        for _ in range(4):
+            rounds.append((BETA_LOW.draw(rng, 30), None))
+            bound = mean_sequence_bound(rounds, alpha=alpha, side="both", first=30, seed=run)
             met |= not bound.lower <= BETA_LOW.mean <= bound.upper
         missed += met
     assert missed <= most_misses(runs, alpha)

@@ -38,7 +38,7 @@ def linear_programme(values, weights, eps, grid):
     f = np.array([(weights[values <= p].sum()) / n for p in points])
     rows = np.tril(np.ones((points.size, points.size)))
     worst, best = 0.0, 1.0
-    for mean in np.linspace(0, 1, 101):
+    for mean in np.linspace(0, 1, 41):
         shared = {
             "A_ub": np.vstack([rows, -rows]),
             "b_ub": np.concatenate([np.minimum(f + eps, 1), -np.maximum(f - eps, 0)]),
@@ -67,11 +67,11 @@ def linear_programme(values, weights, eps, grid):
 )
 def test_extremes_over_the_band_equal_brute_force(values, weights, eps):
     values, weights = np.array(values), np.array(weights)
-    best, worst = linear_programme(values, weights, eps, np.linspace(0, 1, 41))
+    best, worst = linear_programme(values, weights, eps, np.linspace(0, 1, 21))
     exact = largest_variance(values, weights, eps)
-    assert worst - 1e-9 <= exact <= worst + 0.02  # the programme sees means and atoms on a grid only
+    assert worst - 1e-9 <= exact <= worst + 0.03  # the programme sees means and atoms on a grid only
     least = smallest_variance(values, weights, eps)
-    assert best - 0.02 <= least <= best + 1e-9
+    assert best - 0.03 <= least <= best + 1e-9
 
 
 def test_supremum_beats_every_law_in_the_band():
