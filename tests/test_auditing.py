@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from leakbound import auditing
+from leakbound import auditing, store
 from leakbound.auditing import Statement, audit
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
 from leakbound.models import FakeModel
@@ -87,8 +87,9 @@ def test_steps_can_be_redone_from_the_folder_without_the_model(tmp_path):
         auditing.bound(run, scorer="exact_match")
 
 
-def test_an_audit_goes_on_where_it_was_interrupted(tmp_path):
-    whole = run_audit(tmp_path / "whole", num_samples=40_000)
+def test_an_audit_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "DRAWS_PER_SHARD", 100)
+    whole = run_audit(tmp_path / "whole", num_samples=600)
 
     class Interrupted(FakeModel):
         calls = 0
@@ -99,7 +100,7 @@ def test_an_audit_goes_on_where_it_was_interrupted(tmp_path):
                 raise KeyboardInterrupt
             return super().sample(shard, params)
 
-    settings = {"num_samples": 40_000, "scorer": "contains", "out": tmp_path / "parts" / "run", "progress": False}
+    settings = {"num_samples": 600, "scorer": "contains", "out": tmp_path / "parts" / "run", "progress": False}
     with pytest.raises(KeyboardInterrupt):
         audit(Interrupted(leak=0.02, leaks=LEAKS), PROMPTS, **settings)
     assert audit(FakeModel(leak=0.02, leaks=LEAKS), PROMPTS, **settings) == whole

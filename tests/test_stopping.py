@@ -24,7 +24,7 @@ def rule(until="leak<=0.01", width=None, budget=4096, alpha=0.01):
 
 
 def run_audit(tmp_path, name="run", model=None, **changes):
-    settings = {"num_samples": 4096, "scorer": "contains", "out": tmp_path / name, "until": "leak<=0.01", **changes}
+    settings = {"num_samples": 1200, "scorer": "contains", "out": tmp_path / name, "until": "leak<=0.01", **changes}
     return audit(model or FakeModel(leaks=LEAKS), PROMPTS, progress=False, **settings)
 
 
@@ -44,10 +44,11 @@ def test_rounds_are_fixed_ascend_and_end_with_the_budget():
 
 def test_a_claim_that_is_false_is_proven_less_often_than_alpha():
     """2,000 simulated audits; P(more than 48 wrong | alpha = 0.01) = 1.2e-8."""
-    p, r, rng, wrong = 0.0101, rule(budget=2048), np.random.default_rng(1), 0
+    p, r, rng, wrong = 0.0101, rule(budget=1024), np.random.default_rng(1), 0
+    sizes = r.sizes()
     for _ in range(2000):
         watched, n = Watch(r), 0
-        for end in r.sizes():
+        for end in sizes:
             leaks = int(rng.binomial(end - n, p))
             watched.add(np.array([1.0, 0.0]), np.array([leaks, end - n - leaks]))
             n = end
@@ -59,17 +60,18 @@ def test_a_claim_that_is_false_is_proven_less_often_than_alpha():
 
 def test_no_wrong_claim_in_2000_simulated_audits_at_a_small_alpha():
     """Truths on both sides of the limit, alpha = 1e-9 each: one wrong verdict is an error, not chance (2e-6)."""
-    r, rng = rule(alpha=1e-9, budget=2048), np.random.default_rng(2)
+    r, rng = rule(until="leak<=0.03", alpha=1e-9, budget=1024), np.random.default_rng(2)
+    sizes = r.sizes()
     for i in range(2000):
-        p = (0.0, 0.001, 0.005, 0.011, 0.03, 0.5)[i % 6]
+        p = (0.0, 0.003, 0.015, 0.033, 0.09, 0.5)[i % 6]
         watched, n = Watch(r), 0
-        for end in r.sizes():
+        for end in sizes:
             leaks = int(rng.binomial(end - n, p))
             watched.add(np.array([1.0, 0.0]), np.array([leaks, end - n - leaks]))
             n = end
             if watched.verdict != "open":
                 break
-        assert watched.verdict != ("refuted" if p <= 0.01 else "proven")
+        assert watched.verdict != ("refuted" if p <= 0.03 else "proven")
 
 
 def test_verdicts_stop_prompts_early_and_say_so(tmp_path):
@@ -81,7 +83,7 @@ def test_verdicts_stop_prompts_early_and_say_so(tmp_path):
     assert by_id["p0"].num_samples < 600
     assert by_id["p1"].num_samples == 32
     for p in result.prompts:
-        assert p.num_samples == p.looks[-1].n <= 4096
+        assert p.num_samples == p.looks[-1].n <= 1200
         assert [look.verdict for look in p.looks[:-1]] == ["open"] * (len(p.looks) - 1)
         assert p.verdict == p.looks[-1].verdict
         if p.verdict == "proven":
@@ -90,7 +92,7 @@ def test_verdicts_stop_prompts_early_and_say_so(tmp_path):
         assert "any stopping time" in p.leak.method
         assert "looks" in p.mean.method
         assert "looks" in p.survival.method
-    assert by_id["p4"].num_samples == 4096 or by_id["p4"].verdict != "open"
+    assert by_id["p4"].num_samples == 1200 or by_id["p4"].verdict != "open"
     assert result.mean_leak.upper >= np.mean([dict(LEAKS)[p.id] for p in PROMPTS])
     assert Audit.load(tmp_path / "run") == result
     assert json.loads((tmp_path / "run" / "run.json").read_text())["rule"]["until"] == "leak<=0.01"
@@ -135,7 +137,7 @@ def test_mean_claims_and_widths(tmp_path):
     }  # fmt: skip
     widths = run_audit(tmp_path, "width", until=None, width=0.05)
     for p in widths.prompts:
-        assert p.verdict == "proven" or p.num_samples == 4096
+        assert p.verdict == "proven" or p.num_samples == 1200
     assert widths.prompts[0].num_samples < 400
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class StoppingRule:
             raise InputError(f"width is {self.width!r}: give a number in (0, 1), for example 0.02")
         self.claim  # noqa: B018 - raises for a claim that cannot be read
 
-    @property
+    @cached_property
     def claim(self) -> Claim | None:
         """The claim of ``until``."""
         return None if self.until is None else Claim.parse(self.until, self.alpha)
