@@ -19,12 +19,14 @@ def test_examples_run_and_are_short(example):
     assert "with confidence 0.99" in done.stdout
 
 
-def test_the_readmes_python_runs(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_the_python_of_the_pages_runs(page, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
     assert blocks
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    assert "P(h >= 0.5) <=" in capsys.readouterr().out
+        exec(compile(block, page, "exec"), {})
+    assert "confidence 0.99" in capsys.readouterr().out
 
 
 def test_the_readmes_commands_exist():
