@@ -202,7 +202,7 @@ def watch(run: Run, sampler: Sampler | None = None, *, progress: bool = False) -
     """
     fixed = run.info["statement"]
     rule = StoppingRule(run.rule["until"], run.rule["width"], run.rule["budget"], fixed["threshold"], fixed["alpha"])
-    watches = {p.id: Watch(rule) for p in run.prompts}
+    watches = {p.id: Watch(rule, i) for i, p in enumerate(run.prompts)}
     marks = Marks(run, fixed["scorer"])
     rounds: dict[int, list[Part]] = {}
     for part in run.parts:

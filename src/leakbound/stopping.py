@@ -72,9 +72,14 @@ class StoppingRule:
 
 @dataclass
 class Watch:
-    """One prompt under a rule: what its rounds said so far."""
+    """One prompt under a rule: what its rounds said so far.
+
+    ``number`` is the prompt's place in the run; with the round it seeds the order of the bets, so that the
+    orders of different prompts are independent.
+    """
 
     rule: StoppingRule
+    number: int = 0
     looks: list[Look] = field(default_factory=list)
     leaks: int = 0
     n: int = 0
@@ -94,7 +99,7 @@ class Watch:
         self.n += int(counts.sum())
         claim = self.rule.claim
         if self._evidence is not None:
-            self._evidence = self._evidence.add(values, counts, seed=len(self.looks))
+            self._evidence = self._evidence.add(values, counts, seed=(self.number, len(self.looks)))
             look = self._evidence.look()
         elif claim is not None:
             look = leak_look(self.leaks, self.n, claim)
