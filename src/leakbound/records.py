@@ -41,8 +41,8 @@ class Prompt:
 class SamplingParams:
     """The decoding setting, part of what a guarantee is about: another temperature is another statement.
 
-    The filters act in the order temperature, top-k, top-p, as in transformers. A completion that reaches ``max_tokens``
-    has finish reason ``"length"``.
+    The filters act in the order temperature, top-k, top-p, min-p, as in transformers. A completion that reaches
+    ``max_tokens`` has finish reason ``"length"``.
     """
 
     temperature: float = 1.0
@@ -51,6 +51,8 @@ class SamplingParams:
     """Keep the likeliest tokens that make up this probability; 1 keeps all."""
     top_k: int = 0
     """Keep this many likeliest tokens; 0 keeps all."""
+    min_p: float = 0.0
+    """Keep the tokens at least this many times as likely as the likeliest; 0 keeps all."""
     max_tokens: int = 128
     """The longest completion, in new tokens."""
     stop: tuple[str, ...] = ()
@@ -63,6 +65,8 @@ class SamplingParams:
             raise InputError(f"top_p is {self.top_p!r}: give a number in (0, 1] (1 keeps every token)")
         if self.top_k < 0 or int(self.top_k) != self.top_k:
             raise InputError(f"top_k is {self.top_k!r}: give a whole number >= 0 (0 keeps every token)")
+        if not 0 <= self.min_p <= 1:
+            raise InputError(f"min_p is {self.min_p!r}: give a number in [0, 1] (0 keeps every token)")
         if self.max_tokens < 1 or int(self.max_tokens) != self.max_tokens:
             raise InputError(f"max_tokens is {self.max_tokens!r}: give a whole number >= 1")
         if any(not text for text in self.stop):

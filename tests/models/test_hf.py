@@ -15,6 +15,7 @@ from transformers.generation.logits_process import (
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import Likelihood, Sampler
 from leakbound.models.hf import HFModel
+from leakbound.models.hf.forward import Forward
 from leakbound.records import Prompt, SamplingParams, Shard
 
 PROMPTS = (Prompt("p", "a b", "c"), Prompt("q", "d c a b a", "d"))
@@ -177,14 +178,14 @@ def test_stop_strings_end_and_are_cut(tokenizer):
 def test_out_of_memory_halves_the_batch_and_keeps_the_draws(tokenizer, monkeypatch):
     sampler, params, shard = HFModel(tiny_model(), tokenizer), SamplingParams(max_tokens=5), Shard(PROMPTS, 0, 200, 3)
     expected = sampler.sample(shard, params)
-    forward = HFModel._forward
+    run = Forward.run
 
-    def scarce(self, batch):
-        if len(batch.rows) > 3:
+    def scarce(self, segments):
+        if sum(map(len, segments)) > 3:
             raise torch.OutOfMemoryError("out of memory")
-        return forward(self, batch)
+        return run(self, segments)
 
-    monkeypatch.setattr(HFModel, "_forward", scarce)
+    monkeypatch.setattr(Forward, "run", scarce)
     got = HFModel(tiny_model(), tokenizer).sample(shard, params)
     assert [(d.text, d.count, d.first) for d in got] == [(d.text, d.count, d.first) for d in expected]
 

@@ -1,8 +1,9 @@
-"""The two protocols that a model back end may implement. One method each is the whole contract."""
+"""The protocols that a model back end may implement. A Sampler is enough for an audit; a WhiteBox can be certified."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -39,4 +40,56 @@ class Likelihood(Protocol):
 
     def loglikelihood(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> NDArray[np.float64]:
         """log P(completion, end-of-text | prompt) in nats, one for each pair; shape (len(prompts),)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One distinct token sequence of a completion, with its exact probability.
+
+    ``tokens`` include the end token where there is one; ``num_tokens`` does not count it. ``logprob``: log P of the
+    tokens under the deployed decoding, in nats. Different sequences may have the same text.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    finish_reason: str
+    num_tokens: int
+    logprob: float
+    count: int = 1
+
+
+@runtime_checkable
+class WhiteBox(Sampler, Protocol):
+    """A sampler that shows its law: exact probabilities of completions, and draws without replacement."""
+
+    def generations(self, shard: Shard, params: SamplingParams) -> list[list[Generation]]:
+        """The draws of ``sample`` with their tokens, for each prompt of the shard."""
+        ...
+
+    def distinct(
+        self, prompts: Sequence[Prompt], most: int, params: SamplingParams, seed: int
+    ) -> list[list[Generation]]:
+        """Up to ``most`` distinct completions of each prompt, drawn without replacement, in the order drawn."""
+        ...
+
+    def target_tokens(self, text: str) -> tuple[int, ...]:
+        """The tokens of a target as an answer to a prompt, without the end token."""
+        ...
+
+    def logprobs(
+        self, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]], params: SamplingParams
+    ) -> NDArray[np.float64]:
+        """log P(the completion's tokens begin with sequences[i] | prompts[i]) under the deployed decoding."""
+        ...
+
+    def near_verbatim(
+        self,
+        prompts: Sequence[Prompt],
+        targets: Sequence[Sequence[int]],
+        distances: Sequence[int],
+        params: SamplingParams,
+        width: int = 32,
+    ) -> list[list[Generation]]:
+        """Beginnings of completions within so many token edits of the targets, none a beginning of another."""
         ...

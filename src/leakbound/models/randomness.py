@@ -17,3 +17,16 @@ def uniforms(seed: int, prompt_id: str, first: int, depth: int, size: int) -> ND
     name = f"{seed}|{first}|{depth}|{prompt_id}".encode()  # the id comes last, so that no two names are equal
     key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
     return np.random.Generator(np.random.Philox(key=key)).random(size)
+
+
+def gumbels(seed: int, prompt_id: str, tokens: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    """Independent standard Gumbel numbers for the ``size`` next tokens after the new tokens ``tokens`` of one prompt.
+
+    Keyed by (seed, prompt id, tokens) alone: the tree of perturbed prefixes does not depend on how much of it is looked
+    at, so that a longer search goes on where a shorter one stopped.
+    """
+    digest = hashlib.blake2b(f"gumbel|{seed}|{prompt_id}|".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(tokens, dtype="<i8").tobytes())
+    key = int.from_bytes(digest.digest(), "little")
+    u = np.random.Generator(np.random.Philox(key=key)).random(size)
+    return np.asarray(-np.log(-np.log(np.maximum(u, 2.0**-54))))

@@ -1,0 +1,156 @@
+"""Forward passes over prefixes whose caches come from wherever they are: gathered, padded on the left, and joined."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from leakbound.models.hf.cache import cache_bytes, gather, is_whole
+from leakbound.models.hf.memory import free_bytes
+from leakbound.models.hf.prefixes import Ints, Prefixes
+
+LOGITS_PER_PASS = 2**26
+"""The largest number of logits computed at once: rows in a batch times vocabulary size."""
+MOST_ROWS = 512
+"""More rows than this at once are not faster."""
+TOKENS_PER_PASS = 2**16
+"""The largest number of tokens that go through the model at once."""
+
+log = logging.getLogger("leakbound")
+
+
+@dataclass
+class Work:
+    """What sampling has cost so far: forward passes, rows through the model, draws made."""
+
+    passes: int = 0
+    rows: int = 0
+    draws: int = 0
+
+
+@dataclass
+class Segment:
+    """Prefixes whose newest token the model has not seen.
+
+    ``cache`` is the parents' cache, shared with other segments, and ``parents`` the parent of each row in it. Without a
+    cache all tokens go through the model.
+    """
+
+    prefixes: Prefixes
+    cache: Cache | None = None
+    parents: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.prefixes)
+
+    @property
+    def width(self) -> int:
+        """How many tokens the longest row has."""
+        return int(self.prefixes.length.max())
+
+    def split(self, rows: int) -> tuple[Segment, Segment]:
+        """The first ``rows`` rows, and the others."""
+        first, rest = np.arange(rows), np.arange(rows, len(self))
+        return self.take(first), self.take(rest)
+
+    def take(self, rows: Ints) -> Segment:
+        """Some rows."""
+        parents = None if self.parents is None else self.parents[rows]
+        return Segment(self.prefixes.take(rows), self.cache, parents)
+
+
+class Forward:
+    """A model and how much fits through it at once.
+
+    ``pads``: whether rows of different length can stand in one batch: that needs an attention mask and a cache of
+    attention layers, sliding ones included; recurrent and hybrid models run in batches of equal length. ``merges``:
+    whether caches can be cut, padded and joined: that needs layers that keep all tokens.
+    """
+
+    def __init__(self, model: Any, *, most_rows: int | None, fill: int, work: Work) -> None:
+        self.model = model
+        self.fill = fill
+        self.work = work
+        accepts = set(inspect.signature(model.forward).parameters)
+        self.accepts = accepts
+        config = model.config.get_text_config()
+        self.vocabulary = int(config.vocab_size)
+        layers = DynamicCache(config=config).layers
+        self.pads = "attention_mask" in accepts and all(isinstance(x, DynamicLayer) for x in layers)
+        self.merges = self.pads and all(type(x) is DynamicLayer for x in layers)
+        self.rows = most_rows or max(1, min(MOST_ROWS, LOGITS_PER_PASS // self.vocabulary))
+        self.row_bytes = 0.0
+        """Bytes of cache for one token of one row, as measured; 0 before the first pass and without a cache."""
+        name = type(model).__name__
+        if not {"past_key_values"} & accepts:
+            log.warning(
+                "%s keeps no cache that can be re-indexed: every pass reads whole sequences (slower, same law)", name
+            )
+        elif not self.merges:
+            log.info(
+                "%s has a cache that cannot be %s: batches are filled less well (slower, same law)",
+                name,
+                "joined" if self.pads else "padded",
+            )
+
+    def budget(self) -> float:
+        """Bytes that caches may take: half of what is free now, and what they take already is not in it."""
+        return free_bytes(self.model.device) / 2
+
+    def fitting(self, segment: Segment) -> int:
+        """How many rows like these go through at once: ``rows``, or fewer where the memory found is too small."""
+        tokens = 1 if segment.cache is not None else segment.width
+        most = min(self.rows, max(1, TOKENS_PER_PASS // tokens))
+        if segment.cache is None and "logits_to_keep" not in self.accepts:
+            most = min(most, max(1, LOGITS_PER_PASS // (self.vocabulary * tokens)))
+        need = 2 * self.row_bytes * segment.width + 24.0 * self.vocabulary  # cache old and new; logits and their law
+        if need * most > 2**28:  # small batches fit anyway; asking costs time
+            most = max(1, min(most, int(self.budget() / need)))
+        return most
+
+    def joins(self, one: Segment, other: Segment) -> bool:
+        """Whether two segments may go through the model in one batch."""
+        if (one.cache is None) != (other.cache is None):
+            return False
+        if one.cache is not None:
+            return self.merges
+        return self.pads or one.width == other.width
+
+    def run(self, segments: Sequence[Segment]) -> tuple[Prefixes, torch.Tensor, Cache | None]:
+        """The rows of all segments, their next-token logits (rows, vocabulary) in float32, and the cache after them.
+
+        The segments must be such as :meth:`joins` allows, and stay as they are, also when memory runs out.
+        """
+        parents = [(s.cache, s.parents) for s in segments if s.cache is not None and s.parents is not None]
+        whole = is_whole(parents)
+        prefixes = Prefixes.join([s.prefixes for s in segments], trim=self.merges and not whole)
+        device = self.model.device
+        cached = bool(parents)
+        cache = gather(parents, prefixes.ids.shape[1] - 1, device) if cached else None
+        ids = torch.from_numpy(np.ascontiguousarray(prefixes.ids[:, -1:] if cached else prefixes.ids)).to(device)
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if "attention_mask" in self.accepts:
+            inputs["attention_mask"] = torch.from_numpy(prefixes.mask).to(device)
+        if "position_ids" in self.accepts:
+            first = prefixes.length[:, None] - ids.shape[1]
+            positions = np.maximum(first + np.arange(ids.shape[1]), 0)
+            inputs["position_ids"] = torch.from_numpy(positions).to(device)
+        if "logits_to_keep" in self.accepts:
+            inputs["logits_to_keep"] = 1
+        if "past_key_values" in self.accepts:
+            inputs |= {"past_key_values": cache, "use_cache": True}
+        out = self.model(**inputs)
+        self.work.passes += 1
+        self.work.rows += len(prefixes)
+        after = getattr(out, "past_key_values", None)
+        after = after if isinstance(after, Cache) else None
+        if after is not None and not self.row_bytes:
+            self.row_bytes = cache_bytes(after) / prefixes.ids.size
+        return prefixes, out.logits[:, -1].float(), after

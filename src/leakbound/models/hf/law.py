@@ -1,0 +1,80 @@
+"""The deployed law of one next token: logits, filtered as transformers' generate does, then normalised once.
+
+Draws are made from, and log-probabilities are read off, the same numbers: what is stored is exact for the law that was
+sampled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from leakbound.records import SamplingParams
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """The laws of the next tokens of some rows.
+
+    ``probs``: (rows, vocabulary), float32 and not quite normalised; ``cdf``: their running sums in float64; the law is
+    ``probs / cdf[:, -1]``.
+    """
+
+    probs: torch.Tensor
+    cdf: torch.Tensor
+
+    @classmethod
+    def from_logits(cls, logits: torch.Tensor, params: SamplingParams) -> NextToken:
+        """The laws after temperature and filters; at temperature 0 all mass is on the first likeliest token."""
+        if params.greedy:
+            probs = torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+        else:
+            probs = torch.softmax(warp(logits, params), -1)
+        if probs.device.type == "mps":  # no float64 there
+            probs = probs.cpu()
+        return cls(probs, probs.cumsum(-1, dtype=torch.float64))
+
+    def pick(self, u: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+        """Inverse-CDF sampling: for draw i the token t of row owner[i] with CDF(t - 1) <= u[i] < CDF(t).
+
+        ``u``, ``owner``: (draws,). Tokens of probability 0 are never picked. One search serves all rows: row r's CDF is
+        shifted to [r, r + 1], which costs at most 2^-43 in u.
+        """
+        rows, size = self.probs.shape
+        last = size - 1 - (self.probs > 0).flip(-1).to(torch.int8).argmax(-1)
+        shift = torch.arange(rows, dtype=torch.float64, device=self.cdf.device)
+        own = owner.to(self.cdf.device)
+        stairs = (self.cdf / self.cdf[:, -1:]).add_(shift[:, None]).flatten()
+        flat = torch.searchsorted(stairs, u.to(self.cdf.device) + shift[own], right=True)
+        return torch.minimum((flat - own * size).clamp(min=0), last[own])
+
+    def logprob(self, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """log P(token) in nats, float64, for pairs of row and token."""
+        return self.probs[rows, tokens].double().log() - self.cdf[rows, -1].log()
+
+    def logprobs(self) -> torch.Tensor:
+        """log P of every token, (rows, vocabulary) in float64; minus infinity where it cannot be drawn."""
+        return self.probs.double().log() - self.cdf[:, -1:].log()
+
+
+def warp(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """Temperature, top-k, top-p and min-p in this order, by transformers' own warpers."""
+    warpers = LogitsProcessorList()
+    if params.temperature != 1:
+        warpers.append(TemperatureLogitsWarper(params.temperature))
+    if params.top_k:
+        warpers.append(TopKLogitsWarper(min(params.top_k, logits.shape[-1])))
+    if params.top_p < 1:
+        warpers.append(TopPLogitsWarper(params.top_p))
+    if params.min_p > 0:
+        warpers.append(MinPLogitsWarper(params.min_p))
+    warped: torch.Tensor = warpers(None, logits)
+    return warped

@@ -1,0 +1,85 @@
+"""Where completions end: end tokens, stop strings, max_tokens; and what a finished one is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leakbound.errors import ModelError
+from leakbound.models.hf.law import NextToken
+from leakbound.models.hf.prefixes import Prefixes
+from leakbound.records import SamplingParams
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A finished completion: its prompt's place, the new tokens, and what they say.
+
+    ``logprob``: log P of the tokens under the deployed law, in nats; ``count`` and ``first``: how many draws gave it
+    and the number of the first of them; ``value``: its rank in a search.
+    """
+
+    prompt: int
+    tokens: tuple[int, ...]
+    text: str
+    finish_reason: str
+    num_tokens: int
+    logprob: float
+    count: int
+    first: int
+    value: float
+
+
+class Leaves:
+    """Reads completions with the tokenizer of the model."""
+
+    def __init__(self, tokenizer: Any, ends: list[int], name: str) -> None:
+        self.tokenizer = tokenizer
+        self.ends = np.array(ends, dtype=np.int64)
+        self.name = name
+
+    def law(self, logits: torch.Tensor, params: SamplingParams) -> NextToken:
+        """The next tokens' laws; ModelError for logits that are no numbers."""
+        if not torch.isfinite(logits).any(-1).all() or torch.isnan(logits).any():
+            raise ModelError(f"model {self.name!r} gives logits that are not finite: it cannot be sampled")
+        return NextToken.from_logits(logits, params)
+
+    def texts(self, sequences: list[list[int]]) -> list[str]:
+        """Token sequences as texts, special tokens left out."""
+        return [str(text) for text in self.tokenizer.batch_decode(sequences, skip_special_tokens=True)]
+
+    def find(self, prefixes: Prefixes, params: SamplingParams) -> tuple[NDArray[np.bool_], list[Leaf]]:
+        """Which rows are finished, and the completions of those. Texts are decoded only where they are needed."""
+        ended = np.isin(prefixes.ids[:, -1], self.ends)
+        done = ended | (prefixes.depth >= params.max_tokens)
+        rows = np.arange(len(prefixes)) if params.stop else np.flatnonzero(done)
+        if not len(rows):
+            return done, []
+        tokens = {int(row): prefixes.new_tokens(int(row)).tolist() for row in rows}
+        spoken = [tokens[row][:-1] if ended[row] else tokens[row] for row in tokens]
+        firsts = np.cumsum(prefixes.sizes) - prefixes.sizes
+        leaves = []
+        for row, text, said in zip(tokens, self.texts(spoken), spoken, strict=True):
+            cuts = [at for at in (text.find(stop) for stop in params.stop) if at >= 0]
+            done[row] |= bool(cuts)
+            if not done[row]:
+                continue
+            count = int(prefixes.sizes[row])
+            leaves.append(
+                Leaf(
+                    int(prefixes.prompt[row]),
+                    tuple(tokens[row]),
+                    text[: min(cuts)] if cuts else text,
+                    "stop" if cuts or ended[row] else "length",
+                    len(said),
+                    float(prefixes.logprob[row]),
+                    count,
+                    int(prefixes.draws[firsts[row]]) if count else 0,
+                    float(prefixes.value[row]),
+                )
+            )
+        return done, leaves

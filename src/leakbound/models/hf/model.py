@@ -1,0 +1,225 @@
+"""HFModel: a causal language model of transformers as Sampler, Likelihood and WhiteBox."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from leakbound.errors import InputError, ModelError
+from leakbound.models import loading
+from leakbound.models.base import Generation
+from leakbound.models.hf.forward import Forward, Segment, Work
+from leakbound.models.hf.leaves import Leaf, Leaves
+from leakbound.models.hf.prefixes import Prefixes
+from leakbound.models.hf.search import close_to, edit_row, forced_logprobs, perturbed, search
+from leakbound.models.hf.walk import walk
+from leakbound.models.template import encode_answer, encode_prompt, resolve_template
+from leakbound.records import Draw, Prompt, SamplingParams, Shard
+
+
+@dataclass
+class HFModel:
+    """A causal language model of transformers.
+
+    ``template`` says how a prompt becomes tokens (:mod:`leakbound.models.template`). ``batch_rows`` limits the rows of
+    one forward pass; the default follows from the vocabulary size and the memory found, and memory that runs out halves
+    it. Neither changes the draws.
+    """
+
+    model: Any
+    tokenizer: Any
+    template: str = "auto"
+    name: str = "in-memory"
+    revision: str | None = None
+    batch_rows: int | None = None
+    work: Work = field(default_factory=Work)
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.model, "forward", None)) or not hasattr(self.model, "config"):
+            raise ModelError(f"model is a {type(self.model).__name__}: give a causal language model of transformers")
+        if self.tokenizer is None:
+            raise ModelError("tokenizer is None: give the tokenizer of the model")
+        if self.batch_rows is not None and self.batch_rows < 1:
+            raise InputError(f"batch_rows is {self.batch_rows}: give a whole number >= 1")
+        resolve_template(self.tokenizer, self.template)
+        self.model.eval()
+        ends = getattr(self.model.generation_config, "eos_token_id", None)
+        ends = [ends] if isinstance(ends, int) else list(ends or [])
+        self._ends = sorted({*ends, *([] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id])})
+        self._forward = Forward(
+            self.model, most_rows=self.batch_rows, fill=self.tokenizer.pad_token_id or 0, work=self.work
+        )
+        self._leaves = Leaves(self.tokenizer, self._ends, self.name)
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        template: str = "auto",
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> HFModel:
+        """The model and tokenizer of a folder or hub id; safetensors only."""
+        tokenizer = loading.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+        model = loading.load_model(
+            name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code
+        )
+        return cls(model, tokenizer, template=template, name=name, revision=revision)
+
+    def describe(self) -> dict[str, Any]:
+        """The model's name, weights checksum, number type, device type, template and end tokens."""
+        resolved = resolve_template(self.tokenizer, self.template)
+        return {
+            "backend": "transformers",
+            "model": self.name,
+            "revision": self.revision,
+            "architecture": type(self.model).__name__,
+            "checksum": loading.weights_checksum(self.model),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self.model.device.type,
+            "template": self.tokenizer.chat_template if resolved == "chat" else resolved,
+            "end_tokens": self._ends,
+        }
+
+    def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
+        """Draw ``shard.num_samples`` completions for each prompt; :mod:`leakbound.models.hf.walk` says how."""
+        names = [p.id for p in shard.prompts]
+        return [
+            Draw(names[x.prompt], x.text, x.count, shard.first + x.first, x.finish_reason, x.num_tokens, x.logprob)
+            for x in self._walk(shard, params)
+        ]
+
+    def generations(self, shard: Shard, params: SamplingParams) -> list[list[Generation]]:
+        """The draws of :meth:`sample` with their tokens, for each prompt of the shard."""
+        return self._by_prompt(shard.prompts, self._walk(shard, params))
+
+    @torch.inference_mode()
+    def _walk(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
+        roots = self._roots(shard.prompts, shard.num_samples)
+        leaves = list(walk(self._forward, roots, self._leaves, shard, params))
+        self.work.draws += shard.num_samples * len(shard.prompts)
+        return sorted(leaves, key=lambda leaf: (leaf.prompt, leaf.first))
+
+    @torch.inference_mode()
+    def distinct(
+        self, prompts: Sequence[Prompt], most: int, params: SamplingParams, seed: int
+    ) -> list[list[Generation]]:
+        """For each prompt up to ``most`` distinct completions, drawn without replacement, in the order drawn.
+
+        Each is drawn from P restricted to those not drawn before it; fewer than ``most`` come back only if that is all
+        of them. A larger ``most`` begins with the same completions. :func:`leakbound.models.hf.search.perturbed`.
+        """
+        found = search(
+            self._forward,
+            self._roots(prompts, 0),
+            self._leaves,
+            params,
+            most=most,
+            rank=perturbed(prompts, seed),
+            find=lambda prefixes: self._leaves.find(prefixes, params),
+        )
+        return self._by_prompt(prompts, [leaf for i in range(len(prompts)) for leaf in found[i]])
+
+    def target_tokens(self, text: str) -> tuple[int, ...]:
+        """The tokens of a target as an answer to a prompt, without the end token."""
+        tokens = encode_answer(self.tokenizer, text, self.template)
+        return tuple(tokens[:-1] if tokens[-1] in self._ends or tokens[-1] is None else tokens)
+
+    def logprobs(
+        self, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]], params: SamplingParams
+    ) -> NDArray[np.float64]:
+        """log P(the completion's tokens begin with sequences[i] | prompts[i]) under the deployed law; (len(prompts),).
+
+        Minus infinity for what this decoding never gives: longer than max_tokens, filtered out, behind an end token or
+        behind a stop string. In nats, by teacher forcing.
+        """
+        heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        values = forced_logprobs(self._forward, self._leaves, heads, sequences, params)
+        for i, sequence in enumerate(sequences):
+            if len(sequence) > params.max_tokens or set(sequence[:-1]) & set(self._ends):
+                values[i] = -math.inf
+            elif params.stop and len(sequence):
+                texts = self._leaves.texts([list(sequence[:k]) for k in range(1, len(sequence))])
+                if any(stop in text for text in texts for stop in params.stop):
+                    values[i] = -math.inf
+        return values
+
+    @torch.inference_mode()
+    def near_verbatim(
+        self,
+        prompts: Sequence[Prompt],
+        targets: Sequence[Sequence[int]],
+        distances: Sequence[int],
+        params: SamplingParams,
+        width: int = 32,
+    ) -> list[list[Generation]]:
+        """Beginnings of completions within ``distances[i]`` token edits of ``targets[i]``, by a constrained beam.
+
+        A beginning is as long as the target, or shorter if the completion ends there; no two begin one another, so
+        the sum of their probabilities is at most P(the beginning is that close). ``width``: how many are kept.
+        """
+        longest = [len(t) for t in targets]
+
+        def find(prefixes: Prefixes) -> tuple[NDArray[np.bool_], list[Leaf]]:
+            done, leaves = self._leaves.find(prefixes, params)
+            full = prefixes.depth >= np.array([longest[p] for p in prefixes.prompt.tolist()])
+            known = {(leaf.prompt, leaf.tokens) for leaf in leaves}
+            for row in np.flatnonzero(full):
+                prompt, tokens = int(prefixes.prompt[row]), tuple(prefixes.new_tokens(int(row)).tolist())
+                if (prompt, tokens) not in known:
+                    text = self._leaves.texts([list(tokens)])[0]
+                    p, value = float(prefixes.logprob[row]), float(prefixes.value[row])
+                    leaves.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, 0, 0, value))
+            return done | full, [leaf for leaf in leaves if self._distance(leaf, targets) <= distances[leaf.prompt]]
+
+        found = search(
+            self._forward, self._roots(prompts, 0), self._leaves, params, most=width, rank=close_to(targets, distances),
+            find=find,
+        )  # fmt: skip
+        return self._by_prompt(prompts, [leaf for i in range(len(prompts)) for leaf in found.get(i, [])])
+
+    def _distance(self, leaf: Leaf, targets: Sequence[Sequence[int]]) -> int:
+        spoken = np.array(leaf.tokens[: leaf.num_tokens], dtype=np.int64)
+        return int(edit_row(spoken, np.array(targets[leaf.prompt]))[-1])
+
+    @torch.inference_mode()
+    def loglikelihood(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> NDArray[np.float64]:
+        """log P(completion, end-of-text | prompt) at temperature 1, in nats, by teacher forcing; (len(prompts),)."""
+        if len(prompts) != len(completions):
+            raise InputError(
+                f"completions has {len(completions)} entries for {len(prompts)} prompts: give one for each"
+            )
+        heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        tails = [encode_answer(self.tokenizer, c, self.template) for c in completions]
+        return forced_logprobs(self._forward, self._leaves, heads, tails, SamplingParams())
+
+    def _roots(self, prompts: Sequence[Prompt], num_draws: int) -> list[Segment]:
+        """The prompts, in segments of like length: of equal length where the architecture cannot be padded."""
+        encoded = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
+        groups: list[list[int]] = []
+        for i in order:
+            fits = groups and len(groups[-1]) < self._forward.rows
+            if fits and (self._forward.pads or len(encoded[groups[-1][0]]) == len(encoded[i])):
+                groups[-1].append(i)
+            else:
+                groups.append([i])
+        fill = self._forward.fill
+        return [Segment(Prefixes.roots([encoded[i] for i in group], group, num_draws, fill)) for group in groups]
+
+    def _by_prompt(self, prompts: Sequence[Prompt], leaves: Sequence[Leaf]) -> list[list[Generation]]:
+        out: list[list[Generation]] = [[] for _ in prompts]
+        for x in leaves:
+            out[x.prompt].append(
+                Generation(x.tokens, x.text, x.finish_reason, x.num_tokens, x.logprob, max(x.count, 1))
+            )
+        return out
