@@ -1,4 +1,4 @@
-from .auditing import Statement, audit, bound, sample, score
+from .auditing import Loading, Statement, audit, bound, sample, score
 from .benchmarks.biographies import biographies
 from .bounds import (
     Bound,
@@ -46,6 +46,7 @@ __all__ = [
     "InputError",
     "LeakboundError",
     "Likelihood",
+    "Loading",
     "ModelError",
     "Prompt",
     "PromptAudit",

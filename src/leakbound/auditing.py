@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from leakbound import bounds
 from leakbound.bounds import Bound
-from leakbound.drawing import Prompts, Statement, open_model, open_prompts, sample, score, steps, watch
+from leakbound.drawing import Loading, Prompts, Statement, open_model, open_prompts, sample, score, steps, watch
 from leakbound.errors import InputError
 from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.results import Audit, PromptAudit, ScoredCompletion
 from leakbound.stopping import Watch
 from leakbound.store import Run
 
-__all__ = ["Statement", "audit", "bound", "open_model", "open_prompts", "sample", "score"]
+__all__ = ["Loading", "Statement", "audit", "bound", "open_model", "open_prompts", "sample", "score"]
 
 SURVIVAL_GRID = tuple(i / 100 for i in range(100))
 """Where the survival band is reported; the band holds for all x at once, so the choice costs nothing."""
@@ -52,6 +52,7 @@ def audit(
     width: float | None = None,
     tokenizer: Any = None,
     template: str = "auto",
+    loading: Loading | None = None,
     out: str | Path | None = None,
     guess: Audit | None = None,
     method: str = "default",
@@ -64,6 +65,7 @@ def audit(
     or more. Each statement of the result is false with probability at most ``alpha``. With ``out`` the draws, scores,
     audit.json and report.html stay in that folder, and an interrupted audit goes on there. ``until`` ("leak<=0.01",
     "mean<=0.05") or ``width`` stops each prompt as soon as that is proven or refuted, with ``num_samples`` as budget.
+    ``loading`` says how a folder or hub id is loaded.
 
     Raises InputError for anything that cannot be audited, and never drops a draw.
     """
@@ -82,6 +84,7 @@ def audit(
             width=width,
             tokenizer=tokenizer,
             template=template,
+            loading=loading,
             progress=progress,
         )
         score(run, progress=progress)

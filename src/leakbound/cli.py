@@ -12,6 +12,7 @@ from rich.console import Console
 
 import leakbound
 from leakbound.demo import DemoConfig
+from leakbound.drawing import Loading
 from leakbound.errors import InputError, LeakboundError
 from leakbound.records import SamplingParams
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
@@ -65,6 +66,7 @@ def audit(
     until: str | None = None,
     width: float | None = None,
     template: str = "auto",
+    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008 - frozen
     guess: Path | None = None,
     method: str = "default",
     out: Out = Path("runs/audit"),
@@ -107,7 +109,7 @@ def audit(
     level = None if guess is None else Audit.load(guess)
     result = run_audit(
         model, prompts, scorer=scorer, threshold=threshold, num_samples=num_samples, alpha=alpha, params=params,
-        seed=seed, until=until, width=width, template=template, guess=level, method=method, out=out,
+        seed=seed, until=until, width=width, template=template, loading=loading, guess=level, method=method, out=out,
     )  # fmt: skip
     Console().print(report.table(result, guess=level))
     Console().print(f"report: {out / 'report.html'}", highlight=False, markup=False)
@@ -128,6 +130,7 @@ def sample(
     until: str | None = None,
     width: float | None = None,
     template: str = "auto",
+    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008 - frozen
 ) -> None:
     """Draw completions into a run folder: the only step that loads the model. Goes on where it was interrupted.
 
@@ -138,7 +141,7 @@ def sample(
 
     run = auditing.sample(
         model, prompts, out, num_samples=num_samples, params=params, seed=seed, until=until, width=width,
-        template=template, progress=True, statement=auditing.Statement(scorer, threshold, alpha),
+        template=template, loading=loading, progress=True, statement=auditing.Statement(scorer, threshold, alpha),
     )  # fmt: skip
     most = "at most " if run.rule else ""
     Console().print(f"{len(run.prompts)} prompts x {most}{num_samples} draws in {out}", highlight=False, markup=False)
@@ -215,6 +218,7 @@ def plan(
     prompts: str | None = None,
     params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
     template: str = "auto",
+    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008 - frozen
 ) -> None:
     """How many draws a claim will need, and with a model and prompts how long they will take.
 
@@ -244,7 +248,9 @@ def plan(
     planned = drawing.plan_draws(until, alpha=alpha, power=power, true_rate=true_rate)
     Console().print(str(planned), highlight=False, markup=False)
     if model is not None and prompts is not None:
-        cost = drawing.preview_cost(model, prompts, num_samples=planned.n, params=params, template=template)
+        cost = drawing.preview_cost(
+            model, prompts, num_samples=planned.n, params=params, template=template, loading=loading
+        )
         Console().print(cost, highlight=False, markup=False)
 
 

@@ -49,7 +49,21 @@ class Statement:
         get_scorer(self.scorer)
 
 
-def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto") -> Sampler:
+@dataclass(frozen=True)
+class Loading:
+    """How a folder or hub id becomes a model. Weights are read from safetensors only."""
+
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    dtype: str = "auto"
+    """Number type of the weights: auto (as they are stored), float32, bfloat16 or float16."""
+    device: str = "auto"
+    """cuda, mps or cpu; auto takes the first of these that is there."""
+    trust_remote_code: bool = False
+    """Let the model's repository run its own Python code."""
+
+
+def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loading: Loading | None = None) -> Sampler:
     """A Sampler from a folder or hub id, from a model and tokenizer of transformers, or the Sampler itself."""
     if isinstance(model, Sampler):
         return model
@@ -63,7 +77,7 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto") -> 
             f"model is {model!r}: drawing from it needs torch and transformers: pip install 'leakbound[hf]'"
         ) from error
     if isinstance(model, str | Path):
-        return HFModel.load(str(model), template=template)
+        return HFModel.load(str(model), template=template, **asdict(loading or Loading()))
     name = getattr(model.config, "name_or_path", "") or "in-memory"
     tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name)
     return HFModel(model, tokenizer, template=template, name=name)
@@ -87,6 +101,7 @@ def sample(
     width: float | None = None,
     tokenizer: Any = None,
     template: str = "auto",
+    loading: Loading | None = None,
     progress: bool = False,
 ) -> Run:
     """Draw ``num_samples`` completions and one greedy completion for each prompt into the run folder ``out``.
@@ -109,7 +124,7 @@ def sample(
     scorer = get_scorer(statement.scorer)
     for prompt in questions:
         check_prompt(scorer, prompt)
-    sampler = open_model(model, tokenizer=tokenizer, template=template)
+    sampler = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
     info = {
         "model": sampler.describe(),
         "prompts": {"count": len(questions), "checksum": checksum(questions)},
@@ -146,14 +161,20 @@ def plan_draws(until: str, *, alpha: float, power: float, true_rate: float) -> L
 
 
 def preview_cost(
-    model: Any, prompts: Prompts, *, num_samples: int, params: SamplingParams | None = None, template: str = "auto"
+    model: Any,
+    prompts: Prompts,
+    *,
+    num_samples: int,
+    params: SamplingParams | None = None,
+    template: str = "auto",
+    loading: Loading | None = None,
 ) -> str:
     """One sentence on what ``num_samples`` draws per prompt will cost, from a timed pilot of a few prompts.
 
     The pilot's time grows in proportion; shared prefixes make the real run cheaper than that, never its law different.
     """
     questions = open_prompts(prompts)
-    sampler = open_model(model, template=template)
+    sampler = open_model(model, template=template, loading=loading)
     few, size = questions[:4], min(64, num_samples)
     start = time.perf_counter()
     sampler.sample(Shard(few, 0, size, 0), params or SamplingParams())
