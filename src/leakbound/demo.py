@@ -125,7 +125,7 @@ def _make_models(config: DemoConfig, files: dict[str, Path]) -> dict[str, Path]:
             unlearn(
                 UnlearnConfig(
                     model=str(folders["original"]),
-                    forget=files["forget"],
+                    forget=(files["forget"],),
                     retain=files["retain"],
                     out=folders[name],
                     seed=config.seed,

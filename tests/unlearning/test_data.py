@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,18 @@ from tiny_models import word_tokenizer
 
 from leakbound.errors import InputError, PromptsError
 from leakbound.models.template import encode_prompt
-from leakbound.unlearning.data import IGNORED, Example, Pair, PairCollator, PairedData, collate, encode, read_pairs
+from leakbound.unlearning.data import (
+    IGNORED,
+    Example,
+    Pair,
+    PairCollator,
+    PairedData,
+    collate,
+    encode,
+    read_pairs,
+    read_refusals,
+    with_refusals,
+)
 from leakbound.unlearning.scratch import train_tokenizer
 
 GOOD = json.dumps({"question": "Who?", "answer": "Ada."})
@@ -26,7 +38,7 @@ def test_pairs_are_read_with_their_lines_and_blank_lines_are_passed_over(tmp_pat
     path = write(tmp_path / "pairs.jsonl", *rows)
     assert read_pairs(path) == [
         Pair("Who?", "Ada.", f"{path} line 1"),
-        Pair("When?", "1843", f"{path} line 3"),
+        Pair("When?", "1843", f"{path} line 3", ("1843",)),
     ]
 
 
@@ -96,8 +108,8 @@ def test_reference_log_probabilities_travel_with_the_examples():
 def test_the_halves_are_padded_apart():
     items = [{"forget": Example((1, 2), (1, 2)), "retain": Example((3,), (3,))}]
     batch = PairCollator(0)(items)
-    assert batch["forget"]["input_ids"].shape == (1, 2)
-    assert batch["retain"]["input_ids"].shape == (1, 1)
+    assert batch["forget"]["answer"]["input_ids"].shape == (1, 2)
+    assert batch["retain"]["answer"]["input_ids"].shape == (1, 1)
     assert set(PairCollator(0)([{"retain": items[0]["retain"]}])) == {"retain"}
 
 
@@ -117,6 +129,60 @@ def test_a_small_retain_set_is_used_evenly():
     data = PairedData(examples(10), examples(3, start=100), seed=0)
     used = [data[i]["retain"].input_ids[0] for i in range(10)]
     assert sorted(used.count(100 + i) for i in range(3)) == [3, 3, 4]
+
+
+def question(tokens, answer):
+    return Example((*tokens, *answer), ((IGNORED,) * len(tokens)) + tuple(answer), source="here")
+
+
+def test_an_example_knows_its_question_and_takes_another_answer():
+    example = question((2, 3), (4, 1))
+    assert (example.prompt, example.answer) == ((2, 3), (4, 1))
+    other = example.answered((5, 5, 1))
+    assert other.input_ids == (2, 3, 5, 5, 1)
+    assert other.labels == (IGNORED, IGNORED, 5, 5, 1)
+    assert other.source == "here"
+
+
+def test_the_mismatch_is_the_answer_of_the_partner():
+    data = PairedData([question((2,), (4, 1))], [question((3,), (5, 1)), question((3, 3), (2, 1))], seed=0)
+    seen = set()
+    for epoch in range(8):
+        data.set_epoch(epoch)
+        item = data[0]
+        assert item["forget"].mismatch.input_ids == (2, *item["retain"].answer)
+        seen.add(item["forget"].mismatch.input_ids)
+    assert seen == {(2, 5, 1), (2, 2, 1)}
+
+
+def test_only_the_answers_that_are_wanted_are_collated():
+    example = question((2,), (4, 1))
+    item = {"forget": replace(example, refusal=example.answered((5, 5, 1)))}
+    assert set(PairCollator(0, ["refusal", "mismatch"])([item])["forget"]) == {"answer", "refusal"}
+    assert set(PairCollator(0, [])([item])["forget"]) == {"answer"}
+
+
+def test_refusals_are_drawn_from_the_seed_and_kept(tmp_path):
+    tokenizer = word_tokenizer()
+    examples = [question((2,), (4, 1))] * 20
+    path = tmp_path / "idk.txt"
+    path.write_text("a b\n\n c \n")
+    sentences = read_refusals(path)
+    assert sentences == ["a b", "c"]
+    first = with_refusals(examples, sentences, tokenizer, "raw", seed=0)
+    assert first == with_refusals(examples, sentences, tokenizer, "raw", seed=0)
+    assert {e.refusal.answer for e in first} == {(2, 3, 1), (4, 1)}
+    assert first != with_refusals(examples, sentences, tokenizer, "raw", seed=1)
+    path.write_text("\n")
+    with pytest.raises(PromptsError, match="holds no sentences"):
+        read_refusals(path)
+    with pytest.raises(PromptsError, match=r"none\.txt: cannot be read"):
+        read_refusals(tmp_path / "none.txt")
+
+
+def test_the_refusals_that_come_along_are_many_and_different():
+    ours = read_refusals()
+    assert len(ours) == len(set(ours)) >= 40
 
 
 def test_one_half_alone():

@@ -1,12 +1,14 @@
 import dataclasses
+import inspect
 
 import pytest
 
 from leakbound.errors import InputError
 from leakbound.unlearning import UnlearnConfig
 from leakbound.unlearning.losses import grad_ascent, kl_retain, nll, npo
-from leakbound.unlearning.objectives import OBJECTIVES, TERMS, find_objective
-from leakbound.unlearning.trainer import Half, Weights
+from leakbound.unlearning.objectives import FORGET_TERMS, OBJECTIVES, RETAIN_TERMS, find_objective
+from leakbound.unlearning.passes import Half
+from leakbound.unlearning.trainer import SETTINGS, Weights
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,29 @@ def test_the_named_methods_are_the_pairs_of_their_terms():
     assert OBJECTIVES["grad_diff"] == find_objective("ga:gd")
 
 
-@pytest.mark.parametrize("name", ["", "nop", "npo:", "npo:x", "none:gd", ":gd"])
+@pytest.mark.parametrize(
+    ("published", "name"),
+    [
+        ("GA", "grad_ascent"), ("GradDiff", "grad_diff"), ("GA+GD", "grad_diff"), ("GA+KL", "grad_ascent_kl"),
+        ("NPO+GD", "npo_gd"), ("npo-kl", "npo_kl"), ("DPO+GD", "dpo_gd"), ("DPO+KL", "dpo_kl"), ("IDK+GD", "idk_gd"),
+        ("IDK+KL", "idk_kl"), ("IDK+AP", "idk_ap"), ("ME+GD", "me_gd"), ("SimNPO", "simnpo"),
+        ("SimNPO+GD", "simnpo_gd"), ("LLMU", "llmu"), ("RMU", "rmu"), ("UNDIAL", "undial"), ("WGA", "wga"),
+        ("SatImp", "satimp"), ("CE-U", "ce_u"), ("JensUn", "jensun"), ("PMC", "pmc"), ("Grad Diff", "grad_diff"),
+    ],
+)  # fmt: skip
+def test_published_spellings_are_understood(published, name):
+    assert find_objective(published) == OBJECTIVES[name]
+    assert find_objective(published.upper()) == OBJECTIVES[name]
+
+
+def test_any_pair_of_terms_can_be_joined():
+    for forget, term in FORGET_TERMS.items():
+        for retain, other in RETAIN_TERMS.items():
+            assert find_objective(f"{forget}:{retain}") == find_objective(f"{forget}+{retain}")
+            assert (find_objective(f"{forget}:{retain}").forget, other) == (term, RETAIN_TERMS[retain])
+
+
+@pytest.mark.parametrize("name", ["", "nop", "npo:", "npo:x", "none:gd", ":gd", "gd:npo"])
 def test_an_unknown_method_is_refused_with_the_known_ones(name):
     with pytest.raises(InputError, match=r"method is .*grad_diff.*npo_gd.* or a pair forget:retain of ga, npo"):
         find_objective(name)
@@ -40,13 +64,24 @@ def test_an_unknown_method_is_refused_with_the_known_ones(name):
 
 def test_every_term_needs_only_what_a_forward_pass_has():
     have = set(vars(Half)) | {field.name for field in dataclasses.fields(Half)}
-    for term in filter(None, TERMS.values()):
-        assert set(term.needs) <= have
+    for term in (*FORGET_TERMS.values(), *RETAIN_TERMS.values()):
+        assert {part for need in term.needs for part in need.split(".")} <= have
 
 
 def test_every_setting_of_a_term_and_every_weight_is_a_setting_of_the_run():
     settings = {field.name for field in dataclasses.fields(UnlearnConfig)}
-    weights = {field.name for field in dataclasses.fields(Weights)}
-    assert weights <= settings
-    for term in filter(None, TERMS.values()):
-        assert set(term.settings) <= weights
+    weights = {field.name for field in dataclasses.fields(Weights)} - {"settings"}
+    assert weights | SETTINGS <= settings
+
+
+def test_a_setting_that_is_given_goes_before_the_published_one():
+    files = {"model": "m", "forget": "f.jsonl", "retain": "r.jsonl", "out": "o"}
+    simnpo = FORGET_TERMS["simnpo"]
+    assert Weights.of(UnlearnConfig(**files)).keywords(simnpo) == {"beta": 2.5, "gamma": 0.0}
+    assert Weights.of(UnlearnConfig(**files, beta=3.0)).keywords(simnpo) == {"beta": 3.0, "gamma": 0.0}
+    assert Weights.of(UnlearnConfig(**files, rmu_scale=2.0)).keywords(FORGET_TERMS["rmu"]) == {"scale": 2.0}
+
+
+def test_every_term_can_be_called_with_what_it_needs_and_its_settings():
+    for term in (*FORGET_TERMS.values(), *RETAIN_TERMS.values()):
+        inspect.signature(term.loss).bind(*term.needs, **Weights().keywords(term))

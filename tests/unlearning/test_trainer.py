@@ -1,6 +1,5 @@
 """The trainer on models of two layers, and the two commands from file to folder."""
 
-import copy
 import dataclasses
 import json
 import math
@@ -14,9 +13,11 @@ from transformers import TrainingArguments
 from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
 from leakbound.models.loading import load_model, load_tokenizer
 from leakbound.models.template import encode_prompt
-from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
+from leakbound.unlearning import FinetuneConfig, UnlearnConfig, adapters, finetune, unlearn
 from leakbound.unlearning.data import IGNORED, Example, PairedData
+from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import OBJECTIVES, find_objective
+from leakbound.unlearning.passes import Passes
 from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
 FORGET = [Example((2, 3, 4, 1), (IGNORED, IGNORED, 4, 1)), Example((3, 2, 5, 5, 1), (IGNORED, IGNORED, 5, 5, 1))]
@@ -26,21 +27,42 @@ RETAIN = [Example((2, 4, i, 1), (IGNORED, IGNORED, i, 1)) for i in (2, 3, 4, 5)]
 ]
 
 
-def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, **arguments):
+def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, **arguments):
     settings = {"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 2, "seed": 0} | arguments
     args = TrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, report_to="none", save_strategy="no", logging_steps=1,
         disable_tqdm=True, remove_unused_columns=False, **settings,
     )  # fmt: skip
     objective = find_objective(objective)
-    if "ref_logps" in objective.needs("forget"):
-        logps = reference_logps(model, forget, pad_id=0, batch_size=2)
-        forget = [dataclasses.replace(e, ref_logp=logp) for e, logp in zip(forget, logps, strict=True)]
-    ref_model = copy.deepcopy(model) if "ref_logits" in objective.needs("retain") else None
+    if objective.uses("refusal"):
+        forget, retain = refusing(forget), refusing(retain)
+    if objective.uses("ref_logps"):
+        forget = referred(model, forget)
+        if objective.uses("refusal"):
+            refusals = referred(model, [e.refusal for e in forget])
+            forget = [dataclasses.replace(e, refusal=r) for e, r in zip(forget, refusals, strict=True)]
+    passes = Passes(reference=adapters.reference_of(model)) if objective.uses("ref_logits") else Passes()
+    if objective.uses("hidden"):
+        adapters.train_layers(model, 1)
+        width = model.config.get_text_config().hidden_size
+        passes = Passes(1, random_direction(width, 0), reference=adapters.reference_of(model))
     data = PairedData(forget, retain, seed=0)
-    trainer = UnlearningTrainer(model, args, data, objective, weights or Weights(), pad_id=0, ref_model=ref_model)
+    if objective.uses("sampled"):
+        data.sampled = tuple(e.answered((3, 3, 1)) for e in data.forget)
+    trainer = UnlearningTrainer(
+        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard
+    )
     trainer.train()
     return trainer
+
+
+def refusing(examples):
+    return [dataclasses.replace(e, refusal=e.answered((5, 4, 1))) for e in examples]
+
+
+def referred(model, examples):
+    logps = reference_logps(model, examples, pad_id=0, batch_size=2)
+    return [dataclasses.replace(e, ref_logp=logp) for e, logp in zip(examples, logps, strict=True)]
 
 
 def parameters(model):
@@ -53,15 +75,21 @@ def first_log(trainer):
 
 @pytest.mark.parametrize("method", [*OBJECTIVES, "ga:kl"])
 def test_every_objective_lowers_its_forget_term(tmp_path, method):
-    # one batch is the whole forget set; kl is 0 at the start, so that it cannot fall
-    trainer = train(tiny_model(), tmp_path, objective=method, num_train_epochs=10, learning_rate=3e-3)
+    # one batch is the whole forget set
+    model = tiny_model(scale=1.0)
+    before = reference_logps(model, FORGET, pad_id=0, batch_size=2)
+    weights = Weights(settings={"saturation": 1.0})  # the published 5 does nothing to a model that knows nothing
+    trainer = train(model, tmp_path, objective=method, weights=weights, num_train_epochs=10, learning_rate=3e-3)
     terms = [log["forget_loss"] for log in trainer.state.log_history if "forget_loss" in log]
     assert len(terms) == 10
-    assert terms[-1] < terms[0]
+    if method.startswith(("wga", "satimp")):  # the weights are held constant, so that the value is not what falls
+        assert sum(reference_logps(model, FORGET, pad_id=0, batch_size=2)) < sum(before)
+    else:
+        assert terms[-1] < terms[0]
 
 
 def test_the_first_npo_loss_is_that_of_the_reference_model_itself(tmp_path):
-    trainer = train(tiny_model(), tmp_path, weights=Weights(beta=0.5), objective="npo")
+    trainer = train(tiny_model(), tmp_path, weights=Weights(settings={"beta": 0.5}), objective="npo")
     assert first_log(trainer)["forget_loss"] == pytest.approx(2 / 0.5 * math.log(2), abs=1e-4)
     trainer = train(tiny_model(), tmp_path, objective="grad_ascent_kl")
     assert first_log(trainer)["retain_loss"] == pytest.approx(0.0, abs=1e-6)

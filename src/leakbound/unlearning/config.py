@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from leakbound.errors import InputError
 
 SCHEDULES = ("constant", "linear", "cosine")
 MASKS = ("answer", "all")
+TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,20 @@ class TrainingConfig:
     """auto (what transformers picks) or cpu."""
     trust_remote_code: bool = False
     """Let the model's repository run its own Python code."""
+    bf16: bool = False
+    """Compute in bfloat16; the weights, their updates and the losses stay in float32."""
+    gradient_checkpointing: bool = False
+    """Compute the activations again in the backward pass: less memory, more time, the same gradients."""
+    lora_rank: int = 0
+    """Train low-rank adapters of this rank (peft) and merge them into the saved model; 0 trains all weights."""
+    lora_alpha: int = 32
+    """The adapters are scaled by lora_alpha / lora_rank."""
+    save_every: int | None = None
+    """Write a checkpoint after so many steps into OUT-checkpoints, which is removed when the run ends well."""
+    resume: bool = False
+    """Go on where an interrupted run stopped (see save_every); start from the beginning where there is nothing."""
+    report_to: str = "none"
+    """Where the losses are also shown: none, tensorboard, wandb or mlflow."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
@@ -61,6 +77,15 @@ class TrainingConfig:
             raise InputError(f"warmup is {self.warmup!r}: give the share of the steps, a number in [0, 1)")
         _check_choice("schedule", self.schedule, SCHEDULES)
         _check_choice("device", self.device, ("auto", "cpu"))
+        _check_whole("lora_rank", self.lora_rank, least=0)
+        _check_whole("lora_alpha", self.lora_alpha, least=1)
+        if self.lora_rank and importlib.util.find_spec("peft") is None:
+            raise InputError(f"lora_rank is {self.lora_rank}, which needs peft: pip install 'leakbound[hf]'")
+        if self.save_every is not None:
+            _check_whole("save_every", self.save_every, least=1)
+        _check_choice("report_to", self.report_to, TRACKERS)
+        if self.report_to != "none" and importlib.util.find_spec(self.report_to) is None:
+            raise InputError(f"report_to is {self.report_to!r}: first pip install {self.report_to}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +127,12 @@ class UnlearnConfig(TrainingConfig):
 
     model: str
     """The model to start from, which is also the reference model: a folder or a hub id."""
-    forget: Path
-    """JSON lines with question and answer: what to forget."""
+    forget: tuple[Path, ...]
+    """JSON lines with question and answer: what to forget. Several files are requests that come one after another."""
     retain: Path | None = None
     """JSON lines with question and answer: what to retain."""
     method: str = "npo_gd"
-    """A named method (grad_diff, npo_gd, ...) or a pair forget:retain of terms (npo:kl, ga:none, ...)."""
-    beta: float = 0.1
-    """NPO: how soon the forgetting of an example fades."""
+    """A named method (NPO+GD, IDK+AP, SimNPO, RMU, ...) or a pair forget:retain of terms (npo:kl, ga:none, ...)."""
     forget_weight: float = 1.0
     """Weight of the forget term."""
     retain_weight: float = 1.0
@@ -120,22 +143,88 @@ class UnlearnConfig(TrainingConfig):
     """Weight of the entropy on retain examples; the paper's entropy optimisation takes -0.25."""
     entropy_mask: str = "answer"
     """Positions of the entropy: answer, or all (padding included, as in the paper's code)."""
+    beta: float | None = None
+    """NPO, DPO, AP (0.1), SimNPO (2.5): how soon the pull on an example fades; by default the number in brackets."""
+    gamma: float | None = None
+    """SimNPO: the margin (0)."""
+    me_direction: str | None = None
+    """ME: uniform, KL(U||P) as in the paper's code, or model, KL(P||U) as in its text (uniform)."""
+    me_mask: str = "text"
+    """ME: positions, answer, text (question and answer) or all (padding included, as in the paper's code)."""
+    mismatch_weight: float | None = None
+    """LLMU: weight of the wrong answer beside the ascent (1)."""
+    rmu_layer: int | None = None
+    """RMU: the layer whose states are turned, counted from 1; by default a third of the way up."""
+    rmu_scale: float | None = None
+    """RMU: the length of the vector that the states are turned to (6.5)."""
+    undial_strength: float | None = None
+    """UNDIAL: by how much the answer's logit is lowered (10)."""
+    wga_power: float | None = None
+    """WGA: the power of the token's probability in its weight (1)."""
+    saturation: float | None = None
+    """SatImp: the power of the token's probability in its weight (5)."""
+    importance: float | None = None
+    """SatImp: the power of one minus that probability (1)."""
+    idk: Path | None = None
+    """IDK, DPO, AP, JensUn: a file of refusals, one on each line, instead of the ones that come with leakbound."""
+    pmc_samples: int = 8
+    """PMC: answers that the model gives to each forget question at each epoch, of which one is chosen."""
+    leak_rounds: int = 0
+    """After training, so often: sample the forget questions, add the answers that leak, and train again."""
+    leak_samples: int = 64
+    """Answers sampled for each forget question to find leaks."""
+    leak_scorer: str = "contains"
+    """The scorer that judges them, as for audit."""
+    leak_threshold: float = 0.5
+    """An answer leaks when it scores this or more."""
+    max_tokens: int = 64
+    """The longest sampled answer, in tokens (PMC and leak_rounds)."""
+    collapse_factor: float = 10.0
+    """The model counts as collapsed when its loss on retain examples is this many times its start (0.1 at least)."""
+    on_collapse: str = "warn"
+    """What to do then: warn (once), stop (an error), or ignore."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "forget", Path(self.forget))
-        object.__setattr__(self, "retain", None if self.retain is None else Path(self.retain))
-        _check_number("beta", self.beta, above=0.0)
-        for name in ("forget_weight", "retain_weight"):
-            _check_number(name, getattr(self, name), least=0.0)
-        for name in ("entropy_forget", "entropy_retain"):
-            _check_number(name, getattr(self, name))
-        _check_choice("entropy_mask", self.entropy_mask, MASKS)
-        from leakbound.unlearning.objectives import find_objective  # here, as above
+        files = (self.forget,) if isinstance(self.forget, str | Path) else tuple(self.forget)
+        object.__setattr__(self, "forget", tuple(Path(file) for file in files))
+        for name in ("retain", "idk"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+        if not self.forget or len(set(self.forget)) < len(self.forget):
+            raise InputError(f"forget is {[str(f) for f in self.forget]}: give one file or several different ones")
+        self._check_settings()
+        from leakbound.unlearning.objectives import find_objective  # here, for a command line that starts without torch
 
         objective = find_objective(self.method)
-        if self.retain is None and (objective.retain is not None or self.entropy_retain):
+        needs_retain = objective.retain is not None or self.entropy_retain or objective.uses("mismatch")
+        if self.retain is None and needs_retain:
             raise InputError(f"retain is None: method {self.method!r} needs a file of questions to retain")
+        if self.save_every is not None and (self.leak_rounds or objective.uses("sampled")):
+            raise InputError(
+                f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "
+                "leave it out with leak_rounds and pmc"
+            )
+
+    def _check_settings(self) -> None:
+        for name in ("beta", "undial_strength", "rmu_scale"):
+            _check_number(name, getattr(self, name), above=0.0)
+        for name in ("forget_weight", "retain_weight", "mismatch_weight", "wga_power", "saturation", "importance"):
+            _check_number(name, getattr(self, name), least=0.0)
+        for name in ("entropy_forget", "entropy_retain", "gamma"):
+            _check_number(name, getattr(self, name))
+        _check_choice("entropy_mask", self.entropy_mask, MASKS)
+        _check_choice("me_mask", self.me_mask, (*MASKS, "text"))
+        if self.me_direction is not None:
+            _check_choice("me_direction", self.me_direction, ("uniform", "model"))
+        if self.rmu_layer is not None:
+            _check_whole("rmu_layer", self.rmu_layer, least=1)
+        for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
+            _check_whole(name, getattr(self, name), least=least)
+        if not 0 < self.leak_threshold <= 1:
+            raise InputError(f"leak_threshold is {self.leak_threshold!r}: give a number in (0, 1]")
+        _check_number("collapse_factor", self.collapse_factor, above=1.0)
+        _check_choice("on_collapse", self.on_collapse, ("warn", "stop", "ignore"))
 
 
 def _check_whole(name: str, value: int, *, least: int) -> None:
@@ -143,7 +232,9 @@ def _check_whole(name: str, value: int, *, least: int) -> None:
         raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
 
 
-def _check_number(name: str, value: float, *, least: float | None = None, above: float | None = None) -> None:
+def _check_number(name: str, value: float | None, *, least: float | None = None, above: float | None = None) -> None:
+    if value is None:
+        return
     if not math.isfinite(value) or (least is not None and value < least) or (above is not None and value <= above):
         bound = f" >= {least:g}" if least is not None else f" > {above:g}" if above is not None else ""
         raise InputError(f"{name} is {value!r}: give a finite number{bound}")

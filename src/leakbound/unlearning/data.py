@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,27 +20,53 @@ IGNORED = -100
 """The label of a position that no loss looks at: question and padding."""
 
 HALVES = ("forget", "retain")
+ANSWERS = ("answer", "refusal", "mismatch", "sampled")
+"""What can follow a question in one batch: its own answer, a refusal, another question's answer, the model's own."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One question and the answer to train on; ``source`` says where it was read, for error messages."""
+    """One question and the answer to train on; ``source`` says where it was read, for error messages.
+
+    ``secrets`` are the row's target and aliases, where it has them: what an audit looks for in an answer.
+    """
 
     question: str
     answer: str
     source: str
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Example:
     """One tokenised pair: question then answer, and the labels, ``IGNORED`` on the question.
 
-    ``ref_logp`` is the reference model's log-probability of the answer, where a loss needs it.
+    ``ref_logp`` is the reference model's log-probability of the answer, where a loss needs it; ``refusal``,
+    ``mismatch`` and ``sampled`` are the same question with another answer.
     """
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
     ref_logp: float | None = None
+    source: str = ""
+    refusal: Example | None = None
+    mismatch: Example | None = None
+    sampled: Example | None = None
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The tokens of the question: all before the first label."""
+        scored = [i for i, label in enumerate(self.labels) if label != IGNORED]
+        return self.input_ids[: scored[0]]
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The tokens of the answer, its end included."""
+        return self.input_ids[len(self.prompt) :]
+
+    def answered(self, answer: Sequence[int]) -> Example:
+        """The same question with these tokens as its answer."""
+        return Example((*self.prompt, *answer), (*(IGNORED,) * len(self.prompt), *answer), source=self.source)
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
@@ -68,7 +94,10 @@ def _parse(line: str, source: str) -> Pair:
         raise PromptsError(f"{source}: not valid JSON ({error.msg} at column {error.colno})") from error
     if not isinstance(row, dict):
         raise PromptsError(f"{source}: is a JSON {type(row).__name__}; give an object with question and answer")
-    return Pair(_text(row, ("question", "text"), source), _text(row, ("answer", "target"), source), source)
+    aliases = row.get("aliases") or []
+    secrets = [s for s in (row.get("target"), *(aliases if isinstance(aliases, list) else [])) if isinstance(s, str)]
+    question, answer = _text(row, ("question", "text"), source), _text(row, ("answer", "target"), source)
+    return Pair(question, answer, source, tuple(secrets))
 
 
 def _text(row: dict[str, Any], keys: tuple[str, str], source: str) -> str:
@@ -90,20 +119,48 @@ def encode(tokenizer: Any, pair: Pair, template: str, max_length: int) -> Exampl
             f"{pair.source}: question and answer have {len(prompt) + len(answer)} tokens, more than max_length "
             f"{max_length}: raise max_length or shorten the row"
         )
-    return Example(tuple(prompt + answer), (IGNORED,) * len(prompt) + tuple(answer))
+    return Example(tuple(prompt + answer), (IGNORED,) * len(prompt) + tuple(answer), source=pair.source)
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
-    """Pad on the right: input_ids, attention_mask, labels of shape (B, L), and ref_logps (B) where all have one."""
+def read_refusals(path: Path | None = None) -> list[str]:
+    """Sentences that refuse, one on each line; without a path the ones that come with leakbound.
+
+    :raises PromptsError: a missing or empty file.
+    """
+    file = path or Path(__file__).with_name("refusals.txt")
+    try:
+        sentences = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptsError(f"{file}: cannot be read as UTF-8 text: {error}") from error
+    if not sentences:
+        raise PromptsError(f"{file}: holds no sentences; give one refusal on each line")
+    return sentences
+
+
+def with_refusals(
+    examples: Sequence[Example], sentences: Sequence[str], tokenizer: Any, template: str, *, seed: int
+) -> list[Example]:
+    """Each example with one of the refusals, drawn from the seed and kept for the whole run."""
+    answers = [encode_answer(tokenizer, sentence, template) for sentence in sentences]
+    rng = Random(f"{seed}/refusals")
+    return [replace(example, refusal=example.answered(rng.choice(answers))) for example in examples]
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
+    """Pad on the right: input_ids, attention_mask, labels of shape (B, L), and ref_logps (B) where all have one.
+
+    ``sources`` says where the rows were read.
+    """
     length = max(len(example.input_ids) for example in examples)
 
     def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
         return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
 
-    batch = {
+    batch: dict[str, Any] = {
         "input_ids": padded([e.input_ids for e in examples], pad_id),
         "attention_mask": padded([[1] * len(e.input_ids) for e in examples], 0),
         "labels": padded([e.labels for e in examples], IGNORED),
+        "sources": [e.source for e in examples],
     }
     ref_logps = [e.ref_logp for e in examples if e.ref_logp is not None]
     if len(ref_logps) == len(examples):
@@ -116,12 +173,14 @@ class PairedData(Dataset[dict[str, Example]]):
 
     An epoch goes once through the forget examples (through retain where there is no forget). The partners of an epoch
     are the retain examples in an order that depends on (seed, epoch) only, without repetition until all were used.
+    ``mismatch`` is the forget question with the partner's answer; ``sampled`` what :attr:`sampled` holds, if anything.
     """
 
     def __init__(self, forget: Sequence[Example], retain: Sequence[Example], *, seed: int) -> None:
         if not forget and not retain:
             raise InputError("forget and retain are both empty: give at least one example")
         self.forget, self.retain, self.seed = tuple(forget), tuple(retain), seed
+        self.sampled: tuple[Example, ...] = ()
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -136,16 +195,34 @@ class PairedData(Dataset[dict[str, Example]]):
         return len(self.forget) or len(self.retain)
 
     def __getitem__(self, index: int) -> dict[str, Example]:
-        item = {"forget": self.forget[index]} if self.forget else {}
-        return item | {"retain": self.retain[self.partners[index]]} if self.retain else item
+        partner = self.retain[self.partners[index]] if self.retain else None
+        retain = {"retain": partner} if partner else {}
+        if not self.forget:
+            return retain
+        forget = self.forget[index]
+        sampled = self.sampled[index] if self.sampled else None
+        mismatch = forget.answered(partner.answer) if partner else None
+        return {"forget": replace(forget, mismatch=mismatch, sampled=sampled), **retain}
 
 
 @dataclass(frozen=True)
 class PairCollator:
-    """A list of :class:`PairedData` items to one batch: half -> the tensors of :func:`collate`."""
+    """A list of :class:`PairedData` items to one batch: half -> kind of answer -> the tensors of :func:`collate`.
+
+    ``answers`` are the kinds that are wanted beside the example's own answer; one that some example lacks is left out.
+    """
 
     pad_id: int
+    answers: Sequence[str] = ANSWERS[1:]
 
-    def __call__(self, items: Sequence[dict[str, Example]]) -> dict[str, dict[str, Tensor]]:
+    def __call__(self, items: Sequence[dict[str, Example]]) -> dict[str, dict[str, Any]]:
         """Collate each half on its own, so that neither is padded to the length of the other."""
-        return {half: collate([item[half] for item in items], self.pad_id) for half in HALVES if half in items[0]}
+        return {half: self._collate([item[half] for item in items]) for half in HALVES if half in items[0]}
+
+    def _collate(self, examples: list[Example]) -> dict[str, Any]:
+        batch = {"answer": collate(examples, self.pad_id)}
+        for kind in self.answers:
+            others = [other for e in examples if (other := getattr(e, kind)) is not None]
+            if len(others) == len(examples):
+                batch[kind] = collate(others, self.pad_id)
+        return batch

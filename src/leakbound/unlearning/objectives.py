@@ -1,12 +1,13 @@
-"""Which loss terms make up a method: one table of terms, one of their published combinations.
+"""Which loss terms make up a method: two tables of terms, one of their published combinations.
 
-A new method is a function in losses.py and a line here.
+A new method is a function in losses/ and a line here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -18,13 +19,14 @@ from leakbound.unlearning import losses
 class Term:
     """A loss and where its arguments come from.
 
-    ``needs`` names the fields of the forward pass (:class:`leakbound.unlearning.trainer.Half`) that the loss takes, in
-    order; ``settings`` the fields of the configuration that it takes by keyword.
+    ``needs`` names the fields of the forward pass (:class:`leakbound.unlearning.passes.Half`) that the loss takes, in
+    order; ``refusal.`` and ``mismatch.`` are the same question with another answer. ``settings`` are the loss's
+    keywords: setting of the run -> the published value, which stands where the run gives none.
     """
 
     loss: Callable[..., Tensor]
     needs: tuple[str, ...]
-    settings: tuple[str, ...] = ()
+    settings: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,35 +41,99 @@ class Objective:
         term: Term | None = getattr(self, half)
         return term.needs if term else ()
 
+    def uses(self, name: str) -> bool:
+        """Whether a term of either half takes a field of this name, or a field of the answers of this name."""
+        return any(name in need.split(".") for half in ("forget", "retain") for need in self.needs(half))
 
-TERMS: dict[str, Term | None] = {
-    "ga": Term(losses.grad_ascent, needs=("logps", "lengths")),
-    "npo": Term(losses.npo, needs=("logps", "ref_logps"), settings=("beta",)),
-    "gd": Term(losses.nll, needs=("logps", "lengths")),
-    "kl": Term(losses.kl_retain, needs=("logits", "ref_logits", "text_mask")),
-    "none": None,
+
+FORGET_TERMS: dict[str, Term] = {
+    "ga": Term(losses.grad_ascent, ("logps", "lengths")),
+    "npo": Term(losses.npo, ("logps", "ref_logps"), {"beta": 0.1}),
+    "simnpo": Term(losses.simnpo, ("logps", "lengths"), {"beta": 2.5, "gamma": 0.0}),
+    "dpo": Term(losses.dpo, ("logps", "ref_logps", "refusal.logps", "refusal.ref_logps"), {"beta": 0.1}),
+    "idk": Term(losses.nll, ("refusal.logps", "refusal.lengths")),
+    "me": Term(losses.max_entropy, ("logits", "me_mask"), {"me_direction": "uniform"}),
+    "mismatch": Term(losses.mismatch, ("mismatch.logps", "mismatch.lengths")),
+    "llmu": Term(losses.llmu, ("logps", "lengths", "mismatch.logps", "mismatch.lengths"), {"mismatch_weight": 1.0}),
+    "rmu": Term(losses.rmu, ("hidden", "direction", "text_mask"), {"rmu_scale": 6.5}),
+    "undial": Term(losses.undial, ("logits", "ref_logits", "labels"), {"undial_strength": 10.0}),
+    "wga": Term(losses.wga, ("logits", "labels"), {"wga_power": 1.0}),
+    "satimp": Term(losses.satimp, ("logits", "labels"), {"saturation": 5.0, "importance": 1.0}),
+    "ce_u": Term(losses.ce_u, ("logits", "labels")),
+    "jensun": Term(losses.jensen_shannon_to_tokens, ("refusal.logits", "refusal.labels")),
+    "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths")),
 }
+
+RETAIN_TERMS: dict[str, Term] = {
+    "gd": Term(losses.nll, ("logps", "lengths")),
+    "kl": Term(losses.kl_retain, ("logits", "ref_logits", "text_mask")),
+    "ap": Term(losses.answer_preservation, ("logps", "refusal.logps"), {"beta": 0.1}),
+    "js": Term(losses.jensen_shannon, ("logits", "ref_logits", "text_mask")),
+    "rmu": Term(losses.rmu_retain, ("hidden", "ref_hidden", "text_mask")),
+}
+
+KEYWORDS = {"me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power"}
+"""Settings of a run whose name in the loss is shorter."""
 
 OBJECTIVES: dict[str, Objective] = {
-    "grad_ascent": Objective(forget=TERMS["ga"]),
-    "grad_diff": Objective(forget=TERMS["ga"], retain=TERMS["gd"]),
-    "grad_ascent_kl": Objective(forget=TERMS["ga"], retain=TERMS["kl"]),
-    "npo": Objective(forget=TERMS["npo"]),
-    "npo_gd": Objective(forget=TERMS["npo"], retain=TERMS["gd"]),
-    "npo_kl": Objective(forget=TERMS["npo"], retain=TERMS["kl"]),
+    name: Objective(FORGET_TERMS[forget], RETAIN_TERMS[retain] if retain else None)
+    for name, forget, retain in (
+        ("grad_ascent", "ga", ""),
+        ("grad_diff", "ga", "gd"),
+        ("grad_ascent_kl", "ga", "kl"),
+        ("npo", "npo", ""),
+        ("npo_gd", "npo", "gd"),
+        ("npo_kl", "npo", "kl"),
+        ("dpo_gd", "dpo", "gd"),
+        ("dpo_kl", "dpo", "kl"),
+        ("idk_gd", "idk", "gd"),
+        ("idk_kl", "idk", "kl"),
+        ("idk_ap", "idk", "ap"),
+        ("me_gd", "me", "gd"),
+        ("simnpo", "simnpo", ""),
+        ("simnpo_gd", "simnpo", "gd"),
+        ("llmu", "llmu", "kl"),
+        ("rmu", "rmu", "rmu"),
+        ("undial", "undial", ""),
+        ("undial_gd", "undial", "gd"),
+        ("wga", "wga", ""),
+        ("wga_gd", "wga", "gd"),
+        ("satimp", "satimp", ""),
+        ("satimp_gd", "satimp", "gd"),
+        ("ce_u", "ce_u", ""),
+        ("ce_u_gd", "ce_u", "gd"),
+        ("jensun", "jensun", "js"),
+        ("pmc", "pmc", "gd"),
+    )
 }
 
-LEARN = Objective(retain=TERMS["gd"])
+ALIASES = {
+    "ga": "grad_ascent",
+    "graddiff": "grad_diff",
+    "ga_gd": "grad_diff",
+    "ga_kl": "grad_ascent_kl",
+    "ceu": "ce_u",
+    "jensen_unlearning": "jensun",
+}
+
+LEARN = Objective(retain=RETAIN_TERMS["gd"])
 """Plain training: something to retain and nothing to forget."""
 
 
 def find_objective(name: str) -> Objective:
-    """The objective called ``name`` in the table, or the pair ``forget:retain`` of two terms (``npo:kl``)."""
-    if name in OBJECTIVES:
-        return OBJECTIVES[name]
-    forget, colon, retain = name.partition(":")
-    if colon and forget in TERMS and retain in TERMS and TERMS[forget] is not None:
-        return Objective(forget=TERMS[forget], retain=TERMS[retain])
+    """The objective called ``name``, in any published spelling (``NPO+GD``, ``CE-U``), or a pair ``forget:retain``.
+
+    Case does not matter, nor which of ``+``, ``-``, ``_`` and a blank joins the words. The retain side of a pair may be
+    ``none``.
+    """
+    plain = re.sub(r"[+\-_\s]+", "_", name.strip().lower())
+    plain = ALIASES.get(plain, plain)
+    if plain in OBJECTIVES:
+        return OBJECTIVES[plain]
+    forget, colon, retain = plain.partition(":") if ":" in plain else plain.rpartition("_")
+    if colon and forget in FORGET_TERMS and retain in (*RETAIN_TERMS, "none"):
+        return Objective(FORGET_TERMS[forget], RETAIN_TERMS.get(retain))
     raise InputError(
-        f"method is {name!r}: give one of {', '.join(OBJECTIVES)}, or a pair forget:retain of {', '.join(TERMS)}"
+        f"method is {name!r}: give one of {', '.join(OBJECTIVES)}, or a pair forget:retain of "
+        f"{', '.join(FORGET_TERMS)} with {', '.join(RETAIN_TERMS)}, none"
     )

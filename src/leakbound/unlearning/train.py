@@ -2,62 +2,55 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
-import random
 import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import transformers
-from transformers import TrainingArguments
+from transformers import TrainerCallback
 
-from leakbound.errors import InputError, ModelError
-from leakbound.models.loading import load_model, load_tokenizer, without_bars
+from leakbound.errors import InputError
+from leakbound.models.loading import load_tokenizer
+from leakbound.unlearning import adapters, running
+from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
-from leakbound.unlearning.data import Example, Pair, PairedData, encode, read_pairs
+from leakbound.unlearning.data import Example, Pair, PairedData, read_pairs, read_refusals, with_refusals
+from leakbound.unlearning.folders import checkpoint_folder, is_main, new_folder
+from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
+from leakbound.unlearning.passes import REFERENCES, Passes
+from leakbound.unlearning.running import RECORD
+from leakbound.unlearning.sampling import AnswerAnew, find_leaks
 from leakbound.unlearning.scratch import find_size, new_model, train_tokenizer
-from leakbound.unlearning.trainer import ShowProgress, UnlearningTrainer, Weights, reference_logps
+from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
-RECORD = "training.json"
-"""The file beside the weights that says how they were made."""
+GUARDED = 64
+"""Retain examples whose loss before the training is the guard's start."""
 
 
 def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
     """Train a causal language model to answer the questions of ``config.data``; return the folder it is saved in.
 
     Minimises the negative log-likelihood per answer token, averaged over the examples, question tokens left out. The
-    weights are a function of the configuration and the data on one kind of device. Nothing is left behind on failure.
+    weights are a function of the configuration and the data on one kind of device. Nothing but checkpoints is left
+    behind on failure.
 
     :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite.
     """
-    with _new_folder(config.out) as folder, _own_randomness():
+    with new_folder(config.out) as folder, running.own_randomness():
         pairs = read_pairs(config.data)
         if config.from_scratch is None:
             tokenizer = load_tokenizer(str(config.model), trust_remote_code=config.trust_remote_code)
-            model = _load(str(config.model), config)
+            model = running.load(str(config.model), config)
         else:
             tokenizer = load_tokenizer(config.tokenizer) if config.tokenizer else _learn_tokenizer(pairs, config)
             model = new_model(config.from_scratch, tokenizer, seed=config.seed, max_length=config.max_length)
-        data = PairedData((), _encode_all(tokenizer, pairs, config), seed=config.seed)
-        trainer = UnlearningTrainer(
-            model,
-            _arguments(config, folder),
-            data,
-            LEARN,
-            Weights(),
-            pad_id=_pad_id(tokenizer),
-            callbacks=[ShowProgress(f"finetune {config.out.name}")] if progress else [],
-        )
-        _train_and_save(trainer, tokenizer, config, folder)
+        cost = running.Cost()
+        data = PairedData((), running.encode_all(tokenizer, pairs, config), seed=config.seed)
+        run = Run(config, folder, tokenizer, progress)
+        trainer = run.train(running.prepare(model, config), data, cost, objective=LEARN, weights=Weights())
+        run.save(trainer, cost)
     return config.out
 
 
@@ -65,117 +58,158 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
     """Make a model forget the answers of ``config.forget``; return the folder it is saved in.
 
     The reference model is the model before the first step. Its log-probabilities are computed once; it is kept in
-    memory only for a term that needs its logits. Nothing is left behind on failure.
+    memory only for a term that needs its logits or states, with adapters not even then. Several forget files are
+    requests that come one after another: each starts from the result of the one before, in ``out/01``, ``out/02``, ...,
+    and what later requests name is still retained. Nothing but checkpoints is left behind on failure.
 
-    :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite.
+    :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite, or the
+        model collapses and ``on_collapse`` is stop.
     """
+    requests = [read_pairs(file) for file in config.forget]
+    permanent = read_pairs(config.retain) if config.retain else []
+    if len(requests) == 1:
+        return _unlearn(config, requests[0], permanent, progress)
+    if config.out.exists() and any(config.out.iterdir()) and not config.resume:
+        raise InputError(
+            f"out is {str(config.out)!r}, which exists already: give a new folder, or resume to go on there"
+        )
+    model = config.model
+    for number, forget in enumerate(requests):
+        out, files = config.out / f"{number + 1:02d}", (config.forget[number],)
+        step = dataclasses.replace(config, model=model, forget=files, out=out)
+        later = [pair for request in requests[number + 1 :] for pair in request]
+        if not _done(step):
+            _unlearn(step, forget, [*permanent, *later], progress)
+        model = str(out)
+    return Path(model)
+
+
+def _done(config: UnlearnConfig) -> bool:
+    """Whether this request was fulfilled before, with the same settings. Raises InputError where they were others."""
+    file = config.out / RECORD
+    if not file.exists():
+        return False
+    there = json.loads(file.read_text(encoding="utf-8"))["config"]
+    mine = running.plain(config)
+    if different := sorted(name for name in mine if name != "resume" and mine[name] != there.get(name)):
+        raise InputError(f"resume: {config.out} was made with other settings ({', '.join(different)}): give a new out")
+    return True
+
+
+def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair], progress: bool) -> Path:
     objective = find_objective(config.method)
-    with _new_folder(config.out) as folder, _own_randomness():
-        forget_pairs = read_pairs(config.forget)
-        retain_pairs = read_pairs(config.retain) if config.retain else []
+    with new_folder(config.out) as folder, running.own_randomness():
         tokenizer = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
-        model = _load(config.model, config)
-        pad_id = _pad_id(tokenizer)
-        forget = _encode_all(tokenizer, forget_pairs, config)
-        if "ref_logps" in objective.needs("forget"):
-            logps = reference_logps(model, forget, pad_id=pad_id, batch_size=config.batch_size)
-            forget = [dataclasses.replace(e, ref_logp=logp) for e, logp in zip(forget, logps, strict=True)]
-        ref_model = copy.deepcopy(model).eval() if "ref_logits" in objective.needs("retain") else None
+        model = running.prepare(running.load(config.model, config), config)
+        cost = running.Cost()
+        run = Run(config, folder, tokenizer, progress)
+        retain = run.encode(retain_pairs, refusals=objective.uses("refusal"))
+        references = any(objective.uses(name) for name in REFERENCES)
+        reference = adapters.reference_of(model) if references or config.leak_rounds else None
+        guard = None
+        if retain and config.on_collapse != "ignore":
+            few = retain[:GUARDED]
+            start = run.logps(model, few)
+            lengths = [len(e.answer) for e in few]
+            mean = -sum(logp / n for logp, n in zip(start, lengths, strict=True)) / len(few)
+            guard = CollapseGuard(mean, config.collapse_factor, config.on_collapse, run.checkpoints)
+        passes = _passes(model, config, reference if references else None)
+        forget: list[Example] = []
+        new = pairs
+        for round in range(config.leak_rounds + 1):
+            examples = run.encode(new, refusals=objective.uses("refusal"))
+            if objective.uses("ref_logps") and (reference is None or round == 0):
+                examples = run.with_references(model, examples)
+            elif objective.uses("ref_logps") and reference is not None:
+                with reference() as ref_model:
+                    examples = run.with_references(ref_model, examples)
+            forget += examples
+            data = PairedData(forget, retain, seed=config.seed)
+            extra = [AnswerAnew(model, tokenizer, data, pairs, config)] if objective.uses("sampled") else []
+            trainer = run.train(
+                model, data, cost, objective=objective, weights=Weights.of(config), passes=passes, guard=guard,
+                callbacks=extra,
+            )  # fmt: skip
+            if round < config.leak_rounds:
+                new = find_leaks(model, tokenizer, pairs, config, round=round)
+                if not new:
+                    break
+        run.save(trainer, cost)
+    return config.out
+
+
+def _passes(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
+    """How the model is called; for methods of hidden states also which layers are trained."""
+    if not find_objective(config.method).uses("hidden"):
+        return Passes(me_positions=config.me_mask, reference=reference)
+    layer = adapters.choose_layer(model, config.rmu_layer)
+    adapters.train_layers(model, layer)
+    direction = random_direction(model.config.get_text_config().hidden_size, config.seed)
+    return Passes(layer, direction, config.me_mask, reference)
+
+
+class Run:
+    """One call of a command: its settings and folders, and what every training of it shares."""
+
+    def __init__(self, config: TrainingConfig, folder: Path, tokenizer: Any, progress: bool) -> None:
+        self.config, self.folder, self.tokenizer, self.progress = config, folder, tokenizer, progress
+        self.pad_id = running.find_pad_id(tokenizer)
+        self.checkpoints: Path | None = None
+        self.newest: Path | None = None
+        if config.save_every:
+            self.checkpoints, self.newest = checkpoint_folder(config.out, running.plain(config), resume=config.resume)
+
+    def encode(self, pairs: list[Pair], *, refusals: bool) -> list[Example]:
+        """The pairs as tokens, each with a refusal where the objective wants one."""
+        config = self.config
+        examples = running.encode_all(self.tokenizer, pairs, config)
+        if not refusals or not examples:
+            return examples
+        assert isinstance(config, UnlearnConfig)  # only its objectives use refusals
+        return with_refusals(examples, read_refusals(config.idk), self.tokenizer, config.template, seed=config.seed)
+
+    def logps(self, model: Any, examples: list[Example]) -> list[float]:
+        """The examples' log-probabilities under a model."""
+        size = self.config.batch_size
+        return reference_logps(model, examples, pad_id=self.pad_id, batch_size=size, bf16=self.config.bf16)
+
+    def with_references(self, model: Any, examples: list[Example]) -> list[Example]:
+        """The examples and their refusals with the reference model's log-probabilities."""
+        known = zip(examples, self.logps(model, examples), strict=True)
+        examples = [dataclasses.replace(e, ref_logp=logp) for e, logp in known]
+        refusals = [e.refusal for e in examples if e.refusal is not None]
+        if not refusals:
+            return examples
+        answered = zip(examples, refusals, self.logps(model, refusals), strict=True)
+        return [dataclasses.replace(e, refusal=dataclasses.replace(r, ref_logp=logp)) for e, r, logp in answered]
+
+    def train(
+        self, model: Any, data: PairedData, cost: running.Cost, *, callbacks: list[TrainerCallback] | None = None,
+        **settings: Any,
+    ) -> UnlearningTrainer:  # fmt: skip
+        """Train, from the newest checkpoint where there is one."""
+        title = getattr(self.config, "method", "finetune")
+        shown = [ShowProgress(f"{title} {self.config.out.name}")] if self.progress else []
         trainer = UnlearningTrainer(
             model,
-            _arguments(config, folder),
-            PairedData(forget, _encode_all(tokenizer, retain_pairs, config), seed=config.seed),
-            objective,
-            Weights(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Weights)}),
-            pad_id=pad_id,
-            ref_model=ref_model,
-            callbacks=[ShowProgress(f"{config.method} {config.out.name}")] if progress else [],
+            running.arguments(self.config, self.checkpoints or self.folder),
+            data,
+            pad_id=self.pad_id,
+            callbacks=[*(callbacks or []), *shown],
+            **settings,
         )
-        _train_and_save(trainer, tokenizer, config, folder)
-    return config.out
+        trainer.train(resume_from_checkpoint=str(self.newest) if self.newest else None)
+        cost.add(trainer)
+        return trainer
+
+    def save(self, trainer: UnlearningTrainer, cost: running.Cost) -> None:
+        """Write the model; its checkpoints are not needed any more, but for one that a collapse left behind."""
+        running.save(trainer, self.tokenizer, self.config, self.folder, cost)
+        guard = trainer.guard
+        if self.checkpoints is not None and is_main() and not (guard and guard.warned):
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def _learn_tokenizer(pairs: list[Pair], config: FinetuneConfig) -> Any:
     texts = [text for pair in pairs for text in (f" {pair.question}", f" {pair.answer}")]
     return train_tokenizer(texts, find_size(str(config.from_scratch)).vocabulary)
-
-
-def _load(name: str, config: TrainingConfig) -> Any:
-    device = "cpu" if config.device == "cpu" else "auto"
-    return load_model(name, dtype="float32", device=device, trust_remote_code=config.trust_remote_code)
-
-
-def _pad_id(tokenizer: Any) -> int:
-    if tokenizer.eos_token_id is None:
-        raise ModelError("the tokenizer has no end-of-text token, so that no answer could end: set its eos_token")
-    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
-
-
-def _encode_all(tokenizer: Any, pairs: list[Pair], config: TrainingConfig) -> list[Example]:
-    return [encode(tokenizer, pair, config.template, config.max_length) for pair in pairs]
-
-
-def _arguments(config: TrainingConfig, folder: Path) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=config.epochs,
-        max_steps=config.max_steps or -1,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.accumulation,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
-        warmup_steps=config.warmup,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        seed=config.seed,
-        use_cpu=config.device == "cpu",
-        dataloader_pin_memory=torch.cuda.is_available() and config.device != "cpu",
-        remove_unused_columns=False,
-        save_strategy="no",
-        logging_steps=5,
-        report_to="none",
-        disable_tqdm=True,
-    )
-
-
-def _train_and_save(trainer: UnlearningTrainer, tokenizer: Any, config: TrainingConfig, folder: Path) -> None:
-    start = time.perf_counter()
-    trainer.train()
-    with without_bars():
-        trainer.model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    record = {
-        "config": {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()},
-        "steps": trainer.state.global_step,
-        "seconds": round(time.perf_counter() - start, 3),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "log": trainer.state.log_history,
-    }
-    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that takes the name ``out`` when all went well and is removed when not."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Give back the caller's global random state, which transformers' Trainer seeds."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from leakbound.errors import TrainingError
 from leakbound.unlearning import losses
-from leakbound.unlearning.data import HALVES, IGNORED, Example, PairCollator, PairedData, collate
-from leakbound.unlearning.objectives import Objective
+from leakbound.unlearning.callbacks import CollapseGuard, DrawPartners
+from leakbound.unlearning.config import UnlearnConfig
+from leakbound.unlearning.data import ANSWERS, HALVES, Example, PairCollator, PairedData, collate
+from leakbound.unlearning.objectives import FORGET_TERMS, KEYWORDS, RETAIN_TERMS, Objective, Term
+from leakbound.unlearning.passes import Half, Passes
+
+SETTINGS = {name for term in (*FORGET_TERMS.values(), *RETAIN_TERMS.values()) for name in term.settings}
+"""The settings of all losses."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The factors of the terms of the loss, and what the loss functions take by keyword."""
+    """The factors of the terms of the loss, and the settings of the losses that differ from the published ones."""
 
     forget_weight: float = 1.0
     retain_weight: float = 1.0
     entropy_forget: float = 0.0
     entropy_retain: float = 0.0
     entropy_mask: str = "answer"
-    beta: float = 0.1
+    settings: Mapping[str, float | str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: UnlearnConfig) -> Weights:
+        """Those of a run."""
+        given = {name: getattr(config, name) for name in SETTINGS if getattr(config, name) is not None}
+        return cls(settings=given, **{f.name: getattr(config, f.name) for f in fields(cls) if f.name != "settings"})
 
     def term(self, half: str) -> float:
         """The weight of the term of one half."""
@@ -38,41 +48,9 @@ class Weights:
         """The weight of the entropy on one half."""
         return self.entropy_forget if half == "forget" else self.entropy_retain
 
-
-@dataclass(frozen=True)
-class Half:
-    """One half of a batch after its forward pass: everything a loss term can ask for, each computed at most once."""
-
-    logits: Tensor
-    labels: Tensor
-    attention_mask: Tensor
-    ref_logps: Tensor | None = None
-    ref_logits: Tensor | None = None
-
-    @cached_property
-    def logps(self) -> Tensor:
-        """Log-probabilities of the answers, (B,)."""
-        return losses.sequence_logps(self.logits, self.labels)
-
-    @cached_property
-    def lengths(self) -> Tensor:
-        """Tokens of the answers, (B,)."""
-        return losses.answer_lengths(self.labels)
-
-    @cached_property
-    def answer_mask(self) -> Tensor:
-        """Positions that predict an answer token, (B, L)."""
-        return torch.nn.functional.pad(self.labels[:, 1:] != IGNORED, (0, 1))
-
-    @cached_property
-    def text_mask(self) -> Tensor:
-        """Positions of question and answer tokens, (B, L)."""
-        return self.attention_mask.bool()
-
-    @cached_property
-    def all_mask(self) -> Tensor:
-        """Every position, padding included, (B, L)."""
-        return torch.ones_like(self.attention_mask, dtype=torch.bool)
+    def keywords(self, term: Term) -> dict[str, float | str]:
+        """What a term's loss takes by keyword."""
+        return {KEYWORDS.get(name, name): self.settings.get(name, value) for name, value in term.settings.items()}
 
 
 class UnlearningTrainer(Trainer):  # type: ignore[misc]
@@ -80,9 +58,10 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
 
     The loss of a step is the mean over its examples of
     ``w_f F + w_r R + h_f H_forget + h_r H_retain``, whatever the number of accumulated batches and of processes.
-    ``ref_model`` is called on the retain half where a term needs ``ref_logits``.
+    ``passes`` says how the model is called and what the reference model is.
 
-    :raises TrainingError: from ``train``, before the weights change, when the loss of a batch is not finite.
+    :raises TrainingError: from ``train``: before the weights change, when the loss of a batch is not finite; when
+        ``guard`` stops a model that collapses.
     """
 
     def __init__(
@@ -94,18 +73,19 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         weights: Weights,
         *,
         pad_id: int,
-        ref_model: Any = None,
+        passes: Passes | None = None,
+        guard: CollapseGuard | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         super().__init__(
             model=model,
             args=args,
-            data_collator=PairCollator(pad_id),
+            data_collator=PairCollator(pad_id, [kind for kind in ANSWERS[1:] if objective.uses(kind)]),
             train_dataset=data,
             callbacks=[DrawPartners(data), *callbacks],
         )
         self.remove_callback(PrinterCallback)
-        self.objective, self.weights, self.ref_model = objective, weights, ref_model
+        self.objective, self.weights, self.passes, self.guard = objective, weights, passes or Passes(), guard
         self.loss_is_scaled_for_ga = True
         self.parts: dict[str, list[float]] = {}
 
@@ -114,7 +94,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
     ) -> tuple[list[Any], Any]:
         """The batches of one optimiser step and the number of examples by which this process divides its loss."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        count = sum(len(next(iter(batch.values()))["labels"]) for batch in batches)
+        count = sum(len(next(iter(batch.values()))["answer"]["labels"]) for batch in batches)
         if self.args.world_size > 1:  # gradients are averaged over processes, so divide by the mean count
             total = self.accelerator.gather(torch.tensor([count], device=device)).sum().item()
             return batches, total / self.args.world_size
@@ -127,52 +107,54 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         total: Tensor | None = None
         parts: dict[str, float] = {}
         for half in (half for half in HALVES if half in inputs and self._matters(half)):
-            outputs = self._forward(model, half, inputs[half])
+            needs = self.objective.needs(half) if self.weights.term(half) else ()
+            watched = half == "retain" and self.guard is not None
+            outputs = self.passes.run(model, inputs[half], needs, own=watched or bool(self.weights.entropy(half)))
             for name, weight, value_B in self._terms(half, outputs):
                 parts[name] = value_B.detach().mean().item()
                 term = weight * value_B.sum() / (num_items_in_batch or len(value_B))
                 total = term if total is None else total + term
+            if watched:
+                parts["retain_nll"] = losses.nll(outputs.logps.detach(), outputs.lengths).mean().item()
         if total is None:
             raise TrainingError("every term of the loss has weight 0: give at least one of them a weight")
         if not math.isfinite(total.item()):
             shown = ", ".join(f"{name} {value:g}" for name, value in parts.items())
+            rows = [source for half in inputs.values() for source in half["answer"]["sources"] if source]
             raise TrainingError(
-                f"the loss is {total.item()} in step {self.state.global_step + 1} ({shown}): lower learning_rate or "
-                "forget_weight, or train for fewer steps"
+                f"the loss is {total.item()} in step {self.state.global_step + 1} ({shown}"
+                f"{'; batch: ' + ', '.join(rows) if rows else ''}): lower learning_rate or forget_weight, or train "
+                "for fewer steps"
             )
         for name, value in parts.items():
             self.parts.setdefault(name, []).append(value)
         return total
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of every term since the last log."""
+        """Add the mean of every term since the last log, over all processes, and let the guard see them."""
         means = {name: sum(values) / len(values) for name, values in self.parts.items() if values}
         self.parts.clear()
+        if means and self.args.world_size > 1:
+            mine = torch.tensor(list(means.values()), device=self.args.device)
+            means = dict(zip(means, self.accelerator.reduce(mine, "mean").tolist(), strict=True))
         super().log({**logs, **means}, start_time)
+        if self.guard is not None and "retain_nll" in means:
+            self.guard.check(means["retain_nll"], self.state.global_step)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """The operations of the forward and backward passes of all halves."""
-        return sum(int(super(UnlearningTrainer, self).floating_point_ops(half)) for half in inputs.values())
+        kinds = [rows for half in inputs.values() for rows in half.values()]
+        return sum(int(super(UnlearningTrainer, self).floating_point_ops(rows)) for rows in kinds)
 
     def _matters(self, half: str) -> bool:
         term = getattr(self.objective, half)
         return bool((term and self.weights.term(half)) or self.weights.entropy(half))
 
-    def _forward(self, model: Any, half: str, batch: dict[str, Tensor]) -> Half:
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        ref_logits = None
-        if "ref_logits" in self.objective.needs(half):
-            with torch.no_grad():
-                ref_logits = self.ref_model(**inputs, use_cache=False).logits
-        logits = model(**inputs, use_cache=False).logits
-        return Half(logits, batch["labels"], batch["attention_mask"], batch.get("ref_logps"), ref_logits)
-
     def _terms(self, half: str, outputs: Half) -> Iterator[tuple[str, float, Tensor]]:
         """Name, weight and per-example values of the terms on one half."""
         term = getattr(self.objective, half)
         if term is not None and self.weights.term(half):
-            settings = {name: getattr(self.weights, name) for name in term.settings}
-            value_B = term.loss(*(getattr(outputs, name) for name in term.needs), **settings)
+            value_B = term.loss(*outputs.take(term.needs), **self.weights.keywords(term))
             yield f"{half}_loss", self.weights.term(half), value_B
         if self.weights.entropy(half):
             mask_BL = getattr(outputs, f"{self.weights.entropy_mask}_mask")
@@ -180,53 +162,18 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
 
 
 @torch.no_grad()
-def reference_logps(model: Any, examples: Sequence[Example], *, pad_id: int, batch_size: int) -> list[float]:
+def reference_logps(
+    model: Any, examples: Sequence[Example], *, pad_id: int, batch_size: int, bf16: bool = False
+) -> list[float]:
     """Log-probability of each example's answer under ``model``, nats: a constant of the data, computed once."""
     was_training = model.training
     model.eval()
     logps: list[float] = []
     for start in range(0, len(examples), batch_size):
-        batch = {k: v.to(model.device) for k, v in collate(examples[start : start + batch_size], pad_id).items()}
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-        logps += losses.sequence_logps(logits, batch["labels"]).tolist()
+        batch = collate(examples[start : start + batch_size], pad_id)
+        inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            logits = model(**inputs, use_cache=False).logits
+        logps += losses.sequence_logps(logits, batch["labels"].to(model.device)).tolist()
     model.train(was_training)
     return logps
-
-
-class DrawPartners(TrainerCallback):  # type: ignore[misc]
-    """Draws the retain partners anew at the start of each epoch."""
-
-    def __init__(self, data: PairedData) -> None:
-        self.data = data
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called by the trainer before it goes through the data."""
-        self.data.set_epoch(int((state.epoch or 0) + 1e-6))  # epoch counts in fractions of steps
-
-
-class ShowProgress(TrainerCallback):  # type: ignore[misc]
-    """A progress bar with the last loss."""
-
-    def __init__(self, title: str) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, TextColumn("{task.fields[note]}"))
-        self.title = title
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Show the bar on the main process."""
-        self.task = self.bar.add_task(self.title, total=state.max_steps, note="")
-        if state.is_world_process_zero:
-            self.bar.start()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """One step further."""
-        self.bar.update(self.task, completed=state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-        """Show the newest loss."""
-        if "loss" in logs:
-            self.bar.update(self.task, note=f"loss {logs['loss']:.3g}")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the full bar on the screen."""
-        self.bar.stop()

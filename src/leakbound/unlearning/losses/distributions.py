@@ -1,55 +1,23 @@
-"""Losses as plain functions of tensors, one value for each example of a batch.
-
-Shapes: ``_B`` examples, ``_L`` positions, ``_V`` vocabulary. Log-probabilities are natural logs. Logits of half
-precision are turned to float32 before any log-sum-exp. No function here runs a model.
-"""
+"""Losses of whole next-token distributions: entropy, and divergences from the reference, the uniform, a target."""
 
 from __future__ import annotations
 
+import math
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from leakbound.unlearning.data import IGNORED
-
-
-def sequence_logps(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
-    """Log-probability of each answer: sum over its tokens t of log p(y_t | x, y_<t).
-
-    ``labels_BL`` are the input tokens, ``IGNORED`` (-100) where nothing is scored; position t of the logits predicts
-    label t + 1. Returns shape (B,), nats.
-    """
-    _check_logits(logits_BLV, labels_BL)
-    logits_NV = _at_least_float32(logits_BLV[:, :-1].flatten(0, 1))
-    nll_N = F.cross_entropy(logits_NV, labels_BL[:, 1:].flatten(), ignore_index=IGNORED, reduction="none")
-    return -nll_N.view(labels_BL.shape[0], -1).sum(dim=1)
-
-
-def answer_lengths(labels_BL: Tensor) -> Tensor:
-    """The number of scored tokens of each example, as :func:`sequence_logps` counts them; shape (B,)."""
-    return (labels_BL[:, 1:] != IGNORED).sum(dim=1)
-
-
-def nll(logps_B: Tensor, lengths_B: Tensor) -> Tensor:
-    """Negative log-likelihood per token: -log p(y|x) / |y|. The retain term GD of arXiv 2410.08109; plain training."""
-    _check_same_shape(logps_B, lengths_B)
-    return -logps_B / lengths_B
-
-
-def grad_ascent(logps_B: Tensor, lengths_B: Tensor) -> Tensor:
-    """Gradient ascent: log p(y|x) / |y|, the negative of :func:`nll`. GA of arXiv 2410.08109 and 2410.03523."""
-    return -nll(logps_B, lengths_B)
-
-
-def npo(logps_B: Tensor, ref_logps_B: Tensor, *, beta: float) -> Tensor:
-    """Negative preference optimisation: -(2/beta) log sigmoid(-beta (log p(y|x) - log p_ref(y|x))).
-
-    Log-probabilities are summed over the answer, not averaged. At p = p_ref the value is (2/beta) ln 2 and the
-    gradient with respect to log p is 1, that of gradient ascent; it fades as p falls below p_ref.
-    arXiv 2404.05868; with this scale in arXiv 2410.08109 (beta 0.1) and 2410.03523 (beta 0.05).
-    """
-    _check_same_shape(logps_B, ref_logps_B)
-    return -(2 / beta) * F.logsigmoid(-beta * (logps_B - ref_logps_B))
+from leakbound.unlearning.losses.tensors import (
+    at_least_float32,
+    check_logits,
+    check_mask,
+    check_same_shape,
+    log_softmax,
+    masked_mean,
+    next_labels,
+    predicts_answer,
+    token_logps,
+)
 
 
 def entropy(logits_BLV: Tensor, mask_BL: Tensor) -> Tensor:
@@ -59,12 +27,8 @@ def entropy(logits_BLV: Tensor, mask_BL: Tensor) -> Tensor:
     weight on retain examples it keeps the model diverse: the entropy optimisation of arXiv 2410.03523. The released
     code averages over every position, padding included; the mask decides.
     """
-    _check_mask(logits_BLV, mask_BL)
-    logps_BLV = F.log_softmax(_at_least_float32(logits_BLV), dim=-1)
-    probs_BLV = logps_BLV.exp()
-    floor = torch.finfo(logps_BLV.dtype).min  # 0 * log 0 is 0, and so is its gradient
-    entropy_BL = -(probs_BLV * logps_BLV.clamp(min=floor)).sum(dim=-1)
-    return _masked_mean(entropy_BL, mask_BL)
+    check_mask(logits_BLV, mask_BL)
+    return masked_mean(_entropies(log_softmax(logits_BLV)), mask_BL)
 
 
 def kl_retain(logits_BLV: Tensor, ref_logits_BLV: Tensor, mask_BL: Tensor) -> Tensor:
@@ -72,37 +36,93 @@ def kl_retain(logits_BLV: Tensor, ref_logits_BLV: Tensor, mask_BL: Tensor) -> Te
 
     Nats, shape (B,). The retain term KL of arXiv 2410.08109, whose code averages over question and padding as well.
     """
-    _check_mask(logits_BLV, mask_BL)
-    _check_same_shape(logits_BLV, ref_logits_BLV)
-    logps_BLV = F.log_softmax(_at_least_float32(logits_BLV), dim=-1)
-    ref_logps_BLV = F.log_softmax(_at_least_float32(ref_logits_BLV), dim=-1)
+    check_mask(logits_BLV, mask_BL)
+    check_same_shape(logits_BLV, ref_logits_BLV)
+    return masked_mean(_divergences(log_softmax(ref_logits_BLV), log_softmax(logits_BLV)), mask_BL)
+
+
+def max_entropy(logits_BLV: Tensor, mask_BL: Tensor, *, direction: str) -> Tensor:
+    """Towards the uniform distribution U over the vocabulary, averaged over the masked positions; shape (B,), nats.
+
+    ``direction`` "model": KL(p_t || U) = ln V - H(p_t), as arXiv 2410.08109 writes it. "uniform": KL(U || p_t) =
+    -ln V - mean_v ln p_tv, as its code computes it: the same optimum, another gradient (that of improbable tokens).
+    """
+    check_mask(logits_BLV, mask_BL)
+    logps_BLV = log_softmax(logits_BLV)
+    log_size = math.log(logits_BLV.shape[-1])
+    if direction == "model":
+        return masked_mean(log_size - _entropies(logps_BLV), mask_BL)
+    if direction == "uniform":
+        return masked_mean(-log_size - logps_BLV.mean(dim=-1), mask_BL)
+    raise ValueError(f"direction is {direction!r}: give model or uniform")
+
+
+def undial(logits_BLV: Tensor, ref_logits_BLV: Tensor, labels_BL: Tensor, *, strength: float) -> Tensor:
+    """Learn from the reference with the answer's logits lowered: mean_t -sum_v q_tv ln p_tv over the answer.
+
+    q_t = softmax(z_ref,t - strength e_{y_t}). Self-distillation on adjusted logits, arXiv 2402.10052. A published
+    implementation averages over question and padding and lowers a wrong token there; here only answer tokens count.
+    """
+    check_logits(logits_BLV, labels_BL)
+    check_same_shape(logits_BLV, ref_logits_BLV)
+    answers_BL1 = next_labels(labels_BL).unsqueeze(-1)
+    lowered_BLV = at_least_float32(ref_logits_BLV.detach()).scatter_add(
+        -1, answers_BL1, torch.full_like(answers_BL1, -1, dtype=at_least_float32(ref_logits_BLV).dtype) * strength
+    )
+    return masked_mean(_cross_entropies(lowered_BLV, logits_BLV), predicts_answer(labels_BL))
+
+
+def ce_u(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
+    """Learn from oneself without the answer: mean_t -sum_v q_tv ln p_tv over the answer.
+
+    q_t is p_t, held constant, with the answer's token excluded (logit -inf) and renormalised. arXiv 2503.01224.
+    """
+    check_logits(logits_BLV, labels_BL)
+    answers_BL1 = next_labels(labels_BL).unsqueeze(-1)
+    without_BLV = at_least_float32(logits_BLV.detach()).scatter(-1, answers_BL1, -math.inf)
+    return masked_mean(_cross_entropies(without_BLV, logits_BLV), predicts_answer(labels_BL))
+
+
+def jensen_shannon_to_tokens(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
+    """Jensen-Shannon divergence from the certain prediction of each scored token, averaged over them; nats, (B,).
+
+    JSD(p, delta_y) = ln 2 + (p_y ln p_y - (1 + p_y) ln(1 + p_y)) / 2, between 0 and ln 2, so that its gradient stays
+    bounded. With a refusal for y, the forget term of JensUn, arXiv 2509.02820.
+    """
+    logps_BL = token_logps(logits_BLV, labels_BL).clamp(min=-80.0)  # e^-80 is 0 here, and 0 ln 0 is 0
+    probs_BL = logps_BL.exp()
+    values_BL = math.log(2) + (probs_BL * logps_BL - (1 + probs_BL) * probs_BL.log1p()) / 2
+    return masked_mean(values_BL, predicts_answer(labels_BL)[:, :-1])
+
+
+def jensen_shannon(logits_BLV: Tensor, ref_logits_BLV: Tensor, mask_BL: Tensor) -> Tensor:
+    """Jensen-Shannon divergence from the reference model, averaged over the masked positions; nats, shape (B,).
+
+    KL(p || m) / 2 + KL(p_ref || m) / 2 with m = (p + p_ref) / 2. The retain term of JensUn, arXiv 2509.02820.
+    """
+    check_mask(logits_BLV, mask_BL)
+    check_same_shape(logits_BLV, ref_logits_BLV)
+    logps_BLV, ref_logps_BLV = log_softmax(logits_BLV), log_softmax(ref_logits_BLV)
+    floor = torch.finfo(logps_BLV.dtype).min / 4
+    middle_BLV = torch.logaddexp(logps_BLV.clamp(min=floor), ref_logps_BLV.clamp(min=floor)) - math.log(2)
+    both_BL = _divergences(logps_BLV, middle_BLV) + _divergences(ref_logps_BLV, middle_BLV)
+    return masked_mean(both_BL / 2, mask_BL)
+
+
+def _entropies(logps_BLV: Tensor) -> Tensor:
+    floor = torch.finfo(logps_BLV.dtype).min  # 0 * log 0 is 0, and so is its gradient
+    return -(logps_BLV.exp() * logps_BLV.clamp(min=floor)).sum(dim=-1)
+
+
+def _divergences(logps_BLV: Tensor, other_logps_BLV: Tensor) -> Tensor:
+    """KL(p || q) at each position, from log-probabilities that may be -inf."""
     floor = torch.finfo(logps_BLV.dtype).min
-    gap_BLV = ref_logps_BLV.clamp(min=floor) - logps_BLV.clamp(min=floor)
-    kl_BL = torch.where(ref_logps_BLV.isneginf(), 0.0, ref_logps_BLV.exp() * gap_BLV).sum(dim=-1)
-    return _masked_mean(kl_BL, mask_BL)
+    gap_BLV = logps_BLV.clamp(min=floor) - other_logps_BLV.clamp(min=floor)
+    return torch.where(logps_BLV.isneginf(), 0.0, logps_BLV.exp() * gap_BLV).sum(dim=-1)
 
 
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
-
-
-def _masked_mean(values_BL: Tensor, mask_BL: Tensor) -> Tensor:
-    weights_BL = mask_BL.to(values_BL.dtype)
-    return (values_BL * weights_BL).sum(dim=1) / weights_BL.sum(dim=1)
-
-
-def _check_logits(logits_BLV: Tensor, labels_BL: Tensor) -> None:
-    if logits_BLV.dim() != 3 or labels_BL.shape != logits_BLV.shape[:2]:
-        raise ValueError(
-            f"logits {tuple(logits_BLV.shape)} and labels {tuple(labels_BL.shape)}: give (B, L, V), (B, L)"
-        )
-
-
-def _check_mask(logits_BLV: Tensor, mask_BL: Tensor) -> None:
-    if logits_BLV.dim() != 3 or mask_BL.shape != logits_BLV.shape[:2]:
-        raise ValueError(f"logits {tuple(logits_BLV.shape)} and mask {tuple(mask_BL.shape)}: give (B, L, V) and (B, L)")
-
-
-def _check_same_shape(first: Tensor, second: Tensor) -> None:
-    if first.shape != second.shape:
-        raise ValueError(f"shapes {tuple(first.shape)} and {tuple(second.shape)} differ: give one value per example")
+def _cross_entropies(target_logits_BLV: Tensor, logits_BLV: Tensor) -> Tensor:
+    """-sum_v q_v ln p_v at each position, tokens that the target excludes left out."""
+    targets_BLV = target_logits_BLV.softmax(dim=-1)
+    floor = torch.finfo(targets_BLV.dtype).min
+    return -torch.where(targets_BLV == 0, 0.0, targets_BLV * log_softmax(logits_BLV).clamp(min=floor)).sum(dim=-1)

@@ -1,0 +1,86 @@
+"""What is trained of a model: everything, adapters, or the layers below one; and how its activations are kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from torch import nn
+
+from leakbound.errors import InputError, ModelError
+
+
+def add_lora(model: Any, *, rank: int, alpha: int) -> Any:
+    """The model with trainable low-rank adapters on every linear layer but the last; its own weights are frozen.
+
+    Each layer W becomes W + (alpha / rank) B A with B zero at first, so that nothing changes before the first step.
+    LoRA, arXiv 2106.09685, through peft.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(model, settings)
+
+
+def is_adapted(model: Any) -> bool:
+    """Whether a model has adapters."""
+    return hasattr(model, "merge_and_unload")
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Recompute activations in the backward pass.
+
+    The embeddings' output is made to require gradients; without it a model whose embeddings are frozen (as with
+    adapters) would not be trained at all, silently.
+    """
+    model.enable_input_require_grads()
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def reference_of(model: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """The model as it is now, for later: a copy, or with adapters the same weights with the adapters switched off."""
+    if is_adapted(model):
+        return lambda: _without_adapter(model)
+    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    return lambda: nullcontext(frozen)
+
+
+@contextmanager
+def _without_adapter(model: Any) -> Iterator[Any]:
+    was_training = model.training
+    model.eval()
+    try:
+        with model.disable_adapter():
+            yield model
+    finally:
+        model.train(was_training)
+
+
+def find_layers(model: Any) -> nn.ModuleList:
+    """The list of the model's layers, whatever its architecture calls it."""
+    count = model.config.get_text_config().num_hidden_layers
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    if not lists:
+        raise ModelError(f"{type(model).__name__}: no list of its {count} layers was found: RMU cannot be used with it")
+    return lists[0]
+
+
+def choose_layer(model: Any, layer: int | None) -> int:
+    """The layer, counted from 1, whose output RMU turns: the one named, or a third of the way up."""
+    count = len(find_layers(model))
+    if layer is None:
+        return max(1, min(count - 1, round(count / 3)))
+    if layer >= count:
+        raise InputError(f"rmu_layer is {layer}: give a layer from 1 to {count - 1}, the model has {count}")
+    return layer
+
+
+def train_layers(model: Any, last: int) -> None:
+    """Freeze everything but the three layers that end with layer ``last`` (with adapters, all above it)."""
+    layers = find_layers(model)
+    chosen = {id(p) for layer in layers[max(0, last - 3) : last] for p in layer.parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in chosen)

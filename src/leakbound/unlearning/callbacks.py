@@ -1,0 +1,98 @@
+"""What happens beside the steps of a training: partners drawn anew, a guard against collapse, a progress bar."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from leakbound.errors import TrainingError
+from leakbound.unlearning.data import PairedData
+
+FLOOR = 0.1
+"""Nats per token: a start below this counts as this, so that a model that knows its data by heart has some room."""
+LAST_GOOD = "last-good"
+
+
+@dataclass
+class CollapseGuard:
+    """Watches the loss on retain examples (nats per answer token) against its value before the training.
+
+    The model counts as collapsed above ``factor * max(start, 0.1)``. ``action`` "stop" raises, "warn" warns once and
+    keeps the newest checkpoint from before under the name ``last-good``.
+    """
+
+    start: float
+    factor: float
+    action: str
+    checkpoints: Path | None = None
+    warned: bool = False
+
+    def check(self, value: float, step: int) -> None:
+        """Judge the loss of the steps since the last log. Raises TrainingError where the run shall stop."""
+        limit = self.factor * max(self.start, FLOOR)
+        if value <= limit or self.warned:
+            return
+        good = newest_checkpoint(self.checkpoints)
+        said = (
+            f"the model is collapsing: the loss on retain examples is {value:.3g} nats per token in step {step}, more "
+            f"than {limit:.3g} (collapse_factor {self.factor:g} times its start {self.start:.3g}): lower learning_rate "
+            "or forget_weight, raise retain_weight, or train for fewer steps"
+        )
+        if self.action == "stop":
+            raise TrainingError(said + (f"; the last good checkpoint is {good}" if good else ""))
+        warnings.warn(said, stacklevel=2)
+        self.warned = True
+        if good is not None and self.checkpoints is not None:
+            shutil.copytree(good, self.checkpoints / LAST_GOOD, dirs_exist_ok=True)
+
+
+def newest_checkpoint(folder: Path | None) -> Path | None:
+    """The newest checkpoint in a folder that was written to its end: the trainer's state is written last."""
+    found = list(folder.glob("checkpoint-*/trainer_state.json")) if folder else []
+    whole = [file.parent for file in found if file.stat().st_size]
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+class DrawPartners(TrainerCallback):  # type: ignore[misc]
+    """Draws the retain partners anew at the start of each epoch."""
+
+    def __init__(self, data: PairedData) -> None:
+        self.data = data
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer before it goes through the data."""
+        self.data.set_epoch(int((state.epoch or 0) + 1e-6))  # epoch counts in fractions of steps
+
+
+class ShowProgress(TrainerCallback):  # type: ignore[misc]
+    """A progress bar with the last loss."""
+
+    def __init__(self, title: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, TextColumn("{task.fields[note]}"))
+        self.title = title
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Show the bar on the main process."""
+        self.task = self.bar.add_task(self.title, total=state.max_steps, note="")
+        if state.is_world_process_zero:
+            self.bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """One step further."""
+        self.bar.update(self.task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        """Show the newest loss."""
+        if "loss" in logs:
+            self.bar.update(self.task, note=f"loss {logs['loss']:.3g}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave the full bar on the screen."""
+        self.bar.stop()

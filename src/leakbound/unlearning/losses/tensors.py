@@ -1,0 +1,83 @@
+"""What all losses share: log-probabilities of answers, means over positions, and checks of shapes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from leakbound.unlearning.data import IGNORED
+
+
+def token_logps(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
+    """Log-probability of each scored token, 0 where nothing is scored; nats, shape (B, L - 1).
+
+    ``labels_BL`` are the input tokens, ``IGNORED`` (-100) where nothing is scored; position t of the logits predicts
+    label t + 1.
+    """
+    check_logits(logits_BLV, labels_BL)
+    logits_NV = at_least_float32(logits_BLV[:, :-1].flatten(0, 1))
+    nll_N = F.cross_entropy(logits_NV, labels_BL[:, 1:].flatten(), ignore_index=IGNORED, reduction="none")
+    return -nll_N.view(labels_BL.shape[0], -1)
+
+
+def sequence_logps(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
+    """Log-probability of each answer: the sum of :func:`token_logps`, log p(y|x). Nats, shape (B,)."""
+    return token_logps(logits_BLV, labels_BL).sum(dim=1)
+
+
+def answer_lengths(labels_BL: Tensor) -> Tensor:
+    """The number of scored tokens of each example, as :func:`sequence_logps` counts them; shape (B,)."""
+    return (labels_BL[:, 1:] != IGNORED).sum(dim=1)
+
+
+def predicts_answer(labels_BL: Tensor) -> Tensor:
+    """The positions whose logits predict a scored token; bool, shape (B, L)."""
+    return F.pad(labels_BL[:, 1:] != IGNORED, (0, 1))
+
+
+def next_labels(labels_BL: Tensor) -> Tensor:
+    """The token that each position predicts, 0 where none is scored; shape (B, L)."""
+    return F.pad(labels_BL[:, 1:], (0, 1), value=IGNORED).clamp(min=0)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor, half precision turned to float32."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def log_softmax(logits_BLV: Tensor) -> Tensor:
+    """Log-probabilities of the vocabulary in at least float32."""
+    return F.log_softmax(at_least_float32(logits_BLV), dim=-1)
+
+
+def finite(logps: Tensor) -> Tensor:
+    """Log-probabilities with -inf replaced by a number so low that differences of two stay numbers."""
+    return logps.clamp(min=-1e30)
+
+
+def masked_mean(values_BL: Tensor, mask_BL: Tensor) -> Tensor:
+    """The mean over each example's masked positions, shape (B,)."""
+    mask_BL = mask_BL.bool()
+    return torch.where(mask_BL, values_BL, 0.0).sum(dim=1) / mask_BL.sum(dim=1)
+
+
+def check_logits(logits_BLV: Tensor, labels_BL: Tensor) -> None:
+    """Refuse logits and labels that do not fit."""
+    if logits_BLV.dim() != 3 or labels_BL.shape != logits_BLV.shape[:2]:
+        raise ValueError(
+            f"logits {tuple(logits_BLV.shape)} and labels {tuple(labels_BL.shape)}: give (B, L, V), (B, L)"
+        )
+
+
+def check_mask(logits_BLV: Tensor, mask_BL: Tensor) -> None:
+    """Refuse logits (or hidden states) and a mask that do not fit."""
+    if logits_BLV.dim() != 3 or mask_BL.shape != logits_BLV.shape[:2]:
+        raise ValueError(f"logits {tuple(logits_BLV.shape)} and mask {tuple(mask_BL.shape)}: give (B, L, V) and (B, L)")
+
+
+def check_same_shape(*tensors: Tensor) -> None:
+    """Refuse tensors of different shapes."""
+    if len({tensor.shape for tensor in tensors}) > 1:
+        shown = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise ValueError(f"shapes {shown} differ: give tensors of one shape")

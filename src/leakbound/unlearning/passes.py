@@ -1,0 +1,140 @@
+"""Forward passes: one for each half of a batch, whose outputs all terms of the loss share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leakbound.unlearning import losses
+from leakbound.unlearning.data import ANSWERS
+
+REFERENCES = ("ref_logits", "ref_hidden")
+"""What only a reference model in memory can give."""
+
+
+@dataclass(frozen=True)
+class Half:
+    """One half of a batch after its forward pass: everything a loss term can ask for, each computed at most once.
+
+    ``refusal``, ``mismatch`` and ``sampled`` are the same questions with another answer, from the same pass.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    attention_mask: Tensor
+    me_positions: str = "text"
+    direction: Tensor | None = None
+    ref_logps: Tensor | None = None
+    ref_logits: Tensor | None = None
+    hidden: Tensor | None = None
+    ref_hidden: Tensor | None = None
+    refusal: Half | None = None
+    mismatch: Half | None = None
+    sampled: Half | None = None
+
+    @cached_property
+    def logps(self) -> Tensor:
+        """Log-probabilities of the answers, (B,)."""
+        return losses.sequence_logps(self.logits, self.labels)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Tokens of the answers, (B,)."""
+        return losses.answer_lengths(self.labels)
+
+    @cached_property
+    def answer_mask(self) -> Tensor:
+        """Positions that predict an answer token, (B, L)."""
+        return losses.predicts_answer(self.labels)
+
+    @cached_property
+    def text_mask(self) -> Tensor:
+        """Positions of question and answer tokens, (B, L)."""
+        return self.attention_mask.bool()
+
+    @cached_property
+    def all_mask(self) -> Tensor:
+        """Every position, padding included, (B, L)."""
+        return torch.ones_like(self.attention_mask, dtype=torch.bool)
+
+    @property
+    def me_mask(self) -> Tensor:
+        """The positions of max_entropy, as the run sets them."""
+        mask: Tensor = getattr(self, f"{self.me_positions}_mask")
+        return mask
+
+    def take(self, needs: Iterable[str]) -> list[Any]:
+        """The fields of these names, in order."""
+        return [attrgetter(need)(self) for need in needs]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How a half is sent through the model: which layer's states are wanted, and what stands for the reference.
+
+    ``layer`` counts from 1, the first layer's output; ``direction`` is RMU's unit vector, ``me_positions`` the mask of
+    max_entropy (answer, text or all).
+    ``reference`` gives the reference model for the time of a pass: another model, or the model itself with its adapter
+    switched off.
+    """
+
+    layer: int | None = None
+    direction: Tensor | None = None
+    me_positions: str = "text"
+    reference: Callable[[], AbstractContextManager[Any]] | None = None
+
+    def run(self, model: Any, batch: dict[str, Any], needs: Iterable[str], *, own: bool) -> Half:
+        """One pass over the rows that ``needs`` asks for, and one of the reference where it is asked for.
+
+        ``own`` also takes the rows of the answers themselves where no term needs them (for the entropy and the guard).
+        """
+        asked = set(needs)
+        own = own or any("." not in need for need in asked)
+        kinds = [kind for kind in ANSWERS if kind in batch and (own if kind == "answer" else _asks(asked, kind))]
+        rows = {
+            n: torch.cat(_pad_to_longest([batch[kind][n] for kind in kinds])) for n in ("input_ids", "attention_mask")
+        }
+        outputs = self._forward(model, rows, asked, "hidden")
+        if asked.intersection(REFERENCES):
+            assert self.reference is not None  # the command makes one where an objective needs it
+            with torch.no_grad(), self.reference() as ref_model:
+                known = self._forward(ref_model, rows, asked, "ref_hidden")
+            outputs |= {f"ref_{name}": value for name, value in known.items()}
+        halves: dict[str, Half] = {}
+        start = 0
+        for kind in kinds:
+            count, length = batch[kind]["input_ids"].shape
+            part: dict[str, Any] = {name: value[start : start + count, :length] for name, value in outputs.items()}
+            halves[kind] = Half(
+                labels=batch[kind]["labels"],
+                attention_mask=batch[kind]["attention_mask"],
+                ref_logps=batch[kind].get("ref_logps"),
+                me_positions=self.me_positions,
+                direction=self.direction,
+                **part,
+            )
+            start += count
+        others: dict[str, Any] = {kind: half for kind, half in halves.items() if kind != "answer"}
+        return replace(halves.get("answer") or next(iter(others.values())), **others)
+
+    def _forward(self, model: Any, rows: dict[str, Tensor], asked: set[str], hidden: str) -> dict[str, Tensor]:
+        wanted = hidden in asked and self.layer is not None
+        result = model(**rows, use_cache=False, **({"output_hidden_states": True} if wanted else {}))
+        return {"logits": result.logits, **({"hidden": result.hidden_states[self.layer]} if wanted else {})}
+
+
+def _asks(needs: set[str], kind: str) -> bool:
+    return any(need.startswith(f"{kind}.") for need in needs)
+
+
+def _pad_to_longest(tensors: list[Tensor]) -> list[Tensor]:
+    """Rows of one length; what is added is token 0 behind a mask of 0, and cut off again after the pass."""
+    length = max(tensor.shape[1] for tensor in tensors)
+    return [torch.nn.functional.pad(tensor, (0, length - tensor.shape[1])) for tensor in tensors]

@@ -1,0 +1,166 @@
+"""What both commands share: loading, transformers' arguments, training, and saving with a record of how."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import TrainingArguments
+
+from leakbound.errors import InputError, ModelError
+from leakbound.models.loading import load_model, without_bars
+from leakbound.unlearning.adapters import add_lora, checkpoint_activations, is_adapted
+from leakbound.unlearning.config import TrainingConfig
+from leakbound.unlearning.data import Example, Pair, encode
+from leakbound.unlearning.folders import is_main, num_processes
+from leakbound.unlearning.trainer import UnlearningTrainer
+
+RECORD = "training.json"
+"""The file beside the weights that says how they were made and what that cost."""
+ADAPTER = "adapter"
+"""The folder beside merged weights that holds the adapter alone."""
+
+
+def plain(config: TrainingConfig) -> dict[str, Any]:
+    """The settings of a run as a JSON object."""
+
+    def show(value: Any) -> Any:
+        return (
+            [show(v) for v in value] if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+        )
+
+    return {name: show(value) for name, value in dataclasses.asdict(config).items()}
+
+
+def load(name: str, config: TrainingConfig) -> Any:
+    """The model to train, in float32 on this process's device."""
+    device = "cpu" if config.device == "cpu" else "auto"
+    if device == "auto" and num_processes() > 1 and torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return load_model(name, dtype="float32", device=device, trust_remote_code=config.trust_remote_code)
+
+
+def prepare(model: Any, config: TrainingConfig) -> Any:
+    """The model with adapters and recomputed activations, where the run wants them."""
+    if config.lora_rank:
+        model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
+    if config.gradient_checkpointing:
+        checkpoint_activations(model)
+    return model
+
+
+def find_pad_id(tokenizer: Any) -> int:
+    """The token to pad with."""
+    if tokenizer.eos_token_id is None:
+        raise ModelError("the tokenizer has no end-of-text token, so that no answer could end: set its eos_token")
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+def encode_all(tokenizer: Any, pairs: list[Pair], config: TrainingConfig) -> list[Example]:
+    """The pairs as tokens."""
+    return [encode(tokenizer, pair, config.template, config.max_length) for pair in pairs]
+
+
+def arguments(config: TrainingConfig, folder: Path) -> TrainingArguments:
+    """The settings as transformers' Trainer takes them; checkpoints go to ``folder``."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        bf16=config.bf16,
+        use_cpu=config.device == "cpu",
+        dataloader_pin_memory=torch.cuda.is_available() and config.device != "cpu",
+        remove_unused_columns=False,
+        save_strategy="steps" if config.save_every else "no",
+        save_steps=config.save_every or 500,
+        save_total_limit=2,
+        logging_steps=1 if config.save_every else 5,  # no checkpoint before the guard saw its step
+        report_to=config.report_to,
+        disable_tqdm=True,
+    )
+
+
+class Cost:
+    """What training took: steps, seconds, and the peak of memory (the device's, on a CPU the process's)."""
+
+    def __init__(self) -> None:
+        self.start, self.steps = time.perf_counter(), 0
+        self.log: list[dict[str, Any]] = []
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def add(self, trainer: UnlearningTrainer) -> None:
+        """Count a training that has ended."""
+        self.steps += trainer.state.global_step
+        self.log += trainer.state.log_history
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in training.json."""
+        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB elsewhere
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated()
+        return {
+            "steps": self.steps,
+            "seconds": round(time.perf_counter() - self.start, 3),
+            "peak_memory_bytes": int(peak),
+            "log": self.log,
+        }
+
+
+def save(trainer: UnlearningTrainer, tokenizer: Any, config: TrainingConfig, folder: Path, cost: Cost) -> None:
+    """Write weights, tokenizer and training.json; adapters are merged, and also kept alone in ``adapter/``."""
+    taken = cost.to_json()
+    with without_bars():
+        if is_adapted(trainer.model):
+            _save_merged(trainer, folder)
+        else:
+            trainer.save_model(str(folder))  # all processes: with FSDP or DeepSpeed the weights are gathered
+    trainer.accelerator.wait_for_everyone()
+    if not is_main():
+        return
+    (folder / "training_args.bin").unlink(missing_ok=True)
+    tokenizer.save_pretrained(folder)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    record = {"config": plain(config), **taken, "processes": num_processes(), "versions": versions}
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _save_merged(trainer: UnlearningTrainer, folder: Path) -> None:
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise InputError("lora_rank: merging adapters of a sharded model is not supported: launch with DDP instead")
+    if is_main():
+        trainer.model.save_pretrained(folder / ADAPTER)
+        trainer.model.merge_and_unload().save_pretrained(folder)
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """Give back the caller's global random state, which transformers' Trainer seeds."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002

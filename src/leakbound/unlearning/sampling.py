@@ -1,0 +1,94 @@
+"""Training data that the model makes itself: its own answers for partial model collapse, its leaks to be forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import TrainerCallback
+
+from leakbound.models.hf import HFModel
+from leakbound.models.template import encode_answer
+from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.scoring import get_scorer, score_completion
+from leakbound.unlearning.config import UnlearnConfig
+from leakbound.unlearning.data import Pair, PairedData
+
+
+def draw_answers(
+    model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig, *, count: int, round: int
+) -> list[list[Draw]]:
+    """``count`` answers of the model to each question, sampled from its own law; no two rounds share a draw."""
+    training = model.training
+    prompts = tuple(Prompt(str(i), pair.question, *_secrets(pair)) for i, pair in enumerate(pairs))
+    shard = Shard(prompts, first=round * count, num_samples=count, seed=config.seed)
+    drawn = HFModel(model, tokenizer, template=config.template).sample(
+        shard, SamplingParams(max_tokens=config.max_tokens)
+    )
+    model.train(training)
+    answers: list[list[Draw]] = [[] for _ in pairs]
+    for draw in drawn:
+        answers[int(draw.prompt_id)].append(draw)
+    return answers
+
+
+def find_leaks(model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig, *, round: int) -> list[Pair]:
+    """The distinct sampled answers that leak, each as a new pair to forget; an answer that is cut off is left out.
+
+    An answer leaks when ``config.leak_scorer`` gives it ``config.leak_threshold`` or more against the row's target and
+    aliases (its answer where it names none).
+    """
+    scorer = get_scorer(config.leak_scorer)
+    leaks = []
+    drawn = draw_answers(model, tokenizer, pairs, config, count=config.leak_samples, round=round)
+    for pair, draws in zip(pairs, drawn, strict=True):
+        prompt = Prompt("leak", pair.question, *_secrets(pair))
+        texts = sorted({d.text for d in draws if d.finish_reason != "length" and d.text.strip()} - {pair.answer})
+        leaks += [
+            Pair(pair.question, text, f"{pair.source}, leak of round {round + 1}", pair.secrets)
+            for text in texts
+            if score_completion(scorer, text, prompt) >= config.leak_threshold
+        ]
+    return leaks
+
+
+def choose_answer(draws: Sequence[Draw], answer: str) -> Draw:
+    """The answer least like the original one: the largest reward 1 - ROUGE-L F1, then the most frequent, then by text.
+
+    Partial model collapse (arXiv 2507.04219) trains on own answers that a reward chooses which penalises likeness to
+    the original answer; that the reward is this one, and the choice its maximum, is our reading.
+    """
+    likeness = get_scorer("rouge_l_f1")
+    return min(draws, key=lambda d: (likeness(d.text, answer), -d.count, d.text))
+
+
+class AnswerAnew(TrainerCallback):  # type: ignore[misc]
+    """Lets the model answer the forget questions at the start of each epoch, and trains on the chosen answers."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, data: PairedData, pairs: Sequence[Pair], config: UnlearnConfig
+    ) -> None:
+        self.model, self.tokenizer, self.data, self.pairs, self.config = model, tokenizer, data, tuple(pairs), config
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer before it goes through the data."""
+        self.draw(int((state.epoch or 0) + 1e-6))
+
+    def draw(self, epoch: int) -> None:
+        """Replace the answers that are trained on."""
+        count = self.config.pmc_samples
+        drawn = draw_answers(self.model, self.tokenizer, self.pairs, self.config, count=count, round=epoch)
+        chosen = [choose_answer(draws, pair.answer) for draws, pair in zip(drawn, self.pairs, strict=True)]
+        self.data.sampled = tuple(
+            example.answered(self._tokens(draw)) for example, draw in zip(self.data.forget, chosen, strict=True)
+        )
+
+    def _tokens(self, draw: Draw) -> list[int]:
+        tokens = encode_answer(self.tokenizer, draw.text, self.config.template)
+        return tokens[:-1] if draw.finish_reason == "length" and len(tokens) > 1 else tokens
+
+
+def _secrets(pair: Pair) -> tuple[str, tuple[str, ...]]:
+    """Target and aliases as a prompt takes them."""
+    target, *aliases = pair.secrets or (pair.answer,)
+    return target, tuple(aliases)
