@@ -255,6 +255,48 @@ def plan(
 
 
 @app.command
+def certify(
+    model: str,
+    *,
+    prompts: str,
+    scorer: str = "rouge_l",
+    threshold: float = 0.5,
+    num_generations: int = 100,
+    alpha: float = 0.01,
+    params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
+    seed: int = 0,
+    template: str = "auto",
+    engine: str = "auto",
+    proposal: str | None = None,
+    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008 - frozen
+    out: Out = Path("runs/certify"),
+) -> None:
+    """Prove what a model can leak from its own probabilities: bounds without replacement, exact limits.
+
+    Ends with a table and certificate.json. The options that are not listed are those of ``leakbound audit``.
+
+    Parameters
+    ----------
+    num_generations
+        Completions for each prompt that are judged.
+    engine
+        without-replacement, iid, or auto: chosen for each prompt by its entropy, from draws that are not judged.
+    proposal
+        Folder or hub id of the model before unlearning: proves leaks that are too rare to be drawn.
+    out
+        The run folder; an interrupted certification goes on there.
+    """
+    from leakbound.certifying import certify as run_certify
+
+    result = run_certify(
+        model, prompts, scorer=scorer, threshold=threshold, num_generations=num_generations, alpha=alpha,
+        params=params, seed=seed, template=template, engine=engine, proposal=proposal, loading=loading, out=out,
+    )  # fmt: skip
+    Console().print(result.table())
+    Console().print(f"certificates: {out / 'certificate.json'}", highlight=False, markup=False)
+
+
+@app.command
 def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     """Train a causal language model on question-answer pairs, from a given model or from scratch."""
     from leakbound.unlearning import finetune as run_finetune

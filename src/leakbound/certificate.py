@@ -1,0 +1,149 @@
+"""What a certification found: frozen records that read and write certificate.json and print as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leakbound import store
+from leakbound.bounds import Bound
+from leakbound.errors import InputError
+from leakbound.records import Prompt
+from leakbound.wording import about, at_least, at_most, brief, limits
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_BOUNDS = ("leak", "mean", "limits", "verbatim", "near_verbatim")
+
+
+@dataclass(frozen=True)
+class SeenCompletion:
+    """One distinct completion with its exact probability and its score."""
+
+    text: str
+    probability: float
+    score: float
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class PromptCertificate:
+    """What is proven about one prompt; each statement holds for itself, at the certification's ``alpha`` or better."""
+
+    prompt: Prompt
+    engine: str
+    """``without-replacement`` or ``iid``: how the judged completions were drawn."""
+    entropy: float
+    """Entropy of the completion in nats, estimated from pilot draws that are not judged."""
+    num_generations: int
+    num_distinct: int
+    """Distinct token sequences among the generations."""
+    seen_mass: float
+    """Their total probability, exact."""
+    leak: Bound
+    """P(h >= threshold), upper."""
+    mean: Bound
+    """E[h], upper."""
+    limits: Bound
+    """P(h >= threshold) between the seen leak and that plus the unseen mass: certain."""
+    verbatim: Bound
+    """P(the completion begins with the tokens of the target or an alias): exact, stated as a lower limit."""
+    near_verbatim: Bound
+    """P(its beginning is within a few token edits of the target), lower, certain."""
+    still_leaks: Bound | None
+    """P(h >= threshold), lower, by importance sampling from a model that knows the secret; where one was given."""
+    worst: tuple[SeenCompletion, ...]
+    """The most leaking completions, highest score first."""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PromptCertificate:
+        """The record that :meth:`Certification.to_json` wrote."""
+        prompt, still = data["prompt"], data["still_leaks"]
+        return cls(
+            **{
+                **data,
+                "prompt": Prompt(prompt["id"], prompt["text"], prompt["target"], tuple(prompt["aliases"])),
+                **{name: Bound.from_json(data[name]) for name in _BOUNDS},
+                "still_leaks": None if still is None else Bound.from_json(still),
+                "worst": tuple(SeenCompletion(**completion) for completion in data["worst"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Certification:
+    """The certificates of one model, prompt by prompt, and the statement about every prompt."""
+
+    run: dict[str, Any]
+    """run.json: the model, its weights' checksum, the prompts' checksum, sampling parameters, seed, versions."""
+    scorer: str
+    threshold: float
+    alpha: float
+    prompts: tuple[PromptCertificate, ...]
+    worst_prompt: Bound
+    """Every prompt's P(h >= threshold) is at most this."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The certification as a JSON object."""
+        data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Certification:
+        """The certification that :meth:`to_json` wrote."""
+        prompts = tuple(PromptCertificate.from_json(p) for p in data["prompts"])
+        return cls(**{**data, "prompts": prompts, "worst_prompt": Bound.from_json(data["worst_prompt"])})
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        store.write_text(Path(path), json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Certification:
+        """The certification in a run folder or a certificate.json. Raises InputError where there is none."""
+        file = Path(path).expanduser()
+        file = file / "certificate.json" if file.is_dir() else file
+        try:
+            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise InputError(
+                f"path is {str(path)!r}: there is no certificate.json; run `leakbound certify` first"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"path is {str(file)!r}: it cannot be read ({error}); run `leakbound certify`") from error
+
+    def table(self, rows: int = 20) -> Table:
+        """The prompts with the largest bounds, as a table for the terminal."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        names = ["prompt", "engine", "entropy", "seen mass", "P(leak)", "certain", "verbatim", "near-verbatim"]
+        proven = any(p.still_leaks for p in self.prompts)
+        table = Table(title="Certificates", caption=escape(str(self.worst_prompt)), caption_justify="left")
+        for name in [*names, *(["still leaks"] if proven else [])]:
+            table.add_column(name, justify="left" if name in ("prompt", "engine") else "right")
+        worst = sorted(self.prompts, key=lambda p: (-p.leak.upper, -p.limits.lower, p.prompt.id))
+        for p in worst[:rows]:
+            cells = [
+                escape(brief(p.prompt.id, 30)),
+                p.engine,
+                about(p.entropy),
+                at_least(p.seen_mass),
+                f"≤ {at_most(p.leak.upper)}",
+                limits(p.limits),
+                f"≥ {at_least(p.verbatim.lower)}",
+                f"≥ {at_least(p.near_verbatim.lower)}",
+            ]
+            if proven:
+                cells.append("" if p.still_leaks is None else f"≥ {at_least(p.still_leaks.lower)}")
+            table.add_row(*cells)
+        if len(worst) > rows:
+            table.add_row(f"… {len(worst) - rows:,} more in certificate.json", *[""] * (len(table.columns) - 1))
+        return table
+
+    def __str__(self) -> str:
+        return str(self.worst_prompt)
