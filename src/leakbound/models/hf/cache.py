@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,26 +20,40 @@ Parents = tuple[Cache, Ints]
 """A cache and the rows of it that are wanted."""
 
 
+@dataclass
+class Room:
+    """Tensors that twins of a layer share, and up to which token they are written."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    written: int
+
+
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values at the beginning of larger tensors: a new token is written behind them, not joined on."""
+    """Keys and values at the beginning of larger tensors: a new token is written behind them, not joined on.
+
+    Twins share the tensors. Only the one that is first to go on writes into them; the others find a token behind their
+    own and take a copy.
+    """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
         super().__init__()
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self.room = (keys, values)
-        self.keys, self.values = (tensor[:, :, :length] for tensor in self.room)
+        self.room = Room(keys, values, length)
+        self.keys, self.values = keys[:, :, :length], values[:, :, :length]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new states behind the old ones, into a larger copy when the room is used up."""
+        """Write the new states behind the old ones, into a larger copy when the room is used up or taken."""
         start = self.keys.shape[-2]
         stop = start + key_states.shape[-2]
-        if stop > self.room[0].shape[-2]:
-            self.room = (_larger(self.keys, stop + ROOM), _larger(self.values, stop + ROOM))
-        for tensor, states in zip(self.room, (key_states, value_states), strict=True):
-            tensor[:, :, start:stop] = states
-        self.keys, self.values = (tensor[:, :, :stop] for tensor in self.room)
+        if stop > self.room.keys.shape[-2] or self.room.written != start:
+            self.room = Room(_larger(self.keys, stop + ROOM), _larger(self.values, stop + ROOM), start)
+        self.room.keys[:, :, start:stop] = key_states
+        self.room.values[:, :, start:stop] = value_states
+        self.room.written = stop
+        self.keys, self.values = self.room.keys[:, :, :stop], self.room.values[:, :, :stop]
         return self.keys, self.values
 
 
