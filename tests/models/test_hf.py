@@ -7,6 +7,7 @@ from scipy.stats import chi2
 from tiny_models import CONFIGS, WORDS, tiny_model
 from transformers.generation.logits_process import (
     LogitsProcessorList,
+    MinPLogitsWarper,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -32,6 +33,8 @@ def enumerate_law(model, ids, params):
         warpers.append(TopKLogitsWarper(params.top_k))
     if params.top_p < 1:
         warpers.append(TopPLogitsWarper(params.top_p))
+    if params.min_p > 0:
+        warpers.append(MinPLogitsWarper(params.min_p))
     law, frontier = {}, [((), 1.0)]
     while frontier:
         grown = []
@@ -96,6 +99,7 @@ def test_every_architecture_draws_from_its_exact_law(name, tokenizer):
         SamplingParams(max_tokens=3, temperature=0.5),
         SamplingParams(max_tokens=3, top_k=2),
         SamplingParams(max_tokens=3, top_p=0.7),
+        SamplingParams(max_tokens=3, min_p=0.3),
         SamplingParams(max_tokens=4, temperature=1.5, top_k=3, top_p=0.9),
     ],
 )

@@ -23,6 +23,9 @@ MOST_ROWS = 512
 TOKENS_PER_PASS = 2**16
 """The largest number of tokens that go through the model at once."""
 
+ASK_ABOVE = 2**28
+"""Bytes below which nobody asks how much memory is free: small batches fit anyway."""
+
 log = logging.getLogger("leakbound")
 
 
@@ -111,7 +114,7 @@ class Forward:
         if segment.cache is None and "logits_to_keep" not in self.accepts:
             most = min(most, max(1, LOGITS_PER_PASS // (self.vocabulary * tokens)))
         need = 2 * self.row_bytes * segment.width + 24.0 * self.vocabulary  # cache old and new; logits and their law
-        if need * most > 2**28:  # small batches fit anyway; asking costs time
+        if need * most > ASK_ABOVE:
             most = max(1, min(most, int(self.budget() / need)))
         return most
 

@@ -181,10 +181,9 @@ class HFModel:
                     leaves.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, 0, 0, value))
             return done | full, [leaf for leaf in leaves if self._distance(leaf, targets) <= distances[leaf.prompt]]
 
-        found = search(
-            self._forward, self._roots(prompts, 0), self._leaves, params, most=width, rank=close_to(targets, distances),
-            find=find,
-        )  # fmt: skip
+        rank = close_to(targets, distances, self._ends)
+        roots = self._roots(prompts, 0)
+        found = search(self._forward, roots, self._leaves, params, most=width, rank=rank, find=find)
         return self._by_prompt(prompts, [leaf for i in range(len(prompts)) for leaf in found.get(i, [])])
 
     def _distance(self, leaf: Leaf, targets: Sequence[Sequence[int]]) -> int:

@@ -100,7 +100,7 @@ def perturbed(prompts: Sequence[Prompt], seed: int) -> Rank:
     return rank
 
 
-def close_to(targets: Sequence[Sequence[int]], distances: Sequence[int]) -> Rank:
+def close_to(targets: Sequence[Sequence[int]], distances: Sequence[int], ends: Sequence[int]) -> Rank:
     """log P of the prefixes that can still come within ``distances[i]`` edits of the target of prompt i, else -inf.
 
     Edits insert, delete or replace one token (Levenshtein).
@@ -112,12 +112,11 @@ def close_to(targets: Sequence[Sequence[int]], distances: Sequence[int]) -> Rank
             prompt = int(prefixes.prompt[row])
             target, most = np.array(targets[prompt]), distances[prompt]
             before = edit_row(prefixes.new_tokens(row), target)
-            if _next_row(before, np.zeros(len(target), bool)).min() <= most:
-                out[row] = prefixes.logprob[row] + logps[row]
-            else:
-                for token in np.unique(target):
-                    if _next_row(before, target == token).min() <= most:
-                        out[row, token] = prefixes.logprob[row] + logps[row, token]
+            open_ = np.full(logps.shape[1], _next_row(before, np.zeros(len(target), bool)).min() <= most)
+            for token in np.unique(target):
+                open_[token] = _next_row(before, target == token).min() <= most
+            open_[list(ends)] = before[-1] <= most  # an end token is no token of the text
+            out[row] = np.where(open_, prefixes.logprob[row] + logps[row], -np.inf)
         return out
 
     return rank

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from leakbound.models.hf import forward as forward_module
 from leakbound.models.hf.cache import cache_bytes
 from leakbound.models.hf.forward import Forward, Segment
 from leakbound.models.hf.law import NextToken
@@ -48,7 +49,7 @@ class Waiting:
         if len(caches) > 2:
             taken = {key: cache_bytes(cache) for key, cache in caches.items()}
             total = sum(taken.values())
-            if total > 2**28 and total > self.forward.budget() + total / 2:
+            if total > forward_module.ASK_ABOVE and total > 2 * self.forward.budget():
                 self._drop(total - self.forward.budget(), taken)
 
     def _drop(self, excess: float, taken: dict[int, int]) -> None:
