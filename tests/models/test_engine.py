@@ -181,7 +181,7 @@ def test_little_memory_changes_batches_and_not_draws(tokenizer, monkeypatch):
     shard, params = Shard(many, 0, 60, 5), SamplingParams(max_tokens=6)
     expected = HFModel(tiny_model(), tokenizer).sample(shard, params)
     real = forward_module.free_bytes
-    monkeypatch.setattr(forward_module, "free_bytes", lambda device: 20_000.0)
+    monkeypatch.setattr(forward_module, "free_bytes", lambda device: 1_000.0)
     monkeypatch.setattr(forward_module, "ASK_ABOVE", 1)
     dropped, drop = [], Waiting._drop
 
