@@ -16,7 +16,7 @@ from leakbound import store
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.certificate import Certification, PromptCertificate, SeenCompletion
-from leakbound.drawing import Loading, Prompts, Statement, _versions, open_model, open_prompts, steps
+from leakbound.drawing import Loading, Prompts, Statement, software_versions, open_model, open_prompts, steps
 from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.base import Generation, WhiteBox
 from leakbound.models.randomness import uniforms
@@ -97,7 +97,7 @@ def certify(
         "engine": engine,
         "seed": seed,
         "statement": asdict(statement),
-        "versions": _versions(),
+        "versions": software_versions(),
     }
     with tempfile.TemporaryDirectory(prefix="leakbound-") as temporary:
         run = Run.start(Path(temporary) / "run" if out is None else out, info, questions)

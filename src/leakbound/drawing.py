@@ -132,7 +132,7 @@ def sample(
         "num_samples": num_samples,
         "seed": seed,
         "statement": asdict(statement),
-        "versions": _versions(),
+        "versions": software_versions(),
         **({} if rule is None else {"rule": rule.to_json()}),
     }
     run = Run.start(out, info, questions)
@@ -281,7 +281,8 @@ def steps(what: str, run: Run, items: Sequence[Any], progress: bool) -> Iterator
         yield advance()
 
 
-def _versions() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
+    """What ran: leakbound, Python, and the libraries that the numbers depend on."""
     versions = {"leakbound": leakbound.__version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "torch", "transformers"):
         try:
