@@ -16,7 +16,7 @@ from leakbound import store
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.certificate import Certification, PromptCertificate, SeenCompletion
-from leakbound.drawing import Loading, Prompts, Statement, software_versions, open_model, open_prompts, steps
+from leakbound.drawing import Loading, Prompts, Statement, open_model, open_prompts, software_versions, steps
 from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.base import Generation, WhiteBox
 from leakbound.models.randomness import uniforms
