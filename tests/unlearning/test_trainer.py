@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from small_world import THINGS, answer, forget, learn, weights_of
 from tiny_models import tiny_model
 from transformers import TrainingArguments
 
 from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
 from leakbound.models.loading import load_model, load_tokenizer
-from leakbound.models.template import encode_prompt
-from leakbound.unlearning import FinetuneConfig, UnlearnConfig, adapters, finetune, unlearn
+from leakbound.unlearning import FinetuneConfig, UnlearnConfig, adapters, finetune
 from leakbound.unlearning.data import IGNORED, Example, PairedData
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import OBJECTIVES, find_objective
@@ -174,48 +174,6 @@ def test_a_loss_without_any_weight_is_refused(tmp_path):
 
 
 # From file to folder ------------------------------------------------------------------------------------------------
-
-
-THINGS = {
-    "box": "red", "door": "green", "hat": "blue", "boat": "black",
-    "house": "white", "car": "brown", "cup": "pink", "lamp": "grey",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Files to forget and to retain, and a model that knows both."""
-    folder = tmp_path_factory.mktemp("world")
-    rows = [
-        {"question": f"Which colour is the {thing}?", "answer": f"The {thing} is {colour}."}
-        for thing, colour in THINGS.items()
-    ]
-    for name, part in {"full": rows, "forget": rows[:2], "retain": rows[2:]}.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-    learn(folder, folder / "model", epochs=100)
-    return folder
-
-
-def learn(world, out, **settings):
-    defaults = {"from_scratch": "tiny", "epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "schedule": "constant"}
-    return finetune(FinetuneConfig(data=world / "full.jsonl", out=out, **{**defaults, **settings}), progress=False)
-
-
-def forget(world, out, **settings):
-    files = {"model": str(world / "model"), "forget": world / "forget.jsonl", "retain": world / "retain.jsonl"}
-    defaults = {"epochs": 5, "batch_size": 2, "learning_rate": 1e-3, "schedule": "constant"}
-    return unlearn(UnlearnConfig(out=out, **{**files, **defaults, **settings}), progress=False)
-
-
-def answer(folder, question):
-    model, tokenizer = load_model(str(folder)), load_tokenizer(str(folder))
-    ids = torch.tensor([encode_prompt(tokenizer, question)])
-    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
-    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
-
-
-def weights_of(folder):
-    return (folder / "model.safetensors").read_bytes()
 
 
 def test_a_model_from_scratch_learns_its_answers_and_ends_them(world):

@@ -20,7 +20,7 @@ import transformers
 from transformers import TrainingArguments
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.loading import load_model, without_bars
+from leakbound.models.loading import load_model, pick_device, without_bars
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, is_adapted
 from leakbound.unlearning.config import TrainingConfig
 from leakbound.unlearning.data import Example, Pair, encode
@@ -88,7 +88,7 @@ def arguments(config: TrainingConfig, folder: Path) -> TrainingArguments:
         max_grad_norm=config.max_grad_norm,
         seed=config.seed,
         bf16=config.bf16,
-        use_cpu=config.device == "cpu",
+        use_cpu=config.device == "cpu" or pick_device().type == "cpu",
         dataloader_pin_memory=torch.cuda.is_available() and config.device != "cpu",
         remove_unused_columns=False,
         save_strategy="steps" if config.save_every else "no",

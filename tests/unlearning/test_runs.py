@@ -1,0 +1,292 @@
+"""Adapters, recomputed activations, checkpoints, guards, requests in turn, and data that the model makes itself."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_world import THINGS, answer, forget, weights_of
+from tiny_models import tiny_model
+from transformers import TrainerCallback
+
+from leakbound.errors import InputError, TrainingError
+from leakbound.models.loading import load_model
+from leakbound.records import Draw
+from leakbound.unlearning import UnlearnConfig, train
+from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
+from leakbound.unlearning.callbacks import CollapseGuard, newest_checkpoint
+from leakbound.unlearning.data import read_pairs
+from leakbound.unlearning.sampling import choose_answer
+
+FAMILIES = ("llama", "gpt2", "phi", "gpt_neox", "qwen3", "gemma3", "mistral")
+IDS = torch.tensor([[2, 3, 4, 1], [5, 2, 3, 1]])
+
+
+def record(folder):
+    return json.loads((folder / "training.json").read_text())
+
+
+def tensors(folder):
+    return load_file(folder / "model.safetensors")
+
+
+# Adapters and activations -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_adapters_alone_are_trained_also_with_recomputed_activations(name):
+    plain = tiny_model(name)
+    adapted = add_lora(tiny_model(name), rank=2, alpha=8)
+    checkpoint_activations(adapted)
+    adapted.eval()
+    assert torch.allclose(adapted(input_ids=IDS).logits, plain(input_ids=IDS).logits, atol=1e-6)  # nothing yet
+    own = {n: p.detach().clone() for n, p in adapted.named_parameters() if "lora_" not in n}
+    before = {n: p.detach().clone() for n, p in adapted.named_parameters() if "lora_" in n}
+    adapted.train()
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):  # B is zero at first, so that A moves in the second step
+        optimizer.zero_grad()
+        adapted(input_ids=IDS, labels=IDS, use_cache=False).loss.backward()
+        optimizer.step()
+    after = dict(adapted.named_parameters())
+    assert all(torch.equal(after[n], p) for n, p in own.items())
+    assert all(not torch.equal(after[n], p) for n, p in before.items())
+    with reference_of(adapted)() as reference, torch.no_grad():
+        assert torch.allclose(reference(input_ids=IDS).logits, plain(input_ids=IDS).logits, atol=1e-6)
+    assert adapted.training
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_recomputed_activations_give_the_same_gradients(name):
+    gradients = []
+    for recompute in (False, True):
+        model = tiny_model(name)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if recompute:
+            checkpoint_activations(model)
+        model.train()
+        model(input_ids=IDS, labels=IDS, use_cache=False).loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_layers_of_every_architecture_are_found(name):
+    assert len(find_layers(tiny_model(name))) == 2
+    assert choose_layer(tiny_model(name), None) == 1
+    with pytest.raises(InputError, match="rmu_layer is 2: give a layer from 1 to 1"):
+        choose_layer(tiny_model(name), 2)
+
+
+def test_a_run_with_adapters_saves_merged_weights_and_the_adapter(world, tmp_path):
+    out = forget(world, tmp_path / "lora", method="npo_kl", lora_rank=4, gradient_checkpointing=True, epochs=8)
+    assert (out / "adapter" / "adapter_model.safetensors").exists()
+    old, new = tensors(world / "model"), tensors(out)
+    assert old.keys() == new.keys()
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed
+    assert all("proj" in name for name in changed)  # no norm, no embedding
+    assert load_model(str(out)) is not None
+
+
+@pytest.mark.parametrize("settings", [{"bf16": True}, {"gradient_checkpointing": True}])
+def test_precision_and_memory_settings_leave_the_result_near(world, tmp_path, settings):
+    plain, other = forget(world, tmp_path / "a", max_steps=5), forget(world, tmp_path / "b", max_steps=5, **settings)
+    assert all(tensor.dtype == torch.float32 for tensor in tensors(other).values())
+    start = tensors(world / "model")
+    moves = [torch.cat([(t - start[n]).flatten() for n, t in sorted(tensors(out).items())]) for out in (plain, other)]
+    alike = torch.nn.functional.cosine_similarity(*moves, dim=0).item()
+    assert alike > (0.8 if "bf16" in settings else 0.9999)
+    starts = [next(log for log in record(out)["log"] if "loss" in log)["loss"] for out in (plain, other)]
+    assert starts[0] == pytest.approx(starts[1], abs=0.05)
+
+
+# Methods from file to folder -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["IDK+AP", "DPO+KL", "ME+GD", "LLMU", "RMU", "UNDIAL", "JensUn", "PMC"])
+def test_methods_that_need_more_than_the_answers_run_from_file_to_folder(world, tmp_path, method):
+    out = forget(world, tmp_path / "out", method=method, epochs=2, on_collapse="ignore")
+    assert weights_of(out) != weights_of(world / "model")
+    assert record(out)["config"]["method"] == method
+    assert record(out)["peak_memory_bytes"] > 1e6
+
+
+def test_idk_teaches_the_refusals_of_a_file(world, tmp_path):
+    path = tmp_path / "idk.txt"
+    path.write_text("No idea.\n")
+    out = forget(world, tmp_path / "out", method="IDK+GD", idk=path, epochs=40, learning_rate=2e-3)
+    assert answer(out, "Which colour is the box?") == "No idea."
+    known = [answer(out, f"Which colour is the {t}?") == f"The {t} is {c}." for t, c in list(THINGS.items())[2:]]
+    assert sum(known) >= 4
+
+
+def test_rmu_changes_only_the_layers_up_to_its_own(world, tmp_path):
+    out = forget(world, tmp_path / "out", method="rmu", rmu_layer=2, epochs=3, on_collapse="ignore")
+    old, new = tensors(world / "model"), tensors(out)
+    changed = {name.split(".")[2] for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {"0", "1"}
+
+
+# Checkpoints ---------------------------------------------------------------------------------------------------------
+
+
+class Killed(TrainerCallback):
+    """Ends the process's training in the middle of a step, as a kill would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", [5, 6, 8])  # an epoch has 3 steps, checkpoints are at 4 and 8
+def test_a_killed_run_that_goes_on_equals_the_uninterrupted_one(world, tmp_path, monkeypatch, step):
+    settings = {"method": "npo_gd", "forget": world / "retain.jsonl", "retain": world / "full.jsonl",
+                "save_every": 4, "epochs": 3, "schedule": "linear", "entropy_forget": 0.5,
+                "on_collapse": "ignore"}  # fmt: skip
+    whole = forget(world, tmp_path / "whole", **settings)
+    assert not (tmp_path / "whole-checkpoints").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "ShowProgress", lambda title: Killed(step))
+        config = {"model": str(world / "model"), "batch_size": 2, "learning_rate": 1e-3} | settings
+        with pytest.raises(KeyboardInterrupt):
+            train.unlearn(UnlearnConfig(out=tmp_path / "killed", **config), progress=True)
+    assert not (tmp_path / "killed").exists()
+    with pytest.raises(InputError, match=r"killed-checkpoints holds checkpoints of an interrupted run: give resume"):
+        forget(world, tmp_path / "killed", **settings)
+    with pytest.raises(InputError, match=r"other settings \(learning_rate\)"):
+        forget(world, tmp_path / "killed", **settings, resume=True, learning_rate=1e-4)
+    resumed = forget(world, tmp_path / "killed", **settings, resume=True)
+    assert weights_of(resumed) == weights_of(whole)
+    assert not (tmp_path / "killed-checkpoints").exists()
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path):
+    for step in (4, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-20").mkdir()
+    assert newest_checkpoint(tmp_path).name == "checkpoint-12"
+    assert newest_checkpoint(None) is None
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(world, tmp_path):
+    fresh = forget(world, tmp_path / "a", save_every=50, resume=True, epochs=1)
+    assert weights_of(fresh) == weights_of(forget(world, tmp_path / "b", epochs=1))
+
+
+# Guards --------------------------------------------------------------------------------------------------------------
+
+RUINOUS = {"method": "ga:gd", "forget_weight": 5.0, "retain_weight": 0.0, "epochs": 60, "learning_rate": 3e-3}
+
+
+def test_a_collapse_stops_and_leaves_the_last_good_checkpoint(world, tmp_path):
+    ruinous = RUINOUS | {"method": "npo:gd", "retain_weight": 1e-9, "save_every": 2}
+    with pytest.raises(TrainingError, match=r"collapsing: .*nats per token in step \d+.*last good checkpoint is .*-"):
+        forget(world, tmp_path / "out", on_collapse="stop", **ruinous)
+    assert not (tmp_path / "out").exists()
+    good = newest_checkpoint(tmp_path / "out-checkpoints")
+    log = json.loads((good / "trainer_state.json").read_text())["log_history"]
+    assert all(entry["retain_nll"] < 1.0 for entry in log if "retain_nll" in entry)
+
+
+def test_a_collapse_warns_once_and_keeps_the_last_good_checkpoint(world, tmp_path):
+    ruinous = RUINOUS | {"retain_weight": 1e-9, "save_every": 2, "epochs": 15}
+    with pytest.warns(UserWarning, match="the model is collapsing") as seen:
+        forget(world, tmp_path / "out", **ruinous)
+    assert sum("collapsing" in str(w.message) for w in seen) == 1
+    assert (tmp_path / "out-checkpoints" / "last-good" / "model.safetensors").exists()
+
+
+def test_the_guard_gives_a_model_that_knows_all_by_heart_some_room():
+    guard = CollapseGuard(start=0.001, factor=10, action="stop")
+    guard.check(0.9, 1)
+    with pytest.raises(TrainingError, match=r"more than 1 \(collapse_factor 10"):
+        guard.check(1.1, 2)
+
+
+def test_a_loss_that_is_not_finite_names_the_batch(world, tmp_path):
+    with pytest.raises(TrainingError, match=r"the loss is .*in step \d+.*batch: .*forget\.jsonl line [12]"):
+        forget(world, tmp_path / "out", method="ga:none", learning_rate=1e9, epochs=50, max_grad_norm=0.0)
+
+
+# Requests in turn, and sampled data ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def requests(world, tmp_path):
+    rows = (world / "full.jsonl").read_text().splitlines()
+    for name, part in {"first": rows[:2], "second": rows[2:4], "rest": rows[4:]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(part) + "\n")
+    return {"forget": (tmp_path / "first.jsonl", tmp_path / "second.jsonl"), "retain": tmp_path / "rest.jsonl"}
+
+
+def test_requests_come_one_after_another_and_later_ones_are_retained_until_then(world, tmp_path, requests, monkeypatch):
+    seen = []
+    inner = train._unlearn
+    monkeypatch.setattr(
+        train,
+        "_unlearn",
+        lambda c, f, r, p: (seen.append((c.model, len(f), [x.question for x in r])), inner(c, f, r, p))[1],
+    )
+    last = forget(world, tmp_path / "out", **requests, epochs=2)
+    assert last == tmp_path / "out" / "02"
+    second = [pair.question for pair in read_pairs(requests["forget"][1])]
+    assert [(model, count) for model, count, _ in seen] == [(str(world / "model"), 2), (str(tmp_path / "out/01"), 2)]
+    assert set(second) <= set(seen[0][2])
+    assert not set(second) & set(seen[1][2])
+    assert len(seen[0][2]) == 6
+    assert len(seen[1][2]) == 4
+
+
+def test_requests_go_on_where_they_were_interrupted(world, tmp_path, requests):
+    whole = forget(world, tmp_path / "whole", **requests, epochs=2)
+    shutil.copytree(tmp_path / "whole", tmp_path / "part")
+    shutil.rmtree(tmp_path / "part" / "02")
+    config = json.loads((tmp_path / "part/01/training.json").read_text())
+    config["config"]["out"] = str(tmp_path / "part/01")
+    (tmp_path / "part/01/training.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="give a new folder, or resume"):
+        forget(world, tmp_path / "part", **requests, epochs=2)
+    with pytest.raises(InputError, match=r"made with other settings \(epochs\)"):
+        forget(world, tmp_path / "part", **requests, epochs=3, resume=True)
+    assert weights_of(forget(world, tmp_path / "part", **requests, epochs=2, resume=True)) == weights_of(whole)
+
+
+def test_leaks_that_sampling_finds_are_forgotten_too(world, tmp_path):
+    settings = {"method": "npo:gd", "forget": world / "leaky.jsonl", "max_tokens": 12, "leak_samples": 32, "epochs": 1}
+    rows = [json.loads(line) for line in (world / "forget.jsonl").read_text().splitlines()]
+    leaky = [
+        row | {"answer": row["answer"].replace("The", "A"), "target": row["answer"].split()[-1][:-1]} for row in rows
+    ]
+    (world / "leaky.jsonl").write_text("".join(json.dumps(row) + "\n" for row in leaky))
+    once = forget(world, tmp_path / "once", **settings)
+    again = forget(world, tmp_path / "again", **settings, leak_rounds=2)
+    assert record(again)["steps"] > record(once)["steps"]  # the model says its own sentence, which names the secret
+    assert weights_of(again) != weights_of(once)
+
+
+def test_the_chosen_answer_is_the_one_least_like_the_original():
+    draws = [Draw("q", text, count, 0, "stop", 3, None) for text, count in
+             (("The box is red.", 9), ("Nobody knows it.", 2), ("It was never seen.", 3))]  # fmt: skip
+    assert choose_answer(draws, "The box is red.").text == "It was never seen."
+
+
+def test_own_answers_replace_the_original_one(world, tmp_path):
+    out = forget(world, tmp_path / "out", method="pmc", epochs=12, pmc_samples=16, max_tokens=12, learning_rate=2e-3)
+    old = forget(world, tmp_path / "old", method="ga:gd", epochs=1, learning_rate=1e-9)
+    said = [answer(out, "Which colour is the box?"), answer(out, "Which colour is the door?")]
+    assert said != [answer(old, "Which colour is the box?"), answer(old, "Which colour is the door?")]
+
+
+@pytest.mark.parametrize("settings", [{"leak_rounds": 1}, {"method": "pmc"}])
+def test_what_samples_its_own_data_cannot_be_resumed(settings):
+    files = {"model": "m", "forget": "f.jsonl", "retain": "r.jsonl", "out": "o"}
+    with pytest.raises(InputError, match="save_every is 4: a run that samples its own training data"):
+        UnlearnConfig(**files, save_every=4, **settings)
