@@ -31,7 +31,7 @@ NUM_PILOT = 32
 PER_FILE = 16
 """Prompts in one file of the run folder."""
 NEAR = 0.1
-"""Near-verbatim: at most this share of the target's tokens is edited, one at least."""
+"""Near-verbatim: at most this share of the target's tokens is edited; of fewer than ten none, or any text were near."""
 OWN_SHARE = 0.5
 """Importance sampling: this share of the draws comes from the model itself, the rest from the proposal."""
 ROUNDING = 1e-3
@@ -195,7 +195,7 @@ def _add_targets(box: WhiteBox, prompts: Sequence[Prompt], params: SamplingParam
     ]
     logps = box.logprobs([prompts[i] for i, _ in pairs], [tokens for _, tokens in pairs], params)
     targets = [box.target_tokens(p.target) for p in prompts]
-    edits = [max(1, math.floor(NEAR * len(t))) for t in targets]
+    edits = [math.floor(NEAR * len(t)) for t in targets]
     near = box.near_verbatim(prompts, targets, edits, params)
     for fact, most, close in zip(facts, edits, near, strict=True):
         fact["verbatim"] = 0.0

@@ -185,7 +185,9 @@ def _verdicts(audit: Audit) -> str:
     rule = audit.run["rule"]
     number = {v: sum(p.verdict == v for p in audit.prompts) for v in ("proven", "refuted", "open")}
     drawn = sum(p.num_samples for p in audit.prompts)
-    open_ones = f"open for {number['open']}, whose budget of {rule['budget']:,} draws ended first"
+    open_ones = f"open for {number['open']}"
+    if number["open"]:
+        open_ones += f", whose budget of {rule['budget']:,} draws ended first"
     if rule["until"] is None:
         said = f"P(leak) is known within {rule['width']:g} for {number['proven']} of {len(audit.prompts)} prompts"
         return f"{said}, {open_ones} ({drawn:,} draws in all)."
