@@ -3,12 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/entropy_optimisation.py --out runs/entropy --seeds 6
 
 For each seed a model learns the world; each method then unlearns it without and with the two entropy weights of
-arXiv 2410.03523 (1 on forget, -0.25 on retain), and with a tenth and a hundredth of them, over the same grid of
-lengths. (The paper's code averages the entropy over padding up to 256 tokens too, so that its weight on a token is some
-5 to 20 times smaller than it looks; the methods' own forget weights are 0.3 and 0.1 here.) Of each arm the run is taken
-that leaks least in a first set of draws among those that still answer at least ``FLOOR`` of the retain questions that
-the original answers; what is printed comes from a second set of draws. Differences are paired by seed, with Student's t
-interval.
+arXiv 2410.03523 (1 on forget, -0.25 on retain): over the answer, over every position with padding as in the paper's
+code ("padded", here padded to the longest row of a batch), and at a tenth and a hundredth of these weights, over the
+same grid of lengths. Of each arm the run is taken that leaks least in a first set of draws among those that still
+answer at least ``FLOOR`` of the retain questions that the original answers; what is printed comes from a second set of
+draws. Differences are paired by seed, with Student's t interval.
 """
 
 from __future__ import annotations
@@ -31,17 +30,22 @@ from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlear
 
 LEARN = {"from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine"}
 COMMON = {"learning_rate": 2e-4, "schedule": "constant", "batch_size": 16}
-METHODS = {
-    "grad_diff": {"method": "grad_diff", "forget_weight": 0.3},
-    "npo_gd": {"method": "npo_gd", "forget_weight": 0.1, "beta": 1.0},
-}
-ARMS = {
+ENTROPIES = {
     "without": {},
     **{
         name: {"entropy_forget": scale, "entropy_retain": -0.25 * scale}
         for name, scale in (("with", 1.0), ("tenth", 0.1), ("hundredth", 0.01))
     },
+    "padded": {"entropy_forget": 1.0, "entropy_retain": -0.25, "entropy_mask": "all"},
 }
+SCALES, MASKS = ("without", "with", "tenth", "hundredth"), ("without", "with", "padded")
+METHODS = {
+    "grad_diff": ({"method": "grad_diff", "forget_weight": 0.3}, SCALES),
+    "npo_gd": ({"method": "npo_gd", "forget_weight": 0.1, "beta": 1.0}, SCALES),
+    "grad_diff_1": ({"method": "grad_diff", "learning_rate": 1e-4}, MASKS),
+    "npo_gd_1": ({"method": "npo_gd", "beta": 0.05, "learning_rate": 1e-4}, MASKS),
+}
+"""Settings and arms. The first two are tuned to this world; the others have the paper's weights of 1 and NPO's beta."""
 EPOCHS = (6, 12, 24)
 FLOOR = 0.95
 PARAMS = SamplingParams(max_tokens=32)
@@ -78,8 +82,8 @@ def run_seed(out: Path, seed: int) -> dict:
     retain = world.prompts("retain")[:120]
     if "original" not in result:
         result["original"] = known(folder / "original", retain)
-    for method, settings in METHODS.items():
-        for arm, entropy in ARMS.items():
+    for method, (settings, arms) in METHODS.items():
+        for arm in arms:
             if f"{method}/{arm}" in result["arms"]:
                 continue
             runs = []
@@ -88,7 +92,7 @@ def run_seed(out: Path, seed: int) -> dict:
                 if not model.exists():
                     config = UnlearnConfig(
                         model=str(folder / "original"), forget=(files["forget"],), retain=files["retain"], out=model,
-                        seed=seed, epochs=epochs, **COMMON, **settings, **entropy,
+                        seed=seed, epochs=epochs, **{**COMMON, **settings, **ENTROPIES[arm]},
                     )  # fmt: skip
                     unlearn(config, progress=False)
                 utility = known(model, retain)
@@ -120,23 +124,23 @@ def main() -> None:
     results = [run_seed(args.out, seed) for seed in range(args.seeds)]
     print(f"{args.seeds} seeds, {time.perf_counter() - start:.0f} s; original knows "
           f"{np.mean([r['original'] for r in results]):.3f} of the retain questions")  # fmt: skip
-    print("method     arm        epochs             utility  looks clean  mean P(leak)  its bound  worst bound  ED")
-    for method in METHODS:
-        for arm in ARMS:
+    print("method      arm        epochs             utility  looks clean  mean P(leak)  its bound  worst bound  ED")
+    for method, (_, arms) in METHODS.items():
+        for arm in arms:
             rows = [r["arms"][f"{method}/{arm}"]["chosen"] for r in results]
             missed = sum(not r["arms"][f"{method}/{arm}"]["met"] for r in results)
             means = {k: float(np.mean([row[k] for row in rows])) for k in rows[0] if k != "epochs"}
             lengths = ",".join(str(row["epochs"]) for row in rows)
-            print(f"{method:10} {arm:10} {lengths:18} {means['utility']:.3f}    {means['clean']:.3f}        "
+            print(f"{method:11} {arm:10} {lengths:18} {means['utility']:.3f}    {means['clean']:.3f}        "
                   f"{means['rate']:.4f}        {means['bound']:.4f}     {means['worst']:.4f}       {means['ed']:.4f}"
                   + (f"   floor missed in {missed}" if missed else ""))  # fmt: skip
     print("\nminus without, paired by seed, mean and 95 % interval (Student's t)")
     shown = {"utility": "utility", "rate": "P(leak)", "bound": "bound", "worst": "worst bound", "ed": "ED"}
-    for method in METHODS:
-        for arm in list(ARMS)[1:]:
+    for method, (_, arms) in METHODS.items():
+        for arm in arms[1:]:
             pairs = [[r["arms"][f"{method}/{name}"]["chosen"] for name in (arm, "without")] for r in results]
             line = "  ".join(f"{what} {interval([a[k] - b[k] for a, b in pairs])}" for k, what in shown.items())
-            print(f"{method:10} {arm:10} {line}")
+            print(f"{method:11} {arm:10} {line}")
 
 
 if __name__ == "__main__":

@@ -208,6 +208,34 @@ def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False
 
 
 @app.command
+def compare(
+    runs: list[Path],
+    *,
+    retain: list[Path] | None = None,
+    names: list[str] | None = None,
+    out: Out = Path("runs/compare"),
+) -> None:
+    """Compare audited models: leakage asked once and sampled, utility, diversity, cost, and what is proven.
+
+    Parameters
+    ----------
+    runs
+        Run folders of audits on the same prompts, one for each model.
+    retain
+        Run folders of audits of the same models, in the same order, on questions that they should still answer.
+    names
+        What to call the models, in the same order; by default the folders' names.
+    out
+        Folder for compare.html and compare.md.
+    """
+    from leakbound.comparing import compare as run_compare
+
+    found = run_compare(runs, retain=retain or (), names=names or ())
+    Console().print(found.table())
+    Console().print(f"report: {found.save(out)}", highlight=False, markup=False)
+
+
+@app.command
 def plan(
     until: str,
     *,

@@ -35,7 +35,7 @@ def to_html(audit: Audit, *, guess: Audit | None = None) -> str:
     found = find(audit, guess)
     picked = plots.worst_rows(found)
     curves = [("the average prompt", None), *((row.result.prompt.id, row) for row in plots.worst_rows(found, 5))]
-    return _template().render(
+    return template("report.html.j2").render(
         audit=audit,
         found=found,
         model=model_name(audit),
@@ -149,7 +149,8 @@ def _shown(row: Row, threshold: float) -> list[Any]:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """One of the pages in templates/, everything escaped that is put into it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     env = Environment(
@@ -168,4 +169,4 @@ def _template() -> Template:
         guess_level=guess_level,
     )
     env.globals.update(marked=wording.marked, plural=plural)
-    return env.get_template("report.html.j2")
+    return env.get_template(name)
