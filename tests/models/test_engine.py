@@ -107,8 +107,11 @@ def test_first_of_the_order_has_the_law_itself(tokenizer):
 def test_more_generations_begin_with_the_fewer_however_they_are_batched(tokenizer):
     model, params = tiny_model(), SamplingParams(max_tokens=5)
     long = HFModel(model, tokenizer).distinct(PROMPTS, 50, params, 0)
-    short = HFModel(model, tokenizer, batch_rows=3).distinct(PROMPTS[:1], 10, params, 0)
-    assert [g.tokens for g in long[0][:10]] == [g.tokens for g in short[0]]
+    for rows in (1, 2, 3, 7):
+        short = HFModel(model, tokenizer, batch_rows=rows).distinct(PROMPTS[:1], 10, params, 0)
+        assert [g.tokens for g in long[0][:10]] == [g.tokens for g in short[0]]
+        for one, other in zip(long[0], short[0], strict=False):
+            assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
     other = HFModel(model, tokenizer).distinct(PROMPTS[:1], 10, params, 1)
     assert [g.tokens for g in other[0]] != [g.tokens for g in short[0]]
 

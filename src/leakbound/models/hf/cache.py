@@ -16,6 +16,9 @@ from leakbound.models.hf.prefixes import Ints
 ROOM = 16
 """How many more tokens a gathered cache can take before it is copied again."""
 
+IDLE = 0.9
+"""A cache stays in its place while this share of its rows is wanted."""
+
 Parents = tuple[Cache, Ints]
 """A cache and the rows of it that are wanted."""
 
@@ -57,14 +60,21 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
 
-def is_whole(parents: Sequence[Parents]) -> bool:
-    """Whether these are all rows of one cache in their order: nothing has to be moved."""
+def kept_rows(parents: Sequence[Parents]) -> Ints | None:
+    """If nearly all rows of one cache are wanted, each once and in their order: for each row of it, which wanted one.
+
+    Rows that are not wanted are given to the first wanted one, to idle along. None where rows have to be moved.
+    """
     if len(parents) != 1:
-        return False
-    (cache, rows) = parents[0]
+        return None
+    cache, rows = parents[0]
     layer = cache.layers[0]
     size = len(layer.keys) if isinstance(layer, DynamicLayer) and layer.keys is not None else -1
-    return size == len(rows) and bool((rows == np.arange(size)).all())
+    if not IDLE * size <= len(rows) <= size or (rows[1:] <= rows[:-1]).any():
+        return None
+    slots = np.zeros(size, dtype=np.int64)
+    slots[rows] = np.arange(len(rows))
+    return slots
 
 
 def gather(parents: Sequence[Parents], length: int, device: torch.device) -> Cache:
@@ -74,11 +84,11 @@ def gather(parents: Sequence[Parents], length: int, device: torch.device) -> Cac
     """
     new = copy.copy(parents[0][0])
     new.layers = [_twin(layer) for layer in new.layers]
-    if is_whole(parents):
-        return new
     chosen = [torch.from_numpy(rows).to(device) for _, rows in parents]
     if not all(type(layer) in (DynamicLayer, RoomyLayer) for layer in new.layers):
         new.reorder_cache(chosen[0])
+        return new
+    if kept_rows(parents) is not None:
         return new
     for i in range(len(new.layers)):
         keys, values = (

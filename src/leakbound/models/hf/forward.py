@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from leakbound.models.hf.cache import cache_bytes, gather, is_whole
+from leakbound.models.hf.cache import cache_bytes, gather, kept_rows
 from leakbound.models.hf.memory import free_bytes
 from leakbound.models.hf.prefixes import Ints, Prefixes
 
@@ -67,6 +67,24 @@ class Segment:
         """Some rows."""
         parents = None if self.parents is None else self.parents[rows]
         return Segment(self.prefixes.take(rows), self.cache, parents)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass gave.
+
+    ``logits``: (rows, vocabulary) in float32, of the next tokens; ``cache``: after the pass, where there is one, and
+    ``slots``: the row in it of each prefix.
+    """
+
+    prefixes: Prefixes
+    logits: torch.Tensor
+    cache: Cache | None
+    slots: Ints
+
+    def segment(self, children: Prefixes, parents: Ints) -> Segment:
+        """Children of the rows ``parents``, as what waits next."""
+        return Segment(children, self.cache, None if self.cache is None else self.slots[parents])
 
 
 class Forward:
@@ -126,14 +144,18 @@ class Forward:
             return self.merges
         return self.pads or one.width == other.width
 
-    def run(self, segments: Sequence[Segment]) -> tuple[Prefixes, torch.Tensor, Cache | None]:
-        """The rows of all segments, their next-token logits (rows, vocabulary) in float32, and the cache after them.
+    def run(self, segments: Sequence[Segment]) -> Pass:
+        """One forward pass of all segments, which must be such as :meth:`joins` allows.
 
-        The segments must be such as :meth:`joins` allows, and stay as they are, also when memory runs out.
+        They stay as they are, also when memory runs out. Where few rows of a cache have finished, these idle along:
+        moving all the others would cost more.
         """
         parents = [(s.cache, s.parents) for s in segments if s.cache is not None and s.parents is not None]
-        whole = is_whole(parents)
-        prefixes = Prefixes.join([s.prefixes for s in segments], trim=self.merges and not whole)
+        slots = kept_rows(parents) if self.merges else None
+        prefixes = Prefixes.join([s.prefixes for s in segments], trim=self.merges and slots is None)
+        alive = prefixes
+        if slots is not None and len(slots) > len(prefixes):
+            prefixes, slots = prefixes.take(slots), parents[0][1]
         device = self.model.device
         cached = bool(parents)
         cache = gather(parents, prefixes.ids.shape[1] - 1, device) if cached else None
@@ -151,9 +173,14 @@ class Forward:
             inputs |= {"past_key_values": cache, "use_cache": True}
         out = self.model(**inputs)
         self.work.passes += 1
-        self.work.rows += len(prefixes)
+        self.work.rows += len(alive)
+        logits = out.logits[:, -1].float()
+        if slots is None or alive is prefixes:
+            slots = np.arange(len(prefixes))
+        else:
+            logits = logits[torch.from_numpy(slots).to(device)]
         after = getattr(out, "past_key_values", None)
         after = after if isinstance(after, Cache) else None
         if after is not None and not self.row_bytes:
             self.row_bytes = cache_bytes(after) / prefixes.ids.size
-        return prefixes, out.logits[:, -1].float(), after
+        return Pass(alive, logits, after, slots)

@@ -49,12 +49,16 @@ class NextToken:
         shifted to [r, r + 1], which costs at most 2^-43 in u.
         """
         rows, size = self.probs.shape
-        last = size - 1 - (self.probs > 0).flip(-1).to(torch.int8).argmax(-1)
         shift = torch.arange(rows, dtype=torch.float64, device=self.cdf.device)
         own = owner.to(self.cdf.device)
         stairs = (self.cdf / self.cdf[:, -1:]).add_(shift[:, None]).flatten()
         flat = torch.searchsorted(stairs, u.to(self.cdf.device) + shift[own], right=True)
-        return torch.minimum((flat - own * size).clamp(min=0), last[own])
+        token = (flat - own * size).clamp(0, size - 1)
+        beyond = self.probs[own, token] == 0  # rounding of the stairs: take the last token that can be drawn
+        if beyond.any():
+            row = own[beyond]
+            token[beyond] = size - 1 - (self.probs[row] > 0).flip(-1).to(torch.int8).argmax(-1)
+        return token
 
     def logprob(self, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """log P(token) in nats, float64, for pairs of row and token."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from leakbound.models.hf.forward import Forward, Segment
+from leakbound.models.hf.forward import Forward, Pass, Segment
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.memory import is_out_of_memory, release_cached
 from leakbound.models.hf.prefixes import Floats, Ints, Prefixes
@@ -32,7 +32,7 @@ def search(
     found: dict[int, list[Leaf]] = {}
     frontier = roots
     while frontier:
-        grown: list[tuple[Prefixes, Ints, Segment]] = []
+        grown: list[tuple[Prefixes, Ints, Pass]] = []
         batches = frontier[::-1]
         while batches:
             batch = [batches.pop()]
@@ -43,7 +43,7 @@ def search(
             while batches and forward.joins(batch[0], batches[-1]) and sum(map(len, batch)) + len(batches[-1]) <= room:
                 batch.append(batches.pop())
             try:
-                prefixes, logits, cache = forward.run(batch)
+                step = forward.run(batch)
             except RuntimeError as error:
                 rows = sum(map(len, batch))
                 if rows == 1 or not is_out_of_memory(error):
@@ -52,12 +52,11 @@ def search(
                 forward.rows = max(1, rows // 2)
                 batches.extend(batch[::-1])
                 continue
-            logps = leaves.law(logits, params).logprobs().cpu().numpy()
-            children, parents = _best(prefixes, logps, rank(prefixes, logps), most)
-            grown.append((children, parents, Segment(prefixes, cache)))
+            logps = leaves.law(step.logits, params).logprobs().cpu().numpy()
+            grown.append((*_best(step.prefixes, logps, rank(step.prefixes, logps), most), step))
         frontier = []
         limits = _limits([children for children, _, _ in grown], found, most)
-        for children, parents, segment in grown:
+        for children, parents, step in grown:
             keep = np.flatnonzero(children.value >= np.array([limits[p] for p in children.prompt.tolist()]))
             if not len(keep):
                 continue
@@ -67,8 +66,7 @@ def search(
                 found.setdefault(leaf.prompt, []).append(leaf)
             going = np.flatnonzero(~done)
             if len(going):
-                chosen = parents[keep[going]] if segment.cache is not None else None
-                frontier.append(Segment(kept.take(going), segment.cache, chosen))
+                frontier.append(step.segment(kept.take(going), parents[keep[going]]))
     return {prompt: sorted(some, key=lambda leaf: (-leaf.value, leaf.tokens))[:most] for prompt, some in found.items()}
 
 

@@ -24,6 +24,8 @@ from leakbound.models.hf.prefixes import Ints, Prefixes
 from leakbound.models.randomness import uniforms
 from leakbound.records import SamplingParams, Shard
 
+FULL = 0.9
+"""A batch this full does not wait for more rows: joining them would move all others."""
 UNIFORMS_KEPT = 2**23
 """How many uniform numbers are kept for the next batch that needs them."""
 
@@ -73,6 +75,8 @@ class Waiting:
         room = self.forward.fitting(self.segments[-1])
         while self.segments and room > 0:
             if batch:
+                if batch[0].cache is not None and len(batch[0]) >= FULL * (room + len(batch[0])):
+                    break
                 if not self.forward.joins(batch[0], self.segments[-1]):
                     break
                 widest = max(batch[0], self.segments[-1], key=lambda s: s.width)
@@ -124,27 +128,21 @@ def walk(
     while waiting:
         batch = waiting.pop()
         try:
-            prefixes, logits, cache = forward.run(batch)
+            step = forward.run(batch)
         except RuntimeError as error:
             rows = sum(map(len, batch))
             if rows == 1 or not is_out_of_memory(error):
                 raise
-            release_cached(logits_device(forward))
+            release_cached(forward.model.device)
             forward.rows = max(1, rows // 2)
             waiting.push(batch[::-1])
             continue
-        children, parents = grow(prefixes, leaves.law(logits, params), randomness)
+        children, parents = grow(step.prefixes, leaves.law(step.logits, params), randomness)
         done, finished = leaves.find(children, params)
         yield from finished
         going = np.flatnonzero(~done)
         if len(going):
-            waiting.push([Segment(children.take(going), cache, parents[going] if cache is not None else None)])
-
-
-def logits_device(forward: Forward) -> torch.device:
-    """Where the model computes."""
-    device: torch.device = forward.model.device
-    return device
+            waiting.push([step.segment(children.take(going), parents[going])])
 
 
 def grow(prefixes: Prefixes, law: NextToken, randomness: Randomness) -> tuple[Prefixes, Ints]:
