@@ -28,9 +28,9 @@ def free_port():
 
 @pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path):
-    settings = {"method": "npo_kl", "forget": (world / "retain.jsonl",), "retain": world / "full.jsonl", "batch_size": 1,
-                "max_steps": 20, "learning_rate": 1e-4, "entropy_forget": 0.1, "device": "cpu"}  # fmt: skip
-    one = forget(world, tmp_path / "one", accumulation=4, **settings)
+    files = {"forget": (world / "retain.jsonl",), "retain": world / "full.jsonl"}
+    settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 20, "learning_rate": 1e-4, "entropy_forget": 0.1}
+    one = forget(world, tmp_path / "one", accumulation=4, device="cpu", **files, **settings)
     script = tmp_path / "launch.py"
     script.write_text(LAUNCH)
     options = [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from leakbound.unlearning import losses
-from leakbound.unlearning.data import ANSWERS
+from leakbound.unlearning.data import ANSWERS, IGNORED
 
 REFERENCES = ("ref_logits", "ref_hidden")
 """What only a reference model in memory can give."""
@@ -90,10 +91,14 @@ class Passes:
     me_positions: str = "text"
     reference: Callable[[], AbstractContextManager[Any]] | None = None
 
-    def run(self, model: Any, batch: dict[str, Any], needs: Iterable[str], *, own: bool) -> Half:
+    def run(
+        self, model: Any, batch: dict[str, Any], needs: Iterable[str], *, own: bool = False, whole: bool = False
+    ) -> Half:
         """One pass over the rows that ``needs`` asks for, and one of the reference where it is asked for.
 
         ``own`` also takes the rows of the answers themselves where no term needs them (for the entropy and the guard).
+        Where only answers are looked at, the model's last layer leaves out the positions before the first of them:
+        every field then begins there. ``whole`` keeps them.
         """
         asked = set(needs)
         own = own or any("." not in need for need in asked)
@@ -101,20 +106,22 @@ class Passes:
         rows = {
             n: torch.cat(_pad_to_longest([batch[kind][n] for kind in kinds])) for n in ("input_ids", "attention_mask")
         }
-        outputs = self._forward(model, rows, asked, "hidden")
+        skipped = 0 if whole or self._looks_at_questions(asked) else _first_answer([batch[k]["labels"] for k in kinds])
+        outputs = self._forward(model, rows, asked, "hidden", skipped)
         if asked.intersection(REFERENCES):
             assert self.reference is not None  # the command makes one where an objective needs it
             with torch.no_grad(), self.reference() as ref_model:
-                known = self._forward(ref_model, rows, asked, "ref_hidden")
+                known = self._forward(ref_model, rows, asked, "ref_hidden", skipped)
             outputs |= {f"ref_{name}": value for name, value in known.items()}
         halves: dict[str, Half] = {}
         start = 0
         for kind in kinds:
             count, length = batch[kind]["input_ids"].shape
+            length -= skipped
             part: dict[str, Any] = {name: value[start : start + count, :length] for name, value in outputs.items()}
             halves[kind] = Half(
-                labels=batch[kind]["labels"],
-                attention_mask=batch[kind]["attention_mask"],
+                labels=batch[kind]["labels"][:, skipped:],
+                attention_mask=batch[kind]["attention_mask"][:, skipped:],
                 ref_logps=batch[kind].get("ref_logps"),
                 me_positions=self.me_positions,
                 direction=self.direction,
@@ -124,10 +131,39 @@ class Passes:
         others: dict[str, Any] = {kind: half for kind, half in halves.items() if kind != "answer"}
         return replace(halves.get("answer") or next(iter(others.values())), **others)
 
-    def _forward(self, model: Any, rows: dict[str, Tensor], asked: set[str], hidden: str) -> dict[str, Tensor]:
+    def _looks_at_questions(self, asked: set[str]) -> bool:
+        if "me_mask" in asked:
+            return self.me_positions != "answer"
+        return bool(asked & {"text_mask", "all_mask", "hidden", "ref_hidden"})
+
+    def _forward(
+        self, model: Any, rows: dict[str, Tensor], asked: set[str], hidden: str, skipped: int
+    ) -> dict[str, Tensor]:
         wanted = hidden in asked and self.layer is not None
-        result = model(**rows, use_cache=False, **({"output_hidden_states": True} if wanted else {}))
-        return {"logits": result.logits, **({"hidden": result.hidden_states[self.layer]} if wanted else {})}
+        options: dict[str, Any] = {"output_hidden_states": True} if wanted else {}
+        if trims := skipped > 0 and _trims_logits(model):
+            options["logits_to_keep"] = rows["input_ids"].shape[1] - skipped
+        result = model(**rows, use_cache=False, **options)
+        logits = result.logits if trims else result.logits[:, skipped:]
+        return {"logits": logits, **({"hidden": result.hidden_states[self.layer]} if wanted else {})}
+
+
+def _first_answer(labels: list[Tensor]) -> int:
+    """The first position that predicts an answer token in any row."""
+    return max(0, min(int((rows != IGNORED).any(dim=0).int().argmax()) for rows in labels) - 1)
+
+
+def _trims_logits(model: Any) -> bool:
+    """Whether the model can leave out the logits of the first positions."""
+    while hasattr(model, "module"):  # as DDP wraps it
+        model = model.module
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in _parameters(type(model).forward)
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def _asks(needs: set[str], kind: str) -> bool:

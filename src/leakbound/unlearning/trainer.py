@@ -109,7 +109,13 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         for half in (half for half in HALVES if half in inputs and self._matters(half)):
             needs = self.objective.needs(half) if self.weights.term(half) else ()
             watched = half == "retain" and self.guard is not None
-            outputs = self.passes.run(model, inputs[half], needs, own=watched or bool(self.weights.entropy(half)))
+            outputs = self.passes.run(
+                model,
+                inputs[half],
+                needs,
+                own=watched or bool(self.weights.entropy(half)),
+                whole=self.weights.entropy_mask == "all" and bool(self.weights.entropy(half)),
+            )
             for name, weight, value_B in self._terms(half, outputs):
                 parts[name] = value_B.detach().mean().item()
                 term = weight * value_B.sum() / (num_items_in_batch or len(value_B))
