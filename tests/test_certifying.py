@@ -56,7 +56,8 @@ def test_every_statement_is_true_and_alpha_is_the_audits(model, engine):
         assert leak <= certificate.leak.upper <= certificate.limits.upper
         assert certificate.still_leaks.lower <= leak
         assert certificate.verbatim.lower == pytest.approx(begins, rel=1e-4)
-        assert certificate.near_verbatim.lower >= certificate.verbatim.lower
+        begins_target = truths(model, {**prompt, "aliases": []})[1]  # too short for an edit: near is verbatim
+        assert certificate.near_verbatim.lower == pytest.approx(begins_target, rel=1e-4)
         assert 0 < certificate.seen_mass <= 1
         assert certificate.leak.alpha == 0.01
         assert certificate.num_generations == 60
@@ -144,10 +145,11 @@ def test_table_and_sentence(model, capsys):
     from rich.console import Console
 
     result = certify(model, PROMPTS, scorer="contains", num_generations=10, params=PARAMS, progress=False)
-    Console(width=160).print(result.table())
+    Console(width=80).print(result.table())
     shown = capsys.readouterr().out
-    assert "without-replacement" in shown
+    assert "target ≥" in shown
     assert "For every prompt" in shown
+    assert "…" not in shown
     assert "with confidence 0.99" in str(result)
 
 

@@ -12,7 +12,7 @@ from leakbound import store
 from leakbound.bounds import Bound
 from leakbound.errors import InputError
 from leakbound.records import Prompt
-from leakbound.wording import about, at_least, at_most, brief, limits
+from leakbound.wording import about, at_least, at_most, brief
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -117,32 +117,35 @@ class Certification:
             raise InputError(f"path is {str(file)!r}: it cannot be read ({error}); run `leakbound certify`") from error
 
     def table(self, rows: int = 20) -> Table:
-        """The prompts with the largest bounds, as a table for the terminal."""
+        """The prompts with the largest bounds, as a table for the terminal.
+
+        Nats: the entropy of a completion. Seen: the mass of the judged completions, which were drawn without
+        replacement; iid where plain draws were judged. Leak: limits of P(h >= threshold), the lower one certain.
+        Target: P(the completion begins with it). Still: P(h >= threshold) from below by the proposal's draws.
+        """
+        from rich.box import SIMPLE
         from rich.markup import escape
         from rich.table import Table
 
-        names = ["prompt", "engine", "entropy", "seen mass", "P(leak)", "certain", "verbatim", "near-verbatim"]
         proven = any(p.still_leaks for p in self.prompts)
-        table = Table(title="Certificates", caption=escape(str(self.worst_prompt)), caption_justify="left")
-        for name in [*names, *(["still leaks"] if proven else [])]:
-            table.add_column(name, justify="left" if name in ("prompt", "engine") else "right")
+        names = ["prompt", "nats", "seen", "leak ≤", "leak ≥", "target ≥"]
+        table = Table(title="Certificates", caption=escape(str(self)), caption_justify="left", box=SIMPLE)
+        for name in [*names, *(["still ≥"] if proven else [])]:
+            first = name == "prompt"
+            table.add_column(name, justify="left" if first else "right", no_wrap=not first, overflow="fold")
         worst = sorted(self.prompts, key=lambda p: (-p.leak.upper, -p.limits.lower, p.prompt.id))
         for p in worst[:rows]:
-            cells = [
-                escape(brief(p.prompt.id, 30)),
-                p.engine,
+            numbers = [
                 about(p.entropy),
-                at_least(p.seen_mass),
-                f"≤ {at_most(p.leak.upper)}",
-                limits(p.limits),
-                f"≥ {at_least(p.verbatim.lower)}",
-                f"≥ {at_least(p.near_verbatim.lower)}",
+                "iid" if p.engine == "iid" else at_least(p.seen_mass),
+                at_most(p.leak.upper),
+                at_least(p.limits.lower),
+                at_least(p.verbatim.lower),
+                *([at_least(p.still_leaks.lower)] if p.still_leaks else []),
             ]
-            if proven:
-                cells.append("" if p.still_leaks is None else f"≥ {at_least(p.still_leaks.lower)}")
-            table.add_row(*cells)
+            table.add_row(escape(brief(p.prompt.id, 30)), *numbers)
         if len(worst) > rows:
-            table.add_row(f"… {len(worst) - rows:,} more in certificate.json", *[""] * (len(table.columns) - 1))
+            table.add_row(f"… and {len(worst) - rows:,} more")
         return table
 
     def __str__(self) -> str:

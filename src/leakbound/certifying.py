@@ -110,7 +110,8 @@ def certify(
                 store.write_text(files[i], json.dumps(facts, ensure_ascii=False) + "\n")
         found = [fact for file in files for fact in _read(file)]
         certificates = tuple(_judge(p, fact, statement) for p, fact in zip(questions, found, strict=True))
-        worst = worst_prompt_bound([replace(c.leak, method="certificates") for c in certificates])
+        alike = [replace(c.leak, method="certificates") for c in certificates]
+        worst = replace(worst_prompt_bound(alike), unit="generations")
         result = Certification(run.info, scorer, threshold, alpha, certificates, worst)
         result.save(run.path / "certificate.json")
     return result
@@ -271,7 +272,7 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
         mean = without_replacement_bound(masses, scores, alpha=alpha)
     leak = replace(leak, upper=min(leak.upper, limits.upper))  # what is certain costs no alpha
     verbatim = min(1.0, fact["verbatim"])
-    near = min(1.0, max(math.fsum(fact["near"]), verbatim))
+    near = min(1.0, max(math.fsum(fact["near"]), 0.0 if prompt.aliases else verbatim))  # an alias is not near
     still = None
     if "weighted" in fact:
         values = [w["weight"] * (score(w["text"]) >= statement.threshold) for w in fact["weighted"]]
