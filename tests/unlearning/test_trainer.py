@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -258,13 +259,37 @@ def test_a_folder_that_holds_something_is_not_written_over(world):
         ({"entropy_retain": math.inf}, "entropy_retain is inf: give a finite number"),
         ({"entropy_mask": "padding"}, "entropy_mask is 'padding': give one of answer, all"),
         ({"retain": None}, "retain is None: method 'npo_gd' needs a file"),
+        ({"retain": None, "method": "mismatch:none"}, "retain is None"),
+        ({"forget": ()}, r"forget is []: give one file or several different ones"),
+        ({"forget": ("f.jsonl", "f.jsonl")}, "several different ones"),
+        ({"lora_rank": -1}, "lora_rank is -1"),
+        ({"save_every": 0}, "save_every is 0"),
+        ({"report_to": "paper"}, "report_to is 'paper': give one of none, tensorboard, wandb, mlflow"),
+        ({"gamma": math.nan}, "gamma is nan"),
+        ({"rmu_scale": 0.0}, "rmu_scale is 0.0: give a finite number > 0"),
+        ({"rmu_layer": 0}, "rmu_layer is 0"),
+        ({"me_mask": "question"}, "me_mask is 'question': give one of answer, all, text"),
+        ({"me_direction": "up"}, "me_direction is 'up': give one of uniform, model"),
+        ({"pmc_samples": 0}, "pmc_samples is 0"),
+        ({"leak_threshold": 0.0}, "leak_threshold is 0.0: give a number in (0, 1]"),
+        ({"collapse_factor": 1.0}, "collapse_factor is 1.0: give a finite number > 1"),
+        ({"on_collapse": "panic"}, "on_collapse is 'panic': give one of warn, stop, ignore"),
         ({"retain": None, "method": "npo", "entropy_retain": -0.25}, "retain is None"),
     ],
 )
 def test_bad_settings_are_named_with_the_remedy(settings, message):
     files = {"model": "m", "forget": "f.jsonl", "retain": "r.jsonl", "out": "o"}
-    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+    with pytest.raises(InputError, match=re.escape(message)):
         UnlearnConfig(**{**files, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "package"), [({"lora_rank": 4}, "leakbound[hf]"), ({"report_to": "wandb"}, "wandb")]
+)
+def test_packages_that_are_missing_are_named(settings, package, monkeypatch):
+    monkeypatch.setattr("leakbound.unlearning.config.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=f"pip install '?{re.escape(package)}"):
+        UnlearnConfig(model="m", forget="f.jsonl", retain="r.jsonl", out="o", **settings)
 
 
 @pytest.mark.parametrize(
