@@ -112,7 +112,7 @@ def sentences(found: Comparison) -> Iterator[str]:
     first = found.models[0].audit
     yield (
         f"{len(found.models)} models on the same {len(first.prompts):,} prompts. The smallest bound on the average "
-        f"P(leak) is that of {brief(least.name)}: {limits(least.audit.mean_leak)}."
+        f"P(leak), each made for its model alone, is that of {brief(least.name)}: {limits(least.audit.mean_leak)}."
     )
     hides = [brief(m.name) for m in found.models if m.greedy_leaks == 0 and m.audit.hidden]
     if hides:
