@@ -4,7 +4,8 @@
 
 Same prompts, same decoding (temperature 1, no filters), same process, one thread. (a) is timed on a few calls and
 scaled up, because all of them would take very long; (b) is timed with every batch size on one prompt, and the best one
-on two prompts, scaled up to all. Seconds are CPU seconds of this process, so that other work on the machine counts little.
+on two prompts, scaled up to all. Seconds are CPU seconds of this process, so that other work on the machine counts
+little.
 """
 
 from __future__ import annotations
