@@ -14,6 +14,8 @@ from .bounds import (
     survival_bound,
     worst_prompt_bound,
 )
+from .certificate import Certification, PromptCertificate
+from .certifying import certify
 from .errors import (
     IncompleteRunError,
     InputError,
@@ -38,6 +40,7 @@ __all__ = [
     "SCORERS",
     "Audit",
     "Bound",
+    "Certification",
     "Draw",
     "FakeModel",
     "FinetuneConfig",
@@ -50,6 +53,7 @@ __all__ = [
     "ModelError",
     "Prompt",
     "PromptAudit",
+    "PromptCertificate",
     "PromptsError",
     "Run",
     "RunMismatchError",
@@ -66,6 +70,7 @@ __all__ = [
     "average_proportion_bound",
     "biographies",
     "bound",
+    "certify",
     "ed_score",
     "finetune",
     "get_scorer",
