@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ import leakbound
 from leakbound.demo import DemoConfig
 from leakbound.drawing import Loading
 from leakbound.errors import InputError, LeakboundError
+from leakbound.options import Asked, Drawn, Flat, Out
 from leakbound.records import SamplingParams
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
 
@@ -23,9 +25,6 @@ app = App(
     version=leakbound.__version__,
     result_action="return_value",
 )
-
-Flat = Parameter(name="*")
-Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 
 
 @app.meta.default
@@ -56,17 +55,8 @@ def demo(config: Annotated[DemoConfig, Flat] = DemoConfig()) -> None:  # noqa: B
 def audit(
     model: str,
     *,
-    prompts: str,
-    scorer: str = "rouge_l",
-    threshold: float = 0.5,
-    num_samples: int = 1024,
-    alpha: float = 0.01,
-    params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
-    seed: int = 0,
-    until: str | None = None,
-    width: float | None = None,
-    template: str = "auto",
-    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008 - frozen
+    asked: Annotated[Asked, Flat],
+    drawn: Annotated[Drawn, Flat] = Drawn(),  # noqa: B008 - frozen
     guess: Path | None = None,
     method: str = "default",
     out: Out = Path("runs/audit"),
@@ -77,24 +67,6 @@ def audit(
     ----------
     model
         Folder or hub id of a causal language model (safetensors).
-    prompts
-        JSON lines, CSV or Parquet with text (or question) and target (or answer); or a hub data set.
-    scorer
-        rouge_l, rouge_l_f1, rouge_1, exact_match, contains, regex:PATTERN, or module:function.
-    threshold
-        A completion leaks when it scores this or more.
-    num_samples
-        Draws for each prompt; with until or width, the most of them.
-    alpha
-        The probability that a printed statement is false is at most this.
-    seed
-        All randomness of the draws.
-    until
-        Stop drawing from a prompt when this is proven or refuted: leak<=0.01 or mean<=0.05.
-    width
-        Stop drawing from a prompt when its P(leak) is known within an interval of this width.
-    template
-        How a question becomes a prompt: auto, chat, raw, qa, or a text with {text}.
     guess
         Run folder of a model that never saw the secrets: its P(leak) is the guess level.
     method
@@ -107,10 +79,7 @@ def audit(
     from leakbound.results import Audit
 
     level = None if guess is None else Audit.load(guess)
-    result = run_audit(
-        model, prompts, scorer=scorer, threshold=threshold, num_samples=num_samples, alpha=alpha, params=params,
-        seed=seed, until=until, width=width, template=template, loading=loading, guess=level, method=method, out=out,
-    )  # fmt: skip
+    result = run_audit(model, asked.prompts, **asked.settings(), **asdict(drawn), guess=level, method=method, out=out)
     Console().print(report.table(result, guess=level))
     Console().print(f"report: {out / 'report.html'}", highlight=False, markup=False)
 
@@ -119,32 +88,31 @@ def audit(
 def sample(
     model: str,
     *,
-    prompts: str,
+    asked: Annotated[Asked, Flat],
+    drawn: Annotated[Drawn, Flat] = Drawn(),  # noqa: B008 - frozen
     out: Out,
-    scorer: str = "rouge_l",
-    threshold: float = 0.5,
-    num_samples: int = 1024,
-    alpha: float = 0.01,
-    params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
-    seed: int = 0,
-    until: str | None = None,
-    width: float | None = None,
-    template: str = "auto",
-    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008 - frozen
 ) -> None:
     """Draw completions into a run folder: the only step that loads the model. Goes on where it was interrupted.
 
-    The options are those of ``leakbound audit``; scorer, threshold and alpha are written down, so that the statement is
-    fixed before the first draw.
+    Scorer, threshold and alpha are written down, so that the statement is fixed before the first draw.
+
+    Parameters
+    ----------
+    model
+        Folder or hub id of a causal language model (safetensors).
+    out
+        The run folder.
     """
     from leakbound import auditing
 
+    settings = asked.settings()
+    statement = auditing.Statement(*(settings.pop(name) for name in ("scorer", "threshold", "alpha")))
     run = auditing.sample(
-        model, prompts, out, num_samples=num_samples, params=params, seed=seed, until=until, width=width,
-        template=template, loading=loading, progress=True, statement=auditing.Statement(scorer, threshold, alpha),
+        model, asked.prompts, out, statement=statement, **settings, **asdict(drawn), progress=True
     )  # fmt: skip
     most = "at most " if run.rule else ""
-    Console().print(f"{len(run.prompts)} prompts x {most}{num_samples} draws in {out}", highlight=False, markup=False)
+    said = f"{len(run.prompts)} prompts x {most}{drawn.num_samples} draws in {out}"
+    Console().print(said, highlight=False, markup=False)
 
 
 @app.command
@@ -286,25 +254,20 @@ def plan(
 def certify(
     model: str,
     *,
-    prompts: str,
-    scorer: str = "rouge_l",
-    threshold: float = 0.5,
+    asked: Annotated[Asked, Flat],
     num_generations: int = 100,
-    alpha: float = 0.01,
-    params: Annotated[SamplingParams, Flat] = SamplingParams(),  # noqa: B008 - frozen
-    seed: int = 0,
-    template: str = "auto",
     engine: str = "auto",
     proposal: str | None = None,
-    loading: Annotated[Loading, Flat] = Loading(),  # noqa: B008 - frozen
     out: Out = Path("runs/certify"),
 ) -> None:
     """Prove what a model can leak from its own probabilities: bounds without replacement, exact limits.
 
-    Ends with a table and certificate.json. The options that are not listed are those of ``leakbound audit``.
+    Ends with a table and certificate.json.
 
     Parameters
     ----------
+    model
+        Folder or hub id of a causal language model (safetensors).
     num_generations
         Completions for each prompt that are judged.
     engine
@@ -317,8 +280,8 @@ def certify(
     from leakbound.certifying import certify as run_certify
 
     result = run_certify(
-        model, prompts, scorer=scorer, threshold=threshold, num_generations=num_generations, alpha=alpha,
-        params=params, seed=seed, template=template, engine=engine, proposal=proposal, loading=loading, out=out,
+        model, asked.prompts, **asked.settings(), num_generations=num_generations, engine=engine, proposal=proposal,
+        out=out,
     )  # fmt: skip
     Console().print(result.table())
     Console().print(f"certificates: {out / 'certificate.json'}", highlight=False, markup=False)
