@@ -288,6 +288,25 @@ def certify(
 
 
 @app.command
+def calibrate(model: str, *, asked: Annotated[Asked, Flat], share: float = 0.05) -> None:
+    """Choose --adaptive-temperature on retain prompts: the threshold at which at most a share of them goes greedy.
+
+    Parameters
+    ----------
+    model
+        Folder or hub id of a causal language model (safetensors).
+    share
+        The largest share of the prompts that may be decoded greedily.
+    """
+    from leakbound.calibrating import calibrate as run_calibrate
+
+    found = run_calibrate(
+        model, asked.prompts, share=share, params=asked.params, template=asked.template, loading=asked.loading
+    )
+    Console().print(str(found), highlight=False, markup=False)
+
+
+@app.command
 def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     """Train a causal language model on question-answer pairs, from a given model or from scratch."""
     from leakbound.unlearning import finetune as run_finetune

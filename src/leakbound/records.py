@@ -41,8 +41,9 @@ class Prompt:
 class SamplingParams:
     """The decoding setting, part of what a guarantee is about: another temperature is another statement.
 
-    The filters act in the order temperature, top-k, top-p, min-p, as in transformers. A completion that reaches
-    ``max_tokens`` has finish reason ``"length"``.
+    With ``adaptive_temperature`` a prompt is decoded at temperature 0 where the mean probability that the model gave to
+    the tokens of its greedy answer reaches it, else as the other fields say. The filters act in the order temperature,
+    top-k, top-p, min-p, as in transformers. A completion that reaches ``max_tokens`` has finish reason ``"length"``.
     """
 
     temperature: float = 1.0
@@ -53,6 +54,8 @@ class SamplingParams:
     """Keep this many likeliest tokens; 0 keeps all."""
     min_p: float = 0.0
     """Keep the tokens at least this many times as likely as the likeliest; 0 keeps all."""
+    adaptive_temperature: float = 0.0
+    """Decode greedily where the model is at least this sure of its greedy answer; 0 never does."""
     max_tokens: int = 128
     """The longest completion, in new tokens."""
     stop: tuple[str, ...] = ()
@@ -67,6 +70,10 @@ class SamplingParams:
             raise InputError(f"top_k is {self.top_k!r}: give a whole number >= 0 (0 keeps every token)")
         if not 0 <= self.min_p <= 1:
             raise InputError(f"min_p is {self.min_p!r}: give a number in [0, 1] (0 keeps every token)")
+        if not 0 <= self.adaptive_temperature <= 1:
+            raise InputError(
+                f"adaptive_temperature is {self.adaptive_temperature!r}: give a number in [0, 1] (0 switches it off)"
+            )
         if self.max_tokens < 1 or int(self.max_tokens) != self.max_tokens:
             raise InputError(f"max_tokens is {self.max_tokens!r}: give a whole number >= 1")
         if any(not text for text in self.stop):

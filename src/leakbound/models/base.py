@@ -18,7 +18,8 @@ class Sampler(Protocol):
 
     ``sample`` returns, for each prompt of the shard in order, its distinct completions with counts that sum to
     ``shard.num_samples``. The draws are independent and identically distributed given the prompt, and the result is a
-    pure function of the model, the shard and the parameters. With ``params.greedy`` every draw is the same.
+    pure function of the model, the shard and the parameters. With ``params.greedy`` every draw is the same. A sampler
+    that cannot honour a parameter raises.
     A draw that fails raises: a sampler never drops one.
 
     ``describe`` names the model for run.json: at least ``model`` and, where there are weights, their ``checksum``. Two

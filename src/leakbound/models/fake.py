@@ -35,6 +35,8 @@ class FakeModel:
 
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw as a real model would: i.i.d. with the known probability, a pure function of the shard."""
+        if params.adaptive_temperature:
+            raise InputError("adaptive_temperature is set: a fake has no confidence to adapt to; leave it at 0")
         draws = []
         for prompt in shard.prompts:
             p = dict(self.leaks).get(prompt.id, self.leak)

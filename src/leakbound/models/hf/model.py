@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -102,8 +102,35 @@ class HFModel:
         """The draws of :meth:`sample` with their tokens, for each prompt of the shard."""
         return self._by_prompt(shard.prompts, self._walk(shard, params))
 
-    @torch.inference_mode()
+    def confidence(self, prompts: Sequence[Prompt], params: SamplingParams) -> NDArray[np.float64]:
+        """How sure the model is of its greedy answers: the mean probability of their tokens; (len(prompts),) in [0, 1].
+
+        Tokens of one greedy decode up to ``params.max_tokens`` or a stop string, end token included; probabilities at
+        temperature 1 without filters; rounded to 6 decimals, so that batching does not decide. Our reading of the
+        adaptive temperature of arXiv 2410.03523, whose formula was not found.
+        """
+        greedy = SamplingParams(temperature=0, max_tokens=params.max_tokens, stop=params.stop)
+        answers = self._walk(Shard(tuple(prompts), 0, 1, 0), greedy)
+        heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        forced = forced_logprobs(self._forward, self._leaves, heads, [x.tokens for x in answers], SamplingParams())
+        return np.round([float(np.exp(x).mean()) for x in forced], 6)
+
     def _walk(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
+        """The leaves of a shard, by prompt and first draw; what the model is sure of goes greedily if that is asked."""
+        if not params.adaptive_temperature:
+            return self._walk_alike(shard, params)
+        usual = replace(params, adaptive_temperature=0.0)
+        sure = self.confidence(shard.prompts, usual) >= params.adaptive_temperature
+        leaves: list[Leaf] = []
+        for decoding, group in ((replace(usual, temperature=0.0), sure), (usual, ~sure)):
+            places = np.flatnonzero(group).tolist()
+            if places:
+                part = replace(shard, prompts=tuple(shard.prompts[i] for i in places))
+                leaves += [replace(x, prompt=places[x.prompt]) for x in self._walk_alike(part, decoding)]
+        return sorted(leaves, key=lambda leaf: (leaf.prompt, leaf.first))
+
+    @torch.inference_mode()
+    def _walk_alike(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
         roots = self._roots(shard.prompts, shard.num_samples)
         leaves = list(walk(self._forward, roots, self._leaves, shard, params))
         self.work.draws += shard.num_samples * len(shard.prompts)
@@ -143,7 +170,8 @@ class HFModel:
         behind a stop string. In nats, by teacher forcing.
         """
         heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
-        values = forced_logprobs(self._forward, self._leaves, heads, sequences, params)
+        forced = forced_logprobs(self._forward, self._leaves, heads, sequences, params)
+        values = np.array([float(x.sum()) for x in forced])
         for i, sequence in enumerate(sequences):
             if len(sequence) > params.max_tokens or set(sequence[:-1]) & set(self._ends):
                 values[i] = -math.inf
@@ -199,7 +227,8 @@ class HFModel:
             )
         heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
         tails = [encode_answer(self.tokenizer, c, self.template) for c in completions]
-        return forced_logprobs(self._forward, self._leaves, heads, tails, SamplingParams())
+        forced = forced_logprobs(self._forward, self._leaves, heads, tails, SamplingParams())
+        return np.array([float(x.sum()) for x in forced])
 
     def _roots(self, prompts: Sequence[Prompt], num_draws: int) -> list[Segment]:
         """The prompts, in segments of like length: of equal length where the architecture cannot be padded."""

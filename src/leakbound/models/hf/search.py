@@ -172,9 +172,9 @@ def forced_logprobs(
     heads: Sequence[Sequence[int]],
     tails: Sequence[Sequence[int]],
     params: SamplingParams,
-) -> Floats:
-    """log P(new tokens begin with tails[i] | heads[i]) under the deployed law, by teacher forcing; (len(heads),)."""
-    result = np.zeros(len(heads))
+) -> list[Floats]:
+    """log P(tails[i][t] | heads[i], tails[i][:t]) under the deployed law, by teacher forcing; (len(tails[i]),) each."""
+    result = [np.zeros(0)] * len(heads)
     order = sorted((i for i in range(len(heads)) if len(tails[i])), key=lambda i: len(heads[i]) + len(tails[i]))
     start = 0
     while start < len(order):
@@ -198,5 +198,5 @@ def forced_logprobs(
             span = slice(len(heads[i]) - 1, len(heads[i]) + len(tails[i]) - 1)
             law = leaves.law(logits[k, span].float(), params)
             places = torch.arange(len(tails[i]), device=law.probs.device)
-            result[i] = float(law.logprob(places, torch.tensor(tails[i], device=law.probs.device)).sum())
+            result[i] = law.logprob(places, torch.tensor(tails[i], device=law.probs.device)).cpu().numpy()
     return result
