@@ -16,13 +16,13 @@ from leakbound import store
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.certificate import Certification, PromptCertificate, SeenCompletion
-from leakbound.drawing import Loading, Prompts, Statement, open_model, open_prompts, software_versions, steps
+from leakbound.drawing import Loading, Prompts, Statement, open_model, open_scorable, software_versions, steps
 from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.base import Generation, WhiteBox
 from leakbound.models.randomness import uniforms
 from leakbound.prompts import checksum
-from leakbound.records import Prompt, SamplingParams, Shard
-from leakbound.scoring import check_prompt, get_scorer, score_completion
+from leakbound.records import Prompt, SamplingParams, Shard, check_count
+from leakbound.scoring import get_scorer, score_completion
 from leakbound.store import Run
 
 ENGINES = ("auto", "without-replacement", "iid")
@@ -70,18 +70,15 @@ def certify(
     what cannot be certified.
     """
     statement, params = Statement(scorer, threshold, alpha), params or SamplingParams()
-    for name, value, least in (("num_generations", num_generations, 1), ("seed", seed, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
+    check_count("num_generations", num_generations, least=1)
+    check_count("seed", seed, least=0)
     if engine not in ENGINES:
         raise InputError(f"engine is {engine!r}: give one of {', '.join(ENGINES)}")
     if params.greedy:
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
     if params.adaptive_temperature:
         raise InputError("adaptive_temperature is set: a certificate is about one law for all prompts; audit instead")
-    questions = open_prompts(prompts)
-    for prompt in questions:
-        check_prompt(get_scorer(scorer), prompt)
+    questions = open_scorable(prompts, scorer)
     loading = loading or Loading()
     box = _open(model, "model", tokenizer, template, loading)
     other = None

@@ -19,7 +19,7 @@ from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.prompts import as_prompts, checksum, load_prompts
-from leakbound.records import Prompt, SamplingParams, Shard
+from leakbound.records import Prompt, SamplingParams, Shard, check_count
 from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completion
 from leakbound.stopping import StoppingRule, Watch
 from leakbound.store import Part, Run
@@ -88,6 +88,14 @@ def open_prompts(prompts: Prompts) -> tuple[Prompt, ...]:
     return load_prompts(prompts) if isinstance(prompts, str | Path) else as_prompts(prompts)
 
 
+def open_scorable(prompts: Prompts, scorer: str) -> tuple[Prompt, ...]:
+    """:func:`open_prompts`; InputError for a prompt whose leak the scorer could never see."""
+    questions, function = open_prompts(prompts), get_scorer(scorer)
+    for prompt in questions:
+        check_prompt(function, prompt)
+    return questions
+
+
 def sample(
     model: Any,
     prompts: Prompts,
@@ -112,18 +120,14 @@ def sample(
     then the budget. Raises RunMismatchError for the folder of another run.
     """
     params, statement = params or SamplingParams(), statement or Statement()
-    for name, value, least in (("num_samples", num_samples, 1), ("seed", seed, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
+    check_count("num_samples", num_samples, least=1)
+    check_count("seed", seed, least=0)
     if params.greedy:
         raise InputError("temperature is 0: greedy draws are all the same; give a temperature > 0 (1: the model's own)")
     rule = None
     if until is not None or width is not None:
         rule = StoppingRule(until, width, num_samples, statement.threshold, statement.alpha)
-    questions = open_prompts(prompts)
-    scorer = get_scorer(statement.scorer)
-    for prompt in questions:
-        check_prompt(scorer, prompt)
+    questions = open_scorable(prompts, statement.scorer)
     sampler = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
     info = {
         "model": sampler.describe(),
@@ -242,7 +246,7 @@ def watch(run: Run, sampler: Sampler | None = None, *, progress: bool = False) -
                     continue
                 if sampler is not None and not run.has_draws(part):
                     run.write_draws(part, sampler.sample(run.shard(part, members), run.params))
-                if sampler is not None and part in run.missing_scores(marks.name):
+                if sampler is not None and not run.has_scores(part, marks.name):
                     marks.score(part)
                 for draw, value in run.read_scored(part, marks.name):
                     found[draw.prompt_id].append((value, draw.count))

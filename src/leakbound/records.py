@@ -12,6 +12,12 @@ from typing import Any
 from leakbound.errors import InputError
 
 
+def check_count(name: str, value: int, *, least: int) -> None:
+    """Raise InputError unless ``value`` is an int of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One question to the model and what its answer must not reveal.

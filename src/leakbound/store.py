@@ -182,7 +182,11 @@ class Run:
 
     def missing_scores(self, scorer: str) -> list[Part]:
         """The parts not scored yet by this scorer."""
-        return [part for part in self.parts if not self._scores(part, scorer).exists()]
+        return [part for part in self.parts if not self.has_scores(part, scorer)]
+
+    def has_scores(self, part: Part, scorer: str) -> bool:
+        """Whether one part has been scored by this scorer."""
+        return self._scores(part, scorer).exists()
 
     def write_scores(self, part: Part, scorer: str, draws: Sequence[Draw], scores: Sequence[float]) -> None:
         """Store the score of each draw of one part."""

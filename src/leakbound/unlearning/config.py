@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leakbound.errors import InputError
+from leakbound.records import check_count
 
 SCHEDULES = ("constant", "linear", "cosine")
 MASKS = ("answer", "all")
@@ -66,10 +67,10 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
         for name in ("epochs", "batch_size", "accumulation", "max_length"):
-            _check_whole(name, getattr(self, name), least=1)
+            check_count(name, getattr(self, name), least=1)
         if self.max_steps is not None:
-            _check_whole("max_steps", self.max_steps, least=1)
-        _check_whole("seed", self.seed, least=0)
+            check_count("max_steps", self.max_steps, least=1)
+        check_count("seed", self.seed, least=0)
         _check_number("learning_rate", self.learning_rate, above=0.0)
         for name in ("weight_decay", "max_grad_norm"):
             _check_number(name, getattr(self, name), least=0.0)
@@ -77,12 +78,12 @@ class TrainingConfig:
             raise InputError(f"warmup is {self.warmup!r}: give the share of the steps, a number in [0, 1)")
         _check_choice("schedule", self.schedule, SCHEDULES)
         _check_choice("device", self.device, ("auto", "cpu"))
-        _check_whole("lora_rank", self.lora_rank, least=0)
-        _check_whole("lora_alpha", self.lora_alpha, least=1)
+        check_count("lora_rank", self.lora_rank, least=0)
+        check_count("lora_alpha", self.lora_alpha, least=1)
         if self.lora_rank and importlib.util.find_spec("peft") is None:
             raise InputError(f"lora_rank is {self.lora_rank}, which needs peft: pip install 'leakbound[hf]'")
         if self.save_every is not None:
-            _check_whole("save_every", self.save_every, least=1)
+            check_count("save_every", self.save_every, least=1)
         _check_choice("report_to", self.report_to, TRACKERS)
         if self.report_to != "none" and importlib.util.find_spec(self.report_to) is None:
             raise InputError(f"report_to is {self.report_to!r}: first pip install {self.report_to}")
@@ -218,18 +219,13 @@ class UnlearnConfig(TrainingConfig):
         if self.me_direction is not None:
             _check_choice("me_direction", self.me_direction, ("uniform", "model"))
         if self.rmu_layer is not None:
-            _check_whole("rmu_layer", self.rmu_layer, least=1)
+            check_count("rmu_layer", self.rmu_layer, least=1)
         for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
-            _check_whole(name, getattr(self, name), least=least)
+            check_count(name, getattr(self, name), least=least)
         if not 0 < self.leak_threshold <= 1:
             raise InputError(f"leak_threshold is {self.leak_threshold!r}: give a number in (0, 1]")
         _check_number("collapse_factor", self.collapse_factor, above=1.0)
         _check_choice("on_collapse", self.on_collapse, ("warn", "stop", "ignore"))
-
-
-def _check_whole(name: str, value: int, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
 
 
 def _check_number(name: str, value: float | None, *, least: float | None = None, above: float | None = None) -> None:

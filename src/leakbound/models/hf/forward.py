@@ -13,7 +13,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from leakbound.models.hf.cache import cache_bytes, gather, kept_rows
-from leakbound.models.hf.memory import free_bytes
+from leakbound.models.hf.memory import free_bytes, is_out_of_memory, release_cached
 from leakbound.models.hf.prefixes import Ints, Prefixes
 
 LOGITS_PER_PASS = 2**26
@@ -143,6 +143,18 @@ class Forward:
         if one.cache is not None:
             return self.merges
         return self.pads or one.width == other.width
+
+    def run_or_halve(self, segments: Sequence[Segment]) -> Pass | None:
+        """:meth:`run`; None where memory ran out: ``rows`` is halved then, and the segments are to be batched anew."""
+        try:
+            return self.run(segments)
+        except RuntimeError as error:
+            rows = sum(map(len, segments))
+            if rows == 1 or not is_out_of_memory(error):
+                raise
+            release_cached(self.model.device)
+            self.rows = max(1, rows // 2)
+            return None
 
     def run(self, segments: Sequence[Segment]) -> Pass:
         """One forward pass of all segments, which must be such as :meth:`joins` allows.

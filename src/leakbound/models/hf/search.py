@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from leakbound.models.hf.forward import Forward, Pass, Segment
 from leakbound.models.hf.leaves import Leaf, Leaves
-from leakbound.models.hf.memory import is_out_of_memory, release_cached
 from leakbound.models.hf.prefixes import Floats, Ints, Prefixes
 from leakbound.models.randomness import gumbels
 from leakbound.records import Prompt, SamplingParams
@@ -42,14 +41,8 @@ def search(
                 batches.append(rest)
             while batches and forward.joins(batch[0], batches[-1]) and sum(map(len, batch)) + len(batches[-1]) <= room:
                 batch.append(batches.pop())
-            try:
-                step = forward.run(batch)
-            except RuntimeError as error:
-                rows = sum(map(len, batch))
-                if rows == 1 or not is_out_of_memory(error):
-                    raise
-                release_cached(forward.model.device)
-                forward.rows = max(1, rows // 2)
+            step = forward.run_or_halve(batch)
+            if step is None:
                 batches.extend(batch[::-1])
                 continue
             logps = leaves.law(step.logits, params).logprobs().cpu().numpy()

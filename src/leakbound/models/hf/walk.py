@@ -19,7 +19,6 @@ from leakbound.models.hf.cache import cache_bytes
 from leakbound.models.hf.forward import Forward, Segment
 from leakbound.models.hf.law import NextToken
 from leakbound.models.hf.leaves import Leaf, Leaves
-from leakbound.models.hf.memory import is_out_of_memory, release_cached
 from leakbound.models.hf.prefixes import Ints, Prefixes
 from leakbound.models.randomness import uniforms
 from leakbound.records import SamplingParams, Shard
@@ -127,14 +126,8 @@ def walk(
     waiting, randomness = Waiting(forward, roots), Randomness(shard)
     while waiting:
         batch = waiting.pop()
-        try:
-            step = forward.run(batch)
-        except RuntimeError as error:
-            rows = sum(map(len, batch))
-            if rows == 1 or not is_out_of_memory(error):
-                raise
-            release_cached(forward.model.device)
-            forward.rows = max(1, rows // 2)
+        step = forward.run_or_halve(batch)
+        if step is None:
             waiting.push(batch[::-1])
             continue
         children, parents = grow(step.prefixes, leaves.law(step.logits, params), randomness)
