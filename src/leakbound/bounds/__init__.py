@@ -11,6 +11,7 @@ from leakbound.bounds.extraction import (
     max_score_at_k,
     max_score_at_k_bound,
 )
+from leakbound.bounds.groups import GroupPlan, group_bound, plan_groups
 from leakbound.bounds.judged import judged_bound, judged_proportion_bound
 from leakbound.bounds.looks import PlannedLooks, plan_looks
 from leakbound.bounds.mean import mean_bound, mean_bounds
@@ -41,6 +42,7 @@ from leakbound.bounds.spread import ed_bound, ed_bounds, ed_score, std_bound, st
 __all__ = [
     "Bound",
     "Claim",
+    "GroupPlan",
     "LeakPlan",
     "Look",
     "MeanEvidence",
@@ -58,6 +60,7 @@ __all__ = [
     "expected_width",
     "extraction_probability",
     "final_verdict",
+    "group_bound",
     "holm",
     "judged_bound",
     "judged_proportion_bound",
@@ -72,6 +75,7 @@ __all__ = [
     "mean_bound",
     "mean_bounds",
     "mean_sequence_bound",
+    "plan_groups",
     "plan_leak_claim",
     "plan_looks",
     "plan_mean_claim",
