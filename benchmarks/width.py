@@ -24,7 +24,8 @@ CASES = ((0.02, 0.0), (0.02, 0.003), (0.02, 0.01), (0.02, 0.1), (0.02, 0.3), (0.
 def main(runs: int) -> None:
     print(f"alpha {ALPHA}, {runs} simulated prompts a row; mean draws\n")
     print(
-        "| width | P(leak) | fixed n, hindsight | planned looks | ratio | missed | bets | ratio | pilot | ratio | reached |"
+        "| width | P(leak) | fixed n, hindsight | planned looks | ratio | missed "
+        "| bets | ratio | pilot | ratio | reached |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for width, p in CASES:

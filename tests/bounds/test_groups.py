@@ -130,6 +130,20 @@ def test_laws_without_windows_agree(wide):
                 assert exact * (1 - 1e-11) <= found <= exact * (1 + 1e-10) + 1e-9 * share
 
 
+def test_limits_of_a_whole_plan_miss_with_probability_alpha_at_most(wide):
+    for p in (0.004, 0.03, 0.1, 0.3, 0.48, 0.9):
+        alive, low, high, done = np.ones(1), 0.0, 0.0, 0
+        for n in wide.sizes:
+            alive, done = np.convolve(alive, stats.binom.pmf(np.arange(n - done + 1), n - done, p)), n
+            for k in np.flatnonzero(alive > 1e-12):
+                if wide.ends(int(k), n):
+                    lower, upper = wide.limits(int(k), n, 0.005)
+                    low, high = low + alive[k] * (upper < p), high + alive[k] * (lower > p)
+                    alive[k] = 0
+        assert max(low, high) <= 0.005
+        assert low + high > (0.006 if 0.05 < p < 0.95 else 0.0)  # and not far less
+
+
 def test_windows_hold_all_but_tiny():
     for n, p in ((1, 0.5), (50, 0.02), (50, 0.97), (4000, 0.3), (4000, 1e-9)):
         for tiny in (0.1, 1e-6, 1e-20):
