@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from leakbound.errors import InputError
@@ -129,7 +130,9 @@ class Shard:
 class Draw:
     """One distinct completion of one prompt within a shard, and how often it was drawn.
 
-    ``first`` is the number, within the prompt's draws of the run, of the first draw that gave it.
+    ``first`` is the number, within the prompt's draws of the run, of the first draw that gave it; ``places`` are the
+    numbers of all of them, ascending. A back end that only counts leaves ``places`` None: the order of generation is
+    not known then, and bounds that need none are used, which are wider.
     ``finish_reason`` is ``"stop"`` (the model or a stop string ended it) or ``"length"`` (cut at ``max_tokens``).
     ``logprob`` is the natural log of the completion's probability under the sampling distribution (after temperature
     and filters), end-of-text token included, or None where the back end does not tell. With stop strings it is
@@ -143,3 +146,16 @@ class Draw:
     finish_reason: str
     num_tokens: int
     logprob: float | None = None
+    places: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        places = self.places
+        if places is None:
+            return
+        object.__setattr__(self, "places", tuple(places))
+        ascending = all(a < b for a, b in pairwise(places))
+        if len(places) != self.count or not ascending or (places and places[0] != self.first):
+            raise InputError(
+                f"a draw of prompt {self.prompt_id!r} has count {self.count}, first {self.first} and {len(places)} "
+                f"places {str(tuple(places))[:60]}: give the ascending numbers of the draws that gave it, or None"
+            )

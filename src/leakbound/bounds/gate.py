@@ -21,7 +21,6 @@ Side: TypeAlias = Literal["upper", "lower", "both"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.ArrayLike
-Seed: TypeAlias = int | Sequence[int]
 
 
 def check_real(name: str, value: object, remedy: str) -> float:

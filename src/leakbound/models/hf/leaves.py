@@ -19,8 +19,8 @@ from leakbound.records import SamplingParams
 class Leaf:
     """A finished completion: its prompt's place, the new tokens, and what they say.
 
-    ``logprob``: log P of the tokens under the deployed law, in nats; ``count`` and ``first``: how many draws gave it
-    and the number of the first of them; ``value``: its rank in a search.
+    ``logprob``: log P of the tokens under the deployed law, in nats; ``draws``: the numbers, within the shard, of the
+    draws that gave it, ascending, none in a search; ``value``: its rank in a search.
     """
 
     prompt: int
@@ -29,8 +29,7 @@ class Leaf:
     finish_reason: str
     num_tokens: int
     logprob: float
-    count: int
-    first: int
+    draws: tuple[int, ...]
     value: float
 
 
@@ -81,7 +80,7 @@ class Leaves:
             done[row] |= bool(cuts)
             if not done[row]:
                 continue
-            count = int(prefixes.sizes[row])
+            start = int(firsts[row])
             leaves.append(
                 Leaf(
                     int(prefixes.prompt[row]),
@@ -90,8 +89,7 @@ class Leaves:
                     "stop" if cuts or ended[row] else "length",
                     len(said),
                     float(prefixes.logprob[row]),
-                    count,
-                    int(prefixes.draws[firsts[row]]) if count else 0,
+                    tuple(prefixes.draws[start : start + int(prefixes.sizes[row])].tolist()),
                     float(prefixes.value[row]),
                 )
             )
