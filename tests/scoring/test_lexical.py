@@ -1,11 +1,15 @@
+import random
 import subprocess
 import sys
+from collections import Counter
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
+from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.scoring import contains, exact_match, rouge_1, rouge_l, rouge_l_f1
 from leakbound.scoring.lexical import Regex, fold, rouge_tokens
@@ -16,7 +20,8 @@ THEIRS = RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
 def assert_same(completion: str, target: str) -> None:
     theirs = THEIRS.score(target, completion)
     assert rouge_l(completion, target) == theirs["rougeL"].recall
-    assert rouge_l_f1(completion, target) == theirs["rougeL"].fmeasure
+    # not bit for bit: the package takes 2 P R / (P + R) in floats, six roundings of 2^-53 at most, where ours is one
+    assert rouge_l_f1(completion, target) == pytest.approx(theirs["rougeL"].fmeasure, rel=7 * 2**-53, abs=0)
     assert rouge_1(completion, target) == theirs["rouge1"].recall
 
 
@@ -53,10 +58,46 @@ def test_rouge_equals_the_package_at_the_edges(pair):
     assert_same(*pair)
 
 
+def exact(completion, target):
+    """ROUGE-L recall, its F1 and ROUGE-1 recall of two lists of words as fractions, by the textbook's recursion."""
+    above = [0] * (len(target) + 1)
+    for word in completion:
+        row = [0]
+        for j, other in enumerate(target):
+            row.append(above[j] + 1 if word == other else max(above[j + 1], row[j]))
+        above = row
+    common, n, m = above[-1], len(completion), len(target)
+    overlap = (Counter(completion) & Counter(target)).total()
+    if not n or not m or not common:
+        return Fraction(0), Fraction(0), Fraction(overlap, m or 1)
+    precision, recall = Fraction(common, n), Fraction(common, m)
+    return recall, 2 * precision * recall / (precision + recall), Fraction(overlap, m)
+
+
+def test_rouge_is_the_float_next_to_the_fraction_and_leaks_where_the_fraction_does():
+    rng, short = random.Random(0), 0
+    for _ in range(4000):
+        words = [f"{c}{i}" for c in "abc" for i in range(rng.randint(1, 12))]
+        target = rng.choices(words, k=rng.randint(1, 30))
+        completion = [w for w in target if rng.random() < 0.8] + rng.choices(words, k=rng.randint(0, 10))
+        pair = " ".join(completion), " ".join(target)
+        for scorer, value in zip((rouge_l, rouge_l_f1, rouge_1), exact(completion, target), strict=True):
+            assert scorer(*pair) == float(value), (scorer, pair)
+            for percent in range(5, 105, 5):
+                assert reaches(scorer(*pair), percent / 100) == (value >= Fraction(percent, 100)), (scorer, pair)
+        short += THEIRS.score(pair[1], pair[0])["rougeL"].fmeasure < rouge_l_f1(*pair)
+    assert short > 50  # the package's own value is too small this often
+
+
+def test_a_completion_with_f1_of_exactly_the_threshold_leaks():
+    target, completion = "a1 b2 c3 d4 e5 f6 g7 h8", "a1 b2 c3 d4 e5 f6 x"  # F1 = 2 * 6 / (8 + 7)
+    assert THEIRS.score(target, completion)["rougeL"].fmeasure < 0.8 == rouge_l_f1(completion, target)
+
+
 def test_rouge_by_hand():
     # LCS of (the cat sat on the mat) and (the dog sat on a mat) is the, sat, on, mat: 4 of 6 words.
     assert rouge_l("The dog sat on a mat.", "the cat sat on the mat") == 4 / 6
-    assert rouge_l_f1("The dog sat on a mat.", "the cat sat on the mat") == pytest.approx(4 / 6)
+    assert rouge_l_f1("The dog sat on a mat.", "the cat sat on the mat") == 4 / 6
     # as a bag, "the" counts once of twice
     assert rouge_1("the mat on sat", "the cat sat on the mat") == 4 / 6
     assert rouge_l("He was running.", "run") == 1
