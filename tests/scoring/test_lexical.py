@@ -1,6 +1,7 @@
 import random
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 from fractions import Fraction
 
@@ -117,6 +118,32 @@ def test_rouge_by_hand():
         ("住在東京都", "東京", 1),
         ("\x1b[1mParis", "Paris", 1),
         ("Par is", "Paris", 0),
+        ("Jose Nunez", "José Núñez", 1),
+        ("José Núñez", "Jose Nunez", 1),
+        ("Jose\u0301 Nu\u0301n\u0303ez", "José Núñez", 1),
+        ("José Núñez", "Jose\u0301 Nu\u0301n\u0303ez", 1),
+        ("JOSÉ NÚÑEZ", "josé núñez", 1),
+        ("ISTANBUL", "İstanbul", 1),
+        ("İSTANBUL", "istanbul", 1),
+        ("ıstanbul", "ISTANBUL", 1),
+        ("i\u0307stanbul", "İstanbul", 1),
+        ("Lodz, Malmo, Tromso, Dokovic", "Łódź", 1),
+        ("Tromso", "Tromsø", 1),
+        ("Nguyen Van Thieu", "Nguyễn Văn Thiệu", 1),
+        ("ΟΔΥΣΣΕΥΣ", "Οδυσσεύς", 1),
+        ("O´Brien", "O'Brien", 1),
+        ("se\ufe0fc\u034fret", "secret", 1),
+        ("Jesse Nunez", "José Núñez", 0),
+        # marks that spell words stay
+        ("कि", "का", 0),
+        ("\u05de\u05b7", "\u05de\u05b4", 0),
+        ("\u0645\u064f", "\u0645\u064e", 0),
+        ("\u0e19\u0e49\u0e33", "\u0e19\u0e33", 0),
+        ("カ", "ガ", 0),
+        ("ｶﾞ", "ガ", 1),
+        ("カ\u3099", "ガ", 1),
+        ("\u1100\u1161", "가", 1),
+        ("각", "가", 0),
         ("", "Paris", 0),
     ],
 )
@@ -129,9 +156,32 @@ def test_contains_finds_what_is_there(before, target, after):
     assert contains(f"{before} {target} {after}", target) == 1
 
 
-@given(st.text())
-def test_fold_is_idempotent(text):
+HARD = st.text(
+    alphabet=st.one_of(st.characters(), st.sampled_from("aeiİıßŁ \u0301\u0307\u0338\u200b\u3099か\u1100\u1161\ufe0f´"))
+)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(HARD)
+def test_fold_is_idempotent_and_knows_no_composed_letters_and_no_case(text):
     assert fold(fold(text)) == fold(text)
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        assert fold(unicodedata.normalize(form, text)) == fold(text)
+    assert fold(unicodedata.normalize("NFD", text).casefold()) == fold(text)
+
+
+def test_fold_of_every_letter_with_case_or_accent():
+    """All code points of the basic plane: none depends on how it is composed, or on its case."""
+    for i in (*range(0xD800), *range(0xE000, 0x10000)):
+        char = chr(i)
+        once = fold.__wrapped__(char)
+        for other in {
+            unicodedata.normalize("NFC", char),
+            unicodedata.normalize("NFKD", char),
+            char.upper(),
+            char.lower(),
+        }:
+            assert fold.__wrapped__(other) == once, hex(i)
 
 
 def test_a_target_without_a_visible_character_is_refused():
