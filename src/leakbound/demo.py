@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakbound.bounds import worst_prompt_bound
+from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.findings import find
 from leakbound.records import Prompt, SamplingParams
@@ -212,7 +213,9 @@ def _table(found: Comparison) -> Table:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for model in found.models:
         audit = model.audit
-        clean = [p for p in audit.prompts if p.greedy_score is not None and p.greedy_score < audit.threshold]
+        clean = [
+            p for p in audit.prompts if p.greedy_score is not None and not reaches(p.greedy_score, audit.threshold)
+        ]
         table.add_row(
             model.name,
             f"{model.utility.estimate:.0%}" if model.utility else "-",

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst_prompt_bound
+from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import show_confidence
 from leakbound.errors import InputError
 from leakbound.wording import about, at_least, at_most, brief, plural
@@ -114,7 +115,7 @@ def _rows(audit: Audit, guess: Audit | None) -> tuple[Row, ...]:
     for p in audit.prompts:
         status: Status = "seen" if p.num_leaks else "unseen"
         if p.greedy_score is not None:
-            status = "plain" if p.greedy_score >= audit.threshold else "hidden" if p.num_leaks else "unseen"
+            status = "plain" if reaches(p.greedy_score, audit.threshold) else "hidden" if p.num_leaks else "unseen"
         other = known.get(p.prompt.id)
         more = None
         if other is not None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from leakbound import bounds
 from leakbound.bounds import Bound, seen
 from leakbound.bounds.certificates import exact_limits, without_replacement_bound
+from leakbound.bounds.gate import reaches
 from leakbound.drawing import Statement
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.layout import Part
@@ -152,7 +153,7 @@ def _judge_independent(
     collected: Collected, levels: Levels, mean: Bound, std: Bound, ed: Bound, survival: str, watched: Watch | None
 ) -> PromptAudit:
     values, counts, alpha = collected.values, collected.counts, levels.statement.alpha
-    n, leaks = int(counts.sum()), int(counts[values >= levels.statement.threshold].sum())
+    n, leaks = int(counts.sum()), int(counts[reaches(values, levels.statement.threshold)].sum())
     order = sorted(collected.completions.values(), key=lambda c: (-c.score, -c.count, c.text))
     share = alpha / max(levels.looks, 1)
     band = bounds.survival_bound(values, alpha=share, counts=counts, thresholds=SURVIVAL_GRID, method=survival)
@@ -181,7 +182,7 @@ def _judge_independent(
 def _judge_distinct(collected: Collected, levels: Levels) -> PromptAudit:
     """What exact probabilities prove; nothing here is about frequencies."""
     p, h, alpha = collected.masses, collected.values, levels.statement.alpha
-    leaks = (h >= levels.statement.threshold).astype(np.float64)
+    leaks = reaches(h, levels.statement.threshold).astype(np.float64)
     jointly = without_replacement_bound(p, leaks, alpha=levels.jointly, estimand=levels.estimand, scope=JOINTLY)
     order = sorted(collected.distinct, key=lambda c: (-c.score, -(c.probability or 0.0), c.text))
     return PromptAudit(
@@ -218,7 +219,7 @@ def average_leak(everyone: Sequence[Collected], results: Sequence[PromptAudit], 
         return bounds.average_proportion_bound(leaks, sizes, alpha=level, estimand=levels.estimand)
 
     def distinct(c: Collected, level: float) -> Bound:
-        leaks = (c.values >= threshold).astype(np.float64)
+        leaks = reaches(c.values, threshold).astype(np.float64)
         return without_replacement_bound(c.masses, leaks, alpha=level, estimand=levels.estimand)
 
     return _of_both(everyone, independent, distinct, alpha)

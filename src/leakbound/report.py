@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakbound import plots, wording
+from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import show_confidence
 from leakbound.findings import LABELS, SYMBOLS, Row, find, num_samples_text
 from leakbound.tables import drawn, guess_level, model_name, statements, summary, table, to_csv, to_markdown
@@ -148,7 +149,7 @@ def _secrets(row: Row) -> tuple[str, ...]:
 def _shown(row: Row, threshold: float) -> list[Any]:
     """A prompt's leaking completions, or its highest-scoring ones where none leaks."""
     worst = row.result.worst
-    return [c for c in worst if c.score >= threshold][:5] or list(worst[:3])
+    return [c for c in worst if reaches(c.score, threshold)][:5] or list(worst[:3])
 
 
 @cache

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakbound.bounds import Claim, Look, MeanEvidence, final_verdict, leak_look, leak_sequence_bound
+from leakbound.bounds.gate import reaches
 from leakbound.bounds.sequences import Verdict
 from leakbound.errors import InputError
 
@@ -95,7 +96,7 @@ class Watch:
 
     def add(self, values: NDArray[np.float64], counts: NDArray[np.int64]) -> Look:
         """Look after one more round of scores; for a width, "proven" stands for reached, without evidence."""
-        self.leaks += int(counts[values >= self.rule.threshold].sum())
+        self.leaks += int(counts[reaches(values, self.rule.threshold)].sum())
         self.n += int(counts.sum())
         claim = self.rule.claim
         if self._evidence is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
-from leakbound.bounds.gate import Side, check_alpha, check_side, check_whole
+from leakbound.bounds.gate import Side, check_alpha, check_side, check_whole, reaches
 from leakbound.errors import InputError
 
 
@@ -135,8 +135,8 @@ class SurvivalBand:
         return self.lower[place] if place < len(self.thresholds) else 0.0
 
     def upper_at_least(self, x: float) -> float:
-        """Upper bound on P(h >= x) for any x: that on P(h > t) at the largest threshold t < x."""
-        place = bisect.bisect_left(self.thresholds, x)
+        """Upper bound on P(h >= x) for any x: that on P(h > t) at the largest threshold t that does not reach x."""
+        place = bisect.bisect_left(self.thresholds, True, key=lambda t: reaches(t, x))
         return 0.0 if x > 1 else self.upper[place - 1] if place else 1.0
 
     def __str__(self) -> str:
