@@ -16,6 +16,7 @@ from leakbound import store
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.bounds.gate import reaches
+from leakbound.bounds.order import in_order
 from leakbound.certificate import Certification, PromptCertificate, SeenCompletion
 from leakbound.drawing import Loading, Prompts, Statement, open_model, open_scorable, software_versions
 from leakbound.engines import ENGINES, choose_engine
@@ -26,7 +27,7 @@ from leakbound.models.randomness import uniforms
 from leakbound.progress import steps
 from leakbound.prompts import checksum
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
-from leakbound.scoring import get_scorer, score_completion
+from leakbound.scoring import get_scorer, is_binary, score_completion
 from leakbound.store import Run
 
 PER_FILE = 16
@@ -251,7 +252,13 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
     limits = exact_limits(masses, leaks, alpha=alpha, estimand=estimand)
     if fact["engine"] == "iid":
         leak = proportion_bound(int(counts @ leaks), int(counts.sum()), alpha=alpha, estimand=estimand)
-        mean = mean_bound(scores, alpha=alpha, counts=counts)
+        places = [g.get("places") for g in generations]
+        if is_binary(function):
+            mean = replace(leak, estimand="E[h]")
+        elif None in places:  # collected by an older version
+            mean = mean_bound(scores, alpha=alpha, counts=counts)
+        else:
+            mean = mean_bound(in_order(scores.tolist(), places), alpha=alpha)
     else:
         leak = without_replacement_bound(masses, leaks, alpha=alpha, estimand=estimand)
         mean = without_replacement_bound(masses, scores, alpha=alpha)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from leakbound.bounds.gate import Floats, Ints, Side
 from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
+from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
 
@@ -118,6 +120,28 @@ def binary_std(values: Floats, weights: Ints, alpha: float, side: Side) -> tuple
         central = between(m, n - m, n)
         lower = spread(crossing(lambda p: central(p) <= share * (1 - 1e-9), 0.5, 0.0)) * (1 - 1e-9)
     return lower, min(upper, 0.5)
+
+
+def bounds_of_binary(leak: Bound, *, kappa: float = 2.0) -> tuple[Bound, Bound, Bound]:
+    """E[h], sd(h) and E[h] + kappa sd(h) of a binary score from any upper bound U on P(h = 1), at the same level.
+
+    One event: where P(h = 1) = p <= U, sd <= v(min(U, 1/2)) and likewise the last one, at its peak where U is beyond.
+    So they hold at whatever stopping time U holds.
+    """
+    if leak.side != "upper":
+        raise InputError(f"leak has side {leak.side!r}: give an upper bound on P(h = 1)")
+    k, u = leak.estimate, leak.upper
+    peak = (1 + 1 / math.sqrt(1 + kappa**2)) / 2
+    return (
+        replace(leak, estimand="E[h]"),
+        replace(leak, estimand="sd(h)", estimate=spread(k), upper=min(spread(min(u, 0.5)) * (1 + 1e-15), 0.5)),
+        replace(
+            leak,
+            estimand=f"E[h] + {kappa:g} sd(h)",
+            estimate=k + kappa * spread(k),
+            upper=(min(u, peak) + kappa * spread(min(u, peak))) * (1 + 1e-15),
+        ),
+    )
 
 
 def binary_ed(values: Floats, weights: Ints, alpha: float, kappa: float) -> float:

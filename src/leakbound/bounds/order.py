@@ -32,6 +32,15 @@ def per_prompt(scores: Sequence[Scores], counts: Sequence[npt.ArrayLike | None] 
     return [(*check_scores(s, c), check_draws(s) if c is None else None) for s, c in zip(scores, given, strict=True)]
 
 
+def in_order(scores: Sequence[float], places: Sequence[npt.ArrayLike]) -> Floats:
+    """The score of every draw in the order of generation, from distinct completions and the places of their draws."""
+    numbers = [np.asarray(some, dtype=np.int64) for some in places]
+    drawn = np.concatenate(numbers)
+    if np.unique(drawn).size != drawn.size:
+        raise InputError("places name a draw twice: give the places of each draw once")
+    return np.repeat(np.asarray(scores, dtype=np.float64), [some.size for some in numbers])[np.argsort(drawn)]
+
+
 def comes_sorted(x: Floats) -> bool:
     """Whether draws that are not all equal ascend or descend: then the order may be that of the scores."""
     steps = np.diff(x)
