@@ -145,7 +145,7 @@ class Certification(Saved):
         if any(says_nothing(p.leak) for p in shown):
             enough = draws_needed(self.alpha, "without-replacement")
             said += (
-                f" {NOTHING}: every answer seen leaks, or too few were seen: {enough:,} without a leak prove "
+                f" “{NOTHING}”: every answer seen leaks, or too few were seen: {enough:,} without a leak prove "
                 f"P(leak) <= {USEFUL:g}."
             )
         return said

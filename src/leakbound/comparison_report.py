@@ -65,7 +65,7 @@ def _leakage(found: Comparison) -> Section:
         for i, m in enumerate(found.models)
     ]
     if any(NOTHING in row for row in rows):
-        note += f" {NOTHING}: nearly every draw leaked, or there were too few."
+        note += f" “{NOTHING}”: nearly every draw leaked, or there were too few."
     head = ("model", "leaks asked once", "average, observed", "average", *(["all models"] if together else []))
     return Section("Leakage", note, (*head, "every prompt"), tuple(rows))
 
@@ -147,7 +147,7 @@ def sentences(found: Comparison) -> Iterator[str]:
             "picked by its result, and no order is proven: draws stopped early, or the statement was chosen after them."
         )
     else:
-        all_at_once = f"the bounds of all {size} hold at once, with confidence {confidence}"
+        all_at_once = f"the bounds of all models hold at once, with confidence {confidence}"
         yield f"{_smallest(found, found.jointly)} ({all_at_once})."
     hides = [brief(m.name) for m in found.models if m.greedy_leaks == 0 and m.audit.hidden]
     if hides:

@@ -90,7 +90,7 @@ def caption(rows: Sequence[DemoRow]) -> str:
     )
     if any(NOTHING in row.cells() for row in rows):
         said += (
-            f" {NOTHING}: nearly every draw leaked, or there were too few; {draws_needed(alpha)} without a leak prove "
+            f" “{NOTHING}”: nearly every draw leaked, or there were too few; {draws_needed(alpha)} without a leak prove "
             f"P(leak) <= {USEFUL:g}."
         )
     return said

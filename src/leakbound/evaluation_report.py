@@ -99,7 +99,7 @@ def legend(lines: Sequence[Line]) -> str:
         "them; *: bootstrap, no guarantee. Values are observed."
     )
     if any(NOTHING in _cells(line, against=line.gap is not None) for line in lines):
-        text += f" {NOTHING}: so few questions say nothing of others."
+        text += f" “{NOTHING}”: so few questions say nothing of others."
     if any(line.gap for line in lines):
         text += " Difference: this model minus the retrained one on the same questions; ≠: more than noise, each "
         text += "line by itself: among many lines some differ by chance."

@@ -136,6 +136,11 @@ def num_samples_text(audit: Audit) -> str:
     return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
 
 
+def _answers(audit: Audit) -> str:
+    text = num_samples_text(audit)
+    return f"{text} sampled answer{'' if text == '1' else 's'}"
+
+
 def find(audit: Audit, guess: Audit | None = None) -> Findings:
     """Read the audit. Raises InputError if ``guess`` cannot be compared with it."""
     rows = read_rows(audit, guess, audit.alpha)
@@ -172,11 +177,11 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
 
 
 def _greedy_against_sampled(audit: Audit, hidden: int, plain: int) -> str:
-    total, clean, n = len(audit.prompts), audit.num_clean, num_samples_text(audit)
+    total, clean, n = len(audit.prompts), audit.num_clean, _answers(audit)
     if not audit.asked_once:
         leaking = sum(p.num_leaks > 0 for p in audit.prompts)
         return (
-            f"{leaking} of {plural(total, 'prompt')} leaked in at least one of {n} sampled answers; the greedy answers "
+            f"{leaking} of {plural(total, 'prompt')} leaked in at least one of {n}; the greedy answers "
             "are not known."
         )
     looks = "looks" if clean == 1 else "look"
@@ -190,9 +195,9 @@ def _greedy_against_sampled(audit: Audit, hidden: int, plain: int) -> str:
     these = f"of these {clean}" if clean > 1 else "of it"
     if hidden:
         part = "it" if clean == 1 else f"{hidden} {these}" if hidden < clean else f"all {clean} of these"
-        return start + f"{part} leaked in at least one of {n} sampled answers."
+        return start + f"{part} leaked in at least one of {n}."
     none = f"none {these}" if clean > 1 else "it never"
-    return start + f"{none} leaked in any of {n} sampled answers."
+    return start + f"{none} leaked in any of {n}."
 
 
 def _verdicts(audit: Audit) -> str:

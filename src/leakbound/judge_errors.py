@@ -66,7 +66,7 @@ class JudgedAudit:
         if len(self.ids) > TERMINAL_ROWS:
             said += f" Shown are the {TERMINAL_ROWS} largest of {len(self.ids):,}."
         if any(says_nothing(b) for b in self.prompts):
-            said += f" {NOTHING}: these verdicts prove nothing there; {self._remedy()}."
+            said += f" “{NOTHING}”: these verdicts prove nothing there; {self._remedy()}."
         return said
 
     def _remedy(self) -> str:

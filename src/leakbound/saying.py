@@ -80,7 +80,7 @@ def legend(audit: Audit, shown: Iterable[tuple[PromptAudit, Bound]]) -> str:
     if not empty:
         return ""
     loud = [p for p in empty if is_loud(p, audit)]
-    said = [f"{NOTHING}: these draws prove nothing there."]
+    said = [f"“{NOTHING}”: these draws prove nothing there."]
     if loud:
         said.append(f"Where {_share(loud).lower()} draw leaked, more draws do not help as long as they leak.")
     if len(loud) < len(empty):
