@@ -97,13 +97,16 @@ class Compared:
 
     @property
     def greedy_leaks(self) -> int:
-        """Prompts that leak already when asked once."""
-        return len(self.audit.prompts) - self.audit.num_clean
+        """Prompts that are known to leak already when asked once."""
+        return _known(self.audit) - self.audit.num_clean
 
     @cached_property
     def utility(self) -> Bound | None:
-        """The share of retain questions answered rightly when asked once, the questions taken as a random sample."""
-        if self.retain is None:
+        """The share of retain questions answered rightly when asked once, the questions taken as a random sample.
+
+        None without retain questions, or where some of their greedy answers are not known.
+        """
+        if self.retain is None or _known(self.retain) < len(self.retain.prompts):
             return None
         right, n = len(self.retain.prompts) - self.retain.num_clean, len(self.retain.prompts)
         alpha = self.retain.alpha
@@ -195,6 +198,11 @@ def _check_alike(first: Audit, other: Audit, run: str) -> None:
         raise InputError(f"run {run!r} has other prompts than the first: audit all models on one prompts file")
     if first.run["params"] != other.run["params"]:
         raise InputError(f"run {run!r} has other sampling parameters than the first: draw it again with those")
+
+
+def _known(audit: Audit) -> int:
+    """Prompts whose greedy answer is known."""
+    return sum(p.greedy_score is not None for p in audit.prompts)
 
 
 def _distinct(names: list[str]) -> list[str]:

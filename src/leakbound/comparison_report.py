@@ -56,7 +56,7 @@ def _leakage(found: Comparison) -> Section:
     rows = [
         (
             m.name,
-            f"{m.greedy_leaks:,} of {len(m.audit.prompts):,}",
+            f"{m.greedy_leaks:,} of {len(m.audit.prompts):,}" if m.audit.asked_once else "unknown",
             about(m.audit.mean_leak.estimate),
             limits(m.audit.mean_leak),
             *([limits(together[i])] if together else []),
@@ -87,25 +87,28 @@ def _scores(found: Comparison) -> Section:
 def _use(found: Comparison) -> Section:
     note = "Diversity of the sampled answers, averaged over the prompts: distinct answers among the draws, mean of "
     note += "1 - ROUGE-L F1 over random pairs, entropy in nats. Observed values without a guarantee"
-    if found.models[0].utility is None:
+    retain = found.models[0].retain
+    if retain is None:
         return Section(
             "Diversity",
             note + ", on the audited prompts; no retain runs were given, so that nothing is known about use.",
             ("model", "distinct", "unlike", "entropy"),
             tuple((m.name, *_spread(m)) for m in found.models),
         )
-    confidence = show_confidence(found.models[0].retain.alpha) if found.models[0].retain else ""
+    confidence = show_confidence(retain.alpha)
     return Section(
         "Use and diversity",
         f"Retain questions answered rightly when asked once; the interval (confidence {confidence}) takes them as a "
         f"random sample of such questions. {note}, on the retain prompts.",
         ("model", "right asked once", "interval", "right sampled", "distinct", "unlike", "entropy"),
-        tuple(
-            (m.name, about(b.estimate), limits(b), about(m.sampled_utility or 0.0), *_spread(m))
-            for m in found.models
-            if (b := m.utility) is not None
-        ),
+        tuple((m.name, *_answered(m), *_spread(m)) for m in found.models),
     )
+
+
+def _answered(model: Compared) -> tuple[str, str, str]:
+    asked, sampled = model.utility, model.sampled_utility
+    once = ("unknown", "unknown") if asked is None else (about(asked.estimate), limits(asked))
+    return (*once, "unknown" if sampled is None else about(sampled))
 
 
 def _spread(model: Compared) -> tuple[str, str, str]:
@@ -149,7 +152,7 @@ def sentences(found: Comparison) -> Iterator[str]:
     else:
         all_at_once = f"the bounds of all models hold at once, with confidence {confidence}"
         yield f"{_smallest(found, found.jointly)} ({all_at_once})."
-    hides = [brief(m.name) for m in found.models if m.greedy_leaks == 0 and m.audit.hidden]
+    hides = [brief(m.name) for m in found.models if m.audit.num_clean == len(first.prompts) and m.audit.hidden]
     if hides:
         yield f"Asked once nothing leaks from {', '.join(hides)}; sampled, something does."
     if found.proven is not None:
@@ -204,8 +207,9 @@ def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
     ax.tick_params(colors=plots.MUTED, labelsize=11)
     ax.grid(color=plots.LINE, linewidth=0.8)
     ax.set_axisbelow(True)
+    useful = all(m.utility is not None for m in found.models)
     for i, m in enumerate(found.models):
-        colour, leak, use = colours[i % len(colours)], m.audit.mean_leak, m.utility
+        colour, leak, use = colours[i % len(colours)], m.audit.mean_leak, m.utility if useful else None
         x = float(i) if use is None else use.estimate
         upper = leak.upper if found.jointly is None else found.jointly[i].upper
         ax.vlines(x, leak.estimate, upper, color=colour, linewidth=3, alpha=0.5)
@@ -215,11 +219,9 @@ def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
         ax.plot([x], [leak.estimate], MARKERS[i % len(MARKERS)], color=colour, markersize=8, label=brief(m.name, 30))
     ax.set_ylim(bottom=0)
     ax.set_ylabel("average P(leak): observed, bar up to its bound", fontsize=11, color=plots.MUTED)
-    if found.models[0].utility is None:
+    if not useful:
         ax.set_xticks([])
-    ax.set_xlabel(
-        "" if found.models[0].utility is None else "retain questions answered rightly", fontsize=11, color=plots.MUTED
-    )
+    ax.set_xlabel("retain questions answered rightly" if useful else "", fontsize=11, color=plots.MUTED)
     legend = figure.legend(loc="outside upper left", ncols=2 if small else 4, frameon=False, fontsize=11)
     for text in legend.get_texts():
         text.set_color(plots.INK)
