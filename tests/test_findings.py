@@ -240,6 +240,7 @@ def test_a_lower_bound_on_the_worst_prompt_is_not_read_as_an_upper_one():
     lows = tuple(replace(p, leak=replace(p.leak, side="lower", lower=0.0, upper=1.0)) for p in found.prompts)
     plain = replace(lows[1], greedy_score=1.0)
     assert find(replace(found, prompts=(lows[0], plain))).clean_prompts is None
+    assert find(replace(found, prompts=(lows[0], found.prompts[1], plain))).clean_prompts is None
 
 
 @pytest.mark.parametrize("alpha", [0.3, 0.05, 0.01, 1e-6])
