@@ -44,7 +44,7 @@ TESTS = {
     "drawing": "tests/test_auditing.py tests/test_stopping.py",
     "bounds/average": "tests/bounds/test_multiplicity.py tests/bounds/test_families.py",
     "bounds/proportion": "tests/bounds/test_proportion.py",
-    "models/openai": "tests/models/test_openai.py",
+    "models/openai": "tests/models/test_openai.py tests/models/test_openai_requests.py",
 }
 """The module's own tests: the files that claim to hold it."""
 GOAL = 0.9
