@@ -32,9 +32,9 @@ from mutants import mutants
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
-    "store": "tests/test_store.py",
+    "store": "tests/test_run_folder.py tests/test_store.py",
     "layout": "tests/test_layout.py",
-    "files": "tests/test_store.py tests/test_results.py",
+    "files": "tests/test_files.py tests/test_results.py",
     "results": "tests/test_results.py",
     "findings": "tests/test_report.py tests/test_wording.py",
     "comparing": "tests/test_comparing.py",
