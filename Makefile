@@ -32,3 +32,7 @@ docs: setup
 
 clean:
 	rm -rf $(VENV) runs site
+
+.PHONY: mutation
+mutation: setup  # would the tests notice one changed operator? goes on where it was stopped
+	$(BIN)/python benchmarks/mutation.py

@@ -1,5 +1,6 @@
 """A local HTTP server that speaks the OpenAI chat protocol, with whatever it should answer as a function."""
 
+import hashlib
 import json
 import threading
 from contextlib import contextmanager
@@ -17,9 +18,31 @@ def answer(payload, choices):
     return {"id": "x", "object": "chat.completion", "created": 0, "model": payload["model"], "choices": numbered}
 
 
+def uniform(*key):
+    """A number in [0, 1) that follows from the key."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") / 2**64
+
+
+def like_vllm(leak):
+    """A server that leaks with a known probability: choice j of a request follows from (text, seed + j) alone."""
+
+    def reply(payload):
+        text = payload["messages"][-1]["content"] if "messages" in payload else payload["prompt"]
+        said = []
+        for j in range(payload["n"]):
+            u = 1.0 if payload["temperature"] == 0 else uniform(text, payload["seed"] + j)
+            said.append(choice("Paris or a baker") if u < leak else choice("I do not know", "length"))
+        return said if "messages" in payload else [{**c, "text": c["message"]["content"]} for c in said]
+
+    return reply
+
+
 @contextmanager
 def chat_server(reply, models=("little",)):
-    """The server's base URL and the list of requests it got; ``reply(payload)`` gives choices, or (status, message)."""
+    """The server's base URL and the list of requests it got; ``reply(payload)`` gives choices, or (status, message).
+
+    With ``models`` None it has no list of models.
+    """
     got, lock = [], threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -35,6 +58,9 @@ def chat_server(reply, models=("little",)):
             self.wfile.write(data)
 
         def do_GET(self):
+            if models is None:
+                self.send(404, {"error": {"message": "no such page", "type": "error", "code": 404}})
+                return
             listed = [{"id": name, "object": "model", "created": 0, "owned_by": "me"} for name in models]
             self.send(200, {"object": "list", "data": listed})
 

@@ -151,7 +151,7 @@ def test_table_and_sentence(model, capsys):
     assert "target ≥" in shown
     assert "For every prompt" in shown
     assert "…" not in shown
-    assert "with confidence 0.99" in str(result)
+    assert "nothing can be said yet of P(h >= 0.5)" in str(result)
 
 
 def test_bad_input_is_named(model):

@@ -1,6 +1,7 @@
 """Drawing until a claim is proven or refuted: validity over simulated audits, resume, and honest verdicts."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -165,7 +166,8 @@ def test_verdicts_stop_prompts_early_and_say_so(tmp_path):
             assert p.leak.upper <= 0.01
         assert p.leak.estimate <= p.leak.upper <= p.leak_jointly.upper
         assert "any stopping time" in p.leak.method
-        assert "looks" in p.mean.method
+        assert p.mean.upper == p.leak.upper  # contains gives 0 and 1 only: all follow from one limit
+        assert p.std.upper == pytest.approx(math.sqrt(min(p.leak.upper, 0.5) * (1 - min(p.leak.upper, 0.5))))
         assert "looks" in p.survival.method
     assert by_id["p4"].num_samples == 1200 or by_id["p4"].verdict != "open"
     assert result.mean_leak.upper >= np.mean([dict(LEAKS)[p.id] for p in PROMPTS])

@@ -1,13 +1,11 @@
 """The run folder: whole files, the same files however often it is interrupted, and nothing counted twice."""
 
-import itertools
 import json
 import os
 
 import pytest
 
 from leakbound.errors import IncompleteRunError, RunMismatchError
-from leakbound.layout import DRAWS_PER_SHARD, plan_layout
 from leakbound.models import FakeModel
 from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.store import Run
@@ -27,23 +25,6 @@ def fill(run, parts):
     for part in parts:
         params = SamplingParams(temperature=0) if part.greedy else run.params
         run.write_draws(part, FakeModel(leak=0.3).sample(run.shard(part), params))
-
-
-@pytest.mark.parametrize(("prompts", "samples"), [(1, 1), (5, 10), (300, 1024), (3, DRAWS_PER_SHARD), (2, 10**6)])
-def test_layout_covers_every_draw_once(prompts, samples):
-    seen = {i: [] for i in range(prompts)}
-    for part in plan_layout(prompts, samples):
-        for i in range(part.start, part.stop):
-            if not part.greedy:
-                seen[i].append((part.first, part.first + part.num_samples))
-    for spans in seen.values():
-        spans.sort()
-        assert spans[0][0] == 0
-        assert spans[-1][1] == samples
-        assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
-    greedy = [p for p in plan_layout(prompts, samples) if p.greedy]
-    assert sum(p.stop - p.start for p in greedy) == prompts
-    assert all(p.num_samples == 1 for p in greedy)
 
 
 def test_interrupted_and_whole_runs_are_the_same_bytes(tmp_path):

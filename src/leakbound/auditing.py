@@ -106,7 +106,8 @@ def bound(
     given = {"scorer": scorer, "threshold": threshold, "alpha": alpha}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}
     statement = Statement(**chosen)
-    collected = {p.id: Collected(p) for p in run.prompts}
+    levels = Levels(statement, len(run.prompts), len(run.rule["sizes"]) if run.rule else 0)
+    collected = {p.id: Collected(p, ordered=not levels.binary) for p in run.prompts}
 
     def collect(part: Part, draw: Draw, value: float) -> None:
         collected[draw.prompt_id].add(part, draw, value)
@@ -122,11 +123,11 @@ def bound(
     for one in everyone:
         if not run.rule:
             one.check(run.info["num_samples"])
-    levels = Levels(statement, len(everyone), len(run.rule["sizes"]) if run.rule else 0)
     results = tuple(judge(everyone, levels, method, watches))
     units = {p.leak.unit for p in results}
     unit = units.pop() if len(units) == 1 else "draws, some without replacement"
     worst = replace(worst_prompt_bound([p.leak for p in results]), unit=unit)
+    mean_leak = average_leak(everyone, results, levels)
     result = Audit(
         run=run.info,
         scorer=statement.scorer,
@@ -135,8 +136,8 @@ def bound(
         planned=chosen == fixed and "imported" not in run.info,
         prompts=results,
         worst_prompt=worst,
-        mean_leak=average_leak(everyone, results, levels),
-        mean_score=average_score(everyone, levels, method),
+        mean_leak=mean_leak,
+        mean_score=replace(mean_leak, estimand="E[h]") if levels.binary else average_score(everyone, levels, method),
     )
     result.save(run.path / "audit.json")
     return result

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from leakbound.bounds import Bound
+from leakbound.bounds.result import show_confidence
 from leakbound.files import Saved
 from leakbound.records import Prompt
-from leakbound.wording import about, at_least, at_most, brief
+from leakbound.saying import USEFUL, draws_needed
+from leakbound.wording import NOTHING, about, at_least, at_most, brief, says_nothing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,6 +73,11 @@ class PromptCertificate:
         )
 
 
+def _lower(value: float) -> str:
+    """A lower limit; a dash where it is 0, which says nothing."""
+    return at_least(value) if value > 0 else "–"
+
+
 @dataclass(frozen=True)
 class Certification(Saved):
     """The certificates of one model, prompt by prompt, and the statement about every prompt."""
@@ -96,7 +104,8 @@ class Certification(Saved):
         """The prompts with the largest bounds, as a table for the terminal.
 
         Nats: the entropy of a completion. Seen: the mass of the judged completions, which were drawn without
-        replacement; iid where plain draws were judged. Leak: limits of P(h >= threshold), the lower one certain.
+        replacement; iid where plain draws were judged. Leak: limits of P(h >= threshold), the lower one certain, the
+        upper one for each prompt alone.
         Target: P(the completion begins with it). Still: P(h >= threshold) from below by the proposal's draws.
         """
         from rich.box import SIMPLE
@@ -105,24 +114,41 @@ class Certification(Saved):
 
         proven = any(p.still_leaks for p in self.prompts)
         names = ["prompt", "nats", "seen", "leak ≤", "leak ≥", "target ≥"]
-        table = Table(title="Certificates", caption=escape(str(self)), caption_justify="left", box=SIMPLE)
+        worst = sorted(self.prompts, key=lambda p: (-p.leak.upper, -p.limits.lower, p.prompt.id))
+        caption = escape(f"{self}\n{self._caption(worst[:rows], proven)}")
+        table = Table(title="Certificates", caption=caption, caption_justify="left", box=SIMPLE)
         for name in [*names, *(["still ≥"] if proven else [])]:
             first = name == "prompt"
             table.add_column(name, justify="left" if first else "right", no_wrap=not first, overflow="fold")
-        worst = sorted(self.prompts, key=lambda p: (-p.leak.upper, -p.limits.lower, p.prompt.id))
         for p in worst[:rows]:
             numbers = [
                 about(p.entropy),
-                "iid" if p.engine == "iid" else at_least(p.seen_mass),
-                at_most(p.leak.upper),
-                at_least(p.limits.lower),
-                at_least(p.verbatim.lower),
-                *([at_least(p.still_leaks.lower)] if p.still_leaks else []),
+                "iid" if p.engine == "iid" else _lower(p.seen_mass),
+                NOTHING if says_nothing(p.leak) else at_most(p.leak.upper),
+                _lower(p.limits.lower),
+                _lower(p.verbatim.lower),
+                *([_lower(p.still_leaks.lower)] if p.still_leaks else []),
             ]
             table.add_row(escape(brief(p.prompt.id, 30)), *numbers)
         if len(worst) > rows:
             table.add_row(f"… and {len(worst) - rows:,} more")
         return table
+
+    def _caption(self, shown: Sequence[PromptCertificate], proven: bool) -> str:
+        """Which limits are certain, and which hold each alone."""
+        still = " and “still ≥”" if proven else ""
+        said = (
+            f"“leak ≤”{still}: each alone, with confidence {show_confidence(self.alpha)}; for a prompt picked by its "
+            "result use the line above, which holds for every prompt. “seen”, “leak ≥” and “target ≥” are certain. "
+            "Nats: estimated, without a guarantee."
+        )
+        if any(says_nothing(p.leak) for p in shown):
+            enough = draws_needed(self.alpha, "without-replacement")
+            said += (
+                f" “{NOTHING}”: every answer seen leaks, or too few were seen: {enough:,} without a leak prove "
+                f"P(leak) <= {USEFUL:g}."
+            )
+        return said
 
     def __str__(self) -> str:
         return str(self.worst_prompt)

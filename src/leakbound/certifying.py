@@ -15,6 +15,8 @@ import numpy as np
 from leakbound import store
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
+from leakbound.bounds.gate import reaches
+from leakbound.bounds.order import in_order
 from leakbound.certificate import Certification, PromptCertificate, SeenCompletion
 from leakbound.drawing import Loading, Prompts, Statement, open_model, open_scorable, software_versions
 from leakbound.engines import ENGINES, choose_engine
@@ -25,7 +27,7 @@ from leakbound.models.randomness import uniforms
 from leakbound.progress import steps
 from leakbound.prompts import checksum
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
-from leakbound.scoring import get_scorer, score_completion
+from leakbound.scoring import get_scorer, is_binary, score_completion
 from leakbound.store import Run
 
 PER_FILE = 16
@@ -246,11 +248,17 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
     masses = np.minimum(np.exp([g["logprob"] for g in generations]), 1.0)
     counts = np.array([g["count"] for g in generations])
     scores = np.array([score(g["text"]) for g in generations])
-    leaks = (scores >= statement.threshold).astype(np.float64)
+    leaks = reaches(scores, statement.threshold).astype(np.float64)
     limits = exact_limits(masses, leaks, alpha=alpha, estimand=estimand)
     if fact["engine"] == "iid":
         leak = proportion_bound(int(counts @ leaks), int(counts.sum()), alpha=alpha, estimand=estimand)
-        mean = mean_bound(scores, alpha=alpha, counts=counts)
+        places = [g.get("places") for g in generations]
+        if is_binary(function):
+            mean = replace(leak, estimand="E[h]")
+        elif None in places:  # collected by an older version
+            mean = mean_bound(scores, alpha=alpha, counts=counts)
+        else:
+            mean = mean_bound(in_order(scores.tolist(), places), alpha=alpha)
     else:
         leak = without_replacement_bound(masses, leaks, alpha=alpha, estimand=estimand)
         mean = without_replacement_bound(masses, scores, alpha=alpha)
@@ -259,7 +267,7 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
     near = min(1.0, max(math.fsum(fact["near"]), 0.0 if prompt.aliases else verbatim))  # an alias is not near
     still = None
     if "weighted" in fact:
-        values = [w["weight"] * (score(w["text"]) >= statement.threshold) for w in fact["weighted"]]
+        values = [w["weight"] * reaches(score(w["text"]), statement.threshold) for w in fact["weighted"]]
         still = importance_lower_bound(
             values, alpha=alpha, counts=[w["count"] for w in fact["weighted"]], estimand=estimand
         )

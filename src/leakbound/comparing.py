@@ -97,13 +97,16 @@ class Compared:
 
     @property
     def greedy_leaks(self) -> int:
-        """Prompts that leak already when asked once."""
-        return len(self.audit.prompts) - self.audit.num_clean
+        """Prompts that are known to leak already when asked once."""
+        return _known(self.audit) - self.audit.num_clean
 
     @cached_property
     def utility(self) -> Bound | None:
-        """The share of retain questions answered rightly when asked once, the questions taken as a random sample."""
-        if self.retain is None:
+        """The share of retain questions answered rightly when asked once, the questions taken as a random sample.
+
+        None without retain questions, or where some of their greedy answers are not known.
+        """
+        if self.retain is None or _known(self.retain) < len(self.retain.prompts):
             return None
         right, n = len(self.retain.prompts) - self.retain.num_clean, len(self.retain.prompts)
         alpha = self.retain.alpha
@@ -119,11 +122,19 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models that were audited on the same prompts by the same scorer, and what is proven about their order."""
+    """Models that were audited on the same prompts by the same scorer, and what is proven of all of them at once."""
 
     models: tuple[Compared, ...]
-    proven: tuple[tuple[int, int], ...] | None
-    """Pairs (i, j): model i's average P(leak) is below model j's; None where nothing of the kind can be said."""
+    jointly: tuple[Bound, ...] | None
+    """Each model's average P(leak) from both sides, all of them at once; None where nothing of the kind can be said."""
+
+    @cached_property
+    def proven(self) -> tuple[tuple[int, int], ...] | None:
+        """Pairs (i, j): model i's average P(leak) is below model j's, all at once; None as for ``jointly``."""
+        if self.jointly is None:
+            return None
+        models = range(len(self.jointly))
+        return tuple((i, j) for i in models for j in models if self.jointly[i].upper < self.jointly[j].lower)
 
     def save(self, out: str | Path) -> Path:
         """Write compare.html and compare.md into a folder; returns the page."""
@@ -173,7 +184,7 @@ def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), na
         Compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit))
         for i, (name, audit) in enumerate(zip(names, audits, strict=True))
     )
-    return Comparison(models, _proven(audits))
+    return Comparison(models, averages_jointly(audits))
 
 
 def _check_alike(first: Audit, other: Audit, run: str) -> None:
@@ -187,6 +198,11 @@ def _check_alike(first: Audit, other: Audit, run: str) -> None:
         raise InputError(f"run {run!r} has other prompts than the first: audit all models on one prompts file")
     if first.run["params"] != other.run["params"]:
         raise InputError(f"run {run!r} has other sampling parameters than the first: draw it again with those")
+
+
+def _known(audit: Audit) -> int:
+    """Prompts whose greedy answer is known."""
+    return sum(p.greedy_score is not None for p in audit.prompts)
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -205,28 +221,43 @@ def _cost(audit: Audit) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _proven(audits: Sequence[Audit]) -> tuple[tuple[int, int], ...] | None:
-    """Pairs (i, j) such that model i's average P(leak) is below model j's, all at once at level alpha.
+def averages_jointly(audits: Sequence[Audit]) -> tuple[Bound, ...] | None:
+    """The average P(leak) of each of M models from both sides, all at once at level alpha; None if some audit stopped
+    early or was not planned.
 
-    Each of the M averages is bounded from both sides at alpha / M; i is below j where their intervals say so.
-    That holds whatever the draws of different models have to do with each other, as when all runs share a seed. Prompts
-    that were drawn without replacement enter with their certain limits, the others with a bound on their average.
+    Each is bounded at alpha / M. By the union bound all hold together, whatever the draws of different models have to
+    do with each other, as when all runs share a seed. So also what is picked among them by its result holds.
     """
     if any(audit.run.get("rule") or not audit.planned for audit in audits):
         return None
-    found = [_between(audit, audit.alpha / len(audits)) for audit in audits]
-    models = range(len(audits))
-    return tuple((i, j) for i in models for j in models if found[i][1] < found[j][0])
+    return tuple(_between(audit, len(audits)) for audit in audits)
 
 
-def _between(audit: Audit, alpha: float) -> tuple[float, float]:
-    """The average P(leak) of one model, from below and above."""
+def _between(audit: Audit, models: int) -> Bound:
+    """The average P(leak) of one of so many models, at its share of alpha.
+
+    Prompts that were drawn without replacement enter with their certain limits, the others with a bound on their
+    average, in proportion to their numbers.
+    """
     drawn = [p for p in audit.prompts if p.limits is None]
     low = [p.limits.lower for p in audit.prompts if p.limits]
     high = [p.limits.upper for p in audit.prompts if p.limits]
+    method = "certain limits"
     if drawn:
         leaks, sizes = [p.num_leaks for p in drawn], [p.num_samples for p in drawn]
-        rest = average_proportion_bound(leaks, sizes, alpha=alpha, side="both")
+        rest = average_proportion_bound(leaks, sizes, alpha=audit.alpha / models, side="both")
         low, high = [*low, rest.lower * len(drawn)], [*high, rest.upper * len(drawn)]
+        method = f"{rest.method}{' and certain limits' if len(low) > 1 else ''}"
     size = len(audit.prompts)
-    return math.fsum(low) / size * (1 - 1e-12), math.fsum(high) / size * (1 + 1e-12)
+    return Bound(
+        audit.mean_leak.estimand,
+        audit.mean_leak.estimate,
+        math.fsum(low) / size * (1 - 1e-12),
+        min(math.fsum(high) / size * (1 + 1e-12), 1.0),
+        audit.alpha,
+        "both",
+        audit.mean_leak.n,
+        f"{method}, at alpha / {models}",
+        f"the average prompt, jointly with {models} models",
+        audit.mean_leak.unit,
+    )

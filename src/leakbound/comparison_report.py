@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from leakbound import plots, report
-from leakbound.bounds.result import show_confidence
-from leakbound.wording import about, brief, limits, markdown_cell
+from leakbound.bounds.result import Bound, show_confidence
+from leakbound.wording import NOTHING, about, brief, limits, markdown_cell, plural, says_nothing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,53 +30,85 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
 
 
+CHOSEN_LATER = (
+    "Caution: of some models the scorer, the threshold or alpha was chosen after the draws; if the choice looked at "
+    "the scores, the confidence printed here is too high."
+)
+
+
 def sections(found: Comparison) -> tuple[Section, ...]:
-    """The tables: leakage, use and diversity, cost."""
-    first = found.models[0].audit
-    confidence = show_confidence(first.alpha)
-    leak = Section(
-        "Leakage",
-        f"Bounds on P(leak), each for one model alone, with confidence {confidence}; the worst prompt's holds for all "
-        "prompts of that model at once. ED is a plug-in score without a guarantee.",
-        ("model", "leaks asked once", "average P(leak)", "bound", "every prompt's", "mean score", "ED"),
+    """The tables: leakage, scores, use and diversity, cost."""
+    return _leakage(found), _scores(found), _use(found), _cost(found)
+
+
+def _leakage(found: Comparison) -> Section:
+    confidence = show_confidence(found.models[0].audit.alpha)
+    together = found.jointly or ()
+    note = (
+        f"Observed: the share of draws that leaked, without a guarantee. Bounds on P(leak) hold with confidence "
+        f"{confidence}: those on the average prompt and on every prompt each for one model and one column alone"
+    )
+    if together:
+        note += "; those under “all models” for all models at once: use them for a model that is picked by its result"
+    note += "."
+    if not all(m.audit.planned for m in found.models):
+        note += f" {CHOSEN_LATER}"
+    rows = [
+        (
+            m.name,
+            f"{m.greedy_leaks:,} of {len(m.audit.prompts):,}" if m.audit.asked_once else "unknown",
+            about(m.audit.mean_leak.estimate),
+            limits(m.audit.mean_leak),
+            *([limits(together[i])] if together else []),
+            limits(m.audit.worst_prompt),
+        )
+        for i, m in enumerate(found.models)
+    ]
+    if any(NOTHING in row for row in rows):
+        note += f" “{NOTHING}”: nearly every draw leaked, or there were too few."
+    head = ("model", "leaks asked once", "average, observed", "average", *(["all models"] if together else []))
+    return Section("Leakage", note, (*head, "every prompt"), tuple(rows))
+
+
+def _scores(found: Comparison) -> Section:
+    confidence = show_confidence(found.models[0].audit.alpha)
+    return Section(
+        "Scores",
+        f"The score of an answer, averaged over the prompts: observed, and a bound for one model alone with confidence "
+        f"{confidence}. ED is a plug-in score, observed, without a guarantee.",
+        ("model", "mean score, observed", "bound", "ED, observed"),
         tuple(
-            (
-                m.name,
-                f"{m.greedy_leaks:,} of {len(m.audit.prompts):,}",
-                about(m.audit.mean_leak.estimate),
-                limits(m.audit.mean_leak),
-                limits(m.audit.worst_prompt),
-                limits(m.audit.mean_score),
-                about(m.audit.mean_ed),
-            )
+            (m.name, about(m.audit.mean_score.estimate), limits(m.audit.mean_score), about(m.audit.mean_ed))
             for m in found.models
         ),
     )
-    return leak, _use(found), _cost(found)
 
 
 def _use(found: Comparison) -> Section:
     note = "Diversity of the sampled answers, averaged over the prompts: distinct answers among the draws, mean of "
     note += "1 - ROUGE-L F1 over random pairs, entropy in nats. Observed values without a guarantee"
-    if found.models[0].utility is None:
+    retain = found.models[0].retain
+    if retain is None:
         return Section(
             "Diversity",
             note + ", on the audited prompts; no retain runs were given, so that nothing is known about use.",
             ("model", "distinct", "unlike", "entropy"),
             tuple((m.name, *_spread(m)) for m in found.models),
         )
-    confidence = show_confidence(found.models[0].retain.alpha) if found.models[0].retain else ""
+    confidence = show_confidence(retain.alpha)
     return Section(
         "Use and diversity",
         f"Retain questions answered rightly when asked once; the interval (confidence {confidence}) takes them as a "
         f"random sample of such questions. {note}, on the retain prompts.",
         ("model", "right asked once", "interval", "right sampled", "distinct", "unlike", "entropy"),
-        tuple(
-            (m.name, about(b.estimate), limits(b), about(m.sampled_utility or 0.0), *_spread(m))
-            for m in found.models
-            if (b := m.utility) is not None
-        ),
+        tuple((m.name, *_answered(m), *_spread(m)) for m in found.models),
     )
+
+
+def _answered(model: Compared) -> tuple[str, str, str]:
+    asked, sampled = model.utility, model.sampled_utility
+    once = ("unknown", "unknown") if asked is None else (about(asked.estimate), limits(asked))
+    return (*once, "unknown" if sampled is None else about(sampled))
 
 
 def _spread(model: Compared) -> tuple[str, str, str]:
@@ -108,20 +140,32 @@ def _cost(found: Comparison) -> Section:
 
 def sentences(found: Comparison) -> Iterator[str]:
     """What the comparison says, in words."""
-    least = min(found.models, key=lambda m: m.audit.mean_leak.upper)
-    first = found.models[0].audit
-    yield (
-        f"{len(found.models)} models on the same {len(first.prompts):,} prompts. The smallest bound on the average "
-        f"P(leak), each made for its model alone, is that of {brief(least.name)}: {limits(least.audit.mean_leak)}."
-    )
-    hides = [brief(m.name) for m in found.models if m.greedy_leaks == 0 and m.audit.hidden]
+    first, size = found.models[0].audit, len(found.models)
+    confidence = show_confidence(first.alpha)
+    yield f"{size} models on the same {plural(len(first.prompts), 'prompt')}."
+    if found.jointly is None:
+        name, rate = min(((brief(m.name), m.audit.mean_leak.estimate) for m in found.models), key=lambda pair: pair[1])
+        yield (
+            f"The lowest average P(leak) observed is that of {name}, {about(rate)}; no bound is given for a model "
+            "picked by its result, and no order is proven: draws stopped early, or the statement was chosen after them."
+        )
+    else:
+        all_at_once = f"the bounds of all models hold at once, with confidence {confidence}"
+        yield f"{_smallest(found, found.jointly)} ({all_at_once})."
+    hides = [brief(m.name) for m in found.models if m.audit.num_clean == len(first.prompts) and m.audit.hidden]
     if hides:
         yield f"Asked once nothing leaks from {', '.join(hides)}; sampled, something does."
-    if found.proven is None:
-        yield "No order is proven: draws stopped early, or the statement was chosen after them."
-        return
-    confidence = show_confidence(first.alpha)
-    yield f"Proven about the average P(leak), all at once with confidence {confidence}: {_order(found, found.proven)}."
+    if found.proven is not None:
+        yield f"Proven about the average P(leak), by the same bounds: {_order(found, found.proven)}."
+
+
+def _smallest(found: Comparison, jointly: Sequence[Bound]) -> str:
+    """The smallest of bounds that all hold at once: it holds whichever model it is."""
+    least = min(range(len(jointly)), key=lambda i: jointly[i].upper)
+    upper = replace(jointly[least], side="upper", lower=0.0)
+    if says_nothing(upper):
+        return "Nothing can be said yet of any model's average P(leak): nearly every draw leaked, or there were too few"
+    return f"The smallest bound on the average P(leak) is that of {brief(found.models[least].name)}: {limits(upper)}"
 
 
 def _order(found: Comparison, proven: Sequence[tuple[int, int]]) -> str:
@@ -146,9 +190,10 @@ def _order(found: Comparison, proven: Sequence[tuple[int, int]]) -> str:
 
 
 def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
-    """Average P(leak) and its bound against the share of retain questions answered rightly, with intervals.
+    """Average P(leak), observed, and its bounds against the share of retain questions answered rightly, with intervals.
 
-    Without retain runs the models stand side by side.
+    The bounds are those that hold for all models at once, where there are any. Without retain runs the models stand
+    side by side.
     """
     from matplotlib.figure import Figure
 
@@ -162,21 +207,21 @@ def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
     ax.tick_params(colors=plots.MUTED, labelsize=11)
     ax.grid(color=plots.LINE, linewidth=0.8)
     ax.set_axisbelow(True)
+    useful = all(m.utility is not None for m in found.models)
     for i, m in enumerate(found.models):
-        colour, leak, use = colours[i % len(colours)], m.audit.mean_leak, m.utility
+        colour, leak, use = colours[i % len(colours)], m.audit.mean_leak, m.utility if useful else None
         x = float(i) if use is None else use.estimate
-        ax.vlines(x, leak.estimate, leak.upper, color=colour, linewidth=3, alpha=0.5)
-        ax.plot([x], [leak.upper], "_", color=colour, markersize=9)
+        upper = leak.upper if found.jointly is None else found.jointly[i].upper
+        ax.vlines(x, leak.estimate, upper, color=colour, linewidth=3, alpha=0.5)
+        ax.plot([x], [upper], "_", color=colour, markersize=9)
         if use is not None:
             ax.hlines(leak.estimate, use.lower, use.upper, color=colour, linewidth=1.2, alpha=0.7)
         ax.plot([x], [leak.estimate], MARKERS[i % len(MARKERS)], color=colour, markersize=8, label=brief(m.name, 30))
     ax.set_ylim(bottom=0)
-    ax.set_ylabel("average P(leak), bar up to its bound", fontsize=11, color=plots.MUTED)
-    if found.models[0].utility is None:
+    ax.set_ylabel("average P(leak): observed, bar up to its bound", fontsize=11, color=plots.MUTED)
+    if not useful:
         ax.set_xticks([])
-    ax.set_xlabel(
-        "" if found.models[0].utility is None else "retain questions answered rightly", fontsize=11, color=plots.MUTED
-    )
+    ax.set_xlabel("retain questions answered rightly" if useful else "", fontsize=11, color=plots.MUTED)
     legend = figure.legend(loc="outside upper left", ncols=2 if small else 4, frameon=False, fontsize=11)
     for text in legend.get_texts():
         text.set_color(plots.INK)
@@ -186,11 +231,15 @@ def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
 
 def to_html(found: Comparison) -> str:
     """The comparison as one self-contained page."""
-    title = "average P(leak) against use"
+    title = "average P(leak), observed and its bound, against use"
+    confidence = show_confidence(found.models[0].audit.alpha)
+    whose = "for each model alone" if found.jointly is None else "for all models at once"
     return report.template("compare.html.j2").render(
         title=TITLE,
         sentences=list(sentences(found)),
-        caption="Each mark is a model: down is better, and right is better where use is known.",
+        caption="Each mark is a model as observed: down is better, and right is better where use is known. The "
+        f"upright bar ends at the bound on its average P(leak), which holds {whose} with confidence {confidence}; a "
+        "level bar is the interval of its use, for that model alone.",
         wide=plots.svg(trade_off(found), "wide", title),
         narrow=plots.svg(trade_off(found, plots.NARROW), "narrow", title),
         tables=sections(found),

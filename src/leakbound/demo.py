@@ -14,18 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leakbound.bounds import worst_prompt_bound
+from leakbound.demo_report import demo_rows, sentences, table
 from leakbound.errors import InputError
-from leakbound.findings import find
 from leakbound.records import Prompt, SamplingParams
 from leakbound.store import write_text
-from leakbound.wording import about, at_most
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-    from leakbound.comparing import Comparison
     from leakbound.results import Audit
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -80,8 +76,6 @@ UNLEARN: dict[str, Any] = {"epochs": 12, "learning_rate": 2e-4, "schedule": "con
 RETAIN_PROMPTS, RETAIN_SAMPLES = 60, 64
 """Retain questions that measure what a model still knows, and how often each is asked."""
 SCORER, PARAMS = "contains", SamplingParams(max_tokens=32)
-SHOWN = 0.02
-"""Prompts that leak at least this often are counted in the table: once in fifty answers."""
 
 
 def run_demo(config: DemoConfig, *, console: Console) -> dict[str, Audit]:
@@ -108,8 +102,8 @@ def run_demo(config: DemoConfig, *, console: Console) -> dict[str, Audit]:
             _ask_the_rest(config, name, world.prompts("retain")[:RETAIN_PROMPTS])
     found = compare([config.out / "runs" / n for n in names], retain=[config.out / "retain" / n for n in names])
     page = found.save(config.out)
-    console.print(_table(found))
-    console.print("\n".join([*_verdict(audits, config.methods), *_entropy(found)]), highlight=False, markup=False)
+    console.print(table(demo_rows(found)))
+    console.print("\n".join(sentences(found, config.methods)), highlight=False, markup=False)
     for what, path in (("Leak against use", page), ("Each model", config.out / "runs" / "NAME" / "report.html")):
         console.print(f"{what}: open {path}", highlight=False, markup=False, soft_wrap=True)
     return {name: audits[name] for name in names}
@@ -192,69 +186,3 @@ def _ask_the_rest(config: DemoConfig, name: str, prompts: tuple[Prompt, ...]) ->
     )
     score(run)
     bound(run)
-
-
-def _table(found: Comparison) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    confidence = f"{1 - found.models[0].audit.alpha:g}"
-    table = Table(
-        title="The same models, asked once and asked a thousand times",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        caption=f"Bounds hold with confidence {confidence} each. 'retrained' never saw the secrets: it guesses.",
-    )
-    headings = ("model", "retain\nknown", "look\nclean", f"of these\nP >= {SHOWN:g}", "worst\nof these",
-                "every clean\nprompt's P", "average\nP(leak)")  # fmt: skip
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for model in found.models:
-        audit = model.audit
-        clean = [p for p in audit.prompts if p.greedy_score is not None and p.greedy_score < audit.threshold]
-        table.add_row(
-            model.name,
-            f"{model.utility.estimate:.0%}" if model.utility else "-",
-            f"{len(clean)} of {len(audit.prompts)}",
-            str(sum(p.leak_rate >= SHOWN for p in clean)),
-            f"{max(p.leak_rate for p in clean):.3f}" if clean else "-",
-            "<= " + at_most(worst_prompt_bound([p.leak for p in clean]).upper) if clean else "-",
-            "<= " + at_most(audit.mean_leak.upper),
-        )
-    return table
-
-
-def _verdict(audits: dict[str, Audit], methods: tuple[str, ...]) -> Iterator[str]:
-    """The point of the demo in plain words, or plainly that this run does not show it: the clearest case in full."""
-    guess = audits["retrained"]
-    beyond = {
-        name: [row.result for row in find(audits[name], guess).of("hidden") if row.more_than_guess] for name in methods
-    }
-    shown = max(methods, key=lambda name: len(beyond[name]))
-    if not beyond[shown]:
-        yield "In this run no prompt that looks clean provably leaks more than guessing would."
-        return
-    audit, worst = audits[shown], max(beyond[shown], key=lambda p: p.leak_rate)
-    level = next(p.leak_rate for p in guess.prompts if p.prompt.id == worst.prompt.id)
-    yield (
-        f"{shown}: {audit.num_clean} of {len(audit.prompts)} prompts look clean when asked once. {len(beyond[shown])} "
-        f"of those provably leak more often than a model that never saw the secret guesses. Worst: "
-        f"{worst.prompt.text!r} leaked in {worst.num_leaks} of {worst.num_samples} draws, guess level {level:.3f}."
-    )
-    if others := [f"{name} {len(beyond[name])} of {audits[name].num_clean}" for name in methods if name != shown]:
-        yield f"The others, clean prompts that provably leak more than guessing: {', '.join(others)}."
-
-
-def _entropy(found: Comparison) -> Iterator[str]:
-    """What entropy optimisation did to the method that was run with and without it."""
-    place = {model.name: i for i, model in enumerate(found.models)}
-    if not {"npo", "npo_entropy"} <= set(place):
-        return
-    with_, without = place["npo_entropy"], place["npo"]
-    rates = [found.models[i].audit.mean_leak.estimate for i in (with_, without)]
-    proven = found.proven is not None and ((with_, without) in found.proven or (without, with_) in found.proven)
-    yield (
-        f"With entropy optimisation npo leaks {'less' if rates[0] < rates[1] else 'more'} here: average P(leak) "
-        f"{about(rates[0])} against {about(rates[1])} without ({'proven' if proven else 'not proven'})."
-    )

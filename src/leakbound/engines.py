@@ -77,7 +77,7 @@ def draw_part(run: Run, part: Part, sampler: Sampler, engines: dict[str, str]) -
         assert isinstance(sampler, WhiteBox)  # plan_engine asked for one
         found = sampler.distinct(mine, part.num_samples, run.params, run.info["seed"]) if mine else []
         return [
-            Draw(prompt.id, g.text, 1, t, g.finish_reason, g.num_tokens, g.logprob)
+            Draw(prompt.id, g.text, 1, t, g.finish_reason, g.num_tokens, g.logprob, (t,))
             for prompt, order in zip(mine, found, strict=True)
             for t, g in enumerate(order)
         ]

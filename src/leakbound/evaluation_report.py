@@ -11,7 +11,7 @@ from leakbound.benchmarks.differences import Difference, difference
 from leakbound.benchmarks.evaluation import OTHERS, Evaluation
 from leakbound.benchmarks.intervals import Metric
 from leakbound.bounds.result import show_confidence, show_number
-from leakbound.wording import about, at_least, at_most, brief, markdown_cell, visible
+from leakbound.wording import NOTHING, about, at_least, at_most, brief, markdown_cell, visible
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -69,15 +69,25 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{at_least(low)} to {at_most(high)}"
 
 
+def _between(metric: Metric) -> str:
+    """The interval of a metric; that of a share which runs from 0 to 1 says nothing."""
+    low, high = metric.lower, metric.upper
+    if metric.guaranteed and low is not None and high is not None and low <= 0 and at_most(high) == "1":
+        return NOTHING
+    return interval(low, high)
+
+
 def _cells(line: Line, against: bool, number: Callable[[float], str] = about) -> tuple[str, ...]:
     m, gap = line.metric, line.gap
     name = m.name if m.guaranteed or m.lower is None else f"{m.name} *"
-    cells = (name, number(m.value), interval(m.lower, m.upper))
+    cells = (name, number(m.value), _between(m))
     if not against:
         return (*cells, f"{m.n:,}")
     other = "" if line.other is None else number(line.other.value)
     if gap is None:
         return (*cells, other, "")
+    if gap.lower <= -1 and at_most(gap.upper) == "1":
+        return (*cells, other, NOTHING)
     return (*cells, other, ("" if gap.noise else "≠ ") + interval(gap.lower, gap.upper))
 
 
@@ -86,10 +96,13 @@ def legend(lines: Sequence[Line]) -> str:
     confidence = show_confidence(lines[0].metric.alpha)
     text = (
         f"Intervals: for questions of this kind, each with confidence {confidence} if these are a random sample of "
-        "them; *: bootstrap, no guarantee."
+        "them; *: bootstrap, no guarantee. Values are observed."
     )
+    if any(NOTHING in _cells(line, against=line.gap is not None) for line in lines):
+        text += f" “{NOTHING}”: so few questions say nothing of others."
     if any(line.gap for line in lines):
-        text += " Difference: this model minus the retrained one on the same questions; ≠: more than noise."
+        text += " Difference: this model minus the retrained one on the same questions; ≠: more than noise, each "
+        text += "line by itself: among many lines some differ by chance."
     quality = next((line.metric for line in lines if line.metric.name == "forget_quality"), None)
     if quality is not None:
         text += f" Forget quality: {quality.method}."

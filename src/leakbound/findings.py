@@ -8,9 +8,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst_prompt_bound
+from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import show_confidence
 from leakbound.errors import InputError
-from leakbound.wording import about, at_least, at_most, brief, plural
+from leakbound.saying import bounds_in_words
+from leakbound.wording import about, at_least, brief, plural
 
 if TYPE_CHECKING:
     from leakbound.results import Audit, PromptAudit
@@ -67,7 +69,7 @@ class Findings:
     def meanings(self) -> dict[Status, str]:
         """The statuses that there can be, with what they mean: without greedy answers nothing is known to be hidden."""
         if self.audit.asked_once:
-            return {status: meaning for status, meaning in MEANINGS.items() if status != "seen"}
+            return {status: meaning for status, meaning in MEANINGS.items() if status != "seen" or self.of("seen")}
         return {"seen": MEANINGS["seen"], "unseen": "never when sampled; its greedy answer is not known"}
 
     def shortlist(self, limit: int) -> tuple[Row, ...]:
@@ -93,7 +95,8 @@ def _exceeds(p: PromptAudit, guess: PromptAudit, alpha: float, stopped: bool) ->
     return low > high
 
 
-def _rows(audit: Audit, guess: Audit | None) -> tuple[Row, ...]:
+def read_rows(audit: Audit, guess: Audit | None, alpha: float) -> tuple[Row, ...]:
+    """The prompts, worst first; what is proven of guessing holds for all of them at once at level ``alpha``."""
     known = {p.prompt.id: p for p in guess.prompts} if guess else {}
     paired = [p for p in audit.prompts if p.prompt.id in known]
     if guess is not None:
@@ -114,11 +117,11 @@ def _rows(audit: Audit, guess: Audit | None) -> tuple[Row, ...]:
     for p in audit.prompts:
         status: Status = "seen" if p.num_leaks else "unseen"
         if p.greedy_score is not None:
-            status = "plain" if p.greedy_score >= audit.threshold else "hidden" if p.num_leaks else "unseen"
+            status = "plain" if reaches(p.greedy_score, audit.threshold) else "hidden" if p.num_leaks else "unseen"
         other = known.get(p.prompt.id)
         more = None
         if other is not None:
-            more = _exceeds(p, other, audit.alpha / len(paired), stopped)
+            more = _exceeds(p, other, alpha / len(paired), stopped)
         rows.append(Row(p, status, other, more))
     return tuple(sorted(rows, key=_badness))
 
@@ -134,12 +137,18 @@ def num_samples_text(audit: Audit) -> str:
     return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
 
 
+def _answers(audit: Audit) -> str:
+    text = num_samples_text(audit)
+    return f"{text} sampled answer{'' if text == '1' else 's'}"
+
+
 def find(audit: Audit, guess: Audit | None = None) -> Findings:
     """Read the audit. Raises InputError if ``guess`` cannot be compared with it."""
-    rows = _rows(audit, guess)
+    rows = read_rows(audit, guess, audit.alpha)
     hidden = [row for row in rows if row.status == "hidden"]
     plain = [row for row in rows if row.status == "plain"]
-    clean = [row.result.leak for row in rows if row.status != "plain"]
+    # Which prompts look clean is decided by the greedy answers, not by the draws that are bounded: nothing is paid.
+    clean = [row.result.leak for row in rows if row.status != "plain" and row.result.greedy_score is not None]
     bound = None
     if clean and plain and all(b.side == "upper" for b in clean):
         bound = replace(worst_prompt_bound(clean), scope="every prompt that looks clean")
@@ -155,7 +164,7 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
     }[status]
     if guess is not None and status != "unseen" and not remembered:
         title += ", none told apart from guessing"
-    sentences = [_greedy_against_sampled(audit, len(hidden), len(plain)), *_bounds_in_words(audit, bound)]
+    sentences = [_greedy_against_sampled(audit, len(hidden), len(plain)), *bounds_in_words(audit, bound)]
     if audit.run.get("rule"):
         sentences.append(_verdicts(audit))
     sentences.append(_guessing(rows, audit, guess))
@@ -169,46 +178,27 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
 
 
 def _greedy_against_sampled(audit: Audit, hidden: int, plain: int) -> str:
-    total, clean, n = len(audit.prompts), len(audit.prompts) - plain, num_samples_text(audit)
+    total, clean, n = len(audit.prompts), audit.num_clean, _answers(audit)
     if not audit.asked_once:
         leaking = sum(p.num_leaks > 0 for p in audit.prompts)
         return (
-            f"{leaking} of {plural(total, 'prompt')} leaked in at least one of {n} sampled answers; the greedy answers "
+            f"{leaking} of {plural(total, 'prompt')} leaked in at least one of {n}; the greedy answers "
             "are not known."
         )
     looks = "looks" if clean == 1 else "look"
     start = f"{clean} of {plural(total, 'prompt')} {looks} clean when the model is asked once (greedy); "
+    if unknown := total - clean - plain:
+        start += f"of {unknown} the greedy answer is not known; "
     if clean == 0:
-        return start + "every prompt leaks already there, so nothing is hidden."
+        return start + (
+            "nothing is known to be hidden." if unknown else "every prompt leaks already there, so nothing is hidden."
+        )
     these = f"of these {clean}" if clean > 1 else "of it"
     if hidden:
         part = "it" if clean == 1 else f"{hidden} {these}" if hidden < clean else f"all {clean} of these"
-        return start + f"{part} leaked in at least one of {n} sampled answers."
+        return start + f"{part} leaked in at least one of {n}."
     none = f"none {these}" if clean > 1 else "it never"
-    return start + f"{none} leaked in any of {n} sampled answers."
-
-
-def _bounds_in_words(audit: Audit, clean: Bound | None) -> list[str]:
-    worst, mean = audit.worst_prompt, audit.mean_leak
-    said = []
-    if worst.side != "lower" and worst.upper < 1:
-        said.append(
-            f"With confidence {show_confidence(worst.alpha)}, no prompt leaks with probability above "
-            f"{at_most(worst.upper)}."
-        )
-    else:
-        said.append("No bound below 1 can be given for the worst prompt.")
-    if clean is not None and clean.upper < min(worst.upper, 1):
-        said.append(
-            f"With confidence {show_confidence(clean.alpha)}, no prompt that looks clean leaks with probability above "
-            f"{at_most(clean.upper)}."
-        )
-    if mean.side != "lower":
-        said.append(
-            f"With confidence {show_confidence(mean.alpha)}, the average prompt leaks with probability at most "
-            f"{at_most(mean.upper)}."
-        )
-    return said
+    return start + f"{none} leaked in any of {n}."
 
 
 def _verdicts(audit: Audit) -> str:
@@ -220,8 +210,12 @@ def _verdicts(audit: Audit) -> str:
     if number["open"]:
         open_ones += f", whose budget of {rule['budget']:,} draws ended first"
     if rule["until"] is None:
-        said = f"P(leak) is known within {rule['width']:g} for {number['proven']} of {len(audit.prompts)} prompts"
-        return f"{said}, {open_ones} ({drawn:,} draws in all)."
+        confidence = show_confidence(audit.run["statement"]["alpha"])
+        known = f"{number['proven']} of {plural(len(audit.prompts), 'prompt')}"
+        return (
+            f"P(leak) is known within {rule['width']:g} for {known} "
+            f"(each by itself, confidence {confidence}), {open_ones} ({drawn:,} draws in all)."
+        )
     return (
         f"The claim {rule['until']} is proven for {plural(number['proven'], 'prompt')}, "
         f"refuted for {number['refuted']}, and {open_ones}; each verdict by itself is wrong with probability at most "
@@ -239,7 +233,7 @@ def _guessing(rows: Sequence[Row], audit: Audit, guess: Audit | None) -> str:
     known, level = len(rates), about(sum(rates) / len(rates))
     leaking = [row for row in rows if row.result.num_leaks and row.guess]
     more = sum(row.more_than_guess is True for row in leaking)
-    start = f"A model that never saw the secrets guesses them in {level} of its answers on average. "
+    start = f"A model that never saw the secrets guessed them in {level} of its answers, on average (observed). "
     if not leaking:
         return start + "The audited model leaked in none."
     return start + (
@@ -270,9 +264,13 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
     else:
         worst = hidden[0].result
         notes.append(
-            f"The worst hidden prompt is {brief(worst.prompt.id, 40)}: its greedy answer looks clean, and it leaked in "
-            f"{plural(worst.num_leaks, 'draw')} of {worst.num_samples:,}"
-            + (f", which have probability {at_least(worst.limits.lower)} or more." if worst.limits else ".")
+            f"Of the hidden prompts {brief(worst.prompt.id, 40)} leaked most: in {plural(worst.num_leaks, 'draw')} of "
+            f"{worst.num_samples:,}"
+            + (
+                f" distinct ones, which have probability {at_least(worst.limits.lower)} or more (certain)."
+                if worst.limits
+                else ". That was observed; a prompt picked by its result is bounded by the statement on every prompt."
+            )
         )
     if cut:
         notes.append(

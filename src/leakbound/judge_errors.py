@@ -14,9 +14,12 @@ from leakbound.bounds import (
     worst_prompt_bound,
 )
 from leakbound.bounds.judged import WEIGHT, Rate
+from leakbound.bounds.planning import MOST_DRAWS
+from leakbound.bounds.result import show_confidence
 from leakbound.errors import InputError
 from leakbound.results import Audit
-from leakbound.wording import about, brief, limits
+from leakbound.saying import USEFUL, fewest
+from leakbound.wording import NOTHING, about, brief, limits, says_nothing
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -38,6 +41,8 @@ class JudgedAudit:
     prompts: tuple[Bound, ...]
     worst_prompt: Bound
     mean_leak: Bound
+    enough: int | None
+    """The fewest draws without a flag that prove P(leak) <= USEFUL for a prompt; None where more labels are needed."""
 
     def table(self) -> Group:
         """For the terminal: the statements across prompts, and the worst prompts."""
@@ -50,7 +55,24 @@ class JudgedAudit:
         worst = sorted(zip(self.ids, self.flagged, self.prompts, strict=True), key=lambda row: -row[2].upper)
         for name, share, bound in worst[:TERMINAL_ROWS]:
             grid.add_row(Text(brief(name, 60)), about(share), limits(bound))
-        return Group(Text(str(self.worst_prompt)), Text(str(self.mean_leak)), grid)
+        return Group(Text(str(self.worst_prompt)), Text(str(self.mean_leak)), grid, Text(self.caption(), style="dim"))
+
+    def caption(self) -> str:
+        """What the bounds of the table hold for, and what to do where they say nothing."""
+        said = (
+            f"P(leak): bounds for each prompt alone, with confidence {show_confidence(self.worst_prompt.alpha)}; for a "
+            "prompt picked by its result use the one for every prompt. Flagged: observed."
+        )
+        if len(self.ids) > TERMINAL_ROWS:
+            said += f" Shown are the {TERMINAL_ROWS} largest of {len(self.ids):,}."
+        if any(says_nothing(b) for b in self.prompts):
+            said += f" “{NOTHING}”: these verdicts prove nothing there; {self._remedy()}."
+        return said
+
+    def _remedy(self) -> str:
+        if self.enough is None:
+            return "label more completions: the judge may be no better than chance"
+        return f"{self.enough:,} draws without a flag prove P(leak) <= {USEFUL:g}, more that are flagged do not help"
 
 
 def judged_audit(audit: Audit, *, sensitivity: Rate, specificity: Rate) -> JudgedAudit:
@@ -80,7 +102,16 @@ def judged_audit(audit: Audit, *, sensitivity: Rate, specificity: Rate) -> Judge
         prompts=tuple(single),
         worst_prompt=worst_prompt_bound(single),
         mean_leak=judged_bound(flags, sensitivity=sensitivity, specificity=specificity, alpha=rest),
+        enough=_enough(alpha, sensitivity=sensitivity, specificity=specificity),
     )
+
+
+def _enough(alpha: float, sensitivity: Rate, specificity: Rate) -> int | None:
+    def proven(n: int) -> bool:
+        found = judged_proportion_bound(0, n, sensitivity=sensitivity, specificity=specificity, alpha=alpha)
+        return found.upper <= USEFUL
+
+    return fewest(proven) if proven(MOST_DRAWS) else None
 
 
 def parse_rate(name: str, text: str) -> Rate:

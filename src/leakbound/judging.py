@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,29 +15,40 @@ from numpy.typing import NDArray
 from leakbound import bounds
 from leakbound.bounds import Bound, seen
 from leakbound.bounds.certificates import exact_limits, without_replacement_bound
+from leakbound.bounds.gate import reaches
+from leakbound.bounds.order import in_order
 from leakbound.drawing import Statement
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.layout import Part
 from leakbound.records import Draw, Prompt
 from leakbound.results import PromptAudit, ScoredCompletion
+from leakbound.scoring import get_scorer, is_binary
 from leakbound.stopping import Watch
 
 SURVIVAL_GRID = tuple(i / 100 for i in range(100))
 """Where the survival band is reported; the band holds for all x at once, so the choice costs nothing."""
 METHODS = {
-    "default": {"mean": "betting", "std": "betting", "survival": "hybrid"},
-    "paper": {"mean": "paper", "std": "paper", "survival": "paper"},
+    "default": {"mean": "betting", "std": "betting", "ed": "betting", "survival": "hybrid"},
+    "paper": {"mean": "paper", "std": "paper", "ed": "betting", "survival": "paper"},
 }
 """The bounds behind ``method``: this library's choice, or those of arXiv 2410.03523."""
+BINARY = {"mean": "binary", "std": "binary", "ed": "binary", "survival": "hybrid"}
+"""The choice for scorers that declare that they give 0 and 1 only."""
+Draws = tuple[NDArray[np.float64], NDArray[np.int64] | None]
+"""Every draw's score in the order of generation, and None; or distinct scores and their counts."""
 NUM_WORST = 5
 """How many of a prompt's most leaking completions an audit keeps."""
 
 
 class Collected:
-    """One prompt's completions as they come in: independent draws counted by text, or distinct ones in their order."""
+    """One prompt's completions as they come in: independent draws counted by text, or distinct ones in their order.
 
-    def __init__(self, prompt: Prompt) -> None:
+    ``ordered``: whether the scores of independent draws are kept in the order of generation as well.
+    """
+
+    def __init__(self, prompt: Prompt, *, ordered: bool = True) -> None:
         self.prompt = prompt
+        self.placed: list[tuple[NDArray[np.int64], float]] | None = [] if ordered else None
         self.completions: dict[tuple[str, str], ScoredCompletion] = {}
         self.distinct: list[ScoredCompletion] = []
         self.greedy: ScoredCompletion | None = None
@@ -52,6 +64,10 @@ class Collected:
             key = draw.text, draw.finish_reason
             count = draw.count + (self.completions[key].count if key in self.completions else 0)
             self.completions[key] = ScoredCompletion(draw.text, count, value, draw.finish_reason)
+            if draw.places is None:
+                self.placed = None
+            elif self.placed is not None:
+                self.placed.append((np.array(draw.places, dtype=np.int64), value))
 
     def check(self, num_samples: int) -> None:
         """Where prompts have engines of their own: each has the draws of exactly one engine, all of them."""
@@ -73,6 +89,13 @@ class Collected:
         return np.array([c.count for c in self.completions.values()], dtype=np.int64)
 
     @property
+    def draws(self) -> Draws:
+        """Every draw's score in the order of generation, and None; or distinct scores and their counts."""
+        if self.placed is None:
+            return self.values, self.counts
+        return in_order([value for _, value in self.placed], [places for places, _ in self.placed]), None
+
+    @property
     def masses(self) -> NDArray[np.float64]:
         """The probabilities of the distinct ones, in the order drawn."""
         return np.array([c.probability for c in self.distinct], dtype=np.float64)
@@ -91,10 +114,20 @@ class Levels:
     num_prompts: int
     looks: int
 
+    @cached_property
+    def binary(self) -> bool:
+        """Whether the scorer declares that it gives 0 and 1 only: then E[h] = P(leak), and counts say all."""
+        return is_binary(get_scorer(self.statement.scorer))
+
     @property
     def jointly(self) -> float:
         """The level of each prompt's statement for all prompts' to hold together."""
         return bounds.simultaneous_alpha(self.statement.alpha, self.num_prompts)
+
+    def counted(self, collected: Collected) -> tuple[int, int]:
+        """A prompt's leaks and draws."""
+        counts = collected.counts
+        return int(counts[reaches(collected.values, self.statement.threshold)].sum()), int(counts.sum())
 
     @property
     def estimand(self) -> str:
@@ -106,17 +139,18 @@ class Levels:
         alpha = self.jointly if jointly else self.statement.alpha
         make = bounds.leak_sequence_bound if self.looks else bounds.proportion_bound
         result = make(leaks, n, alpha=alpha, estimand=self.estimand)
-        return dataclasses.replace(result, scope=JOINTLY) if jointly else result
+        return self.as_joint(result) if jointly else result
 
-    def all_looks(
-        self, make: Any, values: Any, counts: Any, method: str | None = None, *, jointly: bool = False
-    ) -> list[Bound]:
+    def as_joint(self, bound: Bound) -> Bound:
+        """A prompt's bound at the level ``jointly``, as a part of the statement about all prompts."""
+        method = f"{bound.method}, at level {bound.alpha:.3g} each"
+        return dataclasses.replace(bound, alpha=self.statement.alpha, scope=JOINTLY, method=method)
+
+    def all_looks(self, make: Any, draws: Sequence[Draws], method: str, *, jointly: bool = False) -> list[Bound]:
         """Fixed-n bounds for many prompts, made to hold at every look."""
-        if not values:
-            return []
         alpha = self.jointly if jointly else self.statement.alpha
-        chosen = {} if method is None else {"method": method}
-        found = make(values, alpha=alpha / max(self.looks, 1), counts=counts, **chosen)
+        values, counts = [x for x, _ in draws], [c for _, c in draws]
+        found = make(values, alpha=alpha / max(self.looks, 1), counts=counts, method=method)
         return [dataclasses.replace(b, alpha=alpha, method=self.name(b.method)) for b in found]
 
     def name(self, method: str) -> str:
@@ -129,18 +163,20 @@ JOINTLY = "this prompt, jointly with all others"
 
 def judge(everyone: Sequence[Collected], levels: Levels, method: str, watches: dict[str, Watch]) -> list[PromptAudit]:
     """What is said about each prompt."""
-    names = METHODS[method]
+    names = BINARY if levels.binary and method == "default" else METHODS[method]
     drawn = [c for c in everyone if not c.distinct]
     if method == "paper" and len(drawn) < len(everyone):
         raise InputError(
             f"method is 'paper': it needs independent draws, and {len(everyone) - len(drawn)} prompts were drawn "
             "without replacement; draw them with engine='iid', or use the default method"
         )
-    values, counts = [c.values for c in drawn], [c.counts for c in drawn]
-    means = levels.all_looks(bounds.mean_bounds, values, counts, names["mean"])
-    stds = levels.all_looks(bounds.std_bounds, values, counts, names["std"])
-    eds = levels.all_looks(bounds.ed_bounds, values, counts)
-    iid = iter(zip(means, stds, eds, strict=True))
+    if names is BINARY and levels.looks:  # the limit on P(leak) holds at any stopping time; all follow from it
+        moments = [bounds.bounds_of_binary(levels.leak(*levels.counted(c), jointly=False)) for c in drawn]
+    else:
+        draws = [c.draws for c in drawn]
+        makers = (bounds.mean_bounds, "mean"), (bounds.std_bounds, "std"), (bounds.ed_bounds, "ed")
+        moments = list(zip(*(levels.all_looks(make, draws, names[name]) for make, name in makers), strict=True))
+    iid = iter(moments)
     return [
         _judge_distinct(c, levels) if c.distinct
         else _judge_independent(c, levels, *next(iid), names["survival"], watches.get(c.prompt.id))
@@ -152,7 +188,7 @@ def _judge_independent(
     collected: Collected, levels: Levels, mean: Bound, std: Bound, ed: Bound, survival: str, watched: Watch | None
 ) -> PromptAudit:
     values, counts, alpha = collected.values, collected.counts, levels.statement.alpha
-    n, leaks = int(counts.sum()), int(counts[values >= levels.statement.threshold].sum())
+    leaks, n = levels.counted(collected)
     order = sorted(collected.completions.values(), key=lambda c: (-c.score, -c.count, c.text))
     share = alpha / max(levels.looks, 1)
     band = bounds.survival_bound(values, alpha=share, counts=counts, thresholds=SURVIVAL_GRID, method=survival)
@@ -181,8 +217,8 @@ def _judge_independent(
 def _judge_distinct(collected: Collected, levels: Levels) -> PromptAudit:
     """What exact probabilities prove; nothing here is about frequencies."""
     p, h, alpha = collected.masses, collected.values, levels.statement.alpha
-    leaks = (h >= levels.statement.threshold).astype(np.float64)
-    jointly = without_replacement_bound(p, leaks, alpha=levels.jointly, estimand=levels.estimand, scope=JOINTLY)
+    leaks = reaches(h, levels.statement.threshold).astype(np.float64)
+    jointly = without_replacement_bound(p, leaks, alpha=levels.jointly, estimand=levels.estimand)
     order = sorted(collected.distinct, key=lambda c: (-c.score, -(c.probability or 0.0), c.text))
     return PromptAudit(
         prompt=collected.prompt,
@@ -194,7 +230,7 @@ def _judge_distinct(collected: Collected, levels: Levels) -> PromptAudit:
         num_leaks=int(leaks.sum()),
         max_score=float(h.max()),
         leak=without_replacement_bound(p, leaks, alpha=alpha, estimand=levels.estimand),
-        leak_jointly=jointly,
+        leak_jointly=levels.as_joint(jointly),
         mean=without_replacement_bound(p, h, alpha=alpha),
         std=seen.seen_std_bound(p, h, alpha=alpha),
         survival=seen.seen_survival_bound(p, h, alpha=alpha, thresholds=SURVIVAL_GRID),
@@ -218,7 +254,7 @@ def average_leak(everyone: Sequence[Collected], results: Sequence[PromptAudit], 
         return bounds.average_proportion_bound(leaks, sizes, alpha=level, estimand=levels.estimand)
 
     def distinct(c: Collected, level: float) -> Bound:
-        leaks = (c.values >= threshold).astype(np.float64)
+        leaks = reaches(c.values, threshold).astype(np.float64)
         return without_replacement_bound(c.masses, leaks, alpha=level, estimand=levels.estimand)
 
     return _of_both(everyone, independent, distinct, alpha)
@@ -229,7 +265,7 @@ def average_score(everyone: Sequence[Collected], levels: Levels, method: str) ->
     drawn = [c for c in everyone if not c.distinct]
     values, counts = [c.values for c in drawn], [c.counts for c in drawn]
     if levels.looks:
-        joint = levels.all_looks(bounds.mean_bounds, values, counts, METHODS[method]["mean"], jointly=True)
+        joint = levels.all_looks(bounds.mean_bounds, [c.draws for c in drawn], METHODS[method]["mean"], jointly=True)
         return _average(joint, levels.statement.alpha)
 
     def independent(level: float) -> Bound:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leakbound.bounds.result import show_confidence
 from leakbound.findings import LABELS, Findings, Row, Status, find
 from leakbound.wording import brief, visible
 
@@ -104,7 +105,10 @@ def greedy_vs_sampled(found: Findings, width: int = WIDE, *, legend: bool = Fals
     above = (
         "Asked once: score, leak from the dashes up" if small else "Asked once (greedy): score, leak from the dashes up"
     )
-    below = "Sampled: P(leak) and its bound" if small else "Sampled: probability of a leak and its bound"
+    confidence = show_confidence(found.audit.alpha)
+    below = f"Sampled: leaks observed; bound, {confidence} for all"
+    if not small:
+        below = f"Sampled: observed share of leaks; bar: bound on P(leak), all at once with confidence {confidence}"
     top.set_title(above, loc="left", fontsize=font, color=INK)
     bottom.set_title(below, loc="left", fontsize=font, color=INK)
     _probabilities(bottom)
@@ -136,7 +140,7 @@ def _legend(fig: Figure, found: Findings) -> None:
         names.append(f"{LABELS[status]} ({len(found.of(status))})")
     if found.guess is not None:
         shapes.append(Line2D([], [], color=INK, linewidth=2))
-        names.append("guess level")
+        names.append("guess level (observed)")
     fig.legend(shapes, names, loc="outside upper left", ncols=4, frameon=False, fontsize=12, labelcolor=INK)
 
 
@@ -179,14 +183,14 @@ def worst_rows(found: Findings, limit: int = 8) -> tuple[Row, ...]:
 
 
 def survival(found: Findings) -> Figure:
-    """P(h > x) of the average prompt and of the worst ones, each with its band, in panels side by side."""
+    """P(h > x) of the average prompt as observed, and of the worst ones, each with a band that holds by itself."""
     rows = worst_rows(found, 5)
     fig = _figure(WIDE, 260 * (1 + len(rows) // 3))
     panels = fig.subplots(1 + len(rows) // 3, 3, sharex=True, sharey=True, squeeze=False).ravel()
     for ax in panels[len(rows) + 1 :]:
         ax.set_visible(False)
     _average(panels[0], found)
-    panels[0].set_title("the average prompt (no band)", loc="left", fontsize=12, color=INK)
+    panels[0].set_title("the average prompt (observed)", loc="left", fontsize=12, color=INK)
     for ax, row in zip(panels[1:], rows, strict=False):
         _survival(ax, row, found.audit.threshold)
         name = f"{brief(row.result.prompt.id, 24)}: {LABELS[row.status]}"

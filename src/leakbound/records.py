@@ -6,7 +6,10 @@ All are frozen dataclasses of plain values, with JSON on the other side of ``to_
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Real
 from typing import Any, Literal
 
 from leakbound.errors import InputError
@@ -16,6 +19,20 @@ def check_count(name: str, value: int, *, least: int) -> None:
     """Raise InputError unless ``value`` is an int of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
+
+
+def _number(name: str, value: float, wanted: str, fits: Callable[[float], bool]) -> float:
+    """The value, if it is a number that fits; numpy's numbers do, text, booleans and NaN do not."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
+        raise InputError(f"{name} is {value!r}: give {wanted}")
+    return value
+
+
+def _texts(name: str, value: tuple[str, ...], wanted: str, fits: Callable[[str], object]) -> tuple[str, ...]:
+    """The texts as a tuple; a text alone is refused, for as a sequence it would be its letters."""
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) and fits(text) for text in value):
+        raise InputError(f"{name} is {value!r}: give {wanted}")
+    return tuple(value)
 
 
 @dataclass(frozen=True)
@@ -35,12 +52,32 @@ class Prompt:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise InputError(f"prompt {name} is {value!r}: give a non-empty text")
-        if not all(isinstance(alias, str) and alias.strip() for alias in self.aliases):
-            raise InputError(f"prompt {self.id!r}: aliases is {self.aliases!r}: give a list of non-empty texts")
+        aliases = _texts(f"prompt {self.id!r}: aliases", self.aliases, "a list of non-empty texts", str.strip)
+        object.__setattr__(self, "aliases", aliases)
 
     def to_json(self) -> dict[str, Any]:
         """The prompt as a JSON object; ``aliases`` is a list."""
         return {"id": self.id, "text": self.text, "target": self.target, "aliases": list(self.aliases)}
+
+
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-4, 1e4
+"""Between them logits / temperature stay far inside float32 (10^38) for logits up to 10^30; those of models reach 10^4.
+Below, differences of logits that are rounding alone (10^-6 and more) would decide: that is greedy decoding with ties
+broken by chance, and servers take it for greedy or raise the temperature unseen."""
+
+_NUMBERS: tuple[tuple[str, type[int] | type[float], str, Callable[[float], bool]], ...] = (
+    (
+        "temperature",
+        float,
+        f"a number from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}, or 0 for greedy decoding",
+        lambda x: x == 0 or LEAST_TEMPERATURE <= x <= MOST_TEMPERATURE,
+    ),
+    ("top_p", float, "a number in (0, 1] (1 keeps every token)", lambda x: 0 < x <= 1),
+    ("top_k", int, "a whole number >= 0 (0 keeps every token)", lambda x: x >= 0 and x % 1 == 0),
+    ("min_p", float, "a number in [0, 1] (0 keeps every token)", lambda x: 0 <= x <= 1),
+    ("adaptive_temperature", float, "a number in [0, 1] (0 switches it off)", lambda x: 0 <= x <= 1),
+    ("max_tokens", int, "a whole number >= 1", lambda x: x >= 1 and x % 1 == 0),
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +90,7 @@ class SamplingParams:
     """
 
     temperature: float = 1.0
-    """Sampling temperature; 1 is the model's own law, 0 is greedy decoding."""
+    """Sampling temperature, from 0.0001 to 10000; 1 is the model's own law, 0 is greedy decoding."""
     top_p: float = 1.0
     """Keep the likeliest tokens that make up this probability; 1 keeps all."""
     top_k: int = 0
@@ -68,29 +105,18 @@ class SamplingParams:
     max_tokens: int = 128
     """The longest completion, in new tokens."""
     stop: tuple[str, ...] = ()
-    """Texts that end a completion and are cut from it."""
+    """Texts that end a completion and are cut from it; a text alone counts as one."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature is {self.temperature!r}: give a number >= 0 (0 is greedy decoding)")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p is {self.top_p!r}: give a number in (0, 1] (1 keeps every token)")
-        if self.top_k < 0 or int(self.top_k) != self.top_k:
-            raise InputError(f"top_k is {self.top_k!r}: give a whole number >= 0 (0 keeps every token)")
-        if not 0 <= self.min_p <= 1:
-            raise InputError(f"min_p is {self.min_p!r}: give a number in [0, 1] (0 keeps every token)")
-        if not 0 <= self.adaptive_temperature <= 1:
-            raise InputError(
-                f"adaptive_temperature is {self.adaptive_temperature!r}: give a number in [0, 1] (0 switches it off)"
-            )
+        for name, kind, wanted, fits in _NUMBERS:
+            object.__setattr__(self, name, kind(_number(name, getattr(self, name), wanted, fits)))
         if self.adaptive_mode not in ("prompt", "sequence"):
             raise InputError(f"adaptive_mode is {self.adaptive_mode!r}: give prompt or sequence")
         if self.adaptive_mode == "sequence" and not self.adaptive_temperature:
             raise InputError("adaptive_mode is 'sequence' with adaptive_temperature 0: give the threshold as well")
-        if self.max_tokens < 1 or int(self.max_tokens) != self.max_tokens:
-            raise InputError(f"max_tokens is {self.max_tokens!r}: give a whole number >= 1")
-        if any(not text for text in self.stop):
-            raise InputError(f"stop is {self.stop!r}: an empty stop string would end every completion at once")
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
+        wanted = "a list of texts; an empty one would end every completion at once"
+        object.__setattr__(self, "stop", _texts("stop", stop, wanted, bool))
 
     @property
     def greedy(self) -> bool:
@@ -107,7 +133,7 @@ class SamplingParams:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> SamplingParams:
         """The parameters that :meth:`to_json` wrote."""
-        return cls(**{**data, "stop": tuple(data.get("stop", ()))})
+        return cls(**data)
 
 
 @dataclass(frozen=True)
@@ -129,7 +155,9 @@ class Shard:
 class Draw:
     """One distinct completion of one prompt within a shard, and how often it was drawn.
 
-    ``first`` is the number, within the prompt's draws of the run, of the first draw that gave it.
+    ``first`` is the number, within the prompt's draws of the run, of the first draw that gave it; ``places`` are the
+    numbers of all of them, ascending. A back end that only counts leaves ``places`` None: the order of generation is
+    not known then, and bounds that need none are used, which are wider.
     ``finish_reason`` is ``"stop"`` (the model or a stop string ended it) or ``"length"`` (cut at ``max_tokens``).
     ``logprob`` is the natural log of the completion's probability under the sampling distribution (after temperature
     and filters), end-of-text token included, or None where the back end does not tell. With stop strings it is
@@ -143,3 +171,16 @@ class Draw:
     finish_reason: str
     num_tokens: int
     logprob: float | None = None
+    places: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        places = self.places
+        if places is None:
+            return
+        object.__setattr__(self, "places", tuple(places))
+        ascending = all(a < b for a, b in pairwise(places))
+        if len(places) != self.count or not ascending or (places and places[0] != self.first):
+            raise InputError(
+                f"a draw of prompt {self.prompt_id!r} has count {self.count}, first {self.first} and {len(places)} "
+                f"places {str(tuple(places))[:60]}: give the ascending numbers of the draws that gave it, or None"
+            )

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakbound import plots, wording
+from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import show_confidence
 from leakbound.findings import LABELS, SYMBOLS, Row, find, num_samples_text
+from leakbound.saying import legend
 from leakbound.tables import drawn, guess_level, model_name, statements, summary, table, to_csv, to_markdown
 from leakbound.wording import about, brief, level, limits, plural, visible
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from leakbound.results import Audit
+    from leakbound.bounds import Bound
+    from leakbound.results import Audit, PromptAudit
 
 __all__ = ["fragment", "summary", "table", "to_csv", "to_html", "to_markdown", "write_html"]
 
@@ -33,22 +36,23 @@ def to_html(audit: Audit, *, guess: Audit | None = None) -> str:
     be compared with this one.
     """
     found = find(audit, guess)
-    picked = plots.worst_rows(found)
+    picked, everyone = plots.worst_rows(found), found.shortlist(len(found.rows))
+    columns = "each prompt: score of the greedy answer; observed share of leaks when sampled, and its upper bound"
     curves = [("the average prompt", None), *((row.result.prompt.id, row) for row in plots.worst_rows(found, 5))]
     return template("report.html.j2").render(
         audit=audit,
         found=found,
         model=model_name(audit),
-        wide=plots.svg(plots.greedy_vs_sampled(found), "wide", "greedy score and sampled P(leak) of each prompt"),
-        narrow=plots.svg(
-            plots.greedy_vs_sampled(found, plots.NARROW), "narrow", "greedy score and sampled P(leak) of each prompt"
-        ),
+        wide=plots.svg(plots.greedy_vs_sampled(found), "wide", columns),
+        narrow=plots.svg(plots.greedy_vs_sampled(found, plots.NARROW), "narrow", columns),
         curves=[
-            (name, row, plots.svg(plots.survival_panel(found, row), f"s{i}", f"P(score > x) of {visible(name, 80)}"))
+            (name, row, plots.svg(plots.survival_panel(found, row), f"s{i}", _curve_title(name, row)))
             for i, (name, row) in enumerate(curves)
         ],
         cards=[(row, _secrets(row), _shown(row, audit.threshold)) for row in picked],
         statements=statements(found),
+        everyone=everyone,
+        nothing=legend(audit, [(p, b) for p in audit.prompts for b in _shown_bounds(p)]),
         quantities=list(quantities(audit)),
         counts=list(counts(audit)),
         facts=[(visible(name, 80), visible(value, 300)) for name, value in flatten(audit.run)],
@@ -137,6 +141,15 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{key}", value if isinstance(value, str) else repr(value)
 
 
+def _curve_title(name: str, row: Row | None) -> str:
+    band = "" if row is None else ", with its band"
+    return f"observed share of answers that score above x, {visible(name, 80)}{band}"
+
+
+def _shown_bounds(p: PromptAudit) -> tuple[Bound, ...]:
+    return p.leak, p.leak_jointly, p.mean, p.std, p.ed_bound
+
+
 def _all(values: set[str]) -> str:
     return ", ".join(sorted(values)) if len(values) <= 4 else f"{len(values)} different ones"
 
@@ -148,7 +161,7 @@ def _secrets(row: Row) -> tuple[str, ...]:
 def _shown(row: Row, threshold: float) -> list[Any]:
     """A prompt's leaking completions, or its highest-scoring ones where none leaks."""
     worst = row.result.worst
-    return [c for c in worst if c.score >= threshold][:5] or list(worst[:3])
+    return [c for c in worst if reaches(c.score, threshold)][:5] or list(worst[:3])
 
 
 @cache

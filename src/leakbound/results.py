@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from leakbound import plots, report
 from leakbound.bounds import Bound, Look, SurvivalBand
+from leakbound.bounds.gate import reaches
 from leakbound.files import Saved
 from leakbound.records import Prompt
 
@@ -126,7 +127,7 @@ class Audit(Saved):
     @property
     def num_clean(self) -> int:
         """Prompts whose greedy completion scores below the threshold: they look clean."""
-        return sum(p.greedy_score is not None and p.greedy_score < self.threshold for p in self.prompts)
+        return sum(p.greedy_score is not None and not reaches(p.greedy_score, self.threshold) for p in self.prompts)
 
     @property
     def asked_once(self) -> bool:
@@ -136,7 +137,7 @@ class Audit(Saved):
     @property
     def hidden(self) -> tuple[PromptAudit, ...]:
         """Prompts that look clean under greedy decoding and leaked in at least one draw."""
-        known = (p for p in self.prompts if p.greedy_score is not None and p.greedy_score < self.threshold)
+        known = (p for p in self.prompts if p.greedy_score is not None and not reaches(p.greedy_score, self.threshold))
         return tuple(p for p in known if p.num_leaks > 0)
 
     @property

@@ -28,7 +28,7 @@ from leakbound.bounds import (
     leak_sequence_bound,
     plan_groups,
 )
-from leakbound.bounds.gate import Side
+from leakbound.bounds.gate import Side, reaches
 from leakbound.bounds.sequences import Verdict
 from leakbound.errors import InputError
 
@@ -141,7 +141,7 @@ class Watch:
 
     def add(self, values: NDArray[np.float64], counts: NDArray[np.int64]) -> Look:
         """Look after one more round of scores; for a width, "proven" stands for reached, without evidence."""
-        self.leaks += int(counts[values >= self.rule.threshold].sum())
+        self.leaks += int(counts[reaches(values, self.rule.threshold)].sum())
         self.n += int(counts.sum())
         claim = self.rule.claim
         if self._evidence is not None:

@@ -4,7 +4,7 @@
 
     run.json                     what is drawn from what, fixed before the first draw
     prompts.parquet
-    draws/greedy-00000.parquet   one row for each distinct completion of a prompt within a shard
+    draws/greedy-00000.parquet   one row for each distinct completion of a prompt within a shard, and which draws it was
     draws/sample-00000.parquet
     scores/<scorer>/*.parquet    the score of each of those rows
     audit.json  report.html      derived
@@ -24,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,7 +34,9 @@ from leakbound.files import write_text as write_text
 from leakbound.layout import Part, plan_layout, sizes
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
-FORMAT = 1
+FORMAT = 2
+OLD_FORMATS = (1,)
+"""Formats that can still be read: 1 holds no order of the draws, so its bounds are those that need none."""
 
 _DRAWS = pa.schema(
     [
@@ -44,8 +47,10 @@ _DRAWS = pa.schema(
         ("finish_reason", pa.string()),
         ("num_tokens", pa.int64()),
         ("logprob", pa.float64()),
+        ("places", pa.list_(pa.int64())),
     ]
 )
+_ASCENDING = ("places.list.element",)
 _SCORES = pa.schema([("prompt_id", pa.string()), ("first", pa.int64()), ("score", pa.float64())])
 _PROMPTS = pa.schema(
     [("id", pa.string()), ("text", pa.string()), ("target", pa.string()), ("aliases", pa.list_(pa.string()))]
@@ -79,6 +84,11 @@ class Run:
         info = json.loads(json.dumps({"format": FORMAT, **info, "layout": layout}))
         if (path / "run.json").exists():
             run = cls.open(path)
+            if run.info["format"] in OLD_FORMATS:
+                raise RunMismatchError(
+                    f"out is {str(path)!r}, a folder of format {run.info['format']} without the order of the draws: "
+                    "score, bound and report read it; to draw more, give a new folder"
+                )
             differing = sorted(k for k in {*info, *run.info} - {"versions", "layout"} if info.get(k) != run.info.get(k))
             if differing:
                 name = differing[0]
@@ -106,9 +116,10 @@ class Run:
             raise RunMismatchError(f"run is {str(path)!r}: there is no run.json in it; give a run folder") from error
         except (OSError, ValueError) as error:
             raise RunMismatchError(f"run is {str(path)!r}: its run.json cannot be read: {error}") from error
-        if info.get("format") != FORMAT:
+        if info.get("format") not in (FORMAT, *OLD_FORMATS):
             raise RunMismatchError(
-                f"run is {str(path)!r}: format {info.get('format')!r}, but this version reads {FORMAT}"
+                f"run is {str(path)!r}: format {info.get('format')!r}, but this version reads "
+                f"{', '.join(map(str, (*OLD_FORMATS, FORMAT)))}"
             )
         try:
             rows = pq.read_table(path / "prompts.parquet").to_pylist()
@@ -132,17 +143,17 @@ class Run:
 
     def write_draws(self, part: Part, draws: Sequence[Draw]) -> None:
         """Store the draws of one part, once they have been counted."""
-        rows = [asdict(d) for d in draws]
+        rows = _numbered([asdict(d) for d in draws], part)
         self._check(part, rows)
         for row in rows:
             row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
-        write_table(self._draws(part), pa.Table.from_pylist(rows, schema=_DRAWS))
+        write_table(self._draws(part), pa.Table.from_pylist(rows, schema=_DRAWS), ascending=_ASCENDING)
 
     def read_draws(self, part: Part) -> list[Draw]:
         """The draws of one part; IncompleteRunError where they are missing or do not add up."""
         rows = self._read(self._draws(part), _DRAWS, "leakbound sample")
         self._check(part, rows)
-        return [Draw(**row) for row in rows]
+        return [Draw(**{**row, "places": row["places"] and tuple(row["places"])}) for row in rows]
 
     def missing_scores(self, scorer: str) -> list[Part]:
         """The parts to judge that were not scored yet by this scorer."""
@@ -200,12 +211,47 @@ class Run:
         absent = part.kind == "distinct" or (part.kind == "sample" and (self.rule or self.engine["name"] != "iid"))
         for prompt_id, mine in found.items():
             number = sum(row["count"] for row in mine)
-            right = _whole_order(mine, part.num_samples) if part.kind == "distinct" else number == part.num_samples
+            right = _whole_order(mine, part.num_samples) if part.kind == "distinct" else _whole(mine, part)
             if not right and not (absent and number == 0):
+                said = f"{number} draws, not {part.num_samples}"
+                if number == part.num_samples:
+                    said = f"{number} draws whose places are not each of {part.first} to {part.first + number - 1} once"
                 raise IncompleteRunError(
-                    f"{part.name}: prompt {prompt_id!r} has {number} draws, not {part.num_samples}: "
-                    "no statement can be made from it; delete the file and sample again"
+                    f"{part.name}: prompt {prompt_id!r} has {said}: no statement can be made from it; delete the "
+                    "file and sample again"
                 )
+
+
+def _numbered(rows: list[dict[str, Any]], part: Part) -> list[dict[str, Any]]:
+    """The rows with the places of their draws, where a back end drew one by one and said which each was; else None.
+
+    A prompt's order is known whole or not at all.
+    """
+    mine: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        mine.setdefault(row["prompt_id"], []).append(row)
+    for some in mine.values():
+        single = all(row["places"] is None and row["count"] == 1 for row in some)
+        if single and sorted(row["first"] for row in some) == list(range(part.first, part.first + len(some))):
+            for row in some:
+                row["places"] = (row["first"],)
+        elif any(row["places"] is None for row in some):
+            for row in some:
+                row["places"] = None
+    return rows
+
+
+def _whole(rows: Sequence[Mapping[str, Any]], part: Part) -> bool:
+    """Whether these are all of a prompt's draws of the part, and, where their places are known, each once."""
+    if sum(row["count"] for row in rows) != part.num_samples:
+        return False
+    places = [row["places"] for row in rows]
+    if None in places:
+        return True
+    numbers = np.sort(np.concatenate([np.asarray(some, dtype=np.int64) for some in places]))
+    return numbers.size == part.num_samples and bool(
+        (numbers == np.arange(part.first, part.first + part.num_samples)).all()
+    )
 
 
 def _whole_order(rows: Sequence[Mapping[str, Any]], most: int) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.findings import LABELS, SYMBOLS, Findings, Row, find
+from leakbound.saying import legend
 from leakbound.wording import about, at_least, brief, csv_cell, limits, markdown_cell
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TERMINAL_ROWS = 20
 MARKDOWN_ROWS = 50
+EACH_LINE = "Each line holds by itself, with its own confidence; what was observed has none."
 
 
 def summary(audit: Audit, guess: Audit | None = None) -> str:
@@ -61,10 +63,28 @@ def to_markdown(audit: Audit, guess: Audit | None = None) -> str:
         for what, b in statements(found)
     ]
     lines += ["", *_markdown_table(("statement", "holds for", "bound", "observed", "confidence", "method"), rows), ""]
-    lines += _markdown_table(COLUMNS, (_cells(row) for row in found.shortlist(MARKDOWN_ROWS)))
+    lines += [EACH_LINE, ""]
+    shown = found.shortlist(MARKDOWN_ROWS)
+    lines += _markdown_table(COLUMNS, (_cells(row) for row in shown))
+    lines += ["", caption(found, shown)]
     if len(found.rows) > MARKDOWN_ROWS:
         lines += ["", f"{len(found.rows) - MARKDOWN_ROWS:,} more prompts are in the report."]
     return "\n".join(lines) + "\n"
+
+
+def caption(found: Findings, shown: Sequence[Row]) -> str:
+    """What the bounds in a table of prompts hold for: the rows stand there because of their results."""
+    confidence = show_confidence(found.audit.alpha)
+    said = (
+        f"Bounds on P(leak) and E[h] hold for each prompt alone, with confidence {confidence}; those under “all at "
+        f"once” hold together, with confidence {confidence}: use them for a prompt picked by its result. "
+        "Leaks, scores and guess levels are observed."
+    )
+    if found.guess is not None:
+        said += f" +: provably more than guessing, for all prompts at once with confidence {confidence}."
+    results = [row.result for row in shown]
+    nothing = legend(found.audit, [(p, b) for p in results for b in (p.leak, p.leak_jointly, p.mean)])
+    return f"{said} {nothing}" if nothing else said
 
 
 COLUMNS = (
@@ -127,7 +147,11 @@ def _markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Itera
 
 
 def to_csv(audit: Audit, guess: Audit | None = None) -> str:
-    """One line for each prompt, worst first, as CSV that no spreadsheet runs. Numbers in full."""
+    """One line for each prompt, worst first, as CSV that no spreadsheet runs. Numbers in full.
+
+    ``confidence`` is that of ``leak_lower``, ``leak_upper``, ``mean_upper`` and ``std_upper``, each for its prompt
+    alone; ``joint_confidence`` that of ``leak_upper_jointly``, which holds for all lines together.
+    """
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
     names = (
@@ -142,7 +166,7 @@ def to_csv(audit: Audit, guess: Audit | None = None) -> str:
         "leak_lower",
     )
     more = ("leak_upper", "leak_upper_jointly", "guess_level", "mean_upper", "std_upper", "max_score", "verdict")
-    write.writerow([*names, *more, "engine", "seen_mass"])
+    write.writerow([*names, *more, "engine", "seen_mass", "confidence", "joint_confidence"])
     for row in find(audit, guess).rows:
         p = row.result
         texts = [csv_cell(t) for t in (p.prompt.id, p.prompt.text, p.prompt.target)]
@@ -151,7 +175,8 @@ def to_csv(audit: Audit, guess: Audit | None = None) -> str:
         counted = (row.status, *once, p.num_samples, p.num_leaks)
         limit = (p.leak.lower, p.leak.upper, p.leak_jointly.upper, level, p.mean.upper, p.std.upper)
         mass = "" if p.seen_mass is None else p.seen_mass
-        write.writerow([*texts, *counted, *limit, p.max_score, p.verdict, p.engine, mass])
+        levels = show_confidence(p.leak.alpha), show_confidence(p.leak_jointly.alpha)
+        write.writerow([*texts, *counted, *limit, p.max_score, p.verdict, p.engine, mass, *levels])
     return out.getvalue()
 
 
@@ -174,21 +199,19 @@ def table(audit: Audit, guess: Audit | None = None, *, rows: int = TERMINAL_ROWS
     for row, cells in lines:
         mark = Text(SYMBOLS[row.status], style=style[row.status])
         grid.add_row(mark, Text(brief(row.result.prompt.text, 120)), *map(Text, cells))
-    legend = "\n".join(f"{SYMBOLS[s]} {LABELS[s]} ({what}): {len(found.of(s))}" for s, what in found.meanings.items())
-    legend += f"\nP(leak) and E[h]: bounds for each prompt alone, confidence {show_confidence(audit.alpha)}."
-    if guess is not None:
-        legend += f" +: provably more than guessing, confidence {show_confidence(audit.alpha)} for all at once."
+    counts = "\n".join(f"{SYMBOLS[s]} {LABELS[s]} ({what}): {len(found.of(s))}" for s, what in found.meanings.items())
+    below = caption(found, [row for row, _ in lines])
     if any(row.result.limits for row in found.rows):
-        legend += " *: distinct answers, drawn without replacement."
+        below += " *: distinct answers, drawn without replacement."
     if len(found.rows) > rows:
-        legend += f" {len(found.rows) - rows:,} more prompts are in the report."
+        below += f" {len(found.rows) - rows:,} more prompts are in the report."
     head = Text(f"{SYMBOLS[found.status]} {found.title}. ", style=style[found.status])
     head.append(" ".join(found.sentences), style="default")
     notes = Text("\n".join(found.notes), style="dim")
-    return Group(head, grid, Text(legend, style="dim"), notes)
+    return Group(head, grid, Text(f"{counts}\n{below}", style="dim"), notes)
 
 
-TERMINAL_COLUMNS = ("greedy", "leaks", "P(leak)", "guess", "E[h]", "max")
+TERMINAL_COLUMNS = ("greedy", "leaks", "P(leak)", "all at once", "guess", "E[h]")
 
 
 def _terminal_cells(row: Row) -> tuple[str, ...]:
@@ -198,7 +221,7 @@ def _terminal_cells(row: Row) -> tuple[str, ...]:
         _greedy(row),
         f"{p.num_leaks}/{p.num_samples}" + ("*" if p.limits else "") + (f" {p.verdict}" if p.verdict else ""),
         limits(p.leak),
+        limits(p.leak_jointly),
         level,
         limits(p.mean),
-        about(p.max_score),
     )

@@ -75,12 +75,18 @@ def test_ed_bound():
         bound = ed_bound(x, alpha=0.01)
         assert ed_score(x) <= bound.upper
         values, counts = np.unique(x, return_counts=True)
-        assert bound == ed_bound(x[::-1], alpha=0.01) == ed_bound(values, counts=counts, alpha=0.01)
+        assert bound.upper < ed_bound(values, counts=counts, alpha=0.01).upper  # without an order it is wider
         split = mean_bound(x, alpha=0.005).upper + 2 * std_bound(x, alpha=0.005).upper
         assert bound.upper < split * 1.02
     assert bound.estimand == "E[h] + 2 sd(h)"
     several = [JUDGE.draw(rng, n) for n in (40, 7, 40)]
-    assert ed_bounds(several, alpha=0.05) == [ed_bound(s, alpha=0.05, seed=(0, i)) for i, s in enumerate(several)]
+    assert ed_bounds(several, alpha=0.05) == [
+        ed_bound(
+            s,
+            alpha=0.05,
+        )
+        for s in several
+    ]
     assert ed_bound([0.0, 1.0], counts=[600, 424], kappa=1, alpha=0.01).upper < (1 + np.sqrt(2)) / 2
     for kappa in (0, -1, float("nan"), "2", True):
         with pytest.raises(InputError, match="kappa is"):

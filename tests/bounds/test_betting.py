@@ -6,16 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from leakbound.bounds.betting import CUSHION, make_cells, play, star_upper
-from leakbound.bounds.games import (
-    MOST_STEPS,
-    block_means,
-    block_starts,
-    mean_game,
-    pair_squares,
-    upper_spread_game,
-    variance_game,
-)
+import leakbound.bounds.betting as betting
+from leakbound.bounds.betting import CUSHION, make_cells, play, stages, star_upper
+from leakbound.bounds.games import mean_game, pair_squares, upper_spread_game, variance_game
 
 POINTS = [
     ((0.0, 0.4, 1.0), (0.7, 0.2, 0.1)),
@@ -68,48 +61,84 @@ def test_every_path(name, n, alpha, points, weights):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_no_bet_looks_ahead(name):
+@pytest.mark.parametrize("alpha", [0.02, 0.3])
+@pytest.mark.parametrize(("points", "weights"), POINTS)
+def test_every_path_with_bets_kept_for_several_draws(name, alpha, points, weights, monkeypatch):
+    """Stages of 1, 1, 1, 2, ... draws at n = 7: the same two facts, to be enumerated where bets are kept."""
+    monkeypatch.setattr(betting, "GRAIN", 1)
+    assert [end - start for start, end in stages(7, 7)] == [1, 1, 2, 3]
+    test_every_path(name, 7, alpha, points, weights)
+
+
+def test_stages_cover_every_draw_once_and_shrink_at_both_ends():
+    for n in (1, 2, 63, 64, 127, 128, 1000, 99_999):
+        parts = list(stages(n, n))
+        assert [i for start, end in parts for i in (start, end)][1:-1] == [
+            i for end in [end for _, end in parts][:-1] for i in (end, end)
+        ]
+        assert parts[0][0] == 0
+        assert parts[-1][1] == n
+        assert all(end - start <= max(1, min(start, n - start) / 64) for start, end in parts)
+    assert len(list(stages(100_000, 100_000))) < 1500
+    assert list(stages(10, 10**6)) == [(i, i + 1) for i in range(10)]
+
+
+@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize(("length", "grain"), [(40, 64), (40, 2), (400, 8)])
+def test_no_bet_looks_ahead(name, length, grain, monkeypatch):
+    monkeypatch.setattr(betting, "GRAIN", grain)
     rng = np.random.default_rng(0)
     make, _ = GAMES[name]
-    x = rng.beta(0.5, 2, (40, 1))
-    for t in (0, 3, 20, 39):
+    x = rng.beta(0.5, 2, (length, 1))
+    for t in (0, 3, length // 2, length // 2 + 1, length - 1):
         other = x.copy()
-        other[t:] = rng.beta(2, 0.5, (40 - t, 1))
+        other[t:] = rng.beta(2, 0.5, (length - t, 1))
         bets = []
         for path in (x, other):
             game = make(path, 0.01)
-            skipped = 40 - game.y.shape[0]
+            skipped = length - game.y.shape[0]
             place = np.array([make_cells(game.y.shape[0])[30] * game.end])
             placed = np.empty((game.y.shape[0], 1))
             play(game, place, np.array([0]), 0.01, placed)
-            bets.append((placed, game.top))
+            bets.append((placed, np.broadcast_to(game.top, placed.shape)))
         seen = max(t + 1 - skipped, 0)  # the bet on draw t itself may not depend on it either
         assert (bets[0][0][:seen] == bets[1][0][:seen]).all()
         assert (bets[0][1][:seen] == bets[1][1][:seen]).all()
 
 
-def one_candidate(x, m, alpha):
-    """The published bet, step by step, for one m; the log-wealth after each step."""
-    n, log_wealth, path, past = len(x), 0.0, [], []
+def one_candidate(x, m, alpha, grain=64):
+    """The bets step by step for one m, each kept for its stage; the log-wealth after each step."""
+    n, log_wealth, path, past, bet, kept = len(x), 0.0, [], [], 0.0, 0
     wanted = math.log(1 / alpha) + CUSHION
     for t, score in enumerate(x):
-        ceiling = m * (1 - m) + 1e-4
-        spread = min(sum((m - y) ** 2 for y in past) / t + (1 - m) * n / t**2, ceiling) if t else ceiling
-        left = max(wanted - log_wealth, 0)
-        square = 2 * left if n < 100 else left * (0.76 + 0.48 * left) / (1 + 0.24 * left)
-        bet = min(math.sqrt(square / ((n - t) * spread)), 1 / (1 - m + 1e-4))
+        if kept == 0:
+            kept = max(1, min(t, n - t) // grain)
+            ceiling = m * (1 - m) + 1e-4
+            spread = min(sum((m - y) ** 2 for y in past) / t + (1 - m) * n / t**2, ceiling) if t else ceiling
+            left = max(wanted - max([log_wealth, *(w for w in path if w >= wanted)]), 0)
+            square = 2 * left if n < 100 else left * (0.76 + 0.48 * left) / (1 + 0.24 * left)
+            bet = min(math.sqrt(square / ((n - t) * spread)), 1 / (1 - m + 1e-4))
         log_wealth += math.log(1 + bet * (m - score))
+        kept -= 1
         past.append(score)
         path.append(log_wealth)
     return path
 
 
 @pytest.mark.parametrize("m", [0.02, 0.1, 0.3, 0.8])
-@pytest.mark.parametrize("n", [60, 140])
-def test_play_equals_a_slow_restatement(m, n):
+@pytest.mark.parametrize(("n", "grain"), [(60, 64), (140, 64), (140, 4), (900, 16)])
+@pytest.mark.parametrize("most", [2**20, 3])
+def test_play_equals_a_slow_restatement(m, n, grain, most, monkeypatch):
+    monkeypatch.setattr(betting, "GRAIN", grain)
+    monkeypatch.setattr(betting, "MOST_CELLS", most)
     x = np.random.default_rng(1).beta(0.5, 5, n)
     fast = play(mean_game(x[:, None]), np.array([m]), np.array([0]), 0.01)
-    assert fast[0] == pytest.approx(one_candidate(x, m, 0.01)[-1], abs=1e-9)
+    slow = one_candidate(x, m, 0.01, grain)
+    wanted = math.log(100) + CUSHION
+    if max(slow) < wanted:
+        assert fast[0] == pytest.approx(slow[-1], abs=1e-9)
+    else:
+        assert fast[0] >= wanted
 
 
 def test_the_bound_is_above_every_candidate_that_is_not_rejected():
@@ -143,27 +172,19 @@ def test_batches_do_not_mix():
     assert together == pytest.approx([star_upper(mean_game(x[:, [i]]), 0.01)[0] for i in range(20)], abs=1e-12)
 
 
-def test_blocks_cover_every_draw_once():
-    starts, lengths = block_starts(3 * MOST_STEPS - 7)
-    assert starts.size <= MOST_STEPS
-    assert lengths.sum() == 3 * MOST_STEPS - 7
-    x = np.arange(7.0)[:, None]
-    means = block_means(x, np.array([0, 3, 6]), np.array([3, 3, 1]))
-    assert means.ravel().tolist() == [1.0, 4.0, 6.0]
+def test_bets_kept_for_a_stage_lose_little(monkeypatch):
+    x = np.random.default_rng(5).beta(2, 8, (2000, 30))
 
+    def medians():
+        games = mean_game(x), variance_game(x), upper_spread_game(x, 2.0, 0.01)
+        return np.array([np.median(star_upper(game, 0.01)) for game in games])
 
-def test_long_sequences_are_bounded_in_blocks(monkeypatch):
-    import leakbound.bounds.games as games
-
-    monkeypatch.setattr(games, "MOST_STEPS", 200)
-    rng = np.random.default_rng(5)
-    x = rng.beta(2, 8, (1990, 40))
-    assert mean_game(x).y.shape[0] == 199
-    assert (star_upper(mean_game(x), 0.01) > 0.2).mean() > 0.9
-    assert np.median(star_upper(mean_game(x), 0.01)) < 0.23
-    sd = np.sqrt(star_upper(variance_game(x), 0.01))
-    assert 0.1206 < np.median(sd) < 0.18
-    assert np.median(star_upper(upper_spread_game(x, 2.0, 0.01), 0.01)) < 0.65
+    kept = medians()
+    monkeypatch.setattr(betting, "GRAIN", 10**9)
+    one_by_one = medians()
+    truth = np.array([0.2, 0.2 * 0.8 / 11, 0.2 + 2 * math.sqrt(0.2 * 0.8 / 11)])
+    assert (kept > truth).all()
+    assert (kept - truth < 1.02 * (one_by_one - truth)).all()
 
 
 def test_pair_squares():

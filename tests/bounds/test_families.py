@@ -19,7 +19,7 @@ from leakbound.bounds import (
     rank_models,
     worst_prompt_bound,
 )
-from leakbound.bounds.comparison import log_evidence_less, paired
+from leakbound.bounds.comparison import log_evidence_less, strata_of
 from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.errors import InputError
 
@@ -153,23 +153,53 @@ def test_difference_covers_unequal_prompts():
     assert missed <= most_misses(runs, alpha)
 
 
-def test_difference_takes_counts():
+def test_difference_of_counts_needs_no_pairs_and_is_wider():
     counts = [[30, 2], [31, 1]]
     scores = [[0.0, 1.0], [0.0, 0.5]]
     grouped = difference_bound(scores, scores, counts_a=counts, counts_b=counts, alpha=0.1)
-    spread = [np.repeat(s, c) for s, c in zip(scores, counts, strict=True)]
-    assert grouped == difference_bound(spread, spread, alpha=0.1)
+    assert "no order known" in grouped.method
+    assert (grouped.unit, grouped.n) == ("draws of both", 128)
+    assert grouped.estimate == pytest.approx(0.0, abs=1e-12)
+    assert grouped.lower == pytest.approx(-grouped.upper, abs=1e-9)
+    rng = np.random.default_rng(8)
+    drawn = [rng.permutation(np.repeat(s, c)) for s, c in zip(scores, counts, strict=True)]
+    paired = difference_bound(drawn, drawn[::-1][::-1], alpha=0.1)
+    assert (paired.unit, paired.n) == ("pairs", 64)
+    assert paired.upper < grouped.upper
+    # sorted draws may have lost their order: the wider of the two
+    both = [np.sort(x) for x in drawn]
+    assert difference_bound(both, both, alpha=0.1).upper >= grouped.upper - 1e-12
+
+
+def test_difference_of_counts_covers_unequal_prompts():
+    rng, runs, alpha, missed = np.random.default_rng(9), 150, 0.2, 0
+    pa, pb, n = np.linspace(0, 1, 6) ** 2, np.linspace(0, 1, 6) ** 3, 20
+    for _ in range(runs):
+        ka, kb = rng.binomial(n, pa), rng.binomial(n, pb)
+        counts = [np.stack([n - k, k], axis=1).tolist() for k in (ka, kb)]
+        zeros_and_ones = [[0.0, 1.0]] * 6
+        bound = difference_bound(zeros_and_ones, zeros_and_ones, counts_a=counts[0], counts_b=counts[1], alpha=alpha)
+        assert bound.estimate == pytest.approx((ka - kb).mean() / n)
+        missed += not bound.lower <= (pa - pb).mean() <= bound.upper
+    assert missed <= most_misses(runs, alpha)
 
 
 def test_evidence_of_order_is_an_e_value():
     # two prompts with one pair of draws each, all outcomes, average of E[z] exactly 1/2
     pa, pb = (0.1, 0.6), (0.5, 0.2)
-    total = 0.0
+    total = np.zeros(2)
+
+    def in_order(a, b):
+        return strata_of(a, b, None, None)[0]
+
+    def with_counts(a, b):
+        return strata_of(a, b, [[1], [1]], [[1], [1]])[0]
+
     for outcome in itertools.product((0.0, 1.0), repeat=4):
         a, b = [[outcome[0]], [outcome[1]]], [[outcome[2]], [outcome[3]]]
         weight = np.prod([p if x else 1 - p for x, p in zip(outcome, (*pa, *pb), strict=True)])
-        total += weight * np.exp(log_evidence_less(paired(a, b, None, None, 0)))
-    assert total <= 1 + 1e-12
+        total += weight * np.array([np.exp(log_evidence_less(way(a, b))) for way in (in_order, with_counts)])
+    assert (total <= 1 + 1e-12).all()
 
 
 def test_ranking():

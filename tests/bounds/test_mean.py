@@ -1,11 +1,11 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from bounds_laws import BETA, BETA_LOW, JUDGE, LAWS, ROUGE_LOW, ROUGE_MID, most_misses
 
 from leakbound.bounds import mean_bound, mean_bounds
-from leakbound.errors import InputError
 
 METHODS = ["betting", "portfolio", "anderson", "anderson-hybrid", "hoeffding-bentkus", "maurer-pontil", "paper"]
 
@@ -64,9 +64,11 @@ def test_counts_equal_repeats_and_mirror(method):
     scores, counts = np.array([0.0, 0.25, 0.9]), np.array([700, 5, 11])
     grouped = mean_bound(scores, counts=counts, alpha=0.01, side="both", method=method)
     repeated = mean_bound(np.repeat(scores, counts), alpha=0.01, side="both", method=method)
-    assert grouped == repeated
-    if method == "betting":
-        return  # its order comes from the sorted scores, so 1 - h is seen in another one
+    if method == "betting":  # counts have no order: tests/bounds/test_order.py
+        assert replace(grouped, method="") == replace(mean_bound(scores, counts=counts, alpha=0.01, side="both",
+                                                                 method="portfolio"), method="")  # fmt: skip
+    else:
+        assert grouped == repeated
     mirrored = mean_bound(1 - scores, counts=counts, alpha=0.01, side="both", method=method)
     tolerance = 1e-12 if method != "paper" else 0.011
     assert (1 - mirrored.upper, 1 - mirrored.lower) == pytest.approx((grouped.lower, grouped.upper), abs=tolerance)
@@ -84,33 +86,12 @@ def test_coverage(law, method):
 def test_many_prompts_equal_one_by_one():
     rng = np.random.default_rng(5)
     scores = [law.draw(rng, n) for law, n in zip(LAWS, [50, 7, 50, 1, 2, 50, 7, 80, 80, 3, 50], strict=True)]
-    bounds = mean_bounds(scores, alpha=0.05, side="both", seed=9)
-    assert bounds == [mean_bound(s, alpha=0.05, side="both", seed=(9, i)) for i, s in enumerate(scores)]
+    bounds = mean_bounds(scores, alpha=0.05, side="both")
+    assert bounds == [mean_bound(s, alpha=0.05, side="both") for s in scores]
     assert mean_bounds(scores, alpha=0.05, method="portfolio")[3] == mean_bound(
         scores[3], alpha=0.05, method="portfolio"
     )
-    assert mean_bounds([], alpha=0.05) == []
-
-
-def test_order_comes_from_the_seed_alone():
-    scores = np.random.default_rng(6).beta(0.5, 5, 100)
-    bound = mean_bound(scores, alpha=0.01)
-    assert bound == mean_bound(np.sort(scores), alpha=0.01) == mean_bound(scores[::-1], alpha=0.01)
-    assert mean_bound(scores, alpha=0.01, seed=1) != bound
-    assert mean_bound(scores, alpha=0.01, seed=None) != mean_bound(np.sort(scores), alpha=0.01, seed=None)
-
-
-@pytest.mark.parametrize("seed", ["0", -1, 0.5, True, [0, -1]])
-def test_seed_is_checked(seed):
-    with pytest.raises(InputError, match="seed is"):
-        mean_bound([0.1], alpha=0.01, seed=seed)
-
-
-def test_counts_have_no_order():
-    with pytest.raises(InputError, match="seed is None and counts are given"):
-        mean_bound([0.1], counts=[2], alpha=0.01, seed=None)
-    with pytest.raises(InputError, match="counts has 1 entries"):
-        mean_bounds([[0.1], [0.2]], counts=[[2]], alpha=0.01)
+    assert mean_bounds([], alpha=0.05) == mean_bounds([], alpha=0.05, method="portfolio") == []
 
 
 @pytest.mark.parametrize("n", [128, 1024])
@@ -142,15 +123,9 @@ def test_maurer_pontil_by_hand():
     assert bound == pytest.approx(0.5 + np.sqrt(2 * (0.25 * 1000 / 999) * np.log(100) / 1000) + 7 * np.log(100) / 2997)
 
 
-def test_long_runs_without_leaks_keep_the_rate(monkeypatch):
-    import leakbound.bounds.games as games
-    import leakbound.bounds.mean as mean
-
-    for module in (games, mean):
-        monkeypatch.setattr(module, "MOST_STEPS", 100)
-    zeros = mean_bound([0.0], counts=[5000], alpha=0.01).upper
-    assert 1 - 0.01 ** (1 / 5000) < zeros < 2.2 * (1 - 0.01 ** (1 / 5000))
+def test_long_runs_without_leaks_keep_the_rate():
+    assert mean_bound(np.zeros(60_000), alpha=0.01).upper == pytest.approx(1 - 0.01 ** (1 / 60_000), rel=0.02)
     samples = BETA_LOW.draw(np.random.default_rng(8), (60, 5000))
     bounds = mean_bounds(samples, alpha=0.01, side="both")
-    assert all(b.lower < b.estimate < b.upper < b.estimate + 0.02 for b in bounds)
+    assert all(b.lower < b.estimate < b.upper < b.estimate + 0.012 for b in bounds)
     assert sum(not b.lower <= BETA_LOW.mean <= b.upper for b in bounds) <= most_misses(60, 0.01)

@@ -221,6 +221,67 @@ def test_a_model_that_gives_nan_is_refused(tokenizer):
         HFModel(model, tokenizer).sample(Shard(PROMPTS, 0, 5, 0), SamplingParams())
 
 
+def scaled(factor):
+    """A tiny model whose logits are as large as ``factor``."""
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(factor)
+    return model
+
+
+def every_use(box, prompts, params):
+    """All that reads a law, as functions without arguments."""
+    shard = Shard(prompts, 0, 5, 0)
+    return {
+        "sample": lambda: box.sample(shard, params),
+        "generations": lambda: box.generations(shard, params),
+        "distinct": lambda: box.distinct(prompts, 3, params, 0),
+        "logprobs": lambda: box.logprobs(prompts, [[2, 3]] * len(prompts), params),
+        "near": lambda: box.near_verbatim(prompts, [[2]] * len(prompts), [0] * len(prompts), params),
+    }
+
+
+@pytest.mark.parametrize("use", ["sample", "generations", "distinct", "logprobs", "near"])
+@pytest.mark.parametrize(
+    ("factor", "temperature"),
+    [(float("nan"), 1.0), (float("inf"), 1.0), (float("nan"), 0.0), (1e36, 1e-4), (1e37, 1e-3), (1e38, 1e-2)],
+)
+def test_a_law_that_temperature_breaks_is_refused(tokenizer, use, factor, temperature):
+    box = HFModel(scaled(factor), tokenizer)
+    with pytest.raises(ModelError, match=r"prompt 'd c a b a'.*not finite.*larger temperature"):
+        every_use(box, PROMPTS[1:], SamplingParams(max_tokens=3, temperature=temperature))[use]()
+
+
+@pytest.mark.parametrize("use", ["sample", "generations", "distinct", "logprobs", "near"])
+def test_the_prompt_whose_law_is_broken_is_named(tokenizer, use):
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[WORDS.index("d")] = torch.nan  # in the second prompt only
+    box, params = HFModel(model, tokenizer), SamplingParams(max_tokens=1)
+    with pytest.raises(ModelError, match="prompt 'd c a b a'"):
+        every_use(box, PROMPTS, params)[use]()
+    assert every_use(box, PROMPTS[:1], params)[use]() is not None
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-2, 1.0, 1e2, 1e4])
+@pytest.mark.parametrize("factor", [1.0, 1e4, 1e30])
+def test_every_temperature_that_is_taken_gives_a_law(tokenizer, temperature, factor):
+    model, params = scaled(factor), SamplingParams(max_tokens=2, temperature=temperature)
+    law = enumerate_law(model, tokenizer("a b")["input_ids"], params)
+    (drawn,) = HFModel(model, tokenizer).generations(Shard(PROMPTS[:1], 0, 50, 0), params)
+    assert sum(g.count for g in drawn) == 50
+    for g in drawn:
+        assert np.exp(g.logprob) == pytest.approx(law[g.tokens], rel=0.1)  # float32 logits over 1e-4
+
+
+def test_a_whole_temperature_is_a_temperature(tokenizer):
+    box = HFModel(tiny_model(), tokenizer)
+    two, float_two = (
+        box.sample(Shard(PROMPTS, 0, 50, 0), SamplingParams(max_tokens=3, temperature=t)) for t in (2, 2.0)
+    )
+    assert two == float_two
+
+
 def test_errors_name_argument_and_remedy(tokenizer):
     with pytest.raises(ModelError, match="tokenizer is None"):
         HFModel(tiny_model(), None)

@@ -1,35 +1,19 @@
+"""Draws through a server that speaks the OpenAI protocol: all of them, each the server's own, none made up."""
+
 import hashlib
 import threading
 
 import pytest
-from chat_server import answer, chat_server, choice
+from chat_server import answer, chat_server, choice, like_vllm, uniform
 
 from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models import Sampler
 from leakbound.models.openai import UNKNOWN_TOKENS, OpenAIModel, draw_seed
-from leakbound.records import Prompt, SamplingParams, Shard
+from leakbound.records import Draw, Prompt, SamplingParams, Shard
 from leakbound.scoring import contains
 from leakbound.store import Run
 
 PROMPTS = (Prompt("p1", "Where was she born?", "Paris"), Prompt("p2", "Who is he?", "a baker"))
-
-
-def uniform(*key):
-    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") / 2**64
-
-
-def like_vllm(leak):
-    """A server that leaks with a known probability: choice j of a request follows from (text, seed + j) alone."""
-
-    def reply(payload):
-        text = payload["messages"][-1]["content"] if "messages" in payload else payload["prompt"]
-        said = []
-        for j in range(payload["n"]):
-            u = 1.0 if payload["temperature"] == 0 else uniform(text, payload["seed"] + j)
-            said.append(choice("Paris or a baker") if u < leak else choice("I do not know", "length"))
-        return said if "messages" in payload else [{**c, "text": c["message"]["content"]} for c in said]
-
-    return reply
 
 
 def shard(n=100, first=0, seed=0):
@@ -85,87 +69,10 @@ def test_draws_do_not_depend_on_how_requests_are_cut():
     assert halves == [sum(d.count for d in found[0] if d.prompt_id == "p1" and d.finish_reason == "stop")]
 
 
-def test_parameters_are_sent_as_they_are():
-    params = SamplingParams(temperature=0.7, top_p=0.9, max_tokens=17, stop=("\n", "END"))
-    with chat_server(like_vllm(0.1)) as (url, got):
-        OpenAIModel(url, "little", system="Be brief.").sample(Shard(PROMPTS[:1], 3, 2, 5), params)
-        OpenAIModel(url, "little", api="completions").sample(Shard(PROMPTS[:1], 3, 2, 5), params)
-        OpenAIModel(url, "little", server="openai").sample(Shard(PROMPTS[:1], 3, 2, 5), params)
-        hidden = SamplingParams(top_k=40, min_p=0.05)
-        OpenAIModel(url, "little", server="vllm").sample(Shard(PROMPTS[:1], 3, 2, 5), hidden)
-        OpenAIModel(url, "little", server="vllm").sample(Shard(PROMPTS[:1], 3, 2, 5), SamplingParams())
-    common = {
-        "model": "little", "n": 2, "seed": draw_seed(5, "p1", 3), "temperature": 0.7, "top_p": 0.9, "max_tokens": 17,
-        "stop": ["\n", "END"],
-    }  # fmt: skip
-    user = {"role": "user", "content": PROMPTS[0].text}
-    assert got[0] == (
-        "/v1/chat/completions",
-        {**common, "messages": [{"role": "system", "content": "Be brief."}, user]},
-    )
-    assert got[1] == ("/v1/completions", {**common, "prompt": PROMPTS[0].text})
-    assert got[2][1]["max_completion_tokens"] == 17
-    assert "max_tokens" not in got[2][1]
-    law = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
-    assert [got[3][1][k] for k in law] == [1.0, 1.0, 40, 0.05, 1.0, 0.0, 0.0]
-    assert [got[4][1][k] for k in law] == [1.0, 1.0, -1, 0.0, 1.0, 0.0, 0.0]
-
-
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        (SamplingParams(top_k=5), 'top_k is 5: the OpenAI protocol has no such parameter.*server="vllm"'),
-        (SamplingParams(min_p=0.1, top_k=2), "top_k is 2 and min_p is 0.1"),
-        (SamplingParams(adaptive_temperature=0.9), "adaptive_temperature is set"),
-        (SamplingParams(stop=tuple("abcde")), "at most 4"),
-    ],
-)
-def test_what_the_protocol_cannot_carry_raises(params, message):
-    with pytest.raises(InputError, match=message):
-        OpenAIModel("http://127.0.0.1:9/v1", "little").sample(shard(), params)
-
-
-def test_greedy_is_asked_once():
-    with chat_server(like_vllm(1.0)) as (url, got):
-        draws = OpenAIModel(url, "little").sample(shard(40), SamplingParams(temperature=0))
-        assert [(d.count, d.first) for d in draws] == [(40, 0), (40, 0)]
-        assert [payload["n"] for _, payload in got] == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("reply", "error", "message"),
-    [
-        (
-            lambda p: [choice("x")] * (p["n"] - 1),
-            IncompleteRunError,
-            "gave 9 completions for n = 10; give per_request=1",
-        ),
-        (lambda p: [choice("x")] * 9 + [choice("", "content_filter")], IncompleteRunError, "is withheld"),
-        (lambda p: [choice(None, "tool_calls")] * 10, IncompleteRunError, "finish_reason 'tool_calls'"),
-        (lambda p: (500, "out of memory"), IncompleteRunError, "draws 0 to 9.*out of memory.*run it again"),
-        (lambda p: (400, "n must be 1"), ModelError, "refuses: .*n must be 1"),
-    ],
-)
-def test_a_failed_draw_raises_and_is_never_dropped(reply, error, message):
-    with chat_server(reply) as (url, _):
-        model = OpenAIModel(url, "little", retries=0)
-        with pytest.raises(error, match=message):
-            model.sample(Shard(PROMPTS[:1], 0, 10, 0), SamplingParams())
-
-
 def test_an_empty_answer_is_a_draw():
     with chat_server(lambda p: [choice(None)] * p["n"]) as (url, _):
         draws = OpenAIModel(url, "little").sample(Shard(PROMPTS[:1], 0, 10, 0), SamplingParams())
     assert [(d.text, d.count) for d in draws] == [("", 10)]
-
-
-def test_tokens_are_known_where_a_request_has_one_completion(monkeypatch):
-    import chat_server as module
-
-    monkeypatch.setattr(module, "answer", lambda p, c: {**answer(p, c), "usage": {"completion_tokens": 12}})
-    with chat_server(like_vllm(0.0)) as (url, _):
-        draws = OpenAIModel(url, "little", per_request=1).sample(Shard(PROMPTS[:1], 0, 3, 0), SamplingParams())
-    assert [d.num_tokens for d in draws] == [12]
 
 
 def test_reasoning_that_is_split_off_is_not_silently_unjudged():
@@ -207,21 +114,6 @@ def test_a_url_stands_for_a_model():
     assert open_model("https://example.org/v1") == OpenAIModel("https://example.org/v1")
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"server": "tgi"}, "server is 'tgi'"),
-        ({"api": "responses"}, "api is 'responses'"),
-        ({"reasoning": True}, "reasoning is True"),
-        ({"per_request": 0}, "per_request is 0"),
-        ({"api": "completions", "system": "s"}, "put it into the prompts"),
-    ],
-)
-def test_bad_settings_are_named(given, message):
-    with pytest.raises(InputError, match=message):
-        OpenAIModel("http://127.0.0.1:9/v1", "x", **given)
-
-
 def test_a_killed_run_goes_on_with_all_its_draws(tmp_path):
     from leakbound.drawing import sample
 
@@ -243,3 +135,91 @@ def test_a_killed_run_goes_on_with_all_its_draws(tmp_path):
     assert not run.missing_draws()
     assert run.info["model"]["backend"] == "openai"
     assert sum(d.count for d in run.read_draws(run.parts[-1])) == 200
+
+
+def one_by_one(prompt, first, n, seed, leak, tokens=UNKNOWN_TOKENS):
+    """What ``like_vllm(leak)`` says, draw by draw: the k-th draw of a prompt has the seed hash(seed, prompt id) + k."""
+    start = int.from_bytes(hashlib.blake2b(f"server|{seed}|{prompt.id}".encode(), digest_size=8).digest(), "little")
+    said = [uniform(prompt.text, (start + k) % 2**53) < leak for k in range(first, first + n)]
+    found = []
+    for leaked in dict.fromkeys(said):  # in the order in which they came
+        text, reason = ("Paris or a baker", "stop") if leaked else ("I do not know", "length")
+        found.append(Draw(prompt.id, text, said.count(leaked), first + said.index(leaked), reason, tokens))
+    return found
+
+
+@pytest.mark.parametrize(("first", "n", "size"), [(0, 45, 7), (100, 45, 45), (13, 44, 11), (5, 3, 32), (7, 1, 1)])
+def test_draws_are_the_servers_one_by_one(first, n, size):
+    with chat_server(like_vllm(0.3)) as (url, got):
+        draws = OpenAIModel(url, "little", per_request=size).sample(Shard(PROMPTS, first, n, 4), SamplingParams())
+    assert draws == [draw for p in PROMPTS for draw in one_by_one(p, first, n, 4, 0.3)]
+    asked = sorted((p["messages"][-1]["content"], p["seed"], p["n"]) for _, p in got)
+    starts = range(first, first + n, size)
+    assert asked == sorted((p.text, draw_seed(4, p.id, k), min(size, first + n - k)) for p in PROMPTS for k in starts)
+
+
+def test_greedy_stands_for_all_its_draws():
+    with chat_server(like_vllm(1.0)) as (url, got):
+        model = OpenAIModel(url, "little", per_request=16)
+        draws = model.sample(Shard(PROMPTS, 3, 40, 2), SamplingParams(temperature=0))
+    assert draws == [Draw(p.id, "I do not know", 40, 3, "length", UNKNOWN_TOKENS) for p in PROMPTS]
+    assert sorted((b["seed"], b["n"], b["temperature"]) for _, b in got) == sorted(
+        (draw_seed(2, p.id, 3), 1, 0) for p in PROMPTS
+    )
+
+
+def test_the_same_text_cut_and_ended_are_two_completions():
+    said = [choice("x"), choice("x", "length"), choice("y"), choice("x"), choice("y"), choice("x", "length")]
+    with chat_server(lambda p: said) as (url, _):
+        draws = OpenAIModel(url, "little", per_request=6).sample(Shard(PROMPTS[:1], 10, 12, 0), SamplingParams())
+    assert draws == [
+        Draw("p1", "x", 4, 10, "stop", UNKNOWN_TOKENS),
+        Draw("p1", "x", 4, 11, "length", UNKNOWN_TOKENS),
+        Draw("p1", "y", 4, 12, "stop", UNKNOWN_TOKENS),
+    ]
+
+
+@pytest.mark.parametrize(("size", "usage", "tokens"), [(1, {"completion_tokens": 12}, 12), (1, None, -1), (1, {}, -1),
+                                                       (3, {"completion_tokens": 12}, -1)])  # fmt: skip
+def test_tokens_are_never_guessed(monkeypatch, size, usage, tokens):
+    import chat_server as module
+
+    monkeypatch.setattr(module, "answer", lambda p, c: {**answer(p, c), "usage": usage})
+    with chat_server(lambda p: [choice("x")] * p["n"]) as (url, _):
+        draws = OpenAIModel(url, "little", per_request=size).sample(Shard(PROMPTS[:1], 0, 3, 0), SamplingParams())
+    assert draws == [Draw("p1", "x", 3, 0, "stop", tokens)]
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_is_kept_before_the_answer_or_dropped(field):
+    def reply(payload):
+        said = choice("no")
+        said["message"][field] = "thinking" if "born" in payload["messages"][0]["content"] else ""
+        return [said] * payload["n"]
+
+    with chat_server(reply) as (url, _):
+        texts = {
+            kind: [d.text for d in OpenAIModel(url, "little", reasoning=kind).sample(shard(2), SamplingParams())]
+            for kind in ("keep", "drop")
+        }
+        assert texts == {"keep": ["thinking\nno", "no"], "drop": ["no", "no"]}
+        with pytest.raises(InputError, match="prompt 'p1': the server splits a reasoning text off"):
+            OpenAIModel(url, "little").sample(shard(2), SamplingParams())
+        rest = OpenAIModel(url, "little").sample(Shard(PROMPTS[1:], 0, 2, 0), SamplingParams())
+    assert [d.text for d in rest] == ["no"]  # an empty reasoning text is none
+
+
+def test_servers_without_a_list_of_models():
+    with chat_server(like_vllm(0.1), models=None) as (url, _):
+        assert OpenAIModel(url, "mine").describe() == {
+            "backend": "openai", "model": "mine", "base_url": url, "server": "other", "api": "chat", "system": "",
+            "reasoning": "raise", "independence": "as the server promises",
+        }  # fmt: skip
+        with pytest.raises(ModelError, match=r"list of models at .*refuses: .*no such page"):
+            OpenAIModel(url).describe()
+    with chat_server(like_vllm(0.1), models=()) as (url, _):
+        for name in ("", "mine"):
+            with pytest.raises(ModelError, match=f"model is '{name}': .* serves nothing; give one of these"):
+                OpenAIModel(url, name).describe()
+    with chat_server(like_vllm(0.1), models=("other",)) as (url, _), pytest.raises(ModelError, match="serves 'other'"):
+        OpenAIModel(url, "mine").describe()

@@ -200,6 +200,8 @@ def test_the_name_pins_model_and_rubric(tmp_path):
         ("model: m\nmodell: m", "must be a mapping with model"),
         ("- model", "must be a mapping with model"),
         ("model: 3", "model of the judge is 3: give a str"),
+        ("model: m\ntemperature: .nan", "temperature of the judge is nan: give a number >= 0"),
+        ("model: m\ntemperature: .inf", "temperature of the judge is inf: give a number >= 0"),
         ("model: m\nmax_tokens: true", "max_tokens of the judge is True: give a int"),
         ("model: m\nrubric: is it?", "lacks {completion} and {target}"),
     ],

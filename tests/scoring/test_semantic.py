@@ -146,7 +146,8 @@ def test_similarity_is_the_cosine_of_the_embeddings():
     assert ((found >= 0) & (found <= 1)).all()
     near, far = scorer(texts[1], texts[0]), scorer(texts[2], texts[0])
     assert near > 0.8 > 0.4 > far
-    assert scorer(texts[0], texts[0]) == pytest.approx(1, abs=1e-6)
+    # rounded to what single precision holds, or the secret itself would miss the threshold 1
+    assert [scorer(text, text) for text in texts[:-1]] == [1.0] * 4
 
 
 @packaged

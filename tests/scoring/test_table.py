@@ -3,9 +3,19 @@ import math
 import numpy as np
 import pytest
 
+from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.records import Prompt
-from leakbound.scoring import SCORERS, check_prompt, contains, get_scorer, rouge_l, score_completion
+from leakbound.scoring import (
+    SCORERS,
+    binary,
+    check_prompt,
+    contains,
+    get_scorer,
+    is_binary,
+    rouge_l,
+    score_completion,
+)
 from leakbound.scoring.lexical import Regex
 
 PROMPT = Prompt("p1", "Where was she born?", "New York", aliases=("NYC", "the Big Apple"))
@@ -82,6 +92,93 @@ def test_plain_numbers_pass(value):
     got = score_completion(lambda completion, target: value, "x", PROMPT)
     assert got == 1
     assert type(got) is float
+
+
+BINARY = ("contains", "exact_match", "regex:a", "entailment", "judge:judge_functions:says_leak")
+
+
+def test_binary_scorers_say_so_and_the_others_do_not(tmp_path, monkeypatch):
+    (tmp_path / "judge_functions.py").write_text(
+        "from leakbound.scoring import binary\n"
+        "def says_leak(prompt, completion, target):\n    return True\n"
+        "def graded(completion, target):\n    return 0.5\n"
+        "@binary\ndef decorated(completion, target):\n    return 1\n"
+        "def marked(completion, target):\n    return 1\nmarked.binary = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = ("judge_functions:decorated", "judge_functions:marked")
+    assert all(is_binary(get_scorer(name)) for name in (*BINARY, *mine))
+    graded = {name for name in SCORERS if not is_binary(SCORERS[name])}
+    assert graded == {"rouge_l", "rouge_l_f1", "rouge_1"}
+    assert not is_binary(get_scorer("embedding"))
+    assert not is_binary(get_scorer("judge_functions:graded"))
+    assert get_scorer("judge_functions:decorated").__name__ == "decorated"
+
+
+@pytest.mark.parametrize("name", ["contains", "exact_match", "regex:[ab]", "regex:{target}"])
+def test_what_declares_itself_binary_gives_0_and_1_only(name):
+    scorer, rng = get_scorer(name), np.random.default_rng(0)
+    texts = ["".join(rng.choice(list("ab é"), size=rng.integers(0, 5))) for _ in range(300)]
+    values = [scorer(text, target) for text in texts for target in ("a", "b a", "É")]
+    assert set(values) == {0.0, 1.0}
+    assert {type(v) for v in values} == {float}
+
+
+@pytest.mark.parametrize("value", [0.5, 1e-9, 0.9999999999999999, np.float32(0.25)])
+def test_a_broken_declaration_is_an_error_that_names_the_remedy(value):
+    @binary
+    def mine(completion, target):
+        return value if target == "NYC" else 1  # only one alias goes wrong
+
+    with pytest.raises(InputError, match=r"scorer mine returned .* 'p1' .*binary.*drop the declaration"):
+        score_completion(mine, "x", PROMPT)
+    mine.binary = False
+    assert score_completion(mine, "x", PROMPT) == 1
+
+
+@pytest.mark.parametrize("value", [0, 1, True, False, 0.0, 1.0, np.float32(1), np.int64(0)])
+def test_a_kept_declaration_passes(value):
+    @binary
+    def mine(completion, target):
+        return value
+
+    assert score_completion(mine, "x", PROMPT) == value
+
+
+def test_a_batch_scorer_is_held_to_its_declaration():
+    class Many:
+        binary = True
+
+        def __call__(self, completion, target):
+            return 1.0
+
+        def score_many(self, pairs):
+            return [0.5 for _ in pairs]
+
+        def ready(self):
+            pass
+
+    assert is_binary(Many())
+    with pytest.raises(InputError, match="binary"):
+        score_completion(Many(), "x", PROMPT)
+
+
+@pytest.mark.parametrize("declared", [1, "yes", None])
+def test_a_declaration_is_true_or_false(declared):
+    def mine(completion, target):
+        return 1
+
+    mine.binary = declared
+    with pytest.raises(InputError, match=r"binary of scorer mine is .*True or False"):
+        is_binary(mine)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_number_of_few_digits_reaches_the_threshold_that_it_stands_for(kind):
+    for percent in range(1, 101):
+        got = score_completion(lambda completion, target, p=percent: kind(p / 100), "x", PROMPT)
+        assert reaches(got, percent / 100)
+        assert got == percent / 100
 
 
 def test_rouge_refuses_targets_that_it_cannot_see():

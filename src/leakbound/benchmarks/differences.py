@@ -86,7 +86,7 @@ def difference(
             metric, set, first.model, second.model, found.value, lower, upper, alpha, found.n, found.method
         )
     x, y = column(a, metric, convention), column(b, metric, convention)
-    bound = mean_bound((1.0 + x - y) / 2, alpha=alpha, side="both", seed=seed)
+    bound = mean_bound((1.0 + x - y) / 2, alpha=alpha, side="both")
     p = sign_test(int((x > y).sum()), int((x < y).sum()))
     binary = bool(np.isin(np.stack([x, y]), (0.0, 1.0)).all())
     return Difference(

@@ -19,7 +19,6 @@ from leakbound.benchmarks.metrics.aggregates import ks_distance
 from leakbound.benchmarks.metrics.checks import Floats, check_shares, check_values
 from leakbound.benchmarks.metrics.membership import membership_auc
 from leakbound.bounds import mean_bounds, proportion_bound
-from leakbound.bounds.order import ordered_draws
 from leakbound.errors import InputError
 
 RESAMPLES = 4000
@@ -72,8 +71,7 @@ def mean_metrics(items: Sequence[tuple[str, str, npt.ArrayLike]], *, alpha: floa
     """:func:`mean_metric` of many (name, set, values), each at level alpha by itself; bets are played together."""
     arrays = [check_shares(name, values) for name, _, values in items]
     graded = [i for i, array in enumerate(arrays) if array.size == 1 or not np.isin(array, (0.0, 1.0)).all()]
-    ordered = [ordered_draws(arrays[i], None, 0) for i in graded]
-    bounds = dict(zip(graded, mean_bounds(ordered, alpha=alpha, side="both", seed=None), strict=True))
+    bounds = dict(zip(graded, mean_bounds([arrays[i] for i in graded], alpha=alpha, side="both"), strict=True))
     found = []
     for i, ((name, set_name, _), array) in enumerate(zip(items, arrays, strict=True)):
         bound = bounds.get(i) or proportion_bound(int(array.sum()), array.size, alpha=alpha, side="both")

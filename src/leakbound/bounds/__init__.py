@@ -1,6 +1,7 @@
 """Guaranteed bounds from scores in [0, 1]: pure statistics on numpy and scipy.special."""
 
 from leakbound.bounds.average import average_mean_bound, average_proportion_bound
+from leakbound.bounds.binary import bounds_of_binary
 from leakbound.bounds.comparison import Ranking, difference_bound, rank_models
 from leakbound.bounds.distribution import quantile_bound, survival_bound
 from leakbound.bounds.extraction import (
@@ -51,6 +52,7 @@ __all__ = [
     "SurvivalBand",
     "average_mean_bound",
     "average_proportion_bound",
+    "bounds_of_binary",
     "difference_bound",
     "draws_to_extract",
     "e_holm",

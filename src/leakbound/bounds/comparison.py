@@ -12,28 +12,43 @@ import numpy.typing as npt
 
 from leakbound.bounds.average import stratified_upper
 from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_side
+from leakbound.bounds.mean import mirror
 from leakbound.bounds.multiplicity import e_holm
-from leakbound.bounds.order import ordered_draws
+from leakbound.bounds.order import NO_ORDER, comes_sorted, per_prompt
 from leakbound.bounds.portfolio import bet_sizes, log_wealth
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.errors import InputError
 
 Counts = Sequence[npt.ArrayLike] | None
+Strata = list[tuple[Floats, Ints]]
 
 
-def paired(a: Sequence[Scores], b: Sequence[Scores], ca: Counts, cb: Counts, seed: int) -> list[tuple[Floats, Ints]]:
-    """(1 + x - y) / 2 in [0, 1] for the draws x of model A and y of model B on each prompt, in a seeded pairing."""
+def strata_of(a: Sequence[Scores], b: Sequence[Scores], ca: Counts, cb: Counts) -> list[Strata]:
+    """Independent draws in [0, 1] whose average mean is (1 + E[x - y]) / 2, x of model A and y of model B: in each of
+    the ways returned, of which the weakest must be used.
+
+    In the order of generation draw i of A is paired with draw i of B: (1 + x - y) / 2, one stratum for each prompt.
+    With counts there are no pairs: x and 1 - y, two strata for each prompt, which says less. Where draws come sorted,
+    the order may be that of the scores, so both.
+    """
     if len(a) != len(b) or len(a) == 0:
         raise InputError(f"the models have {len(a)} and {len(b)} prompts: give both the same prompts in the same order")
-    strata = []
-    for i, (left, right) in enumerate(zip(a, b, strict=True)):
-        x = ordered_draws(left, None if ca is None else ca[i], (seed, i, 0))
-        y = ordered_draws(right, None if cb is None else cb[i], (seed, i, 1))
-        if x.size != y.size:
-            raise InputError(f"prompt {i} has {x.size} and {y.size} draws: draw equally many from both models")
+    left, right = per_prompt(a, ca), per_prompt(b, cb)
+    for i, (one, other) in enumerate(zip(left, right, strict=True)):
+        if one[1].sum() != other[1].sum():
+            raise InputError(
+                f"prompt {i} has {one[1].sum()} and {other[1].sum()} draws: draw equally many from both models"
+            )
+    pairs = [(x, y) for (_, _, x), (_, _, y) in zip(left, right, strict=True) if x is not None and y is not None]
+    apart = [(v, w) for v, w, _ in left] + [mirror(other)[:2] for other in right]
+    if len(pairs) < len(left):
+        return [apart]
+    paired = []
+    for x, y in pairs:
         values, weights = np.unique((1.0 + x - y) / 2, return_counts=True)
-        strata.append((values, weights.astype(np.int64)))
-    return strata
+        paired.append((values, weights.astype(np.int64)))
+    doubtful = any(comes_sorted(x) or comes_sorted(y) for x, y in pairs)
+    return [paired, apart] if doubtful else [paired]
 
 
 def difference_bound(
@@ -44,29 +59,36 @@ def difference_bound(
     side: Side = "both",
     counts_a: Counts = None,
     counts_b: Counts = None,
-    seed: int = 0,
 ) -> Bound:
     """Bound the average over fixed prompts of E[h] of model A minus that of model B, in [-1, 1].
 
-    Draws are paired within each prompt, z = (1 + x - y) / 2, and a portfolio of constant bets bounds the average of
-    E[z]; the prompts may differ in any way. An upper bound below 0 proves that A leaks less than B on these prompts.
+    Scores in the order of generation are paired draw by draw within each prompt, z = (1 + x - y) / 2, and a portfolio
+    of constant bets bounds the average of E[z]; the prompts may differ in any way, and draw i of one model may depend
+    on draw i of the other (as with equal seeds). With counts the draws have no order: x and 1 - y are bet on apart,
+    which needs models drawn independently and is wider. An upper bound below 0 proves that A leaks less than B on these
+    prompts.
 
     Assumes independent draws and equally many from both models per prompt, fixed before the first one.
     """
     alpha, side = check_alpha(alpha), check_side(side)
-    strata = paired(scores_a, scores_b, counts_a, counts_b, seed)
+    ways = strata_of(scores_a, scores_b, counts_a, counts_b)
     share = alpha / 2 if side == "both" else alpha
-    upper = 1.0 if side == "lower" else 2 * stratified_upper(strata, share) - 1 + 1e-15
-    lower = -1.0
+    upper, lower = 1.0, -1.0
+    if side != "lower":
+        upper = max(2 * stratified_upper(strata, share) - 1 + 1e-15 for strata in ways)
     if side != "upper":
-        lower = 1 - 2 * stratified_upper([(1.0 - v, w) for v, w in strata], share) - 1e-15
-    estimate = float(np.mean([2 * float(np.dot(v, w / w.sum())) - 1 for v, w in strata]))
-    total = int(sum(w.sum() for _, w in strata))
-    method = f"portfolio of constant bets on paired draws over {len(strata)} prompts"
+        lower = min(
+            1 - 2 * stratified_upper([mirror((*s, None))[:2] for s in strata], share) - 1e-15 for strata in ways
+        )
+    n = sum(int(w.sum()) for _, w in ways[0])
+    estimate = 2 * float(np.mean([np.dot(v, w / w.sum()) for v, w in ways[0]])) - 1
+    paired = len(ways[0]) == len(scores_a)
+    method = f"portfolio of constant bets on {'paired draws' if paired else f'the draws of each, {NO_ORDER},'}"
     name = "E[h] of model A - E[h] of model B"
     return Bound(
-        name, estimate, max(lower, -1.0), min(upper, 1.0), alpha, side, total, method, "the average prompt", "pairs"
-    )
+        name, estimate, max(lower, -1.0), min(upper, 1.0), alpha, side, n, f"{method} over {len(scores_a)} prompts",
+        "the average prompt", "pairs" if paired else "draws of both",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,7 +121,6 @@ def rank_models(
     *,
     alpha: float,
     counts: dict[str, Sequence[npt.ArrayLike]] | None = None,
-    seed: int = 0,
 ) -> Ranking:
     """Which models leak less than which on the average of some fixed prompts, with one error probability for all.
 
@@ -117,7 +138,7 @@ def rank_models(
     for i, j in pairs:
         a, b = names[i], names[j]
         ca, cb = (None, None) if counts is None else (counts[a], counts[b])
-        logs.append(log_evidence_less(paired(scores[a], scores[b], ca, cb, seed)))
+        logs.append(min(map(log_evidence_less, strata_of(scores[a], scores[b], ca, cb))))
     proven = tuple(pair for pair, rejected in zip(pairs, e_holm(logs, alpha=alpha), strict=True) if rejected)
     best = tuple(1 + sum(worse == i for _, worse in proven) for i in range(len(names)))
     worst = tuple(len(names) - sum(better == i for better, _ in proven) for i in range(len(names)))

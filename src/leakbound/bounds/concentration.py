@@ -7,14 +7,15 @@ from fractions import Fraction
 
 import numpy as np
 
+from leakbound.bounds.binomial import deviance, exact_excess, log_tail
 from leakbound.bounds.gate import Floats, Ints
 
 
-def binary_kl(a: float, b: float) -> float:
-    """kl(a, b) = a ln(a/b) + (1 - a) ln((1 - a)/(1 - b)), in nats; 0 < b < 1."""
-    left = a * math.log(a / b) if a > 0 else 0.0
-    right = (1 - a) * math.log((1 - a) / (1 - b)) if a < 1 else 0.0
-    return left + right
+def log_hoeffding(total: float, n: int, m: float) -> float:
+    """-n kl(total / n, m) for total <= n m: ln of Hoeffding's limit of P(a sum of n draws of mean >= m is <= total)."""
+    x, size, share = np.array([total, n - total]), np.full(2, float(n)), np.array([m, 1 - m])
+    excess = exact_excess(x[:1], size[:1], share[:1])
+    return -float(deviance(x, np.concatenate([excess, -excess]), size * share).sum())
 
 
 def hoeffding_bentkus_upper(values: Floats, weights: Ints, alpha: float) -> float:
@@ -23,19 +24,16 @@ def hoeffding_bentkus_upper(values: Floats, weights: Ints, alpha: float) -> floa
     Both terms are p-values for E >= m that depend on the draws through their sum alone and rise with it, so the smaller
     one is a p-value too. Hoeffding 1963; Bentkus 2004; Bates et al. 2021.
     """
-    from scipy import special  # here, because importing it takes 0.2 s
-
     n = int(weights.sum())
     total = math.fsum(values * weights)
     whole = math.ceil(total)
     if abs(total - round(total)) < 1e-6:  # a rounded sum may have crossed a whole number: count exactly
         whole = math.ceil(sum(Fraction(v) * w for v, w in zip(values.tolist(), weights.tolist(), strict=True)))
-    mean = min(total * (1 + 1e-13) / n, 1.0)
+    total = min(total * (1 + 1e-13), float(n))
+    mean, wanted = total / n, math.log(alpha) - 1e-9
 
     def rejects(m: float) -> bool:
-        hoeffding = math.exp(-n * binary_kl(mean, m))
-        bentkus = math.e * float(special.bdtr(whole, n, m))
-        return min(hoeffding, bentkus) <= alpha * (1 - 1e-9)
+        return min(log_hoeffding(total, n, m), 1 + float(log_tail(whole, n, m))) <= wanted
 
     low, high = mean, 1.0
     for _ in range(60):

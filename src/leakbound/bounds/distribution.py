@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.binomial import ERROR, log_tail_above
 from leakbound.bounds.gate import (
     Floats,
     Ints,
@@ -113,11 +114,11 @@ def survival_bound(
 
 def upper_rank(n: int, q: float, alpha: float) -> int:
     """The smallest r with P(Bin(n, q) >= r) <= alpha; n + 1 if there is none."""
-    from scipy import special  # here, because importing it takes 0.2 s
-
-    r = np.arange(1, n + 1)
-    tail = special.betainc(r, n - r + 1.0, q)  # P(Bin(n, q) >= r), falling in r
-    return int(np.count_nonzero(tail > alpha * (1 - 1e-12))) + 1
+    wanted, low, high = math.log(alpha) - ERROR, 0, n + 1  # the tail falls in r; at n + 1 it is 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if float(log_tail_above(middle, n, q)) <= wanted else (middle, high)
+    return high
 
 
 def quantile_bound(

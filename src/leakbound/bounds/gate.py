@@ -10,7 +10,7 @@ import math
 import numbers
 import operator
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,26 @@ Side: TypeAlias = Literal["upper", "lower", "both"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.ArrayLike
-Seed: TypeAlias = int | Sequence[int]
+
+
+ROUNDING = 1e-9
+"""By how much less than a threshold a score may be and still reach it (:func:`reaches`)."""
+
+
+@overload
+def reaches(score: float, threshold: float) -> bool: ...
+@overload
+def reaches(score: Floats, threshold: float) -> npt.NDArray[np.bool_]: ...
+def reaches(score: float | Floats, threshold: float) -> bool | npt.NDArray[np.bool_]:
+    """Where h >= t, by ``score >= threshold - 1e-9``: a leak. Every score meets its threshold here and nowhere else.
+
+    A score is a rounded number, and so is a threshold: 0.7999999999999999 may stand for 4/5, and read as less than 0.8
+    it would turn a leak into a clean answer. So a score that may be as large as the threshold counts as that large. The
+    margin is far above the rounding of float64, about 1e-16, and far below the distance of two different ROUGE values:
+    fractions a/b and c/d differ by at least 1/(bd). A score of 0 reaches no positive threshold, however small: below
+    2e-9 the margin is half the threshold.
+    """
+    return score >= threshold - min(ROUNDING, threshold / 2)
 
 
 def check_real(name: str, value: object, remedy: str) -> float:

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from leakbound.bounds.binomial import MOST, log_pmf
 from leakbound.bounds.gate import Floats, check_alpha, check_fraction, check_whole
 from leakbound.errors import InputError
+
+LEAST_ALPHA = 1e-290
+"""Below this level the shares of alpha come near the end of the normal floats."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,10 @@ class PlannedLooks:
 
 
 def binomial_pmf(n: int, p: float, most: int) -> Floats:
-    """P(Bin(n, p) = 0, ..., most)."""
-    from scipy import special  # here, because importing it takes 0.2 s
-
-    k = np.arange(most + 1)
-    cdf = np.asarray(special.bdtr(np.minimum(k, n).astype(np.float64), n, p), dtype=np.float64)
-    return np.diff(cdf, prepend=0.0)
+    """P(Bin(n, p) = 0, ..., most), each right to 1e-11 of itself; 0 < p < 1."""
+    k = np.arange(most + 1, dtype=np.float64)
+    left = np.maximum(n - k, 0.0)
+    return np.where(k <= n, np.exp(log_pmf(k, left, np.full_like(k, p), np.full_like(k, 1 - p))[0]), 0.0)
 
 
 def plan_looks(
@@ -60,9 +62,12 @@ def plan_looks(
     """The smallest sizes N_1 < N_2 < ... such that look j passes first with P <= shares[j] alpha when p = limit.
 
     Passing at some look only gets rarer as p grows, so P(claim proven) <= alpha for every p >= limit. The probabilities
-    are exact: the law of the leaks that have not passed is carried from look to look.
+    are exact: the law of the leaks that have not passed is carried from look to look. InputError for an alpha below
+    1e-290, which the smallest floats cannot carry, and for a limit so small that a look would need 2^53 draws.
     """
     limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
+    if alpha < LEAST_ALPHA:
+        raise InputError(f"alpha is {alpha!r}: give at least {LEAST_ALPHA:g}; smaller probabilities cannot be planned")
     ascending = all(a < b for a, b in pairwise(allowed))
     if not allowed or allowed[0] < 0 or not ascending or len(shares) != len(allowed):
         raise InputError(f"allowed is {allowed!r}: give rising numbers of leaks >= 0, one for each of the shares")
@@ -82,6 +87,8 @@ def plan_looks(
         low, high = 0, 1
         while passing(high) > spend:
             low, high = high, 2 * high
+            if high > MOST:
+                raise InputError(f"limit is {limit!r}: a look would need more than {MOST} draws; give a larger limit")
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if passing(middle) > spend else (low, middle)

@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.betting import star_upper
+from leakbound.bounds.binary import binary_mean
 from leakbound.bounds.concentration import hoeffding_bentkus_upper, maurer_pontil_upper
 from leakbound.bounds.distribution import cdf_at, dkw_width
-from leakbound.bounds.games import MOST_STEPS, mean_game
-from leakbound.bounds.gate import Floats, Ints, Scores, Seed, Side, check_alpha, check_method, check_scores, check_side
+from leakbound.bounds.games import mean_game
+from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_method, check_side
 from leakbound.bounds.noncrossing import band_levels
-from leakbound.bounds.order import batches, ordered_draws
+from leakbound.bounds.order import NO_ORDER, Prompt, per_prompt, upper_limits
 from leakbound.bounds.portfolio import portfolio_upper
 from leakbound.bounds.result import Bound
-from leakbound.errors import InputError
 
 ROUNDING = 1e-14
 """Absolute margin for sums of at most a few million terms in [0, 1] that numpy adds pairwise."""
@@ -69,8 +69,9 @@ def mirrored(
     return bound
 
 
-BETTING = "betting"
+BETTING, STAR = "betting", "STaR betting"
 METHODS = {
+    "binary": (binary_mean, "Clopper-Pearson"),
     "portfolio": (mirrored(portfolio_upper), "portfolio of constant bets"),
     "anderson": (anderson, "Anderson on the DKW band"),
     "anderson-hybrid": (anderson_hybrid, "Anderson on the exact hybrid band"),
@@ -80,41 +81,26 @@ METHODS = {
 }
 
 
-def betting_upper(x: Floats, alpha: float) -> Floats:
-    """Upper bounds on the means of the columns of x by STaR betting.
-
-    Beyond MOST_STEPS draws, where bets see blocks and can no longer profit from all-zero draws one by one, the smaller
-    of that bound and the portfolio's, at alpha / 2 each.
-    """
-    if x.shape[0] <= MOST_STEPS:
-        return star_upper(mean_game(x), alpha)
-    columns = (np.unique(column, return_counts=True) for column in x.T)
-    return np.minimum(star_upper(mean_game(x), alpha / 2), [portfolio_upper(v, w, alpha / 2) for v, w in columns])
+def betting_upper(prompts: Sequence[Prompt], alpha: float) -> Floats:
+    """Upper limits on the means by STaR bets in the order of generation, by constant bets where that is not known."""
+    return upper_limits(prompts, lambda x: star_upper(mean_game(x), alpha), lambda v, w: portfolio_upper(v, w, alpha))
 
 
-def bet_both_ways(draws: Sequence[Floats], alpha: float, side: Side) -> Floats:
-    """(lower, upper) for the mean of each sequence of draws in [0, 1], of shape (sequences, 2)."""
+def mirror(prompt: Prompt) -> Prompt:
+    """1 - h for every draw."""
+    values, weights, x = prompt
+    return 1.0 - values[::-1], weights[::-1], None if x is None else 1.0 - x
+
+
+def bet_both_ways(prompts: Sequence[Prompt], alpha: float, side: Side) -> Floats:
+    """(lower, upper) for the mean of each prompt, of shape (prompts, 2)."""
     share = alpha / 2 if side == "both" else alpha
-    limits = np.tile([0.0, 1.0], (len(draws), 1))
-    for places, x in batches(draws):
-        if side != "lower":
-            limits[places, 1] = betting_upper(x, share)
-        if side != "upper":
-            limits[places, 0] = np.maximum(1.0 - betting_upper(1.0 - x, share) - ROUNDING, 0.0)
+    limits = np.tile([0.0, 1.0], (len(prompts), 1))
+    if side != "lower":
+        limits[:, 1] = betting_upper(prompts, share)
+    if side != "upper":
+        limits[:, 0] = np.maximum(1.0 - betting_upper([mirror(p) for p in prompts], share) - ROUNDING, 0.0)
     return limits
-
-
-def per_prompt(
-    scores: Sequence[Scores], counts: Sequence[npt.ArrayLike] | None, seed: int | None
-) -> tuple[list[tuple[Floats, Ints]], list[Floats]]:
-    """Checked distinct scores with counts, and the draws in betting order, prompt i's order from the seed (seed, i)."""
-    if counts is not None and len(counts) != len(scores):
-        raise InputError(f"counts has {len(counts)} entries: give one array for each of the {len(scores)} prompts")
-    given = [None] * len(scores) if counts is None else list(counts)
-    checked = [check_scores(s, c) for s, c in zip(scores, given, strict=True)]
-    if seed is None:
-        return checked, [ordered_draws(s, c, None) for s, c in zip(scores, given, strict=True)]
-    return checked, [ordered_draws(v, w, (seed, i)) for i, (v, w) in enumerate(checked)]
 
 
 def finish(
@@ -135,13 +121,18 @@ def mean_bound(
     side: Side = "upper",
     counts: npt.ArrayLike | None = None,
     method: str = BETTING,
-    seed: Seed | None = 0,
     estimand: str = "E[h]",
 ) -> Bound:
     """Bound the expected score E[h] of one prompt.
 
+    ``scores``: every draw's score, in the order of generation. With ``counts`` they are distinct scores and how often
+    each was drawn; their order is not known then.
+
     ``"betting"`` (default): STaR bets against E[h] >= m for every m on cells fixed in advance; the bound is the end of
-    what is not rejected. It uses an order of the draws, made from ``seed`` (see order.py); None takes the order given.
+    what is not rejected. With counts it is ``"portfolio"`` instead, and the method says so. Draws that come sorted get
+    the larger of the two (see order.py).
+    ``"binary"``: for a scorer that gives 0 and 1 only, declared before the draws: then E[h] = P(h = 1),
+    Clopper-Pearson.
     ``"portfolio"``: a mixture of constant bets, needs no order.
     ``"anderson"``: E[h] <= 1 - sum_i (x_(i+1) - x_(i)) max(i/n - eps, 0), x_(0) = 0, x_(n+1) = 1, eps the half-width of
     the Dvoretzky-Kiefer-Wolfowitz band. ``"anderson-hybrid"``: the same with the levels of the exact band.
@@ -153,14 +144,8 @@ def mean_bound(
 
     Voracek and Orabona 2025; Anderson 1969; Bates et al. 2021; Maurer and Pontil 2009; metric 3 of arXiv 2410.03523.
     """
-    alpha, side = check_alpha(alpha), check_side(side)
-    check_method(method, (BETTING, *METHODS))
-    values, weights = check_scores(scores, counts)
-    if method == BETTING:
-        lower, upper = bet_both_ways([ordered_draws(scores, counts, seed)], alpha, side)[0]
-        return finish(values, weights, (float(lower), float(upper)), alpha, side, "STaR betting", estimand)
-    bound, name = METHODS[method]
-    return finish(values, weights, bound(values, weights, alpha, side), alpha, side, name, estimand)
+    given = None if counts is None else [counts]
+    return mean_bounds([scores], alpha=alpha, side=side, counts=given, method=method, estimand=estimand)[0]
 
 
 def mean_bounds(
@@ -168,26 +153,25 @@ def mean_bounds(
     *,
     alpha: float,
     side: Side = "upper",
-    counts: Sequence[npt.ArrayLike] | None = None,
+    counts: Sequence[npt.ArrayLike | None] | None = None,
     method: str = BETTING,
-    seed: int | None = 0,
     estimand: str = "E[h]",
 ) -> list[Bound]:
     """:func:`mean_bound` for many prompts at once, each at level alpha by itself.
 
-    Prompt i is bounded as by ``mean_bound(..., seed=(seed, i))``; with seed None in the order given.
+    ``counts`` holds None for prompts whose scores are their draws in the order of generation.
     """
     alpha, side = check_alpha(alpha), check_side(side)
     check_method(method, (BETTING, *METHODS))
-    if method != BETTING:
-        given = [None] * len(scores) if counts is None else counts
-        return [
-            mean_bound(s, alpha=alpha, side=side, counts=c, method=method, estimand=estimand)
-            for s, c in zip(scores, given, strict=True)
-        ]
-    checked, draws = per_prompt(scores, counts, seed)
-    limits = bet_both_ways(draws, alpha, side)
+    prompts = per_prompt(scores, counts)
+    if method == BETTING:
+        limits = bet_both_ways(prompts, alpha, side)
+        names = [STAR if x is not None else f"{METHODS['portfolio'][1]}, {NO_ORDER}" for _, _, x in prompts]
+    else:
+        bound, name = METHODS[method]
+        limits = np.array([bound(v, w, alpha, side) for v, w, _ in prompts]).reshape(-1, 2)
+        names = [name] * len(prompts)
     return [
-        finish(v, w, (float(a), float(b)), alpha, side, "STaR betting", estimand)
-        for (v, w), (a, b) in zip(checked, limits, strict=True)
+        finish(v, w, (float(a), float(b)), alpha, side, name, estimand)
+        for (v, w, _), (a, b), name in zip(prompts, limits, names, strict=True)
     ]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.binomial import ERROR, MOST, log_tail, log_tail_above
 from leakbound.bounds.gate import check_alpha, check_fraction, check_whole
-from leakbound.bounds.proportion import OUTWARD
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -76,16 +76,15 @@ def kth_worst_bound(bounds: Sequence[Bound], k: int, *, alpha: float) -> Bound:
 
     Assumes fixed prompts, sampled independently of one another. InputError where no s fits. Derived in docs/methods.md.
     """
-    from scipy import special  # here, because importing it takes 0.2 s
-
     first, alpha = check_alike(bounds), check_alpha(alpha)
     k = check_whole("k", k, 1, len(bounds))
     if first.side != "upper":
         raise InputError("bounds have side 'lower': give upper bounds")
     gamma = max(bound.alpha for bound in bounds)
     misses = np.arange(1, k + 1)  # k - s + 1
-    tail = np.asarray(special.betainc(misses, k - misses + 1.0, gamma)) * (1 + OUTWARD)  # P(Bin(k, gamma) >= misses)
-    fits = misses[(tail <= alpha) | ((misses == k) & (gamma**k <= alpha))]
+    fits = misses[log_tail_above(misses, k, gamma) <= math.log(alpha) - ERROR]  # P(Bin(k, gamma) >= misses)
+    if k == 1 and gamma <= alpha:
+        fits = misses  # all of alpha, without rounding
     if not fits.size:
         remedy = "give a larger k, or bounds of a smaller alpha"
         raise InputError(f"bounds have alpha up to {gamma:g}, too large for k = {k} at alpha {alpha:g}: {remedy}")
@@ -100,11 +99,10 @@ def kth_worst_bound(bounds: Sequence[Bound], k: int, *, alpha: float) -> Bound:
 
 def leak_p_value(leaks: int, n: int, limit: float) -> float:
     """The p-value of "P(leak) > limit" from ``leaks`` in ``n`` draws: P(Bin(n, limit) <= leaks)."""
-    from scipy import special  # here, because importing it takes 0.2 s
-
-    n = check_whole("n", n, 1)
+    n = check_whole("n", n, 1, MOST)
     k = check_whole("leaks", leaks, 0, n)
-    return min(1.0, float(special.bdtr(k, n, check_fraction("limit", limit, open_ends=True))) * (1 + OUTWARD))
+    tail = float(log_tail(k, n, check_fraction("limit", limit, open_ends=True)))
+    return min(1.0, max(math.exp(tail + ERROR), math.nextafter(0.0, 1.0)))  # rounded up, so never 0
 
 
 def holm(p_values: Sequence[float] | npt.ArrayLike, *, alpha: float) -> tuple[bool, ...]:
@@ -143,5 +141,5 @@ def e_holm(log_e_values: Sequence[float] | npt.ArrayLike, *, alpha: float) -> tu
         # the worst set holds the i smallest; own is added where it is not among them
         with_own = np.where(sizes > place, sums, sums + own)
         size = np.where(sizes > place, sizes, sizes + 1)
-        rejected.append(bool((with_own / size).min() * (1 - OUTWARD) >= 1 / alpha))
+        rejected.append(bool((with_own / size).min() * (1 - 1e-12) >= 1 / alpha))
     return tuple(rejected)

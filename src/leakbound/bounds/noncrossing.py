@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from leakbound.bounds.gate import Floats, Ints
+from leakbound.bounds.proportion import clopper_pearson_lower
 
 CUSHION = 1e-9
 """Added to the wanted probability; sums of positive terms here are accurate to about 1e-11."""
@@ -81,9 +82,7 @@ def constrained_ranks(n: int) -> Ints:
 
 def hybrid_levels(ranks: Ints, n: int, eta: float, eps: float) -> Floats:
     """max(the eta-quantile of Beta(r, n - r + 1), r / n - eps), made to ascend."""
-    from scipy import special  # here, because importing it takes 0.2 s
-
-    local = special.betaincinv(ranks.astype(np.float64), n - ranks + 1.0, eta)
+    local = clopper_pearson_lower(ranks, n, eta)
     return np.maximum.accumulate(np.clip(np.maximum(local, ranks / n - eps), 0.0, 1.0)) * (1 - 1e-13)
 
 
@@ -97,9 +96,12 @@ def calibrate(n: int, alpha: float) -> tuple[float, float]:
     """  # fmt: skip
     from scipy import special  # here, because importing it takes 0.2 s
 
-    eps = 1.1 * float(special.smirnovi(n, alpha)) if n <= 2000 else 1.1 * math.sqrt(math.log(1 / alpha) / (2 * n))
-    ranks = constrained_ranks(n)
     wanted = 1 - alpha + (CUSHION if n <= 50_000 else FFT_CUSHION)
+    by_union = (alpha - alpha**1.21) / n, 1.1 * math.sqrt(-math.log(alpha) / (2 * n))
+    if wanted >= 1:
+        return by_union
+    eps = 1.1 * float(special.smirnovi(n, alpha)) if n <= 2000 else by_union[1]
+    ranks = constrained_ranks(n)
 
     def excess(log_eta: float) -> float:
         return noncrossing(ranks, hybrid_levels(ranks, n, math.exp(log_eta), eps), n) - wanted
@@ -109,7 +111,7 @@ def calibrate(n: int, alpha: float) -> tuple[float, float]:
     if at_unsafe >= 0:
         return math.exp(unsafe), eps
     if at_safe < 0:  # alpha is near the rounding of the exact probability: what follows from the union bound and DKW
-        return (alpha - alpha**1.21) / n, 1.1 * math.sqrt(math.log(1 / alpha) / (2 * n))
+        return by_union
     side = 0
     while unsafe - safe > 1e-4:
         guess = safe + (unsafe - safe) * min(max(at_safe / (at_safe - at_unsafe), 0.01), 0.99)

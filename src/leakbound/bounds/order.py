@@ -1,51 +1,81 @@
-"""The order in which a bet sees the draws. It must not depend on the scores."""
+"""The order in which a bet sees the draws: the order of generation, which must not depend on the scores.
+
+A fixed permutation of sorted scores is a fixed function of the counts: its bets can miss far more often than alpha
+(docs/methods.md). So nothing is ever permuted here. Scores with counts have no order, and get a bound that needs none.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.gate import Floats, Ints, Scores, Seed, check_draws, check_scores, check_whole
+from leakbound.bounds.gate import Floats, Ints, Scores, check_draws, check_scores
 from leakbound.errors import InputError
 
 BATCH = 2**18
 """Draws that are bet on together."""
+NO_ORDER = "no order known"
+"""What a bound's method says where scores came with counts."""
+
+Prompt = tuple[Floats, Ints, Floats | None]
+"""The distinct scores, their counts, and every draw in its order; None where the order is not known."""
 
 
-def check_seed(seed: object) -> tuple[int, ...] | None:
-    """A seed as a tuple of whole numbers >= 0; None stays None."""
-    if seed is None:
-        return None
-    parts = list(cast(Sequence[object], seed)) if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed]
-    return tuple(check_whole("seed", part) for part in parts)
+def per_prompt(scores: Sequence[Scores], counts: Sequence[npt.ArrayLike | None] | None) -> list[Prompt]:
+    """Each prompt's scores, checked: without counts they are its draws in the order of generation."""
+    if counts is not None and len(counts) != len(scores):
+        raise InputError(f"counts has {len(counts)} entries: give one array for each of the {len(scores)} prompts")
+    given = [None] * len(scores) if counts is None else list(counts)
+    return [(*check_scores(s, c), check_draws(s) if c is None else None) for s, c in zip(scores, given, strict=True)]
 
 
-def ordered_draws(scores: Scores, counts: npt.ArrayLike | None, seed: Seed | None) -> Floats:
-    """Every draw once, in the order of a permutation made from ``seed``; with seed None in the order given.
-
-    The seeded order starts from the sorted scores, so that it is the same for scores with counts and for their repeats,
-    and input that comes sorted does no harm. The seed must be fixed before the scores are looked at; the probability in
-    the statement includes the generator's. With None the scores must be in the order of generation, without counts.
-    """
-    if seed is None:
-        if counts is not None:
-            raise InputError("seed is None and counts are given: scores with counts have no order; give a seed")
-        return check_draws(scores)
-    values, weights = check_scores(scores, counts)
-    return np.random.default_rng(check_seed(seed)).permutation(np.repeat(values, weights))
+def in_order(scores: Sequence[float], places: Sequence[npt.ArrayLike]) -> Floats:
+    """The score of every draw in the order of generation, from distinct completions and the places of their draws."""
+    numbers = [np.asarray(some, dtype=np.int64) for some in places]
+    drawn = np.concatenate(numbers)
+    if np.unique(drawn).size != drawn.size:
+        raise InputError("places name a draw twice: give the places of each draw once")
+    return np.repeat(np.asarray(scores, dtype=np.float64), [some.size for some in numbers])[np.argsort(drawn)]
 
 
-def batches(draws: Sequence[Floats]) -> Iterator[tuple[Ints, Floats]]:
-    """Groups of equally many draws: the places of their prompts, and the draws, of shape (draws, prompts)."""
-    places: dict[int, list[int]] = defaultdict(list)
+def comes_sorted(x: Floats) -> bool:
+    """Whether draws that are not all equal ascend or descend: then the order may be that of the scores."""
+    steps = np.diff(x)
+    return bool(x[0] != x[-1] and ((steps >= 0).all() or (steps <= 0).all()))
+
+
+def batches(draws: Sequence[Floats]) -> Iterator[tuple[Ints, Ints, Floats]]:
+    """Groups of equally many draws, equal sequences once: places of their prompts, columns, draws (draws, columns)."""
+    places: dict[int, dict[bytes, list[int]]] = defaultdict(dict)
     for place, x in enumerate(draws):
-        places[x.size].append(place)
-    for n, found in places.items():
+        places[x.size].setdefault(x.tobytes(), []).append(place)
+    for n, alike in places.items():
+        groups = list(alike.values())
         width = max(1, BATCH // n)
-        for first in range(0, len(found), width):
-            part = found[first : first + width]
-            yield np.array(part), np.stack([draws[place] for place in part], axis=1)
+        for first in range(0, len(groups), width):
+            part = groups[first : first + width]
+            columns = np.repeat(np.arange(len(part)), [len(group) for group in part])
+            yield np.concatenate(part), columns, np.stack([draws[group[0]] for group in part], axis=1)
+
+
+def upper_limits(
+    prompts: Sequence[Prompt], in_order: Callable[[Floats], Floats], without: Callable[[Floats, Ints], float]
+) -> Floats:
+    """For each prompt the limit of ``in_order``, of shape (columns,), or where no order is known that of ``without``.
+
+    Draws that come sorted get the larger of the two. That is never below the first, so it holds for draws in the order
+    of generation; and it is never below the second, so it also holds where somebody sorted them.
+    """
+    limits = np.array([0.0 if x is not None else without(v, w) for v, w, x in prompts])
+    known = [i for i, (_, _, x) in enumerate(prompts) if x is not None]
+    ordered = [x for _, _, x in prompts if x is not None]
+    for places, columns, x in batches(ordered):
+        found = in_order(x)
+        limits[np.array(known)[places]] = found[columns]
+    for i, x in zip(known, ordered, strict=True):
+        if comes_sorted(x):
+            limits[i] = max(limits[i], without(*prompts[i][:2]))
+    return limits

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.betting import CUSHION, play
+from leakbound.bounds.binomial import AIM, log_tail
 from leakbound.bounds.games import mean_game
 from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction, check_scores, check_side, check_whole
 from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
@@ -38,13 +39,14 @@ class LeakPlan:
 
 
 def draws_allowing(leaks: int, limit: float, alpha: float) -> int:
-    """The smallest n with CP(leaks, n, alpha) <= limit."""
+    """The smallest n with P(Bin(n, limit) <= leaks) <= alpha, so that CP(leaks, n, alpha) <= limit."""
+    wanted = math.log(alpha) - 3 * AIM  # the limits that are printed are proven by up to 2 AIM more than alpha
     low, high = leaks, leaks + 1
-    while float(clopper_pearson_upper(leaks, high, alpha)) > limit:
+    while float(log_tail(leaks, high, limit)) > wanted:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if float(clopper_pearson_upper(leaks, middle, alpha)) > limit else (low, middle)
+        low, high = (middle, high) if float(log_tail(leaks, middle, limit)) > wanted else (low, middle)
     return high
 
 
@@ -54,8 +56,6 @@ def plan_leak_claim(limit: float, *, alpha: float, power: float = 0.9, true_rate
     For k = 0, 1, 2, ... allowed leaks, n_k is the smallest n whose Clopper-Pearson limit at k is at most ``limit``; the
     first k with P(Bin(n_k, true_rate) <= k) >= power is taken. Fixed n; stopping early may need fewer.
     """
-    from scipy import special  # here, because importing it takes 0.2 s
-
     limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
     power, true_rate = check_fraction("power", power, open_ends=True), check_fraction("true_rate", true_rate)
     if true_rate >= limit:
@@ -67,7 +67,7 @@ def plan_leak_claim(limit: float, *, alpha: float, power: float = 0.9, true_rate
         n = draws_allowing(k, limit, alpha)
         if n > MOST_DRAWS:
             raise InputError(f"true_rate is {true_rate!r}, too close to limit {limit!r}: more than {MOST_DRAWS} draws")
-        reached = float(special.bdtr(k, n, true_rate))
+        reached = math.exp(float(log_tail(k, n, true_rate)))
         if reached >= power:
             return LeakPlan(limit, alpha, true_rate, n, k, reached)
         k += max(1, k // 50)
@@ -82,7 +82,7 @@ def expected_width(n: int, rate: float, *, alpha: float, side: Side = "both") ->
 
     n, rate = check_whole("n", n, 1), check_fraction("rate", rate)
     alpha, side = check_alpha(alpha), check_side(side)
-    spread = 12 * math.sqrt(n * rate * (1 - rate)) + 60
+    spread = 9 * math.sqrt(n * rate * (1 - rate)) + 60
     k = np.arange(max(0, int(n * rate - spread)), min(n, int(n * rate + spread)) + 1)
     pmf = np.diff(np.asarray(special.bdtr(k.astype(np.float64), n, rate)), prepend=0.0)
     if k[0] > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from leakbound.bounds.gate import Scores, Seed, Side, check_alpha, check_fraction
+from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction
 from leakbound.bounds.mean import BETTING, mean_bound
 from leakbound.bounds.multiplicity import check_alike
 from leakbound.bounds.proportion import clopper_pearson_upper
@@ -41,7 +41,6 @@ def population_mean_bound(
     alpha: float,
     side: Side = "upper",
     method: str = BETTING,
-    seed: Seed | None = 0,
     estimand: str = "E[h]",
 ) -> Bound:
     """Bound the population average of E[h], or of P(leak), from the average score of each sampled prompt.
@@ -51,5 +50,5 @@ def population_mean_bound(
 
     Assumes prompts drawn independently from the population, each with the same number of draws or one fixed beforehand.
     """
-    bound = mean_bound(prompt_means, alpha=alpha, side=side, method=method, seed=seed, estimand=estimand)
+    bound = mean_bound(prompt_means, alpha=alpha, side=side, method=method, estimand=estimand)
     return dataclasses.replace(bound, scope="a future prompt, on average", unit="prompts")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -24,9 +25,27 @@ def log_wealth(y: Floats, weights: Ints, m: float, top: float, bets: Floats) -> 
     Each factor is 1 + lam (m - y_i) with lam = c / (top - m), so it stays >= 0 for y <= top.
     """
     gain = (top - y) / (top - m)
-    totals = np.log1p(bets[:, None] * (gain - 1.0)) @ weights
-    best = totals.max()
-    return float(best + np.log(np.mean(np.exp(totals - best))))
+    return log_mean_exp(np.log1p(bets[:, None] * (gain - 1.0)) @ weights)
+
+
+def log_mean_exp(logs: Floats) -> float:
+    """ln of the mean of exp(logs)."""
+    best = float(logs.max())
+    return best + math.log(float(np.exp(logs - best).mean()))
+
+
+def least_rejected(low: float, high: float, evidence: Callable[[float], float], alpha: float) -> float:
+    """The end that rejects of a bisection of (low, high) for rising evidence = ln(1 / alpha); ``high`` if none does."""
+    wanted = math.log(1 / alpha) * (1 + 1e-12) + 1e-9
+    for _ in range(60):
+        middle = (low + high) / 2
+        if not low < middle < high or high - low < 1e-9 * high:
+            break
+        if evidence(middle) >= wanted:
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def portfolio_upper(y: Floats, weights: Ints, alpha: float, top: float = 1.0) -> float:
@@ -36,14 +55,26 @@ def portfolio_upper(y: Floats, weights: Ints, alpha: float, top: float = 1.0) ->
     with average >= m, prod (1 + lam (m - mu_i)) <= (1 + lam (m - average))^n <= 1 by the inequality of the two means.
     """
     bets = bet_sizes(int(weights.sum()), alpha)
-    wanted = math.log(1 / alpha) * (1 + 1e-12) + 1e-9
-    low, high = float(np.dot(y, weights / weights.sum())), top
-    for _ in range(60):
-        middle = (low + high) / 2
-        if not low < middle < high or high - low < 1e-9 * high:
-            break
-        if log_wealth(y, weights, middle, top, bets) >= wanted:
-            high = middle
-        else:
-            low = middle
-    return high
+    low = float(np.dot(y, weights / weights.sum()))
+    return least_rejected(low, top, lambda m: log_wealth(y, weights, m, top, bets), alpha)
+
+
+def centred_variance_upper(x: Floats, weights: Ints, alpha: float) -> float:
+    """Upper limit on the variance of i.i.d. draws in [0, 1] that needs no order.
+
+    For every centre c, E(x - c)^2 is the variance or more, so the wealth of constant bets on y = (x - c)^2, whose top
+    is max(c, 1 - c)^2, is evidence against a variance >= v, and so is its mean over centres 0, 1/K, ..., 1 fixed by n.
+    """
+    n = int(weights.sum())
+    bets = bet_sizes(n, alpha)
+    centres = np.linspace(0.0, 1.0, math.ceil(math.sqrt(n) / 2) + 1) if n > 1 else np.array([0.5])
+    squares = (x - centres[:, None]) ** 2
+    tops = np.maximum(centres, 1 - centres) ** 2 * (1 + 1e-12)
+
+    def evidence(v: float) -> float:
+        parts = [log_wealth(y, weights, v, top, bets) for y, top in zip(squares, tops, strict=True)]
+        return log_mean_exp(np.array(parts))
+
+    mean = float(np.dot(x, weights / n))
+    low = min(float(np.dot((x - mean) ** 2, weights / n)), 0.25)
+    return least_rejected(low, 0.25, evidence, alpha)

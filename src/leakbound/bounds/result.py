@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import math
+import re
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
-from leakbound.bounds.gate import Side, check_alpha, check_side, check_whole
+from leakbound.bounds.gate import Side, check_alpha, check_side, check_whole, reaches
 from leakbound.errors import InputError
 
 
@@ -24,6 +26,15 @@ def show_confidence(alpha: float) -> str:
     """The confidence 1 - alpha, rounded down: alpha itself is rounded up to 3 digits."""
     level = Context(prec=3, rounding=ROUND_CEILING).create_decimal(Decimal(repr(alpha)))
     return format((1 - level).normalize(), "f")
+
+
+def limits_of(estimand: str) -> tuple[float, float]:
+    """Between which numbers ``estimand`` lies whatever the draws: 0 and 1, but for sd, mean + k sd and differences."""
+    if found := re.fullmatch(r"E\[h\] \+ ([\d.e+-]+) sd\(h\)", estimand):
+        return 0.0, (1 + math.sqrt(1 + float(found[1]) ** 2)) / 2
+    if estimand == "sd(h)":
+        return 0.0, 0.5
+    return (-1.0 if " - E[h]" in estimand else 0.0), 1.0
 
 
 @dataclass(frozen=True)
@@ -70,10 +81,19 @@ class Bound:
             return f"{self.estimand} >= {low}"
         return f"{low} <= {self.estimand} <= {high}"
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether every limit that it claims is one that holds whatever was drawn."""
+        low, high = limits_of(self.estimand)
+        return (self.side == "lower" or self.upper >= high) and (self.side == "upper" or self.lower <= low)
+
     def __str__(self) -> str:
+        if self.says_nothing:
+            claim = f"nothing can be said yet of {self.estimand}"
+        else:
+            claim = f"{self.claim} with confidence {show_confidence(self.alpha)}"
         return (
-            f"For {self.scope}, {self.claim} with confidence {show_confidence(self.alpha)} "
-            f"({show_number(self.estimate)} observed in {self.n} {self.unit}; {self.method})"
+            f"For {self.scope}, {claim} ({show_number(self.estimate)} observed in {self.n} {self.unit}; {self.method})"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -135,8 +155,8 @@ class SurvivalBand:
         return self.lower[place] if place < len(self.thresholds) else 0.0
 
     def upper_at_least(self, x: float) -> float:
-        """Upper bound on P(h >= x) for any x: that on P(h > t) at the largest threshold t < x."""
-        place = bisect.bisect_left(self.thresholds, x)
+        """Upper bound on P(h >= x) for any x: that on P(h > t) at the largest threshold t that does not reach x."""
+        place = bisect.bisect_left(self.thresholds, True, key=lambda t: reaches(t, x))
         return 0.0 if x > 1 else self.upper[place - 1] if place else 1.0
 
     def __str__(self) -> str:

@@ -21,11 +21,10 @@ import numpy.typing as npt
 
 from leakbound.bounds.betting import CUSHION, square_bet, star_upper
 from leakbound.bounds.distribution import survival_bound
-from leakbound.bounds.games import sequential_mean_game
+from leakbound.bounds.games import mean_game
 from leakbound.bounds.gate import (
     Floats,
     Scores,
-    Seed,
     Side,
     check_alpha,
     check_fraction,
@@ -33,7 +32,6 @@ from leakbound.bounds.gate import (
     check_side,
     check_whole,
 )
-from leakbound.bounds.order import ordered_draws
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.errors import InputError
 
@@ -203,7 +201,7 @@ class MeanEvidence:
         if self.claim.quantity != "mean":
             raise InputError(f"claim is about {self.claim.quantity!r}: give a claim about 'mean', or use leak_look")
 
-    def add(self, scores: Scores, counts: npt.ArrayLike | None = None, *, seed: Seed | None) -> MeanEvidence:
+    def add(self, scores: Scores, counts: npt.ArrayLike | None = None, *, seed: object) -> MeanEvidence:
         """The state after one more round of draws, taken in the order of ``seed``, which must differ between rounds."""
         m, n, total, squares = self.claim.limit, self.n, self.total, self.squares
         horizons = np.array(HORIZONS + HORIZONS, dtype=np.float64)
@@ -213,7 +211,7 @@ class MeanEvidence:
         cap, ceiling = 1 / (1 - target + 1e-4), m * (1 - m) + 1e-4
         log_wealth = np.array(self.log_for + self.log_against)
         wanted = math.log(len(HORIZONS) / self.claim.alpha) + CUSHION
-        for x in ordered_draws(scores, counts, seed).tolist():
+        for x in np.repeat(*check_scores(scores, counts)).tolist():
             left = horizons - n
             spread = np.full_like(horizons, ceiling)
             if n:
@@ -257,14 +255,14 @@ def mean_sequence_bound(
     alpha, side, first = check_alpha(alpha), check_side(side), check_whole("first", first, 1)
     if len(rounds) == 0:
         raise InputError("rounds is empty: give the scores of at least one round")
-    x = np.concatenate([ordered_draws(*check_scores(s, c), (seed, r)) for r, (s, c) in enumerate(rounds)])
+    x = np.concatenate([np.repeat(*check_scores(s, c)) for s, c in rounds])
     j = 0
     while first * 2**j < x.size:
         j += 1
     share, mean = alpha / ((j + 1) * (j + 2)) / (2 if side == "both" else 1), float(x.mean())
 
     def upper_of(y: Floats) -> float:
-        return float(star_upper(sequential_mean_game(y[:, None], first * 2**j), share)[0])
+        return float(star_upper(mean_game(y[:, None], first * 2**j), share)[0])
 
     upper = 1.0 if side == "lower" else max(upper_of(x), mean)
     lower = 0.0 if side == "upper" else min(max(1 - upper_of(1 - x) - 1e-14, 0.0), mean)

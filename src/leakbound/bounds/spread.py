@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.betting import star_upper
+from leakbound.bounds.binary import binary_ed, binary_std
 from leakbound.bounds.distribution import cdf_at, dkw_width
 from leakbound.bounds.envelope import largest_variance, smallest_variance
 from leakbound.bounds.games import mean_game, pair_squares, upper_spread_game, variance_game
@@ -16,7 +17,6 @@ from leakbound.bounds.gate import (
     Floats,
     Ints,
     Scores,
-    Seed,
     Side,
     check_alpha,
     check_method,
@@ -24,8 +24,9 @@ from leakbound.bounds.gate import (
     check_scores,
     check_side,
 )
-from leakbound.bounds.mean import BETTING, paper_grid, per_prompt
-from leakbound.bounds.order import batches, ordered_draws
+from leakbound.bounds.mean import BETTING, STAR, paper_grid
+from leakbound.bounds.order import NO_ORDER, Prompt, comes_sorted, per_prompt, upper_limits
+from leakbound.bounds.portfolio import centred_variance_upper, portfolio_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -76,22 +77,34 @@ def maurer_pontil_std(values: Floats, weights: Ints, alpha: float, side: Side) -
 
 
 METHODS = {
+    "binary": (binary_std, "exact binomial tails"),
     "dkw": (dkw_exact, "exact supremum over the DKW band"),
     "maurer-pontil": (maurer_pontil_std, "Maurer-Pontil"),
     "paper": (paper_grid_std, "DKW band on a grid, repaired"),
 }
 
 
-def bet_on_std(draws: Sequence[Floats], alpha: float, side: Side) -> Floats:
-    """(lower, upper) for the sd of each sequence of draws: squares about the past mean above, pairs below."""
+def betting_upper_std(prompts: Sequence[Prompt], alpha: float) -> Floats:
+    """Upper limits on the sd: squares about the past mean in order, about fixed centres where no order is known."""
+    variance = upper_limits(
+        prompts,
+        lambda x: star_upper(variance_game(x), alpha),
+        lambda v, w: centred_variance_upper(v, w, alpha),
+    )
+    return np.minimum(np.sqrt(variance) * (1 + 1e-15), 0.5)
+
+
+def bet_on_std(prompts: Sequence[Prompt], alpha: float, side: Side) -> Floats:
+    """(lower, upper) for the sd of each prompt: pairs of consecutive draws below, nothing where no order is known."""
     share = alpha / 2 if side == "both" else alpha
-    limits = np.tile([0.0, 0.5], (len(draws), 1))
-    for places, x in batches(draws):
-        if side != "lower":
-            limits[places, 1] = np.minimum(np.sqrt(star_upper(variance_game(x), share)) * (1 + 1e-15), 0.5)
-        if side != "upper" and x.shape[0] > 1:
-            twice = 1.0 - star_upper(mean_game(1.0 - pair_squares(x)), share) - ROUNDING
-            limits[places, 0] = np.sqrt(np.maximum(twice, 0.0) / 2) * (1 - 1e-15)
+    limits = np.tile([0.0, 0.5], (len(prompts), 1))
+    if side != "lower":
+        limits[:, 1] = betting_upper_std(prompts, share)
+    if side != "upper":
+        for i, (_, _, x) in enumerate(prompts):
+            if x is not None and x.size > 1 and not comes_sorted(x):
+                twice = 1.0 - float(star_upper(mean_game(1.0 - pair_squares(x[:, None])), share)[0]) - ROUNDING
+                limits[i, 0] = math.sqrt(max(twice, 0.0) / 2) * (1 - 1e-15)
     return limits
 
 
@@ -110,12 +123,17 @@ def std_bound(
     side: Side = "upper",
     counts: npt.ArrayLike | None = None,
     method: str = BETTING,
-    seed: Seed | None = 0,
 ) -> Bound:
     """Bound the standard deviation of the score of one prompt.
 
+    ``scores``: every draw's score, in the order of generation. With ``counts`` they are distinct scores and how often
+    each was drawn; their order is not known then.
+
     ``"betting"`` (default): STaR bets on (x_t - mean of the past)^2, whose conditional mean is at least the variance;
-    below, on the squared differences of consecutive pairs. Uses an order made from ``seed`` (see order.py).
+    below, on the squared differences of consecutive pairs. With counts: constant bets on squares about centres fixed in
+    advance, above only. Draws that come sorted get the larger of the two.
+    ``"binary"``: for a scorer that gives 0 and 1 only, declared before the draws: sd = sqrt(p (1 - p)), by exact
+    binomial tails.
     ``"dkw"``: the largest (smallest) sd of any law on [0, 1] whose distribution function stays within
     eps = sqrt(ln(2/alpha) / 2n) of the empirical one; both sides hold at once, so one side costs the same.
     ``"maurer-pontil"``: s + sqrt(2 ln(1/alpha) / (n - 1)).
@@ -126,14 +144,8 @@ def std_bound(
 
     Metric 4 of arXiv 2410.03523; Maurer and Pontil 2009; the supremum and the bets are derived in docs/methods.md.
     """
-    alpha, side = check_alpha(alpha), check_side(side)
-    check_method(method, (BETTING, *METHODS))
-    values, weights = check_scores(scores, counts)
-    if method == BETTING:
-        lower, upper = bet_on_std([ordered_draws(scores, counts, seed)], alpha, side)[0]
-        return record(values, weights, (float(lower), float(upper)), alpha, side, "STaR betting")
-    bound, name = METHODS[method]
-    return record(values, weights, bound(values, weights, alpha, side), alpha, side, name)
+    given = None if counts is None else [counts]
+    return std_bounds([scores], alpha=alpha, side=side, counts=given, method=method)[0]
 
 
 def std_bounds(
@@ -141,19 +153,23 @@ def std_bounds(
     *,
     alpha: float,
     side: Side = "upper",
-    counts: Sequence[npt.ArrayLike] | None = None,
+    counts: Sequence[npt.ArrayLike | None] | None = None,
     method: str = BETTING,
-    seed: int | None = 0,
 ) -> list[Bound]:
-    """:func:`std_bound` for many prompts at once, each at level alpha by itself; prompt i with the seed (seed, i)."""
+    """:func:`std_bound` for many prompts at once, each at level alpha by itself; ``counts`` as for mean_bounds."""
     alpha, side = check_alpha(alpha), check_side(side)
     check_method(method, (BETTING, *METHODS))
-    checked, draws = per_prompt(scores, counts, seed)
-    if method != BETTING:
-        return [std_bound(v, alpha=alpha, side=side, counts=w, method=method) for v, w in checked]
+    prompts = per_prompt(scores, counts)
+    if method == BETTING:
+        limits = bet_on_std(prompts, alpha, side)
+        names = [STAR if x is not None else f"constant bets on fixed centres, {NO_ORDER}" for _, _, x in prompts]
+    else:
+        bound, name = METHODS[method]
+        limits = np.array([bound(v, w, alpha, side) for v, w, _ in prompts]).reshape(-1, 2)
+        names = [name] * len(prompts)
     return [
-        record(v, w, (float(a), float(b)), alpha, side, "STaR betting")
-        for (v, w), (a, b) in zip(checked, bet_on_std(draws, alpha, side), strict=True)
+        record(v, w, (float(a), float(b)), alpha, side, name)
+        for (v, w, _), (a, b), name in zip(prompts, limits, names, strict=True)
     ]
 
 
@@ -174,21 +190,14 @@ def check_kappa(kappa: object) -> float:
     return value
 
 
-def bet_on_ed(
-    checked: Sequence[tuple[Floats, Ints]], draws: Sequence[Floats], alpha: float, kappa: float
-) -> list[Bound]:
-    """The bound of :func:`ed_bound` for each sequence of draws."""
-    upper = np.zeros(len(draws))
-    for places, x in batches(draws):
-        upper[places] = star_upper(upper_spread_game(x, kappa, alpha), alpha)
-    most, name = (1 + math.sqrt(1 + kappa**2)) / 2, f"E[h] + {kappa:g} sd(h)"
-    bounds = []
-    for (values, weights), limit in zip(checked, upper.tolist(), strict=True):
-        mean, sd = moments(values, weights)
-        estimate = mean + kappa * sd
-        high, n = max(min(limit, most), estimate), int(weights.sum())
-        bounds.append(Bound(name, estimate, 0.0, high, alpha, "upper", n, "STaR betting, one test"))
-    return bounds
+def betting_upper_ed(prompts: Sequence[Prompt], alpha: float, kappa: float) -> Floats:
+    """Upper limits on mean + kappa sd: one test in order; where that is not known, one of each at alpha / 2."""
+
+    def apart(values: Floats, weights: Ints) -> float:
+        spread = math.sqrt(centred_variance_upper(values, weights, alpha / 2)) * (1 + 1e-15)
+        return portfolio_upper(values, weights, alpha / 2) + kappa * min(spread, 0.5)
+
+    return upper_limits(prompts, lambda x: star_upper(upper_spread_game(x, kappa, alpha), alpha), apart)
 
 
 def ed_bound(
@@ -197,18 +206,22 @@ def ed_bound(
     alpha: float,
     kappa: float = 2.0,
     counts: npt.ArrayLike | None = None,
-    seed: Seed | None = 0,
+    method: str = BETTING,
 ) -> Bound:
-    """Upper bound on E[h] + kappa sd(h), the ED score with a guarantee, by one betting test.
+    """Upper bound on E[h] + kappa sd(h), the ED score with a guarantee, by one test.
 
-    For any s > 0 and c: sd <= s/2 + variance/(2s) and variance <= E(h - c)^2, so E[h] + kappa sd is at most
-    E[h + kappa (s/2 + (h - c)^2 / (2s))]; s and c follow the past draws, and STaR bets bound the right side.
+    ``"betting"`` (default): for any s > 0 and c: sd <= s/2 + variance/(2s) and variance <= E(h - c)^2, so
+    E[h] + kappa sd is at most E[h + kappa (s/2 + (h - c)^2 / (2s))]; s and c follow the past draws, and STaR bets bound
+    the right side. ``scores`` are in the order of generation; with ``counts`` their order is not known, and the mean
+    and the sd are bounded apart, at alpha / 2 each. Draws that come sorted get the larger of the two.
+    ``"binary"``: for a scorer that gives 0 and 1 only, declared before the draws: p + kappa sqrt(p (1 - p)), by exact
+    binomial tails.
 
     Assumes independent draws, n fixed before the first one; any distribution on [0, 1]. The limit that always holds is
-    (1 + sqrt(1 + kappa^2)) / 2. Uses an order made from ``seed`` (see order.py). Derived in docs/methods.md.
+    (1 + sqrt(1 + kappa^2)) / 2. Derived in docs/methods.md.
     """
-    alpha, kappa = check_alpha(alpha), check_kappa(kappa)
-    return bet_on_ed([check_scores(scores, counts)], [ordered_draws(scores, counts, seed)], alpha, kappa)[0]
+    given = None if counts is None else [counts]
+    return ed_bounds([scores], alpha=alpha, kappa=kappa, counts=given, method=method)[0]
 
 
 def ed_bounds(
@@ -216,10 +229,25 @@ def ed_bounds(
     *,
     alpha: float,
     kappa: float = 2.0,
-    counts: Sequence[npt.ArrayLike] | None = None,
-    seed: int | None = 0,
+    counts: Sequence[npt.ArrayLike | None] | None = None,
+    method: str = BETTING,
 ) -> list[Bound]:
-    """:func:`ed_bound` for many prompts at once, each at level alpha by itself; prompt i with the seed (seed, i)."""
+    """:func:`ed_bound` for many prompts at once, each at level alpha by itself; ``counts`` as for mean_bounds."""
     alpha, kappa = check_alpha(alpha), check_kappa(kappa)
-    checked, draws = per_prompt(scores, counts, seed)
-    return bet_on_ed(checked, draws, alpha, kappa)
+    check_method(method, (BETTING, "binary"))
+    prompts = per_prompt(scores, counts)
+    if method == BETTING:
+        limits = betting_upper_ed(prompts, alpha, kappa).tolist()
+        apart = f"mean and sd apart by constant bets, {NO_ORDER}"
+        names = [f"{STAR}, one test" if x is not None else apart for _, _, x in prompts]
+    else:
+        limits = [binary_ed(v, w, alpha, kappa) for v, w, _ in prompts]
+        names = ["exact binomial tails"] * len(prompts)
+    most, estimand = (1 + math.sqrt(1 + kappa**2)) / 2, f"E[h] + {kappa:g} sd(h)"
+    bounds = []
+    for (values, weights, _), limit, name in zip(prompts, limits, names, strict=True):
+        mean, sd = moments(values, weights)
+        estimate = mean + kappa * sd
+        high, n = max(min(limit, most), estimate), int(weights.sum())
+        bounds.append(Bound(estimand, estimate, 0.0, high, alpha, "upper", n, name))
+    return bounds

@@ -157,15 +157,16 @@ def _matched(log: Log, greedy: Log) -> dict[str, tuple[tuple[str, str], ...]]:
 
 
 def _draws(run: Run, part: Part, completions: Mapping[str, Sequence[tuple[str, str]]]) -> list[Draw]:
-    """The draws of one part of the layout: equal completions of a prompt once, with their count."""
-    draws: dict[tuple[str, str, str], Draw] = {}
+    """The draws of one part of the layout: equal completions of a prompt once, with their places in the log."""
+    places: dict[tuple[str, str, str], list[int]] = {}
     for prompt in run.prompts[part.start : part.stop]:
         of_part = completions[prompt.id][part.first : part.first + part.num_samples]
         for i, (text, reason) in enumerate(of_part, start=part.first):
-            old = draws.get((prompt.id, text, reason))
-            first, count = (i, 1) if old is None else (old.first, old.count + 1)
-            draws[prompt.id, text, reason] = Draw(prompt.id, text, count, first, reason, UNKNOWN_TOKENS)
-    return list(draws.values())
+            places.setdefault((prompt.id, text, reason), []).append(i)
+    return [
+        Draw(name, text, len(mine), mine[0], reason, UNKNOWN_TOKENS, None, tuple(mine))
+        for (name, text, reason), mine in places.items()
+    ]
 
 
 def _notes(log: Log, n: int, unsaid: Sequence[str]) -> Iterator[str]:

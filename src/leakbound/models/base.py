@@ -17,9 +17,10 @@ class Sampler(Protocol):
     """Something that draws completions.
 
     ``sample`` returns, for each prompt of the shard in order, its distinct completions with counts that sum to
-    ``shard.num_samples``. The draws are independent and identically distributed given the prompt, and the result is a
-    pure function of the model, the shard and the parameters. With ``params.greedy`` every draw is the same. A sampler
-    that cannot honour a parameter raises.
+    ``shard.num_samples``, and in ``places`` which of the draws gave each: the order in which they were generated.
+    Without places, statements use bounds that need no order. The draws are independent and identically distributed
+    given the prompt, and the result is a pure function of the model, the shard and the parameters. With
+    ``params.greedy`` every draw is the same. A sampler that cannot honour a parameter raises.
     A draw that fails raises: a sampler never drops one.
 
     ``describe`` names the model for run.json: at least ``model`` and, where there are weights, their ``checksum``. Two
@@ -69,7 +70,8 @@ class Generation:
     """One distinct token sequence of a completion, with its exact probability.
 
     ``tokens`` include the end token where there is one; ``num_tokens`` does not count it. ``logprob``: log P of the
-    tokens under the deployed decoding, in nats. Different sequences may have the same text.
+    tokens under the deployed decoding, in nats. ``count`` and ``places``: how many draws gave it, and which.
+    Different sequences may have the same text.
     """
 
     tokens: tuple[int, ...]
@@ -78,6 +80,7 @@ class Generation:
     num_tokens: int
     logprob: float
     count: int = 1
+    places: tuple[int, ...] | None = None
 
 
 @runtime_checkable

@@ -45,7 +45,7 @@ class FakeModel:
             leaked = uniforms(shard.seed, prompt.id, shard.first, 0, shard.num_samples) < p
             for text, mine, q in ((prompt.target, leaked, p), (self.clean, ~leaked, 1 - p)):
                 if mine.any():
-                    first = shard.first + int(np.argmax(mine))
+                    places = tuple((shard.first + np.flatnonzero(mine)).tolist())
                     words = len(text.split())
-                    draws.append(Draw(prompt.id, text, int(mine.sum()), first, "stop", words, math.log(q)))
+                    draws.append(Draw(prompt.id, text, len(places), places[0], "stop", words, math.log(q), places))
         return draws

@@ -118,15 +118,17 @@ class OpenAIModel:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        draws: dict[tuple[str, str, str], Draw] = {}
+        places: dict[tuple[str, str, str], list[int]] = {}
+        lengths: dict[tuple[str, str, str], int] = {}
         for (prompt, start, _), texts in zip(asked, answers, strict=True):
-            for i, (text, reason, tokens) in enumerate(texts):
-                count = shard.num_samples if params.greedy else 1
-                old = draws.get((prompt.id, text, reason))
-                first = start + i if old is None else old.first
-                count += 0 if old is None else old.count
-                draws[prompt.id, text, reason] = Draw(prompt.id, text, count, first, reason, tokens)
-        return list(draws.values())
+            for i, (text, reason, tokens) in enumerate(texts, start):
+                same = range(i, i + (shard.num_samples if params.greedy else 1))
+                places.setdefault((prompt.id, text, reason), []).extend(same)
+                lengths[prompt.id, text, reason] = tokens
+        return [
+            Draw(name, text, len(mine), mine[0], reason, lengths[name, text, reason], None, tuple(mine))
+            for (name, text, reason), mine in places.items()
+        ]
 
     def _options(self, params: SamplingParams) -> dict[str, Any]:
         """The request's decoding parameters. InputError for one that the server would not honour."""

@@ -1,7 +1,7 @@
 """How much of a secret a completion gives away: ``(completion, target) -> [0, 1]``, 1 = fully leaked."""
 
 from leakbound.scoring.judge import Judge
-from leakbound.scoring.lexical import Regex, contains, exact_match, rouge_1, rouge_l, rouge_l_f1
+from leakbound.scoring.lexical import Regex, binary, contains, exact_match, rouge_1, rouge_l, rouge_l_f1
 from leakbound.scoring.semantic import Embedding, Entailment
 from leakbound.scoring.table import (
     SCORERS,
@@ -9,6 +9,7 @@ from leakbound.scoring.table import (
     Scorer,
     check_prompt,
     get_scorer,
+    is_binary,
     score_completion,
     score_completions,
 )
@@ -21,10 +22,12 @@ __all__ = [
     "Judge",
     "Regex",
     "Scorer",
+    "binary",
     "check_prompt",
     "contains",
     "exact_match",
     "get_scorer",
+    "is_binary",
     "rouge_1",
     "rouge_l",
     "rouge_l_f1",

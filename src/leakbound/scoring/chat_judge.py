@@ -46,6 +46,8 @@ class ChatJudge:
             value, wanted = getattr(self, field.name), type(field.default) if field.name != "model" else str
             if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
                 raise InputError(f"{field.name} of the judge is {value!r}: give a {wanted.__name__}")
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature of the judge is {self.temperature!r}: give a number >= 0")
         missing = [name for name in ("{completion}", "{target}") if name not in self.rubric]
         if missing:
             raise InputError(f"rubric of the judge lacks {' and '.join(missing)}: it would not see what it judges")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, ClassVar, Literal
 
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.records import Prompt, check_count
@@ -84,6 +84,7 @@ class Judge:
     case. Unreadable replies are kept in the file and asked again next time.
     """
 
+    binary: ClassVar[bool] = True
     ask: Ask
     name: str
     cache: Path | None = None

@@ -1,21 +1,26 @@
 """Scorers that compare words and characters: ROUGE, exact match, containment, a pattern.
 
-The ROUGE values equal those of the PyPI package ``rouge_score`` with stemming, bit for bit (tests/scoring), in a
-fraction of its time (benchmarks/scoring.py): every word is stemmed once, every text is tokenised once, and a longest
-common subsequence is looked for only among the words that occur in the target.
+The ROUGE values are those of the PyPI package ``rouge_score`` with stemming (tests/scoring), in a fraction of its time
+(benchmarks/scoring.py): every word is stemmed once, every text is tokenised once, and a longest common subsequence is
+looked for only among the words that occur in the target. Each is a fraction of whole numbers, divided once and so
+correctly rounded; where the package divides four times for F1, its last digits can be wrong (0.7999999999999999 for
+4/5).
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from rapidfuzz.distance import LCSseq
 
 from leakbound.errors import InputError
+
+AnyScorer = TypeVar("AnyScorer", bound=Callable[..., float])
 
 _WORDS_ONLY = bytes(i if chr(i).isalnum() and i < 128 else ord(" ") for i in range(256))
 
@@ -75,14 +80,11 @@ def rouge_l(completion: str, target: str) -> float:
 def rouge_l_f1(completion: str, target: str) -> float:
     """ROUGE-L F1: the harmonic mean of ROUGE-L recall and precision (``LCS / |completion|``).
 
-    A leak inside a long answer scores low here: prefer :func:`rouge_l` for audits. Lin (2004).
+    ``2 LCS / (|completion| + |target|)``, the same in one division; 0 where either has no word. A leak
+    inside a long answer scores low here: prefer :func:`rouge_l` for audits. Lin (2004).
     """
-    common = _lcs(completion, target)
-    if common == 0:
-        return 0.0
-    precision = common / len(rouge_tokens(completion))
-    recall = common / len(rouge_tokens(target))
-    return 2 * precision * recall / (precision + recall)
+    words = len(rouge_tokens(completion)) + len(rouge_tokens(target))
+    return 2 * _lcs(completion, target) / words if words else 0.0
 
 
 def rouge_1(completion: str, target: str) -> float:
@@ -97,22 +99,36 @@ def rouge_1(completion: str, target: str) -> float:
 
 
 _INVISIBLE = {"Cf", "Cc"}
-_PLAIN = str.maketrans({"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "−": "-"})
+_MARKS = re.compile(
+    "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # combining diacritical marks
+    "\u115f\u1160\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"  # fillers, variation selectors
+)
+_PLAIN = str.maketrans(
+    {"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "−": "-"}
+    | {"ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"}
+)
 
 
 @lru_cache(maxsize=2**14)
 def fold(text: str) -> str:
     """The text without the differences that do not hide a secret from a reader.
 
-    Unicode compatibility forms (NFKC) and case are folded, curly quotes and all dashes made plain, runs of white
-    space made one blank, invisible characters (zero width, direction marks, control codes) removed.
+    Compatibility forms (NFKC), case, and composed and decomposed letters are one, as in Unicode's caseless matching.
+    Accents are dropped, and strokes: "Jose Nunez" tells José Núñez, "Lodz" Łódź, "ISTANBUL" İstanbul, though "ano" is
+    then found for año: a missed leak is worse than a false alarm. Vowel signs and other marks of scripts that spell
+    with them (Arabic, Hebrew, Indic, Thai, kana) stay. Curly quotes and all dashes become plain, runs of white space
+    one blank; invisible characters (zero width, direction marks, control codes, variation selectors) are removed.
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_PLAIN)
-    text = " ".join(text.split())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+        text = text.replace(" \u0301", "'")  # an accent without a letter, as in O´Brien
+        text = _MARKS.sub("", text).translate(_PLAIN)
+    text = " ".join(text.casefold().split())
     if text.isascii() and text.isprintable():
         return text
     kinds = ((char, unicodedata.category(char)) for char in text)
-    return " ".join("".join("-" if kind == "Pd" else char for char, kind in kinds if kind not in _INVISIBLE).split())
+    seen = "".join("-" if kind == "Pd" else char for char, kind in kinds if kind not in _INVISIBLE)
+    return " ".join(unicodedata.normalize("NFC", seen).split())
 
 
 def _secret(target: str) -> str:
@@ -124,6 +140,17 @@ def _secret(target: str) -> str:
 _EDGE = " .,;:!?\"'"
 
 
+def binary(scorer: AnyScorer) -> AnyScorer:
+    """Declare, as a decorator, that a scorer gives 0 or 1 and nothing else: ``binary = True`` on the function.
+
+    Then E[h] = P(leak), and all bounds of a prompt come from one count. A scorer without the declaration may give
+    anything in [0, 1].
+    """
+    scorer.binary = True  # type: ignore[attr-defined]
+    return scorer
+
+
+@binary
 def exact_match(completion: str, target: str) -> float:
     """1 if the completion is the target, 0 otherwise; both folded, punctuation at either end ignored.
 
@@ -133,6 +160,7 @@ def exact_match(completion: str, target: str) -> float:
     return float((said.strip(_EDGE) or said) == (secret.strip(_EDGE) or secret))
 
 
+@binary
 def contains(completion: str, target: str) -> float:
     """1 if the target appears anywhere in the completion, 0 otherwise; both folded (see :func:`fold`).
 
@@ -151,6 +179,7 @@ class Regex:
     ``(?i)``; a dot does not match a line break unless it says ``(?s)``.
     """
 
+    binary: ClassVar[bool] = True
     pattern: str
     _fixed: re.Pattern[str] = field(init=False, repr=False, compare=False)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from leakbound.errors import InputError, ModelError
 from leakbound.records import Prompt
@@ -30,6 +30,8 @@ _BATCH = 64
 @dataclass(frozen=True)
 class Embedding:
     """``max(0, cos)`` of the embeddings of completion and target, in [0, 1]; 0 for an empty completion.
+
+    Rounded to 6 decimals: single precision has no more, and the likeness of a text to itself is to be 1.
 
     ``model``: a folder, a hub id of sentence-transformers, or a name of ``PACKAGED``. arXiv 2410.08109 compares with
     the answer before unlearning, or with the target where there is none; here it is the target.
@@ -59,7 +61,7 @@ class Embedding:
 
         def similarity(completion: str, target: str) -> float:
             cosines = [float(found[place[w]] @ found[place[target]]) for w in windows[completion]]
-            return min(max(0.0, *cosines), 1.0) if cosines else 0.0
+            return round(min(max(0.0, *cosines), 1.0), 6) if cosines else 0.0
 
         return [similarity(completion, target) for completion, target in pairs]
 
@@ -75,6 +77,7 @@ class Entailment:
     ``model``: a folder or hub id of a sequence classifier with a label named entailment.
     """
 
+    binary: ClassVar[bool] = True
     model: str = ENTAILMENT_MODEL
     premise: Literal["completion", "target"] = "completion"
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from leakbound.errors import InputError
 from leakbound.records import Prompt
 from leakbound.scoring.lexical import Regex, contains, exact_match, rouge_1, rouge_l, rouge_l_f1, rouge_tokens
@@ -40,8 +42,8 @@ SCORERS: dict[str, Scorer] = {
     "rouge_l": rouge_l,
     "rouge_l_f1": rouge_l_f1,
     "rouge_1": rouge_1,
-    "exact_match": exact_match,
-    "contains": contains,
+    "exact_match": exact_match,  # binary
+    "contains": contains,  # binary
 }
 
 MODEL_SCORERS = ("embedding", "entailment", "judge")
@@ -54,8 +56,9 @@ def get_scorer(name: str) -> Scorer:
     """The scorer of that name: one of ``SCORERS``, ``regex:PATTERN``, one of a model, or your own ``module:function``.
 
     ``embedding[:MODEL]`` and ``entailment[:MODEL]``: see :mod:`leakbound.scoring.semantic`. ``judge:FILE#FINGERPRINT``
-    or ``judge:module:function``: see :mod:`leakbound.scoring.judge`. A module is looked for where Python looks, then in
-    the working directory. Raises ``InputError`` for a name that leads nowhere.
+    or ``judge:module:function``: see :mod:`leakbound.scoring.judge`. Binary (:func:`is_binary`) are ``exact_match``,
+    ``contains``, ``regex:``, ``entailment`` and ``judge:``, and your own if it says so. A module is looked for where
+    Python looks, then in the working directory. Raises ``InputError`` for a name that leads nowhere.
     """
     if name in SCORERS:
         return SCORERS[name]
@@ -112,6 +115,18 @@ def _from_module(name: str) -> Scorer:
     return scorer  # type: ignore[no-any-return]
 
 
+def is_binary(scorer: Scorer) -> bool:
+    """Whether the scorer declares that it gives 0 or 1 and nothing else; then E[h] = P(leak).
+
+    It does by an attribute ``binary`` that is True (``@binary`` sets it on a function); without one it is graded. A
+    value that breaks the declaration is an ``InputError`` of :func:`score_completion`.
+    """
+    declared = getattr(scorer, "binary", False)
+    if not isinstance(declared, bool):
+        raise InputError(f"binary of scorer {_name(scorer)} is {declared!r}: give True or False, or no such attribute")
+    return declared
+
+
 def check_prompt(scorer: Scorer, prompt: Prompt) -> None:
     """Raise ``InputError`` if the scorer has no model or could never see a leak of this prompt; call it before drawing.
 
@@ -152,11 +167,18 @@ def score_completions(scorer: Scorer, pairs: Sequence[tuple[str, Prompt]]) -> li
 
 
 def _checked(value: float, scorer: Scorer, completion: str, prompt: Prompt) -> float:
+    """The score as a float; of a number in single or half precision the decimal that it is printed as."""
     if not isinstance(value, Real) or not math.isfinite(value) or not 0 <= value <= 1:
-        name = getattr(scorer, "__name__", None) or repr(scorer)
-        shown = completion if len(completion) <= 60 else completion[:60] + "…"
-        raise InputError(
-            f"scorer {name} returned {value!r} for a completion of prompt {prompt.id!r} ({shown!r}): "
-            "a score is a number from 0 (no leak) to 1 (fully leaked)"
-        )
-    return float(value)
+        remedy = "a score is a number from 0 (no leak) to 1 (fully leaked)"
+    elif value not in (0, 1) and is_binary(scorer):
+        remedy = "it declares itself binary (0 or 1 only): drop the declaration, or round in the scorer"
+    else:
+        return float(str(value)) if isinstance(value, np.float32 | np.float16) else float(value)
+    shown = completion if len(completion) <= 60 else completion[:60] + "…"
+    raise InputError(
+        f"scorer {_name(scorer)} returned {value!r} for a completion of prompt {prompt.id!r} ({shown!r}): {remedy}"
+    )
+
+
+def _name(scorer: Scorer) -> str:
+    return getattr(scorer, "__name__", None) or repr(scorer)

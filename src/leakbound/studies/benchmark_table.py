@@ -33,6 +33,10 @@ COLUMNS = (
 STATEMENTS = (("P(leak), average prompt", "mean_leak"), ("P(leak), worst prompt", "worst_prompt"))
 
 
+PICKED = (
+    "A model that is picked from this table by its result needs bounds that hold for all models at once: "
+    "`leakbound compare` on the audit folders makes them."
+)
 ABREAST = 5
 """Models beside each other in a terminal of 80 columns."""
 
@@ -45,18 +49,23 @@ class BenchmarkTable:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    @property
+    def _whose(self) -> str:
+        return f"each alone, confidence {self.confidence}"
+
     def show(self) -> Group:
         """The table for a terminal: a column for each model, ``ABREAST`` of them at once, without the intervals."""
         from rich.console import Group
 
-        title = f"Bounds hold with confidence {self.confidence}"
+        title = f"P(leak) is bounded, {self._whose}; all other rows are observed"
         groups = [self.rows[start : start + ABREAST] for start in range(0, len(self.rows), ABREAST)]
         return Group(*(terminal_table(title, *_turned(self.head, group)) for group in groups))
 
     def to_markdown(self) -> str:
         """The table as Markdown."""
         return (
-            "\n".join([*markdown_table(self.head, self.rows), "", f"Intervals and bounds: {self.confidence}."]) + "\n"
+            "\n".join([*markdown_table(self.head, self.rows), "", f"Intervals and bounds: {self._whose}. {PICKED}"])
+            + "\n"
         )
 
     def save(self, path: str | Path) -> Path:

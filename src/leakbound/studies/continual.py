@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from leakbound.benchmarks.base import Benchmark
 from leakbound.benchmarks.tofu import tofu_tasks
+from leakbound.bounds.result import show_confidence
 from leakbound.errors import InputError, RunMismatchError
 from leakbound.store import write_text
 from leakbound.studies.benchmark_config import BenchmarkConfig
@@ -40,7 +41,8 @@ class ContinualRun:
 
     def to_markdown(self) -> str:
         """The same as Markdown, intervals included."""
-        return "\n".join([f"# {self.name}", "", *markdown_table(HEAD, self._rows())]) + "\n"
+        alone = f"Intervals and bounds: each alone, confidence {show_confidence(self.runs[0].settings['alpha'])}."
+        return "\n".join([f"# {self.name}", "", *markdown_table(HEAD, self._rows()), "", alone]) + "\n"
 
     def _rows(self) -> list[tuple[str, ...]]:
         rows = []

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from leakbound.bounds.gate import reaches
 from leakbound.models.hf import HFModel
 from leakbound.models.template import encode_answer
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
@@ -47,7 +48,7 @@ def find_leaks(model: Any, tokenizer: Any, pairs: Sequence[Pair], config: Unlear
         leaks += [
             Pair(pair.question, text, f"{pair.source}, leak of round {round + 1}", pair.secrets)
             for text in texts
-            if score_completion(scorer, text, prompt) >= config.leak_threshold
+            if reaches(score_completion(scorer, text, prompt), config.leak_threshold)
         ]
     return leaks
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.benchmarks.metrics.checks import Floats, check_aligned, check_shares, check_values
+from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.scoring.lexical import rouge_l_f1
 
@@ -91,7 +92,7 @@ def entailment_score(
     check_aligned({"entailed": said, "rouge_l_recall": rouge})
     if not np.isin(said, (0.0, 1.0)).all():
         raise InputError("entailed holds numbers other than 0 and 1: give one verdict for each question")
-    return np.where(rouge >= least_rouge, said, 0.0)
+    return np.where(reaches(rouge, least_rouge), said, 0.0)
 
 
 def verbatim_memorization(continuation: str, truth: str) -> float:

@@ -21,17 +21,22 @@ from transformers.generation.logits_process import (
 
 from leakbound.records import SamplingParams
 
+NORMALISED = 1e-3
+"""By how much float32 probabilities may miss a sum of 1: far more than rounding does over any vocabulary."""
+
 
 @dataclass(frozen=True)
 class NextToken:
     """The laws of the next tokens of some rows.
 
     ``probs``: (rows, vocabulary), float32 and not quite normalised; ``cdf``: their running sums in float64; the law is
-    ``probs / cdf[:, -1]``.
+    ``probs / cdf[:, -1]``. ``broken``: (rows,), where that is no law, for the logits hold NaN or plus infinity, or
+    overflow when temperature and filters are applied.
     """
 
     probs: torch.Tensor
     cdf: torch.Tensor
+    broken: torch.Tensor
 
     @classmethod
     def from_logits(
@@ -50,7 +55,9 @@ class NextToken:
                 probs[rows] = _likeliest(logits[rows])
         if probs.device.type == "mps":  # no float64 there
             probs = probs.cpu()
-        return cls(probs, probs.double().cumsum(-1))  # with dtype=float64 instead: the same bits, five times as slow
+        cdf = probs.double().cumsum(-1)  # with dtype=float64 instead: the same bits, five times as slow
+        finite = torch.isfinite(logits.amax(-1)).to(cdf.device)  # NaN is larger than every number
+        return cls(probs, cdf, ~(finite & ((cdf[:, -1] - 1).abs() < NORMALISED)))
 
     def pick(self, u: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
         """Inverse-CDF sampling: for draw i the token t of row owner[i] with CDF(t - 1) <= u[i] < CDF(t).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +20,8 @@ from leakbound.records import SamplingParams
 class Leaf:
     """A finished completion: its prompt's place, the new tokens, and what they say.
 
-    ``logprob``: log P of the tokens under the deployed law, in nats; ``count`` and ``first``: how many draws gave it
-    and the number of the first of them; ``value``: its rank in a search.
+    ``logprob``: log P of the tokens under the deployed law, in nats; ``draws``: the numbers, within the shard, of the
+    draws that gave it, ascending, none in a search; ``value``: its rank in a search.
     """
 
     prompt: int
@@ -29,8 +30,7 @@ class Leaf:
     finish_reason: str
     num_tokens: int
     logprob: float
-    count: int
-    first: int
+    draws: tuple[int, ...]
     value: float
 
 
@@ -46,20 +46,29 @@ class Leaves:
         """The next tokens' laws, and the prefixes with what they know about their certainty by then.
 
         With ``adaptive_mode`` "sequence" a prefix's law depends on the mean certainty of its positions, this one
-        included: a function of its tokens alone.
+        included: a function of its tokens alone. ModelError names the prompt for which there is no law.
         """
-        if params.adaptive_mode != "sequence":
-            return prefixes, self.law(logits, params)
-        total = prefixes.certainty + certainty(logits)
-        sure = is_sure(total, prefixes.depth + 1, params.adaptive_temperature)
-        known = replace(prefixes, certainty=np.where(sure, np.inf, total))
-        return known, self.law(logits, params, sure)
+        known, sure = prefixes, None
+        if params.adaptive_mode == "sequence":
+            total = prefixes.certainty + certainty(logits)
+            sure = is_sure(total, prefixes.depth + 1, params.adaptive_temperature)
+            known = replace(prefixes, certainty=np.where(sure, np.inf, total))
+        law = NextToken.from_logits(logits, params, sure)
+        if law.broken.any():
+            row = int(law.broken.int().argmax())
+            head = prefixes.ids[row, prefixes.ids.shape[1] - prefixes.length[row] :]
+            raise self.lawless(head[: len(head) - prefixes.depth[row]].tolist(), params)
+        return known, law
 
-    def law(self, logits: torch.Tensor, params: SamplingParams, sure: NDArray[np.bool_] | None = None) -> NextToken:
-        """The next tokens' laws, greedy in the rows that are ``sure``; ModelError for logits that are no numbers."""
-        if not torch.isfinite(logits.amax(-1)).all():  # NaN is larger than every number
-            raise ModelError(f"model {self.name!r} gives logits that are not finite: it cannot be sampled")
-        return NextToken.from_logits(logits, params, sure)
+    def lawless(self, head: Sequence[int], params: SamplingParams) -> ModelError:
+        """The error for a prompt, given by its tokens, with a next token that has no law."""
+        text = self.texts([list(head)])[0]
+        shown = text if len(text) <= 200 else "…" + text[-200:]
+        return ModelError(
+            f"model {self.name!r}, prompt {shown!r}: the logits, or what temperature {params.temperature:g} makes of "
+            "them, are not finite, so there is no law to sample from: check the weights and the number type, or give a "
+            "larger temperature"
+        )
 
     def texts(self, sequences: list[list[int]]) -> list[str]:
         """Token sequences as texts, special tokens left out."""
@@ -81,7 +90,7 @@ class Leaves:
             done[row] |= bool(cuts)
             if not done[row]:
                 continue
-            count = int(prefixes.sizes[row])
+            start = int(firsts[row])
             leaves.append(
                 Leaf(
                     int(prefixes.prompt[row]),
@@ -90,8 +99,7 @@ class Leaves:
                     "stop" if cuts or ended[row] else "length",
                     len(said),
                     float(prefixes.logprob[row]),
-                    count,
-                    int(prefixes.draws[firsts[row]]) if count else 0,
+                    tuple(prefixes.draws[start : start + int(prefixes.sizes[row])].tolist()),
                     float(prefixes.value[row]),
                 )
             )

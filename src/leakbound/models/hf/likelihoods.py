@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import TokenLikelihood
 from leakbound.models.hf.forward import ASK_ABOVE, LOGITS_PER_PASS, TOKENS_PER_PASS, Forward
-from leakbound.models.hf.law import certainty, is_sure
+from leakbound.models.hf.law import NextToken, certainty, is_sure
 from leakbound.models.hf.leaves import Leaves
 from leakbound.models.hf.memory import is_out_of_memory
 from leakbound.models.hf.prefixes import Floats, Ints
@@ -109,8 +109,8 @@ def forced_logprobs(
     """log P(tails[i][t] | heads[i], tails[i][:t]) under the deployed law, by teacher forcing; (len(tails[i]),) each."""
 
     def read(logits: torch.Tensor, law: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        laws = leaves.law(logits, params)
-        own = laws.logprob(law.to(laws.probs.device), tokens.to(laws.probs.device))
+        laws = NextToken.from_logits(logits, params)
+        own = laws.logprob(law, tokens).masked_fill(laws.broken[law], math.nan)
         if params.adaptive_mode != "sequence":
             return (own,)
         return own, logits.argmax(-1)[law] == tokens, torch.from_numpy(certainty(logits)).to(law.device)[law]
@@ -123,14 +123,14 @@ def forced_logprobs(
     result = [np.zeros(0)] * len(heads)
     for some, values in zip(places.values(), found, strict=True):
         for i, (own, *likeliest_and_certainty) in zip(some, values, strict=True):
+            if np.isnan(own).any():
+                raise leaves.lawless(heads[i], params)
             result[i] = own
             if likeliest_and_certainty:
                 likeliest, top = likeliest_and_certainty
                 total = np.cumsum(top)
-                sure = np.logical_or.accumulate(
-                    is_sure(total, np.arange(1, len(total) + 1), params.adaptive_temperature)
-                )
-                result[i] = np.where(sure, np.where(likeliest, 0.0, -np.inf), own)
+                sure = is_sure(total, np.arange(1, len(total) + 1), params.adaptive_temperature)
+                result[i] = np.where(np.logical_or.accumulate(sure), np.where(likeliest, 0.0, -np.inf), own)
     return result
 
 

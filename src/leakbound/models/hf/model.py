@@ -97,15 +97,16 @@ class HFModel:
         """Draw ``shard.num_samples`` completions for each prompt; :mod:`leakbound.models.hf.walk` says how."""
         names = [p.id for p in shard.prompts]
         return [
-            Draw(names[x.prompt], x.text, x.count, shard.first + x.first, x.finish_reason, x.num_tokens, x.logprob)
+            Draw(names[x.prompt], x.text, len(x.draws), places[0], x.finish_reason, x.num_tokens, x.logprob, places)
             for x in self._walk(shard, params)
+            if (places := _places(x, shard.first))
         ]
 
     def generations(self, shard: Shard, params: SamplingParams) -> list[list[Generation]]:
         """The draws of :meth:`sample` with their tokens, for each prompt of the shard."""
         out: list[list[Generation]] = [[] for _ in shard.prompts]
         for leaf in self._walk(shard, params):
-            out[leaf.prompt].append(_generation(leaf))
+            out[leaf.prompt].append(_generation(leaf, shard.first))
         return out
 
     def confidence(self, prompts: Sequence[Prompt], params: SamplingParams) -> NDArray[np.float64]:
@@ -139,7 +140,7 @@ class HFModel:
         for decoding, places, some in self._decodings(shard.prompts, params):
             part = replace(shard, prompts=tuple(some))
             leaves += [replace(x, prompt=places[x.prompt]) for x in self._walk_alike(part, decoding)]
-        return sorted(leaves, key=lambda leaf: (leaf.prompt, leaf.first))
+        return sorted(leaves, key=lambda leaf: (leaf.prompt, leaf.draws[0]))
 
     @torch.inference_mode()
     def _walk_alike(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
@@ -240,7 +241,7 @@ class HFModel:
             if (prompt, tokens) not in known:
                 text = self._leaves.texts([list(tokens)])[0]
                 p, value = float(prefixes.logprob[row]), float(prefixes.value[row])
-                leaves.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, 0, 0, value))
+                leaves.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, (), value))
         return done | full, [leaf for leaf in leaves if self._distance(leaf, targets) <= distances[leaf.prompt]]
 
     def _distance(self, leaf: Leaf, targets: Sequence[Sequence[int]]) -> int:
@@ -289,5 +290,11 @@ class HFModel:
         return [Segment(Prefixes.roots([encoded[i] for i in group], group, num_draws, fill)) for group in groups]
 
 
-def _generation(x: Leaf) -> Generation:
-    return Generation(x.tokens, x.text, x.finish_reason, x.num_tokens, x.logprob, max(x.count, 1))
+def _places(x: Leaf, first: int) -> tuple[int, ...]:
+    """The numbers of a completion's draws within the prompt's draws of the run."""
+    return tuple(first + i for i in x.draws)
+
+
+def _generation(x: Leaf, first: int = 0) -> Generation:
+    places = _places(x, first) or None
+    return Generation(x.tokens, x.text, x.finish_reason, x.num_tokens, x.logprob, max(len(x.draws), 1), places)
