@@ -145,7 +145,7 @@ class Watch:
         self.n += int(counts.sum())
         claim = self.rule.claim
         if self._evidence is not None:
-            self._evidence = self._evidence.add(values, counts, seed=(0, len(self.looks)))
+            self._evidence = self._evidence.add(values, counts)
             look = self._evidence.look()
         elif claim is not None:
             look = leak_look(self.leaks, self.n, claim)

@@ -14,7 +14,7 @@ from leakbound.bounds.extraction import (
 )
 from leakbound.bounds.groups import GroupPlan, group_bound, plan_groups
 from leakbound.bounds.judged import judged_bound, judged_proportion_bound
-from leakbound.bounds.looks import PlannedLooks, plan_looks
+from leakbound.bounds.looks import PlannedLooks, look_shares, plan_looks
 from leakbound.bounds.mean import mean_bound, mean_bounds
 from leakbound.bounds.multiplicity import (
     e_holm,
@@ -35,10 +35,10 @@ from leakbound.bounds.sequences import (
     final_verdict,
     leak_look,
     leak_sequence_bound,
-    mean_sequence_bound,
     survival_look,
 )
 from leakbound.bounds.spread import ed_bound, ed_bounds, ed_score, std_bound, std_bounds
+from leakbound.bounds.steady import ed_sequence_bound, mean_sequence_bound, std_sequence_bound
 
 __all__ = [
     "Bound",
@@ -59,6 +59,7 @@ __all__ = [
     "ed_bound",
     "ed_bounds",
     "ed_score",
+    "ed_sequence_bound",
     "expected_width",
     "extraction_probability",
     "final_verdict",
@@ -72,6 +73,7 @@ __all__ = [
     "leak_look",
     "leak_p_value",
     "leak_sequence_bound",
+    "look_shares",
     "max_score_at_k",
     "max_score_at_k_bound",
     "mean_bound",
@@ -90,6 +92,7 @@ __all__ = [
     "simultaneous_alpha",
     "std_bound",
     "std_bounds",
+    "std_sequence_bound",
     "survival_bound",
     "survival_look",
     "worst_prompt_bound",
