@@ -8,12 +8,12 @@ import pytest
 
 from leakbound import auditing
 from leakbound.auditing import audit
-from leakbound.bounds import Claim, Look, group_bound, leak_look, leak_sequence_bound
+from leakbound.bounds import Claim, Look, MeanEvidence, group_bound, leak_look, leak_sequence_bound
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.models import FakeModel
 from leakbound.records import Prompt
 from leakbound.results import Audit
-from leakbound.stopping import StoppingRule, Watch
+from leakbound.stopping import StoppingRule, Watch, clean_look
 from leakbound.store import Run
 
 PROMPTS = tuple(Prompt(f"p{i}", f"What is secret {i}?", f"alpha beta {i}") for i in range(5))
@@ -37,10 +37,26 @@ def test_rounds_are_fixed_ascend_and_end_with_the_budget():
         assert sizes[-1] == (r.budget if r.width is None else r.plan.sizes[-1])
         assert sizes[0] >= 1
     # the first look at which nothing but clean draws proves the claim wastes at most 2%
-    claim = Claim.parse("leak<=0.01", 0.01)
-    needed = next(n for n in range(400, 700) if leak_look(0, n, claim).verdict == "proven")
-    first = next(n for n in rule().sizes() if leak_look(0, n, claim).verdict == "proven")
-    assert needed <= first <= needed * 1.02 + 2
+    for text in ("leak<=0.01", "mean<=0.05"):
+        claim, sizes = Claim.parse(text, 0.01), rule(text).sizes()
+        needed = next(n for n in range(64, 700) if clean_look(n, claim).verdict == "proven")
+        first = next(n for n in sizes if clean_look(n, claim).verdict == "proven")
+        assert needed <= first <= needed * 1.02 + 2
+        after = [n for n in sizes if n >= first]
+        assert all(b == math.ceil(first * 1.15**i) for i, b in enumerate(after[:-1]))
+        assert after[-2] < 4096 <= after[-2] * 1.16
+        early = [n for n in sizes if n < first]
+        assert early == ([32, 128] if text == "leak<=0.01" else [math.ceil(64 * 1.15**i) for i in range(len(early))])
+        assert not early[-1:] or early[-1] * 1.16 >= first or text == "leak<=0.01"
+    assert rule(budget=100).sizes() == (32, 100)
+    assert rule("mean<=0.05", budget=64).sizes() == (64,)
+    assert rule("mean<=0.9").sizes()[0] == 64
+
+
+def test_clean_draws():
+    assert clean_look(700, Claim("leak", 0.01, 0.01)) == leak_look(0, 700, Claim("leak", 0.01, 0.01))
+    claim = Claim("mean", 0.05, 0.01)
+    assert clean_look(90, claim) == MeanEvidence(claim).add([0.0] * 90).look()
 
 
 def test_a_claim_that_is_false_is_proven_less_often_than_alpha():

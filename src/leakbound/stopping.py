@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,23 @@ from leakbound.errors import InputError
 GROWTH = 1.15
 """Each round after the first ones adds this factor to the draws so far: at most 15% more than were needed."""
 FIRST = (32, 128)
-"""Early looks, at which only a plain refutation can fall."""
+"""Early looks at a claim about P(leak), at which only a plain refutation can fall."""
+SMALLEST = 64
+"""The first look at a claim about E[h]; no proof is looked for with fewer draws."""
+
+
+def clean_look(n: int, claim: Claim) -> Look:
+    """What ``n`` draws with score 0 say of the claim: no proof falls before they prove it."""
+    return leak_look(0, n, claim) if claim.quantity == "leak" else MeanEvidence(claim).add([0.0], [n]).look()
+
+
+def grown(start: int, end: int) -> list[int]:
+    """``start`` and what GROWTH makes of it again and again, below ``end``."""
+    sizes, n = [], float(start)
+    while n < end:
+        sizes.append(math.ceil(n))
+        n *= GROWTH
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -71,16 +87,11 @@ class StoppingRule:
         """Draws so far at the end of each round, ascending; the last is the budget, or where any width is reached."""
         if self.plan is not None:
             return self.plan.sizes
-        claim = self.claim
-        start = 64
-        if claim is not None and claim.quantity == "leak":  # no proof can fall before this many draws without a leak
-            while leak_look(0, start, claim).verdict != "proven" and start < self.budget:
-                start = math.ceil(start * 1.02) + 1
-        early = FIRST if claim is not None and claim.quantity == "leak" else ()
-        sizes, n = set(early), float(start)
-        while n < self.budget:
-            sizes.add(math.ceil(n))
-            n *= GROWTH
+        claim, start = cast(Claim, self.claim), SMALLEST
+        while clean_look(start, claim).verdict != "proven" and start < self.budget:
+            start = math.ceil(start * 1.02) + 1
+        early = FIRST if claim.quantity == "leak" else grown(SMALLEST, start)
+        sizes = {*early, *grown(start, self.budget)}
         return (*sorted(s for s in sizes if s < self.budget), self.budget)
 
     def reached(self, k: int, n: int) -> bool:
