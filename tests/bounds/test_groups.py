@@ -272,3 +272,15 @@ def test_counts_at_which_a_plan_does_not_end():
     for change in ({"width": 0}, {"width": 1.0}, {"alpha": 0}, {"budget": 0}):
         with pytest.raises(InputError, match=f"{next(iter(change))} is"):
             plan_groups(**{"width": 0.1, "alpha": 0.1, "budget": 9, **change})
+
+
+def test_the_share_that_was_seen_lies_between_the_limits():
+    """One leak, in the first ten draws: rare where none are rare among the many that follow."""
+    plan = GroupPlan(0.5, 0.1, (10, 5000), (0,))
+    assert plan.limits(1, 5000, 0.05)[0] > 1 / 5000
+    bound = group_bound(plan, 1, 5000, alpha=0.1, side="both")
+    assert bound.lower == bound.estimate == 1 / 5000
+    assert bound.upper == plan.limits(1, 5000, 0.05)[1]
+    mirrored = group_bound(plan, 4999, 5000, alpha=0.1, side="both")
+    assert mirrored.upper == mirrored.estimate == 4999 / 5000
+    assert mirrored.lower == plan.limits(4999, 5000, 0.05)[0]
