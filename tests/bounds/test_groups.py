@@ -284,3 +284,17 @@ def test_the_share_that_was_seen_lies_between_the_limits():
     mirrored = group_bound(plan, 4999, 5000, alpha=0.1, side="both")
     assert mirrored.upper == mirrored.estimate == 4999 / 5000
     assert mirrored.lower == plan.limits(4999, 5000, 0.05)[0]
+
+
+def test_a_root_on_the_wrong_side_is_not_taken(monkeypatch):
+    from scipy import optimize
+
+    plan, solve = GroupPlan(0.5, 0.1, (20, 300), (1,)), optimize.brentq
+    right = {k: plan.upper(k, 300, 0.0123) for k in (3, 150, 290)}
+    upper_limit.cache_clear()
+    monkeypatch.setattr(optimize, "brentq", lambda *a, **b: solve(*a, **b) - 2e-8)
+    for k, limit in right.items():
+        found = plan.upper(k, 300, 0.0123)
+        assert limit * (1 - 1e-8) <= found <= limit * (1 + 1e-8)
+        assert slow_at_most(plan, k, 300, found) <= 0.0123 * (1 + 1e-11)
+    upper_limit.cache_clear()

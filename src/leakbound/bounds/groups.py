@@ -184,8 +184,7 @@ def upper_limit(sizes: tuple[int, ...], low: tuple[int, ...], k: int, share: flo
         left, right, step = right, right + step, 2 * step
         if right > LARGEST:
             return 1.0
-    if left < right:
-        right = float(optimize.brentq(excess, left, right, xtol=1e-10)) + 1e-9
+    right = float(optimize.brentq(excess, left, right, xtol=1e-10)) + 1e-9
     while excess(right) > 0:
         right += 1e-9
     return expit(right)
