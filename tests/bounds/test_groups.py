@@ -298,3 +298,8 @@ def test_a_root_on_the_wrong_side_is_not_taken(monkeypatch):
         assert limit * (1 - 1e-8) <= found <= limit * (1 + 1e-8)
         assert slow_at_most(plan, k, 300, found) <= 0.0123 * (1 + 1e-11)
     upper_limit.cache_clear()
+
+
+def test_what_windows_leave_out_is_added():
+    assert at_most((1000,), (), 0, 0.9, 0.01) == pytest.approx(3 * 0.01 * 1e-12, rel=1e-9)
+    assert at_most((500, 1000), (-1,), 0, 0.9, 0.02) == pytest.approx(6 * 0.02 * 1e-12, rel=1e-9)
