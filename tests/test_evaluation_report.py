@@ -115,7 +115,8 @@ def test_an_interval_that_says_nothing_is_no_number():
     assert said.count("no limit") == len(whole) + 1
     assert "“no limit”: so few questions say nothing of others." in said
     assert "0 to 1 " not in said
-    assert "no limit" not in shown(many := model("m", np.linspace(0.4, 0.6, 60)), evaluation_report.compared(many))
+    many = model("m", np.linspace(0.4, 0.6, 60))
+    assert "no limit" not in shown(many, evaluation_report.compared(many))
 
 
 def test_every_difference_holds_by_itself():
