@@ -8,12 +8,12 @@ import pytest
 
 from leakbound import auditing
 from leakbound.auditing import audit
-from leakbound.bounds import Claim, leak_look
+from leakbound.bounds import Claim, Look, MeanEvidence, group_bound, leak_look, leak_sequence_bound
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.models import FakeModel
 from leakbound.records import Prompt
 from leakbound.results import Audit
-from leakbound.stopping import StoppingRule, Watch
+from leakbound.stopping import StoppingRule, Watch, clean_look
 from leakbound.store import Run
 
 PROMPTS = tuple(Prompt(f"p{i}", f"What is secret {i}?", f"alpha beta {i}") for i in range(5))
@@ -34,13 +34,29 @@ def test_rounds_are_fixed_ascend_and_end_with_the_budget():
         sizes = r.sizes()
         assert sizes == r.sizes()
         assert list(sizes) == sorted(set(sizes))
-        assert sizes[-1] == r.budget
+        assert sizes[-1] == (r.budget if r.width is None else r.plan.sizes[-1])
         assert sizes[0] >= 1
     # the first look at which nothing but clean draws proves the claim wastes at most 2%
-    claim = Claim.parse("leak<=0.01", 0.01)
-    needed = next(n for n in range(400, 700) if leak_look(0, n, claim).verdict == "proven")
-    first = next(n for n in rule().sizes() if leak_look(0, n, claim).verdict == "proven")
-    assert needed <= first <= needed * 1.02 + 2
+    for text in ("leak<=0.01", "mean<=0.05"):
+        claim, sizes = Claim.parse(text, 0.01), rule(text).sizes()
+        needed = next(n for n in range(64, 700) if clean_look(n, claim).verdict == "proven")
+        first = next(n for n in sizes if clean_look(n, claim).verdict == "proven")
+        assert needed <= first <= needed * 1.02 + 2
+        after = [n for n in sizes if n >= first]
+        assert all(b == math.ceil(first * 1.15**i) for i, b in enumerate(after[:-1]))
+        assert after[-2] < 4096 <= after[-2] * 1.16
+        early = [n for n in sizes if n < first]
+        assert early == ([32, 128] if text == "leak<=0.01" else [math.ceil(64 * 1.15**i) for i in range(len(early))])
+        assert not early[-1:] or early[-1] * 1.16 >= first or text == "leak<=0.01"
+    assert rule(budget=100).sizes() == (32, 100)
+    assert rule("mean<=0.05", budget=64).sizes() == (64,)
+    assert rule("mean<=0.9").sizes()[0] == 64
+
+
+def test_clean_draws():
+    assert clean_look(700, Claim("leak", 0.01, 0.01)) == leak_look(0, 700, Claim("leak", 0.01, 0.01))
+    claim = Claim("mean", 0.05, 0.01)
+    assert clean_look(90, claim) == MeanEvidence(claim).add([0.0] * 90).look()
 
 
 def test_a_claim_that_is_false_is_proven_less_often_than_alpha():
@@ -73,6 +89,81 @@ def test_no_wrong_claim_in_2000_simulated_audits_at_a_small_alpha():
             if watched.verdict != "open":
                 break
         assert watched.verdict != ("refuted" if p <= 0.03 else "proven")
+
+
+def watch_draws(r, p, rng):
+    """A prompt with P(leak) = p under the rule, until it ends."""
+    watched, n = Watch(r), 0
+    for end in r.sizes():
+        leaks = int(rng.binomial(end - n, p))
+        watched.add(
+            np.array([0.7, 0.5, 0.4999, 0.0]), np.array([leaks // 2, leaks - leaks // 2, 1, end - n - leaks - 1])
+        )
+        n = end
+        if watched.ended:
+            break
+    return watched
+
+
+def test_a_width_is_reached_and_its_limits_hold():
+    """2,000 prompts at alpha 0.05: P(more than 163 misses) <= 9.5e-10; 10 at alpha 1e-9: one is an error (1e-8)."""
+    rng, r, missed = np.random.default_rng(3), rule(None, 0.1, 5000, 0.05), 0
+    for i in range(2000):
+        p = (0.003, 0.02, 0.2, 0.5, 0.93)[i % 5]
+        watched = watch_draws(r, p, rng)
+        assert watched.verdict == "proven"
+        assert [look.verdict for look in watched.looks[:-1]] == ["open"] * (len(watched.looks) - 1)
+        assert watched.looks[-1] == Look(watched.n, watched.leaks / watched.n, 0.0, 0.0, "proven")
+        bound = r.leak_bound(watched.leaks, watched.n, alpha=0.05, side="both")
+        assert bound.upper - bound.lower <= 0.1
+        assert bound == group_bound(r.plan, watched.leaks, watched.n, alpha=0.05, side="both")
+        missed += not bound.lower <= p <= bound.upper
+        if i < 10:
+            small = r.leak_bound(watched.leaks, watched.n, alpha=1e-9, side="both", estimand="P(h >= 0.5)")
+            assert small.lower <= p <= small.upper
+            assert small.claim.count("P(h >= 0.5)") == 1
+    assert 0 < missed <= 163
+
+
+def test_a_width_that_the_budget_does_not_reach_stays_open():
+    r = rule(None, 0.01, 700)
+    assert (r.sizes()[-1], r.plan.sizes) == (700, r.sizes())
+    watched = watch_draws(r, 0.3, np.random.default_rng(4))
+    assert (watched.ended, watched.verdict, watched.n, len(watched.looks)) == (True, "open", 700, len(r.sizes()))
+    assert not r.reached(watched.leaks, 700)
+    assert r.reached(0, r.sizes()[0])
+    assert not rule().reached(0, 32)
+    assert r.leak_bound(watched.leaks, 700, alpha=0.01).upper > watched.leaks / 700
+
+
+def test_where_a_rule_ends():
+    for r, values, counts, ended in (
+        (rule(budget=64), [1.0], [32], True),
+        (rule(budget=64), [0.0], [32], False),
+        (rule(budget=64), [0.0], [63], False),
+        (rule(budget=64), [0.0], [64], True),
+        (rule(None, 0.05), [0.0], [109], True),
+        (rule(None, 0.05), [0.0, 0.5], [108, 1], False),
+    ):
+        watched = Watch(r)
+        assert watched.ended is False
+        watched.add(np.array(values), np.array(counts))
+        assert watched.ended is ended
+    assert rule().leak_bound(3, 500, alpha=0.02, side="both") == leak_sequence_bound(3, 500, alpha=0.02, side="both")
+
+
+def test_a_rule_comes_back_from_run_json():
+    for r in (rule(), rule("mean<=0.05"), rule(None, 0.05, 1200)):
+        stored = json.loads(json.dumps(r.to_json()))
+        assert stored["sizes"] == list(r.sizes())
+        assert StoppingRule.from_json(stored, threshold=0.5, alpha=0.01) == r
+    assert stored["low"][:3] == [0, 1, 2]
+    chosen = {**stored, "sizes": [10, 20], "low": [0]}  # the plan is what was written down, not what is made today
+    again = StoppingRule.from_json(chosen, threshold=0.25, alpha=0.1)
+    assert (again.threshold, again.alpha, again.sizes(), again.plan.low) == (0.25, 0.1, (10, 20), (0,))
+    del stored["low"]
+    with pytest.raises(InputError, match="planned in an earlier way; sample again"):
+        StoppingRule.from_json(stored, threshold=0.5, alpha=0.01)
 
 
 def test_verdicts_stop_prompts_early_and_say_so(tmp_path):
@@ -140,7 +231,12 @@ def test_mean_claims_and_widths(tmp_path):
     widths = run_audit(tmp_path, "width", until=None, width=0.05)
     for p in widths.prompts:
         assert p.verdict == "proven" or p.num_samples == 1200
-    assert widths.prompts[0].num_samples < 400
+    assert widths.prompts[0].num_samples == widths.run["rule"]["sizes"][0] == 109
+    assert [p.num_samples for p in widths.prompts] == [p.looks[-1].n for p in widths.prompts]
+    for p in widths.prompts:
+        assert all(look.verdict == "open" for look in p.looks[:-1])
+        both = rule(None, 0.05, 1200).leak_bound(p.num_leaks, p.num_samples, alpha=0.01, side="both")
+        assert (both.upper - both.lower <= 0.05) == (p.verdict == "proven")
 
 
 def test_the_same_run_can_be_bounded_with_another_scorer(tmp_path):

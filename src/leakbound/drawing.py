@@ -250,8 +250,8 @@ def watch(
     every scored draw of the rounds.
     """
     fixed = run.info["statement"]
-    rule = StoppingRule(run.rule["until"], run.rule["width"], run.rule["budget"], fixed["threshold"], fixed["alpha"])
-    watches = {p.id: Watch(rule, i) for i, p in enumerate(run.prompts)}
+    rule = StoppingRule.from_json(run.rule, threshold=fixed["threshold"], alpha=fixed["alpha"])
+    watches = {p.id: Watch(rule) for p in run.prompts}
     marks = Marks(run, fixed["scorer"])
     rounds: dict[int, list[Part]] = {}
     for part in run.parts:
@@ -262,7 +262,7 @@ def watch(
             marks.score(part)
     with steps("rounds of", run, [rounds[r] for r in sorted(rounds)], progress) as groups:
         for group in groups:
-            still = {prompt_id for prompt_id, w in watches.items() if w.verdict == "open"}
+            still = {prompt_id for prompt_id, w in watches.items() if not w.ended}
             found: dict[str, list[tuple[float, int]]] = {prompt_id: [] for prompt_id in still}
             for part in group:
                 members = [p for p in run.prompts[part.start : part.stop] if p.id in still]

@@ -15,12 +15,13 @@ from leakbound.bounds import (
     final_verdict,
     leak_look,
     leak_sequence_bound,
-    mean_sequence_bound,
+    look_shares,
     plan_looks,
     survival_bound,
     survival_look,
 )
-from leakbound.bounds.sequences import ABOVE, BELOW, HORIZONS, log_evidence_below
+from leakbound.bounds.sequences import ABOVE, BELOW, log_evidence_below
+from leakbound.bounds.steady import BETS, LOWER, UPPER
 from leakbound.errors import InputError
 
 LEAK = Claim("leak", 0.01, 0.01)
@@ -106,30 +107,47 @@ def test_leak_sequence_covers_at_all_times():
     assert fixed < leak_sequence_bound(0, 1024, alpha=0.01).upper < 1.3 * fixed
 
 
-def test_mean_evidence_is_a_supermartingale_on_every_path():
+def test_mean_evidence_is_a_martingale_on_every_path_and_rises():
     points, weights = np.array([0.0, 0.1, 1.0]), np.array([0.6, 0.3, 0.1])
     mean = float(points @ weights)
-    claim = Claim("mean", mean, 0.1)
-    total_for = total_against = 0.0
-    for path in itertools.product(range(3), repeat=5):
-        look = MeanEvidence(claim).add(points[list(path)], seed=None).look()
-        probability = weights[list(path)].prod()
-        total_for += probability * math.exp(look.log_for)
-        total_against += probability * math.exp(look.log_against)
-    assert total_for <= 1 + 1e-12
-    assert total_against <= 1 + 1e-12
+    for shift in (0.0, 0.02, -0.02):
+        claim = Claim("mean", mean + shift, 0.1)
+        total_for = total_against = 0.0
+        for path in itertools.product(range(3), repeat=5):
+            look = MeanEvidence(claim).add(points[list(path)]).look()
+            probability = weights[list(path)].prod()
+            total_for += probability * math.exp(look.log_for)
+            total_against += probability * math.exp(look.log_against)
+        if shift == 0:
+            assert total_for == pytest.approx(1)
+            assert total_against == pytest.approx(1)
+        else:  # a limit above the mean can be proven, one below it refuted, neither the other way round
+            assert total_for == pytest.approx(max(total_for, 1)) if shift > 0 else total_for < 1
+            assert total_against < 1 if shift > 0 else total_against > 1
 
 
-def test_mean_evidence_resumes_from_json():
+def test_mean_evidence_by_its_formula():
+    x, m = np.array([0.2, 0.2, 0.9, 0.0]), 0.3
+    look = MeanEvidence(Claim("mean", m, 0.01)).add(x).look()
+    wealth_for = np.prod([1 + BETS * (m - h) / (1 - m) for h in x], axis=0)
+    wealth_against = np.prod([1 + BETS * (h - m) / m for h in x], axis=0)
+    assert look.log_for == pytest.approx(math.log(wealth_for @ UPPER))
+    assert look.log_against == pytest.approx(math.log(wealth_against @ LOWER))
+    assert (look.n, look.estimate, look.verdict) == (4, pytest.approx(0.325), "open")
+
+
+def test_mean_evidence_needs_no_order_and_resumes_from_json():
     x = np.random.default_rng(2).beta(0.3, 9.7, 300)
     claim = Claim("mean", 0.06, 0.01)
-    whole = MeanEvidence(claim).add(x, seed=None)
-    parts = MeanEvidence(claim).add(x[:77], seed=None)
-    parts = MeanEvidence.from_json(json.loads(json.dumps(parts.to_json()))).add(x[77:], seed=None)
-    assert parts == whole
-    grouped = MeanEvidence(claim).add([0.0, 0.5], [9, 2], seed=(3, 0))
-    assert grouped == MeanEvidence(claim).add([0.0] * 9 + [0.5] * 2, seed=(3, 0))
-    assert len(whole.log_for) == len(HORIZONS)
+    whole = MeanEvidence(claim).add(x)
+    assert MeanEvidence(claim).add(x[::-1]) == whole
+    parts = MeanEvidence(claim).add(x[77:])
+    parts = MeanEvidence.from_json(json.loads(json.dumps(parts.to_json()))).add(x[:77])
+    assert (parts.n, parts.total) == (300, pytest.approx(whole.total))
+    assert parts.log_for == pytest.approx(whole.log_for)
+    assert parts.log_against == pytest.approx(whole.log_against)
+    assert MeanEvidence(claim).add([0.0, 0.5], [9, 2]) == MeanEvidence(claim).add([0.5, 0.5] + [0.0] * 9)
+    assert len(whole.log_for) == len(whole.log_against) == BETS.size
 
 
 @pytest.mark.parametrize(
@@ -138,10 +156,10 @@ def test_mean_evidence_resumes_from_json():
 )
 def test_mean_claims_end_with_the_right_verdict(law, limit, right):
     rng = np.random.default_rng(3)
-    for run in range(12):
+    for _ in range(12):
         state = MeanEvidence(Claim("mean", limit, 0.01))
         while state.n < 6000:
-            state = state.add(law.draw(rng, 64), seed=(run, state.n))
+            state = state.add(law.draw(rng, 64))
             if state.look().verdict != "open":
                 break
         assert state.look().verdict == right
@@ -152,7 +170,7 @@ def test_mean_evidence_seldom_errs_at_the_limit():
     for _ in range(runs):
         state, met = MeanEvidence(Claim("mean", 0.1, alpha)), False
         for _ in range(8):
-            state = state.add(bernoulli(0.1).draw(rng, 25), seed=None)
+            state = state.add(bernoulli(0.1).draw(rng, 25))
             met |= state.look().verdict == "refuted"
         wrong += met
     assert wrong <= most_misses(runs, alpha)
@@ -162,18 +180,20 @@ def test_mean_evidence_seldom_errs_at_the_limit():
         MeanEvidence(LEAK)
 
 
-def test_mean_sequence_covers_at_all_looks():
-    rng, alpha, runs, missed = np.random.default_rng(5), 0.3, 30, 0
-    for run in range(runs):
-        rounds, met = [], False
-        for _ in range(4):
-            rounds.append((BETA_LOW.draw(rng, 30), None))
-            bound = mean_sequence_bound(rounds, alpha=alpha, side="both", first=30, seed=run)
-            met |= not bound.lower <= BETA_LOW.mean <= bound.upper
-        missed += met
-    assert missed <= most_misses(runs, alpha)
-    with pytest.raises(InputError, match="rounds is empty"):
-        mean_sequence_bound([], alpha=0.1)
+def test_shares_of_looks():
+    for count in (1, 2, 10, 31, 200):
+        shares = look_shares(count)
+        assert len(shares) == count
+        assert 1 - 1e-9 < sum(shares) <= 1
+        assert list(shares) == sorted(shares, reverse=True)
+        assert shares[0] >= (1 - 1e-9) / count
+        for r, share in enumerate(shares, 1):
+            assert share == pytest.approx(12 * (count + 12) / (count * (r + 11) * (r + 12)))
+            assert share >= 0.5 / count or count > 13
+            more = look_shares(10 * count)[r - 1]
+            assert more >= share * count / (count + 12)  # most of it stays however many looks are added
+    with pytest.raises(InputError, match="num_looks is 0"):
+        look_shares(0)
 
 
 def test_planned_looks_of_the_design_page():

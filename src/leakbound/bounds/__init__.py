@@ -12,8 +12,9 @@ from leakbound.bounds.extraction import (
     max_score_at_k,
     max_score_at_k_bound,
 )
+from leakbound.bounds.groups import GroupPlan, group_bound, plan_groups
 from leakbound.bounds.judged import judged_bound, judged_proportion_bound
-from leakbound.bounds.looks import PlannedLooks, plan_looks
+from leakbound.bounds.looks import PlannedLooks, look_shares, plan_looks
 from leakbound.bounds.mean import mean_bound, mean_bounds
 from leakbound.bounds.multiplicity import (
     e_holm,
@@ -34,14 +35,15 @@ from leakbound.bounds.sequences import (
     final_verdict,
     leak_look,
     leak_sequence_bound,
-    mean_sequence_bound,
     survival_look,
 )
 from leakbound.bounds.spread import ed_bound, ed_bounds, ed_score, std_bound, std_bounds
+from leakbound.bounds.steady import ed_sequence_bound, mean_sequence_bound, std_sequence_bound
 
 __all__ = [
     "Bound",
     "Claim",
+    "GroupPlan",
     "LeakPlan",
     "Look",
     "MeanEvidence",
@@ -57,9 +59,11 @@ __all__ = [
     "ed_bound",
     "ed_bounds",
     "ed_score",
+    "ed_sequence_bound",
     "expected_width",
     "extraction_probability",
     "final_verdict",
+    "group_bound",
     "holm",
     "judged_bound",
     "judged_proportion_bound",
@@ -69,11 +73,13 @@ __all__ = [
     "leak_look",
     "leak_p_value",
     "leak_sequence_bound",
+    "look_shares",
     "max_score_at_k",
     "max_score_at_k_bound",
     "mean_bound",
     "mean_bounds",
     "mean_sequence_bound",
+    "plan_groups",
     "plan_leak_claim",
     "plan_looks",
     "plan_mean_claim",
@@ -86,6 +92,7 @@ __all__ = [
     "simultaneous_alpha",
     "std_bound",
     "std_bounds",
+    "std_sequence_bound",
     "survival_bound",
     "survival_look",
     "worst_prompt_bound",

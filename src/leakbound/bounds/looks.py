@@ -16,6 +16,21 @@ LEAST_ALPHA = 1e-290
 """Below this level the shares of alpha come near the end of the normal floats."""
 
 
+EVEN = 12
+"""About this many first looks get nearly even shares of alpha."""
+
+
+def look_shares(num_looks: int) -> tuple[float, ...]:
+    """Shares of alpha for the looks at a bound, of which one will count: they fall, and sum to 1 at most.
+
+    Share r of R is a (R + a) / (R (r + a - 1) (r + a)) with a = 12: at least 1/R at the first looks, and R / (R + a) of
+    it stays however many looks are added. A bound at level share r alpha at look r holds at whatever look one stops.
+    """
+    count = check_whole("num_looks", num_looks, 1)
+    scale = EVEN * (count + EVEN) / count * (1 - 1e-12)
+    return tuple(scale / ((r + EVEN - 1) * (r + EVEN)) for r in range(1, count + 1))
+
+
 @dataclass(frozen=True)
 class PlannedLooks:
     """At ``sizes[j]`` draws, P(leak) <= ``limit`` is proven by at most ``allowed[j]`` leaks. Made by plan_looks."""

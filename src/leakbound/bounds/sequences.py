@@ -19,9 +19,8 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.betting import CUSHION, square_bet, star_upper
+from leakbound.bounds.betting import CUSHION
 from leakbound.bounds.distribution import survival_bound
-from leakbound.bounds.games import mean_game
 from leakbound.bounds.gate import (
     Floats,
     Scores,
@@ -33,20 +32,16 @@ from leakbound.bounds.gate import (
     check_whole,
 )
 from leakbound.bounds.result import Bound, SurvivalBand
+from leakbound.bounds.steady import BETS, LOWER, UPPER, log_mix, log_wealths
 from leakbound.errors import InputError
 
 Verdict: TypeAlias = Literal["proven", "refuted", "open"]
-Round: TypeAlias = tuple[Scores, npt.ArrayLike | None]
-"""The scores of one round and their counts, or None."""
 
 SHRINK = np.array([0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, *(1 - 0.5 ** np.arange(2, 13))])
 """Alternatives q = c p to a tested p."""
 
 BELOW = np.array([0.4, 0.12, 0.12, 0.12, 0.1, 0.04, 0.02, *[0.08 / 9] * 9])
 """Weights for "p is below": half-way to "no leak was seen"."""
-
-HORIZONS = tuple(64 * 2**j for j in range(10))
-"""Numbers of draws that the bets on a mean are planned for, side by side."""
 
 ABOVE = np.array([0.02] * 5 + [0.9 / 11] * 11)
 """Weights for "p is above", where c shrinks 1 - p."""
@@ -131,14 +126,7 @@ def log_evidence_below(k: int, n: int, p: float, weights: Floats = BELOW) -> flo
     with np.errstate(divide="ignore"):
         log_c = np.log(SHRINK)
     hits = k * log_c if k else np.zeros_like(log_c)
-    terms = hits + (n - k) * (np.log1p(-SHRINK * p) - math.log1p(-p)) + np.log(weights)
-    return log_mean_exp(terms) + math.log(terms.size)
-
-
-def log_mean_exp(logs: Floats) -> float:
-    """ln of the mean of exp(logs)."""
-    best = float(logs.max())
-    return best + math.log(float(np.exp(logs - best).mean()))
+    return log_mix(hits + (n - k) * (np.log1p(-SHRINK * p) - math.log1p(-p)), weights)
 
 
 def leak_look(k: int, n: int, claim: Claim) -> Look:
@@ -186,51 +174,34 @@ def leak_sequence_bound(k: int, n: int, *, alpha: float, side: Side = "upper", e
 class MeanEvidence:
     """The state of a claim about E[h] after some draws: pure, small, and on JSON. Start with MeanEvidence(claim).
 
-    STaR bets on one candidate, the limit, with horizons 64, 128, ..., 32768 side by side; the evidence is the average
-    wealth, which needs no planned number of draws. Sums and log-wealths carry all that the next bets need.
+    The log-wealth of each constant bet against a mean >= the limit and against one <= it; the evidence is their
+    weighted mean. Every draw adds its own term, so neither their order nor a planned number of draws matters.
     """
 
     claim: Claim
     n: int = 0
     total: float = 0.0
-    squares: float = 0.0
-    log_for: tuple[float, ...] = (0.0,) * len(HORIZONS)
-    log_against: tuple[float, ...] = (0.0,) * len(HORIZONS)
+    log_for: tuple[float, ...] = (0.0,) * BETS.size
+    log_against: tuple[float, ...] = (0.0,) * BETS.size
 
     def __post_init__(self) -> None:
         if self.claim.quantity != "mean":
             raise InputError(f"claim is about {self.claim.quantity!r}: give a claim about 'mean', or use leak_look")
 
-    def add(self, scores: Scores, counts: npt.ArrayLike | None = None, *, seed: object) -> MeanEvidence:
-        """The state after one more round of draws, taken in the order of ``seed``, which must differ between rounds."""
-        m, n, total, squares = self.claim.limit, self.n, self.total, self.squares
-        horizons = np.array(HORIZONS + HORIZONS, dtype=np.float64)
-        below = np.arange(horizons.size) < len(HORIZONS)
-        target = np.where(below, m, 1 - m)
-        sign = np.where(below, 1.0, -1.0)  # the second half bets on 1 - h
-        cap, ceiling = 1 / (1 - target + 1e-4), m * (1 - m) + 1e-4
-        log_wealth = np.array(self.log_for + self.log_against)
-        wanted = math.log(len(HORIZONS) / self.claim.alpha) + CUSHION
-        for x in np.repeat(*check_scores(scores, counts)).tolist():
-            left = horizons - n
-            spread = np.full_like(horizons, ceiling)
-            if n:
-                variance = max((squares - 2 * m * total) / n + m * m, 0.0)
-                spread = np.minimum(variance + (1 - target) * horizons / n**2, ceiling)
-            bet = np.sqrt(square_bet(np.maximum(wanted - log_wealth, 0.0), 100) / (np.maximum(left, 1.0) * spread))
-            bet = np.where(left > 0, np.minimum(bet, cap), 0.0)
-            log_wealth = log_wealth + np.log1p(bet * sign * (m - x))
-            n, total, squares = n + 1, total + x, squares + x * x
-        half = len(HORIZONS)
-        return MeanEvidence(
-            self.claim, n, total, squares, tuple(log_wealth[:half].tolist()), tuple(log_wealth[half:].tolist())
-        )
+    def add(self, scores: Scores, counts: npt.ArrayLike | None = None) -> MeanEvidence:
+        """The state after more draws."""
+        values, weights = check_scores(scores, counts)
+        m = self.claim.limit
+        log_for = np.array(self.log_for) + log_wealths((m - values) / (1 - m), weights)
+        log_against = np.array(self.log_against) + log_wealths((values - m) / m, weights)
+        n, total = self.n + int(weights.sum()), self.total + float(np.dot(values, weights))
+        return MeanEvidence(self.claim, n, total, tuple(log_for.tolist()), tuple(log_against.tolist()))
 
     def look(self) -> Look:
         """What the draws so far say."""
         if not self.n:
             raise InputError("n is 0: add at least one round of draws before looking")
-        log_for, log_against = (log_mean_exp(np.array(logs)) for logs in (self.log_for, self.log_against))
+        log_for, log_against = log_mix(np.array(self.log_for), UPPER), log_mix(np.array(self.log_against), LOWER)
         return Look(self.n, self.total / self.n, log_for, log_against, decide(log_for, log_against, self.claim.alpha))
 
     def to_json(self) -> dict[str, Any]:
@@ -242,31 +213,6 @@ class MeanEvidence:
         """The state that :meth:`to_json` wrote; adding the same rounds to it gives the same numbers."""
         logs = {key: tuple(data[key]) for key in ("log_for", "log_against")}
         return cls(**{**data, **logs, "claim": Claim.from_json(data["claim"])})
-
-
-def mean_sequence_bound(
-    rounds: Sequence[Round], *, alpha: float, side: Side = "upper", first: int = 128, seed: int = 0
-) -> Bound:
-    """Bound E[h] after some rounds of draws, valid at all looks at once, however many there will be.
-
-    STaR betting with the horizon ``first`` 2^j, the first such number that holds the draws so far, at level
-    alpha / ((j + 1) (j + 2)). Round r is taken in the order of the seed (seed, r); earlier rounds are given unchanged.
-    """
-    alpha, side, first = check_alpha(alpha), check_side(side), check_whole("first", first, 1)
-    if len(rounds) == 0:
-        raise InputError("rounds is empty: give the scores of at least one round")
-    x = np.concatenate([np.repeat(*check_scores(s, c)) for s, c in rounds])
-    j = 0
-    while first * 2**j < x.size:
-        j += 1
-    share, mean = alpha / ((j + 1) * (j + 2)) / (2 if side == "both" else 1), float(x.mean())
-
-    def upper_of(y: Floats) -> float:
-        return float(star_upper(mean_game(y[:, None], first * 2**j), share)[0])
-
-    upper = 1.0 if side == "lower" else max(upper_of(x), mean)
-    lower = 0.0 if side == "upper" else min(max(1 - upper_of(1 - x) - 1e-14, 0.0), mean)
-    return Bound("E[h]", mean, lower, upper, alpha, side, x.size, "STaR betting, valid at any stopping time")
 
 
 def survival_look(
