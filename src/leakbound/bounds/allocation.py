@@ -23,7 +23,8 @@ PATIENCE = 2e-4
 
 @dataclass(frozen=True)
 class Tangents:
-    """Tangents of one convex function per row: touching points, values, slopes (rows, K), ascending; error sizes (rows,).
+    """Tangents of one convex function per row: touching points, values, slopes (rows, K), ascending; error sizes
+    (rows,).
 
     ``low`` and ``cap`` are the ends of each row's argument.
     """

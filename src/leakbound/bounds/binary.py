@@ -22,7 +22,6 @@ from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_u
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
-
 CUSHION = 1e-9
 """Taken from ln(alpha): far above the error of a tail's logarithm."""
 

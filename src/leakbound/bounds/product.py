@@ -46,7 +46,8 @@ REFINED, ROUNDS = 3, 10
 
 
 def product_upper(evidence: Sequence[Evidence], alpha: float) -> float:
-    """The least m that some mixture s rejects: SHARES[s] times the smallest product of e_i(p_i), mean p = m, >= 1/alpha.
+    """The least m that some mixture s rejects: SHARES[s] times the smallest product of e_i(p_i), mean p = m, >=
+    1/alpha.
 
     e_i(p) = sum over bets c of MIXTURES[s, c] e_(i,c)(p). ``alpha`` > 0.
     """
