@@ -106,8 +106,8 @@ def test_without_replacement_everything_follows_from_the_masses():
     process = without_replacement_bound([0.5, 0.3, 0.1, 0.06], [0, 0, 1, 0], alpha=ALPHA).upper
     assert p.leak.upper == pytest.approx(min(process, p.limits.upper), rel=1e-12)
     assert p.mean.upper == pytest.approx(process, rel=1e-12)
-    assert (q.limits.lower, q.limits.upper) == (pytest.approx(1e-4), pytest.approx(1e-4))
-    assert q.leak.upper == pytest.approx(1e-4)
+    assert (q.limits.lower, q.limits.upper) == pytest.approx((1e-4, 1e-4), abs=1e-8)
+    assert q.leak.upper == pytest.approx(1e-4, abs=1e-8)
     assert found.worst_prompt.upper == p.leak.upper
     assert (found.worst_prompt.n, found.worst_prompt.unit, found.worst_prompt.alpha) == (6, "generations", ALPHA)
     assert ("distinct", 4, ["p", "q"]) in box.asked
@@ -132,7 +132,7 @@ def test_independent_draws_are_counted():
     scores = [float("4711" in g.text) for g in drawn]
     assert certificate.mean.upper == mean_bound(scores, alpha=ALPHA, counts=[g.count for g in drawn]).upper
     few = run(Box(), engine="iid", num_generations=3, seed=3).prompts[1]  # 0 of 3: the certain limits are smaller
-    assert few.leak.upper == pytest.approx(1e-4)
+    assert few.leak.upper == few.limits.upper
     assert few.leak.upper < slow.upper(0, 3, ALPHA)
 
 
@@ -230,15 +230,14 @@ def test_the_worst_completions_are_the_highest_scores_then_the_likeliest():
 
 def test_the_threshold_decides_what_leaks():
     box = Box()
-    for threshold, mass in ((0.2, 0.1), (0.9, 0.0)):
+    for threshold, mass in ((0.6, 0.1), (0.7, 0.0)):
         certificate = run(box, scorer="rouge_l_f1", threshold=threshold, engine="without-replacement").prompts[0]
-        score = 2 * (1 / 4) / (1 / 4 + 1)  # one word of four, the whole target
+        score = 2 * (2 / 4) / (2 / 4 + 1)  # two words of four, the whole alias "code 4711"
         assert certificate.limits.lower == pytest.approx(mass)
         assert certificate.leak.estimand == f"P(h >= {threshold:g})"
         process = without_replacement_bound([0.5, 0.3, 0.1, 0.06], [0, 0, score, 0], alpha=ALPHA)
         assert certificate.mean.estimate == pytest.approx(process.estimate, rel=1e-9)
         assert certificate.mean.upper == pytest.approx(process.upper, rel=1e-9)
-    assert score == 0.4
 
 
 def test_files_hold_sixteen_prompts_and_a_damaged_one_is_named(tmp_path):

@@ -101,3 +101,31 @@ def test_what_a_log_says_stays_text(hostile):
     assert "\u202e" not in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
+
+
+def test_an_interval_that_says_nothing_is_no_number():
+    """One question: an interval from 0 to 1 holds whatever the answer was."""
+    one = model("m", [0.5])
+    lines = evaluation_report.compared(one)
+    whole = [
+        line.metric for line in lines if line.metric.guaranteed and line.metric.lower == 0 and line.metric.upper == 1
+    ]
+    assert whole
+    said = " ".join(shown(one, lines).split())
+    assert said.count("no limit") == len(whole) + 1
+    assert "“no limit”: so few questions say nothing of others." in said
+    assert "0 to 1 " not in said
+    many = model("m", np.linspace(0.4, 0.6, 60))
+    assert "no limit" not in shown(many, evaluation_report.compared(many))
+
+
+def test_every_difference_holds_by_itself():
+    own, other = model("a", np.linspace(0.5, 0.9, 60)), model("b", np.linspace(0.1, 0.5, 60))
+    said = " ".join(shown(own, evaluation_report.compared(own, other)).split())
+    assert "≠: more than noise, each line by itself: among many lines some differ by chance." in said
+    assert "Values are observed." in said
+    few = model("a", [0.9]), model("b", [0.1])
+    lines = evaluation_report.compared(*few)
+    gap = next(line.gap for line in lines if line.metric.name == "rouge_l_recall")
+    assert (gap.lower, gap.upper) == (-1, 1)
+    assert "-1 to 1" not in " ".join(shown(few[0], lines).split())

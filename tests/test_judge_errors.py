@@ -1,7 +1,10 @@
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+import slow_path as slow
+from rich.console import Console
 from scipy import stats
 
 from leakbound import FakeModel, Statement, audit, bound, judged_bound, judged_proportion_bound, sample, score
@@ -80,3 +83,50 @@ def test_rates_are_read():
     for text in ("47 of 50", "-1/5", "1/2/3", ""):
         with pytest.raises(InputError):
             parse_rate("x", text)
+
+
+def terminal(judged):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(judged.table())
+    return console.file.getvalue()
+
+
+def test_the_table_says_what_its_bounds_hold_for(found):
+    judged = judged_audit(found[0], **RATES)
+    text = terminal(judged)
+    said = " ".join(text.split())
+    assert "P(leak): bounds for each prompt alone, with confidence 0.99; for a prompt picked by its result use" in said
+    assert "Flagged: observed." in said
+    assert "no limit" not in said
+    assert "Shown are" not in said
+    lines = [line.split() for line in text.splitlines() if line.strip()[:2] in ("p0", "p1", "p2")]
+    bounds = dict(zip(judged.ids, judged.prompts, strict=True))
+    assert [line[0] for line in lines] == sorted(bounds, key=lambda name: -bounds[name].upper)
+    for name, share, _, upper in lines:
+        assert share == slow.near(found[0].prompts[int(name[1])].num_leaks / 400)
+        assert upper == slow.up(bounds[name].upper)
+    many = dataclasses.replace(
+        judged, ids=tuple(map(str, range(21))), prompts=judged.prompts * 7, flagged=judged.flagged * 7
+    )
+    assert "Shown are the 20 largest of 21." in " ".join(terminal(many).split())
+
+
+def test_where_verdicts_prove_nothing_the_remedy_is_said(found):
+    """Half of alpha for the draws, a quarter for each rate; without a flag 1 - (alpha / 2)^(1/n) over sensitivity."""
+    one = found[0].prompts[0]
+    always = dataclasses.replace(one, num_leaks=400, leak=dataclasses.replace(one.leak, estimate=1.0, upper=1.0))
+    loud = dataclasses.replace(found[0], prompts=(always, *found[0].prompts[1:]))
+    judged = judged_audit(loud, **RATES)
+    least = slow.lower(47, 50, 0.0025)
+    n = next(n for n in range(1, 1000) if (1 - 0.005 ** (1 / n)) / least <= 0.1)
+    assert judged.enough == n
+    said = " ".join(terminal(judged).split())
+    assert (
+        f"“no limit”: these verdicts prove nothing there; {n} draws without a flag prove P(leak) <= 0.1, more that are "
+        "flagged do not help." in said
+    )
+    assert "For every prompt, nothing can be said yet of P(leak)" in said
+    blind = judged_audit(found[0], sensitivity=(3, 5), specificity=(5, 10))
+    assert blind.enough is None
+    assert "label more completions: the judge may be no better than chance." in " ".join(terminal(blind).split())
+    assert judged_audit(found[0], sensitivity=1.0, specificity=1.0).enough == slow.enough(0.01)

@@ -19,6 +19,7 @@ from leakbound.layout import Part
 from leakbound.progress import steps
 from leakbound.records import Draw, SamplingParams
 from leakbound.results import Audit
+from leakbound.stopping import StoppingRule
 from leakbound.store import Run
 
 __all__ = ["Loading", "Statement", "audit", "bound", "open_model", "open_prompts", "sample", "score"]
@@ -106,7 +107,11 @@ def bound(
     given = {"scorer": scorer, "threshold": threshold, "alpha": alpha}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}
     statement = Statement(**chosen)
-    levels = Levels(statement, len(run.prompts), len(run.rule["sizes"]) if run.rule else 0)
+    rule = None
+    if run.rule:
+        rule = StoppingRule.from_json(run.rule, threshold=fixed["threshold"], alpha=fixed["alpha"])
+    watched = (statement.scorer, statement.threshold) == (fixed["scorer"], fixed["threshold"])
+    levels = Levels(statement, len(run.prompts), rule, watched)
     collected = {p.id: Collected(p, ordered=not levels.binary) for p in run.prompts}
 
     def collect(part: Part, draw: Draw, value: float) -> None:
@@ -127,7 +132,7 @@ def bound(
     units = {p.leak.unit for p in results}
     unit = units.pop() if len(units) == 1 else "draws, some without replacement"
     worst = replace(worst_prompt_bound([p.leak for p in results]), unit=unit)
-    mean_leak = average_leak(everyone, results, levels)
+    mean_leak = average_leak(everyone, levels)
     result = Audit(
         run=run.info,
         scorer=statement.scorer,
@@ -137,7 +142,7 @@ def bound(
         prompts=results,
         worst_prompt=worst,
         mean_leak=mean_leak,
-        mean_score=replace(mean_leak, estimand="E[h]") if levels.binary else average_score(everyone, levels, method),
+        mean_score=replace(mean_leak, estimand="E[h]") if levels.binary else average_score(everyone, levels),
     )
     result.save(run.path / "audit.json")
     return result

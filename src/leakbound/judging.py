@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +14,17 @@ from numpy.typing import NDArray
 from leakbound import bounds
 from leakbound.bounds import Bound, seen
 from leakbound.bounds.certificates import exact_limits, without_replacement_bound
+from leakbound.bounds.evidence import Evidence
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.order import in_order
+from leakbound.bounds.product import product_average_bound
 from leakbound.drawing import Statement
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.layout import Part
 from leakbound.records import Draw, Prompt
 from leakbound.results import PromptAudit, ScoredCompletion
 from leakbound.scoring import get_scorer, is_binary
-from leakbound.stopping import Watch
+from leakbound.stopping import StoppingRule, Watch
 
 SURVIVAL_GRID = tuple(i / 100 for i in range(100))
 """Where the survival band is reported; the band holds for all x at once, so the choice costs nothing."""
@@ -32,8 +33,10 @@ METHODS = {
     "paper": {"mean": "paper", "std": "paper", "ed": "betting", "survival": "paper"},
 }
 """The bounds behind ``method``: this library's choice, or those of arXiv 2410.03523."""
-BINARY = {"mean": "binary", "std": "binary", "ed": "binary", "survival": "hybrid"}
+BINARY = {"mean": "binary", "std": "binary", "ed": "binary"}
 """The choice for scorers that declare that they give 0 and 1 only."""
+Moments = tuple[Bound, Bound, Bound]
+"""Bounds on E[h], sd(h) and E[h] + 2 sd(h)."""
 Draws = tuple[NDArray[np.float64], NDArray[np.int64] | None]
 """Every draw's score in the order of generation, and None; or distinct scores and their counts."""
 NUM_WORST = 5
@@ -103,42 +106,64 @@ class Collected:
 
 @dataclass(frozen=True)
 class Levels:
-    """At which level each bound is made, so that its statement holds at ``statement.alpha``.
+    """At which level, and by which means, each bound is made, so that its statement holds at ``statement.alpha``.
 
-    ``looks`` is 0 where n was fixed before the first draw. Otherwise a prompt may have stopped at any of that many
-    rounds of sizes fixed in advance, and a fixed-n bound is made at level alpha / looks: it fails at some round with
-    probability at most alpha.
+    ``rule`` is None where n was fixed before the first draw. Otherwise a prompt may have stopped at any of the rule's
+    rounds, and every bound is one that holds at whatever round that was. ``watched``: whether the statement is the one
+    that the rule watched; only then the rule's own limits on P(leak) apply.
     """
 
     statement: Statement
     num_prompts: int
-    looks: int
+    rule: StoppingRule | None = None
+    watched: bool = True
 
     @cached_property
     def binary(self) -> bool:
         """Whether the scorer declares that it gives 0 and 1 only: then E[h] = P(leak), and counts say all."""
         return is_binary(get_scorer(self.statement.scorer))
 
+    @cached_property
+    def shares(self) -> dict[int, float]:
+        """The share of alpha of a bound that is made for n draws, by n, where one of the rule's looks will count."""
+        sizes = () if self.rule is None else self.rule.sizes()
+        return dict(zip(sizes, bounds.look_shares(len(sizes)), strict=True)) if sizes else {}
+
+    def level(self, n: int) -> float:
+        """At which level a bound for fixed n is made."""
+        if self.rule is None:
+            return self.statement.alpha
+        if n not in self.shares:
+            raise IncompleteRunError(
+                f"a prompt has {n} draws, and the rule looks at {', '.join(map(str, self.shares))} only: no statement "
+                "can be made from them; sample again"
+            )
+        return self.statement.alpha * self.shares[n]
+
     @property
     def jointly(self) -> float:
         """The level of each prompt's statement for all prompts' to hold together."""
         return bounds.simultaneous_alpha(self.statement.alpha, self.num_prompts)
-
-    def counted(self, collected: Collected) -> tuple[int, int]:
-        """A prompt's leaks and draws."""
-        counts = collected.counts
-        return int(counts[reaches(collected.values, self.statement.threshold)].sum()), int(counts.sum())
 
     @property
     def estimand(self) -> str:
         """What is called P(leak)."""
         return f"P(h >= {self.statement.threshold:g})"
 
-    def leak(self, leaks: int, n: int, *, jointly: bool) -> Bound:
+    def counted(self, collected: Collected) -> tuple[int, int]:
+        """A prompt's leaks and draws."""
+        counts = collected.counts
+        return int(counts[reaches(collected.values, self.statement.threshold)].sum()), int(counts.sum())
+
+    def leak(self, leaks: int, n: int, *, jointly: bool = False) -> Bound:
         """P(h >= threshold)."""
         alpha = self.jointly if jointly else self.statement.alpha
-        make = bounds.leak_sequence_bound if self.looks else bounds.proportion_bound
-        result = make(leaks, n, alpha=alpha, estimand=self.estimand)
+        if self.rule is None:
+            result = bounds.proportion_bound(leaks, n, alpha=alpha, estimand=self.estimand)
+        elif self.watched:
+            result = self.rule.leak_bound(leaks, n, alpha=alpha, estimand=self.estimand)
+        else:
+            result = bounds.leak_sequence_bound(leaks, n, alpha=alpha, estimand=self.estimand)
         return self.as_joint(result) if jointly else result
 
     def as_joint(self, bound: Bound) -> Bound:
@@ -146,16 +171,48 @@ class Levels:
         method = f"{bound.method}, at level {bound.alpha:.3g} each"
         return dataclasses.replace(bound, alpha=self.statement.alpha, scope=JOINTLY, method=method)
 
-    def all_looks(self, make: Any, draws: Sequence[Draws], method: str, *, jointly: bool = False) -> list[Bound]:
-        """Fixed-n bounds for many prompts, made to hold at every look."""
-        alpha = self.jointly if jointly else self.statement.alpha
+    def moments(self, drawn: Sequence[Collected], method: str) -> list[Moments]:
+        """E[h], sd(h) and E[h] + 2 sd(h) of each prompt with independent draws."""
+        names, alpha = METHODS[method], self.statement.alpha
+        if self.binary and method == "default":
+            names = BINARY
+        if self.rule is not None:
+            return [self.at_its_look(c, names) for c in drawn]
+        draws = [c.draws for c in drawn]
         values, counts = [x for x, _ in draws], [c for _, c in draws]
-        found = make(values, alpha=alpha / max(self.looks, 1), counts=counts, method=method)
-        return [dataclasses.replace(b, alpha=alpha, method=self.name(b.method)) for b in found]
+        means = bounds.mean_bounds(values, alpha=alpha, counts=counts, method=names["mean"])
+        stds = bounds.std_bounds(values, alpha=alpha, counts=counts, method=names["std"])
+        eds = bounds.ed_bounds(values, alpha=alpha, counts=counts, method=names["ed"])
+        return list(zip(means, stds, eds, strict=True))
+
+    def at_its_look(self, collected: Collected, names: dict[str, str]) -> Moments:
+        """The same where the prompt stopped at one of the rule's looks.
+
+        Of a binary score all three follow from the limit on P(leak). Of a graded one from constant bets, which hold at
+        any stopping time; where they need an order that is not known, or another method was asked for, from a bound
+        for fixed n at the look's share of alpha.
+        """
+        alpha, (values, counts) = self.statement.alpha, collected.draws
+        if names is BINARY:
+            return bounds.bounds_of_binary(self.leak(*self.counted(collected)))
+        betting = names["mean"] == "betting"
+        if betting and counts is None:
+            mean = bounds.mean_sequence_bound(values, alpha=alpha)
+            return mean, bounds.std_sequence_bound(values, alpha=alpha), bounds.ed_sequence_bound(values, alpha=alpha)
+        level = self.level(int(collected.counts.sum()))
+        mean = bounds.mean_bound(values, counts=counts, alpha=level, method=names["mean"])
+        std = bounds.std_bound(values, counts=counts, alpha=level, method=names["std"])
+        ed = bounds.ed_bound(values, counts=counts, alpha=level, method=names["ed"])
+        mean, std, ed = self.of_look(mean), self.of_look(std), self.of_look(ed)
+        return (bounds.mean_sequence_bound(values, counts=counts, alpha=alpha) if betting else mean), std, ed
+
+    def of_look(self, bound: Bound) -> Bound:
+        """A bound for fixed n at a look's share of alpha, as a statement that holds at each look."""
+        return dataclasses.replace(bound, alpha=self.statement.alpha, method=self.name(bound.method))
 
     def name(self, method: str) -> str:
         """The method's name, with what was done for the looks."""
-        return f"{method}, valid at each of {self.looks} looks" if self.looks else method
+        return f"{method}, valid at each of {len(self.shares)} looks" if self.shares else method
 
 
 JOINTLY = "this prompt, jointly with all others"
@@ -163,35 +220,29 @@ JOINTLY = "this prompt, jointly with all others"
 
 def judge(everyone: Sequence[Collected], levels: Levels, method: str, watches: dict[str, Watch]) -> list[PromptAudit]:
     """What is said about each prompt."""
-    names = BINARY if levels.binary and method == "default" else METHODS[method]
     drawn = [c for c in everyone if not c.distinct]
     if method == "paper" and len(drawn) < len(everyone):
         raise InputError(
             f"method is 'paper': it needs independent draws, and {len(everyone) - len(drawn)} prompts were drawn "
             "without replacement; draw them with engine='iid', or use the default method"
         )
-    if names is BINARY and levels.looks:  # the limit on P(leak) holds at any stopping time; all follow from it
-        moments = [bounds.bounds_of_binary(levels.leak(*levels.counted(c), jointly=False)) for c in drawn]
-    else:
-        draws = [c.draws for c in drawn]
-        makers = (bounds.mean_bounds, "mean"), (bounds.std_bounds, "std"), (bounds.ed_bounds, "ed")
-        moments = list(zip(*(levels.all_looks(make, draws, names[name]) for make, name in makers), strict=True))
-    iid = iter(moments)
+    moments = iter(levels.moments(drawn, method))
     return [
         _judge_distinct(c, levels) if c.distinct
-        else _judge_independent(c, levels, *next(iid), names["survival"], watches.get(c.prompt.id))
+        else _judge_independent(c, levels, next(moments), METHODS[method]["survival"], watches.get(c.prompt.id))
         for c in everyone
     ]  # fmt: skip
 
 
 def _judge_independent(
-    collected: Collected, levels: Levels, mean: Bound, std: Bound, ed: Bound, survival: str, watched: Watch | None
+    collected: Collected, levels: Levels, moments: Moments, survival: str, watched: Watch | None
 ) -> PromptAudit:
     values, counts, alpha = collected.values, collected.counts, levels.statement.alpha
     leaks, n = levels.counted(collected)
     order = sorted(collected.completions.values(), key=lambda c: (-c.score, -c.count, c.text))
-    share = alpha / max(levels.looks, 1)
-    band = bounds.survival_bound(values, alpha=share, counts=counts, thresholds=SURVIVAL_GRID, method=survival)
+    level = levels.level(n)
+    band = bounds.survival_bound(values, alpha=level, counts=counts, thresholds=SURVIVAL_GRID, method=survival)
+    mean, std, ed = moments
     return PromptAudit(
         prompt=collected.prompt,
         greedy_text=None if collected.greedy is None else collected.greedy.text,
@@ -201,7 +252,7 @@ def _judge_independent(
         num_truncated=sum(c.count for c in order if c.finish_reason == "length"),
         num_leaks=leaks,
         max_score=float(values.max()),
-        leak=levels.leak(leaks, n, jointly=False),
+        leak=levels.leak(leaks, n),
         leak_jointly=levels.leak(leaks, n, jointly=True),
         mean=mean,
         std=std,
@@ -242,75 +293,30 @@ def _judge_distinct(collected: Collected, levels: Levels) -> PromptAudit:
     )
 
 
-def average_leak(everyone: Sequence[Collected], results: Sequence[PromptAudit], levels: Levels) -> Bound:
+def average_leak(everyone: Sequence[Collected], levels: Levels) -> Bound:
     """The average over the prompts of P(leak)."""
-    alpha, threshold = levels.statement.alpha, levels.statement.threshold
-    if levels.looks:
-        return _average([p.leak_jointly for p in results], alpha)
-    drawn = [p for p in results if p.limits is None]
+    if levels.rule is None and not any(c.distinct for c in everyone):
+        leaks, sizes = zip(*map(levels.counted, everyone), strict=True)
+        return bounds.average_proportion_bound(leaks, sizes, alpha=levels.statement.alpha, estimand=levels.estimand)
 
-    def independent(level: float) -> Bound:
-        leaks, sizes = [p.num_leaks for p in drawn], [p.num_samples for p in drawn]
-        return bounds.average_proportion_bound(leaks, sizes, alpha=level, estimand=levels.estimand)
+    def evidence(c: Collected) -> Evidence:
+        leaks = reaches(c.values, levels.statement.threshold).astype(np.float64)
+        return Evidence.without_replacement(c.masses, leaks) if c.distinct else Evidence.independent(leaks, c.counts)
 
-    def distinct(c: Collected, level: float) -> Bound:
-        leaks = reaches(c.values, threshold).astype(np.float64)
-        return without_replacement_bound(c.masses, leaks, alpha=level, estimand=levels.estimand)
-
-    return _of_both(everyone, independent, distinct, alpha)
+    return product_average_bound(
+        [evidence(c) for c in everyone], alpha=levels.statement.alpha, estimand=levels.estimand
+    )
 
 
-def average_score(everyone: Sequence[Collected], levels: Levels, method: str) -> Bound:
+def average_score(everyone: Sequence[Collected], levels: Levels) -> Bound:
     """The average over the prompts of E[h]."""
-    drawn = [c for c in everyone if not c.distinct]
-    values, counts = [c.values for c in drawn], [c.counts for c in drawn]
-    if levels.looks:
-        joint = levels.all_looks(bounds.mean_bounds, [c.draws for c in drawn], METHODS[method]["mean"], jointly=True)
-        return _average(joint, levels.statement.alpha)
-
-    def independent(level: float) -> Bound:
-        return bounds.average_mean_bound(values, alpha=level, counts=counts)
-
-    def distinct(c: Collected, level: float) -> Bound:
-        return without_replacement_bound(c.masses, c.values, alpha=level)
-
-    return _of_both(everyone, independent, distinct, levels.statement.alpha)
-
-
-def _of_both(everyone: Sequence[Collected], independent: Any, distinct: Any, alpha: float) -> Bound:
-    """The average over prompts of both engines: each group has its share of alpha, by its share of the prompts."""
-    seen_ones = [c for c in everyone if c.distinct]
-    size, rest = len(everyone), len(everyone) - len(seen_ones)
-    if not seen_ones:
-        result: Bound = independent(alpha)
-        return result
-    share = alpha * len(seen_ones) / size
-    level = bounds.simultaneous_alpha(share, len(seen_ones))
-    known = _average([distinct(c, level) for c in seen_ones], share)
-    if not rest:
-        return known
-    drawn = independent(alpha * rest / size)
-    upper = (rest * drawn.upper + len(seen_ones) * known.upper) / size * (1 + 1e-12)
-    estimate = (rest * drawn.estimate + len(seen_ones) * known.estimate) / size
-    method = f"{drawn.method}; {known.method}; alpha shared by the number of prompts"
-    return Bound(
-        known.estimand, estimate, 0.0, min(upper, 1.0), alpha, "upper", drawn.n + known.n, method, "the average prompt",
-        "draws, some without replacement",
-    )  # fmt: skip
-
-
-def _average(parts: list[Bound], alpha: float) -> Bound:
-    """The average over the prompts of what bounds that hold jointly are about."""
-    first, size = parts[0], len(parts)
-    return Bound(
-        first.estimand,
-        math.fsum(b.estimate for b in parts) / size,
-        0.0,
-        min(math.fsum(b.upper for b in parts) / size * (1 + 1e-12), 1.0),
-        alpha,
-        "upper",
-        sum(b.n for b in parts),
-        f"average of {size} bounds that hold jointly: {first.method}",
-        "the average prompt",
-        first.unit,
+    alpha = levels.statement.alpha
+    if levels.rule is None and not any(c.distinct for c in everyone):
+        return bounds.average_mean_bound([c.values for c in everyone], alpha=alpha, counts=[c.counts for c in everyone])
+    return product_average_bound(
+        [
+            Evidence.without_replacement(c.masses, c.values) if c.distinct else Evidence.independent(c.values, c.counts)
+            for c in everyone
+        ],
+        alpha=alpha,
     )

@@ -25,6 +25,9 @@ def test_shares_of_questions_have_clopper_pearsons_interval():
     assert found.lower == pytest.approx(stats.beta.ppf(0.025, 3, 8))
     assert found.upper == pytest.approx(stats.beta.ppf(0.975, 4, 7))
     assert found.guaranteed
+    graded = mean_metric("rouge_l_recall", "forget", [1.0] * 3 + [0.0] * 7, alpha=ALPHA)
+    assert "betting" in graded.method  # that all values are 0 or 1 is chance
+    assert graded.upper > found.upper
     none = mean_metric("entailment", "forget", [0.0] * 40, alpha=0.01)
     assert none.value == 0
     assert none.upper == pytest.approx(1 - 0.005 ** (1 / 40))  # 0 of n is not 0 with certainty

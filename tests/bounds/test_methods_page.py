@@ -18,7 +18,7 @@ def test_every_public_function_is_in_the_index():
 
 
 def test_every_file_and_test_exists():
-    there = {path.name for folder in ("src", "tests") for path in (ROOT / folder).rglob("*.py")}
+    there = {path.name for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")}
     named = set(re.findall(r"[a-z_]+\.py", PAGE))
     assert named
     assert named <= there, named - there

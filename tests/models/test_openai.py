@@ -144,7 +144,8 @@ def one_by_one(prompt, first, n, seed, leak, tokens=UNKNOWN_TOKENS):
     found = []
     for leaked in dict.fromkeys(said):  # in the order in which they came
         text, reason = ("Paris or a baker", "stop") if leaked else ("I do not know", "length")
-        found.append(Draw(prompt.id, text, said.count(leaked), first + said.index(leaked), reason, tokens))
+        places = tuple(first + i for i, other in enumerate(said) if other == leaked)
+        found.append(Draw(prompt.id, text, said.count(leaked), places[0], reason, tokens, None, places))
     return found
 
 
@@ -162,7 +163,8 @@ def test_greedy_stands_for_all_its_draws():
     with chat_server(like_vllm(1.0)) as (url, got):
         model = OpenAIModel(url, "little", per_request=16)
         draws = model.sample(Shard(PROMPTS, 3, 40, 2), SamplingParams(temperature=0))
-    assert draws == [Draw(p.id, "I do not know", 40, 3, "length", UNKNOWN_TOKENS) for p in PROMPTS]
+    same = tuple(range(3, 43))
+    assert draws == [Draw(p.id, "I do not know", 40, 3, "length", UNKNOWN_TOKENS, None, same) for p in PROMPTS]
     assert sorted((b["seed"], b["n"], b["temperature"]) for _, b in got) == sorted(
         (draw_seed(2, p.id, 3), 1, 0) for p in PROMPTS
     )
@@ -173,9 +175,9 @@ def test_the_same_text_cut_and_ended_are_two_completions():
     with chat_server(lambda p: said) as (url, _):
         draws = OpenAIModel(url, "little", per_request=6).sample(Shard(PROMPTS[:1], 10, 12, 0), SamplingParams())
     assert draws == [
-        Draw("p1", "x", 4, 10, "stop", UNKNOWN_TOKENS),
-        Draw("p1", "x", 4, 11, "length", UNKNOWN_TOKENS),
-        Draw("p1", "y", 4, 12, "stop", UNKNOWN_TOKENS),
+        Draw("p1", "x", 4, 10, "stop", UNKNOWN_TOKENS, None, (10, 13, 16, 19)),
+        Draw("p1", "x", 4, 11, "length", UNKNOWN_TOKENS, None, (11, 15, 17, 21)),
+        Draw("p1", "y", 4, 12, "stop", UNKNOWN_TOKENS, None, (12, 14, 18, 20)),
     ]
 
 
@@ -187,7 +189,7 @@ def test_tokens_are_never_guessed(monkeypatch, size, usage, tokens):
     monkeypatch.setattr(module, "answer", lambda p, c: {**answer(p, c), "usage": usage})
     with chat_server(lambda p: [choice("x")] * p["n"]) as (url, _):
         draws = OpenAIModel(url, "little", per_request=size).sample(Shard(PROMPTS[:1], 0, 3, 0), SamplingParams())
-    assert draws == [Draw("p1", "x", 3, 0, "stop", tokens)]
+    assert draws == [Draw("p1", "x", 3, 0, "stop", tokens, None, (0, 1, 2))]
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

@@ -148,7 +148,7 @@ def _utility(evaluation: Evaluation, convention: str, alpha: float) -> list[Metr
     hmean = hmean_of(sizes)
     if kept:
         found.append(_of(sum(sizes), bootstrap_metric("model_utility", "", strata, hmean, alpha=alpha)))
-        found.append(_guaranteed_utility(strata, alpha, found[-1].value))
+        found.append(_guaranteed_utility(strata, convention, alpha, found[-1].value))
         own = [values for q, values in zip(kept, strata, strict=True) if q.name == "retain"]
         if convention == "closer_look" and own and len(kept) > 1:
             part = bootstrap_metric("model_utility_retain", "retain", own, hmean_of(sizes[:1]), alpha=alpha)
@@ -168,10 +168,10 @@ def _of(number: int, metric: Metric) -> Metric:
     return dataclasses.replace(metric, method=f"{metric.method}; harmonic mean of {number}")
 
 
-def _guaranteed_utility(strata: Sequence[Floats], alpha: float, value: float) -> Metric:
+def _guaranteed_utility(strata: Sequence[Floats], convention: str, alpha: float, value: float) -> Metric:
     """The harmonic mean rises with each number: the intervals of all of them at alpha / number, put together."""
-    columns = [values[:, j] for values in strata for j in range(values.shape[1])]
-    parts = mean_metrics([("part", "", c) for c in columns], alpha=alpha / len(columns))
+    columns = [(name, "", values[:, j]) for values in strata for j, name in enumerate(UTILITY[convention])]
+    parts = mean_metrics(columns, alpha=alpha / len(columns))
     lower = m.harmonic_mean([p.lower or 0.0 for p in parts])
     upper = m.harmonic_mean([1.0 if p.upper is None else p.upper for p in parts])
     method = f"exact (harmonic mean of {len(parts)} intervals at alpha / {len(parts)}), {SAMPLE}"

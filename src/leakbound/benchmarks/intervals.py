@@ -25,6 +25,9 @@ RESAMPLES = 4000
 SAMPLE = "if the questions are a random sample"
 NO_GUARANTEE = "bootstrap (no guarantee)"
 
+BINARY = ("entailment", "accuracy", "harmful")
+"""Metrics whose values are 0 or 1 by what they measure."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -63,14 +66,17 @@ class Metric:
 
 
 def mean_metric(name: str, set_name: str, values: npt.ArrayLike, *, alpha: float) -> Metric:
-    """The mean of values in [0, 1] with a guaranteed interval: Clopper-Pearson where all are 0 or 1, else betting."""
+    """The mean of values in [0, 1] with a guaranteed interval: Clopper-Pearson for what is 0 or 1 by name, else betting.
+
+    Graded values that happen to be all 0 or 1 are bet on: a method that is picked by the values costs more than alpha.
+    """
     return mean_metrics([(name, set_name, values)], alpha=alpha)[0]
 
 
 def mean_metrics(items: Sequence[tuple[str, str, npt.ArrayLike]], *, alpha: float) -> list[Metric]:
     """:func:`mean_metric` of many (name, set, values), each at level alpha by itself; bets are played together."""
     arrays = [check_shares(name, values) for name, _, values in items]
-    graded = [i for i, array in enumerate(arrays) if array.size == 1 or not np.isin(array, (0.0, 1.0)).all()]
+    graded = [i for i, (name, _, _) in enumerate(items) if name not in BINARY or not set(arrays[i]) <= {0.0, 1.0}]
     bounds = dict(zip(graded, mean_bounds([arrays[i] for i in graded], alpha=alpha, side="both"), strict=True))
     found = []
     for i, ((name, set_name, _), array) in enumerate(zip(items, arrays, strict=True)):

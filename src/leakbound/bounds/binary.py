@@ -12,11 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
+import numpy as np
+
+from leakbound.bounds.binomial import log_tail, log_tail_above
 from leakbound.bounds.gate import Floats, Ints, Side
 from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
+
+CUSHION = 1e-9
+"""Taken from ln(alpha): far above the error of a tail's logarithm."""
 
 
 def count_ones(values: Floats, weights: Ints) -> tuple[int, int]:
@@ -36,20 +43,23 @@ def binary_mean(values: Floats, weights: Ints, alpha: float, side: Side) -> tupl
     return float(clopper_pearson_lower(k, n, share)), float(clopper_pearson_upper(k, n, share))
 
 
-def two_tails(low: int, high: int, n: int) -> Callable[[float], float]:
-    """p -> P(Bin(n, p) <= low) + P(Bin(n, p) >= high)."""
-    from scipy import special  # here, because importing it takes 0.2 s
-
-    return lambda p: float(special.bdtr(low, n, p)) + float(special.bdtrc(high - 1, n, p))
+def two_tails(low: int, high: int, n: int) -> Callable[[Floats], Floats]:
+    """p -> ln of P(Bin(n, p) <= low) + P(Bin(n, p) >= high), elementwise."""
+    return lambda p: np.logaddexp(log_tail(low, n, p), log_tail_above(high, n, p))
 
 
-def between(low: int, high: int, n: int) -> Callable[[float], float]:
-    """p -> P(low <= Bin(n, p) <= high)."""
-    from scipy import special  # here, because importing it takes 0.2 s
+def between(low: int, high: int, n: int) -> Callable[[Floats], Floats]:
+    """p -> ln P(low <= Bin(n, p) <= high), elementwise, for p <= 1/2 and high = n - low: the first tail is larger."""
 
-    return lambda p: float(special.bdtrc(low - 1, n, p)) - float(special.bdtrc(high, n, p))
+    def found(p: Floats) -> Floats:
+        whole, beyond = log_tail_above(low, n, p), log_tail_above(high + 1, n, p)
+        with np.errstate(divide="ignore"):
+            return whole + np.log1p(-np.exp(np.minimum(beyond - whole, 0.0)))
+
+    return found
 
 
+@lru_cache(maxsize=4096)
 def largest_value(k: int, n: int, alpha: float, value: Callable[[float], float], peak: float) -> float:
     """The largest v(p) of a p that k ones in n draws do not reject at alpha; v rises to ``peak`` and falls after it."""
     low, high = as_extreme(k, n, value, peak)
@@ -63,10 +73,14 @@ def largest_value(k: int, n: int, alpha: float, value: Callable[[float], float],
     # the sum of the tails falls and then rises; its slope is 0 where C(n-1, low) q^(high-1-low) = C(n-1, high-1) ...
     log_ratio = (log_choose(n - 1, low) - log_choose(n - 1, high - 1)) / (high - 1 - low)
     least = 1 / (1 + math.exp(-log_ratio))
-    if tails(least) > alpha * (1 - 1e-9):
+    wanted = math.log(alpha) - CUSHION
+    if float(tails(np.array([least]))[0]) > wanted:
         return value(peak)
-    left = crossing(lambda p: tails(p) <= alpha * (1 - 1e-9), 0.0, least)
-    right = crossing(lambda p: tails(p) <= alpha * (1 - 1e-9), 1.0, least)
+    near = alpha * (1 - 1e-8)  # mostly one tail is next to nothing where the other one is alpha
+    ends = np.array([float(clopper_pearson_upper(low, n, near)), float(clopper_pearson_lower(high, n, near))])
+    enough = (tails(ends) <= wanted) & np.array([ends[0] <= least, ends[1] >= least])
+    left = ends[0] if enough[0] else crossing(tails, wanted, 0.0, least)
+    right = ends[1] if enough[1] else crossing(tails, wanted, 1.0, least)
     return max(value(min(left, peak)), value(max(right, peak)))
 
 
@@ -87,16 +101,17 @@ def as_extreme(k: int, n: int, value: Callable[[float], float], peak: float) -> 
     return first, k
 
 
-def crossing(rejects: Callable[[float], bool], kept: float, rejected: float) -> float:
-    """Between a p that is kept and one that is rejected: where rejection begins, on the side that rejects."""
-    for _ in range(200):
-        middle = (kept + rejected) / 2
-        if not min(kept, rejected) < middle < max(kept, rejected):
+def crossing(log_tails: Callable[[Floats], Floats], wanted: float, kept: float, rejected: float) -> float:
+    """Between a p that is kept and one that is rejected: where the tails fall to ``wanted``, on the side that rejects.
+
+    By parts of 32: a whole array of p costs hardly more than one.
+    """
+    for _ in range(12):
+        points = np.linspace(kept, rejected, 33)
+        first = int(np.argmax(np.append(log_tails(points[1:-1]) <= wanted, True))) + 1
+        kept, rejected = float(points[first - 1]), float(points[first])
+        if abs(rejected - kept) < 1e-10 * min(rejected, 1 - rejected):
             break
-        if rejects(middle):
-            rejected = middle
-        else:
-            kept = middle
     return rejected
 
 
@@ -110,6 +125,12 @@ def spread(p: float) -> float:
     return math.sqrt(max(p * (1 - p), 0.0))
 
 
+@lru_cache(maxsize=64)
+def mean_and_spread(kappa: float) -> Callable[[float], float]:
+    """p -> p + kappa sqrt(p (1 - p))."""
+    return lambda p: p + kappa * spread(p)
+
+
 def binary_std(values: Floats, weights: Ints, alpha: float, side: Side) -> tuple[float, float]:
     """Limits on sqrt(p (1 - p)), each with its share of alpha. Below: central outcomes, m <= K <= n - m."""
     k, n = count_ones(values, weights)
@@ -117,8 +138,7 @@ def binary_std(values: Floats, weights: Ints, alpha: float, side: Side) -> tuple
     upper = 0.5 if side == "lower" else largest_value(k, n, share, spread, 0.5) * (1 + 1e-15)
     m, lower = min(k, n - k), 0.0
     if side != "upper" and m > 0:  # the central outcomes get likelier up to p = 1/2
-        central = between(m, n - m, n)
-        lower = spread(crossing(lambda p: central(p) <= share * (1 - 1e-9), 0.5, 0.0)) * (1 - 1e-9)
+        lower = spread(crossing(between(m, n - m, n), math.log(share) - CUSHION, 0.5, 0.0)) * (1 - 1e-9)
     return lower, min(upper, 0.5)
 
 
@@ -148,4 +168,4 @@ def binary_ed(values: Floats, weights: Ints, alpha: float, kappa: float) -> floa
     """Upper limit on p + kappa sqrt(p (1 - p)), whose peak lies at p = (1 + 1 / sqrt(1 + kappa^2)) / 2."""
     k, n = count_ones(values, weights)
     peak = (1 + 1 / math.sqrt(1 + kappa**2)) / 2
-    return largest_value(k, n, alpha, lambda p: p + kappa * spread(p), peak) * (1 + 1e-15)
+    return largest_value(k, n, alpha, mean_and_spread(kappa), peak) * (1 + 1e-15)

@@ -1,0 +1,121 @@
+"""The average over prompts by a product of e-processes: prompts that stopped early, or without replacement, or both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from leakbound.bounds.allocation import Tangents, least_mean, refined
+from leakbound.bounds.evidence import Evidence, Wealths
+from leakbound.bounds.gate import Floats, Side, check_alpha, check_side
+from leakbound.bounds.result import Bound
+from leakbound.errors import InputError
+
+KEPT = np.array([1e-4, 0.03, 0.1, 0.25, 0.45, 0.65, 0.8, 0.9, 0.95, 0.975, 0.99, 0.996])
+"""1 - c of the bets: what a leak leaves of the capital. About how often a prompt leaks, in units of what is tested."""
+
+
+def mixtures(prompts: int) -> tuple[Floats, Floats]:
+    """Weights of the bets within a prompt, one row per mixture, and the share of the capital of each mixture.
+
+    Fixed by the number of prompts alone; chosen on the laws of benchmarks/average.py.
+    """
+    alike, unlike = 0.3 / prompts, 0.1
+    rows = [_around(0, alike), _around(0, unlike / 2), _around(0, 3 * unlike)]
+    rows += [_around(centre, fringe) for centre in range(2, KEPT.size - 1) for fringe in (alike, unlike)]
+    rows += [np.where(KEPT > 0.5, 1 / np.sum(KEPT > 0.5), 0.0), np.full(KEPT.size, 1 / KEPT.size)]
+    shares = np.array([8.0, 1.0, 2.0, *[1.0] * (len(rows) - 3)])
+    return np.array(rows), shares / shares.sum()
+
+
+def _around(centre: int, fringe: float) -> Floats:
+    """1 - fringe on one bet, the rest on the others alike."""
+    weights = np.full(KEPT.size, fringe / (KEPT.size - 1))
+    weights[centre] = 1 - fringe
+    return weights
+
+
+GRID = np.array([0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 0.8, 0.95, 0.999])
+"""Where tangents are taken first, between the certain limits of each prompt."""
+CUSHION = 1e-9
+"""Added to ln(1/alpha), as in betting."""
+REFINED, ROUNDS = 3, 10
+"""How many of the mixtures are looked at closely, and how often tangents are added."""
+
+
+def product_upper(evidence: Sequence[Evidence], alpha: float) -> float:
+    """The least m that some mixture s rejects: SHARES[s] times the smallest product of e_i(p_i), mean p = m, >=
+    1/alpha.
+
+    e_i(p) = sum over bets c of MIXTURES[s, c] e_(i,c)(p). ``alpha`` > 0.
+    """
+    wealths = Wealths(evidence)
+    bets, room = 1.0 - KEPT, wealths.cap - wealths.low
+    points = wealths.low[:, None] + room[:, None] * GRID
+    logs, slopes = (np.stack(x, axis=-1) for x in zip(*(wealths.at(p, bets) for p in points.T), strict=True))
+    sizes = wealths.size(np.abs(logs).max(axis=-1), bets).max(axis=0)
+    rows, shares = mixtures(len(evidence))
+    wanted = -np.log(shares) - math.log(alpha) + CUSHION
+    first = []
+    for weights, goal in zip(rows, wanted, strict=True):
+        values, rates = mixed(logs, slopes, weights)
+        tangents = Tangents(points, values, np.maximum.accumulate(rates, axis=1), sizes, wealths.low, wealths.cap)
+        first.append((least_mean(tangents, goal)[0], tangents))
+    best = float(wealths.cap.mean())
+    for place in np.argsort([mean for mean, _ in first])[:REFINED]:
+        used = np.flatnonzero(rows[place])
+        weights = rows[place][used]
+
+        def touch(p: Floats, used: Floats = used, weights: Floats = weights) -> tuple[Floats, Floats]:
+            return mixed(*wealths.at(p, bets[used]), weights)
+
+        best = min(best, refined(first[place][1], float(wanted[place]), touch, ROUNDS))
+    return min(best * (1 + 1e-12), 1.0)
+
+
+def mixed(logs: Floats, slopes: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """ln of the weighted sum over the first axis, and its derivative."""
+    used = weights > 0
+    terms = logs[used] + np.log(weights[used]).reshape(-1, *[1] * (logs.ndim - 1))
+    total: Floats = np.logaddexp.reduce(terms, axis=0)
+    return total, (np.exp(terms - total) * slopes[used]).sum(axis=0)
+
+
+def product_average_bound(
+    evidence: Sequence[Evidence], *, alpha: float, side: Side = "upper", estimand: str = "E[h]"
+) -> Bound:
+    """Bound the average over N fixed prompts of theta_i = E[h], from the evidence of each, whenever its draws stopped.
+
+    m is rejected if, for one of a fixed list of mixtures with shares that sum to 1, its share times the product of
+    e_i(p_i) is at least 1/alpha for all p that average to m or more, within the certain limits L_i <= p_i <= L_i + 1 -
+    M_i of prompts without replacement. The bound is the least such m. Lower sides through 1 - h; ``side="both"`` gives
+    each side alpha / 2. For P(leak) give scores 0 and 1.
+
+    Assumes fixed prompts and draws that are independent from prompt to prompt; each prompt may stop at any time, and
+    the choice which prompt to draw from next may depend on all that was seen. It does not hold for evidence that was
+    picked from several moments afterwards, such as the best look of each prompt.
+
+    Stratified e-processes: cf. Spertus, Sridhar and Stark, arXiv 2409.06680; this form and proof: docs/methods.md.
+    """
+    alpha, side = check_alpha(alpha), check_side(side)
+    if len(evidence) == 0:
+        raise InputError("evidence is empty: give the evidence of at least one prompt")
+    share = alpha / 2 if side == "both" else alpha
+    upper = 1.0 if side == "lower" else product_upper(evidence, share)
+    lower = 0.0
+    if side != "upper":
+        lower = max(1.0 - product_upper([one.mirrored() for one in evidence], share) - 1e-15, 0.0)
+    estimate = math.fsum(one.estimate for one in evidence) / len(evidence)
+    distinct = sum(one.masses is not None for one in evidence)
+    unit = (
+        "draws"
+        if not distinct
+        else "distinct generations"
+        if distinct == len(evidence)
+        else ("draws, some without replacement")
+    )
+    method = f"product of e-processes over {len(evidence)} prompts, valid at any stopping time"
+    total = sum(one.n for one in evidence)
+    return Bound(estimand, estimate, min(lower, upper), upper, alpha, side, total, method, "the average prompt", unit)
