@@ -49,6 +49,8 @@ def test_rounds_are_fixed_ascend_and_end_with_the_budget():
         assert early == ([32, 128] if text == "leak<=0.01" else [math.ceil(64 * 1.15**i) for i in range(len(early))])
         assert not early[-1:] or early[-1] * 1.16 >= first or text == "leak<=0.01"
     assert rule(budget=100).sizes() == (32, 100)
+    assert rule(budget=700).sizes() == (32, 128, 511, 588, 676, 700)
+    assert rule("mean<=0.05", budget=140).sizes() == (64, 74, 85, 98, 112, 119, 137, 140)
     assert rule("mean<=0.05", budget=64).sizes() == (64,)
     assert rule("mean<=0.9").sizes()[0] == 64
 
@@ -255,6 +257,7 @@ def test_the_same_run_can_be_bounded_with_another_scorer(tmp_path):
         ({"until": "leak<=1.5"}, "limit between 0 and 1"),
         ({"until": "leak<=0.01", "width": 0.1}, "exactly one"),
         ({"until": None, "width": 0}, "width is 0"),
+        ({"until": None, "width": 1}, "width is 1: give a number in .0, 1., for example 0.02"),
     ],
 )
 def test_rules_that_make_no_sense(tmp_path, change, message):

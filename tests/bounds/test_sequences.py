@@ -21,7 +21,7 @@ from leakbound.bounds import (
     survival_look,
 )
 from leakbound.bounds.looks import binomial_pmf
-from leakbound.bounds.sequences import ABOVE, BELOW, log_evidence_below
+from leakbound.bounds.sequences import ABOVE, BELOW, decide, log_evidence_below
 from leakbound.bounds.steady import BETS, LOWER, UPPER
 from leakbound.errors import InputError
 
@@ -269,3 +269,50 @@ def test_planned_looks_are_the_smallest(limit, alpha):
 def test_binomial_probabilities_up_to_some_count():
     for n, p, most in ((3, 0.2, 6), (0, 0.4, 2), (50, 0.01, 7), (9, 0.9, 9)):
         assert binomial_pmf(n, p, most) == pytest.approx(stats.binom.pmf(np.arange(most + 1), n, p), rel=1e-11)
+
+
+def test_evidence_must_be_beyond_rounding():
+    wanted = math.log(100)
+    assert decide(wanted, wanted, 0.01) == "open"
+    assert decide(wanted + 2e-9, wanted, 0.01) == "proven"
+    assert decide(wanted, wanted + 2e-9, 0.01) == "refuted"
+
+
+def test_looks_at_p_leak_by_their_formula():
+    look, claim = leak_look(3, 40, Claim("leak", 0.1, 0.01)), 0.1
+    c = np.array([0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, *(1 - 0.5 ** np.arange(2, 13))])
+
+    def mixture(k, n, p, weights):
+        return float(np.sum(weights * c**k * ((1 - c * p) / (1 - p)) ** (n - k)))
+
+    assert look.log_for == pytest.approx(math.log(mixture(3, 40, claim, BELOW)))
+    assert look.log_against == pytest.approx(math.log(mixture(37, 40, 1 - claim, ABOVE)))
+    assert (look.n, look.estimate, look.verdict) == (40, 0.075, "open")
+    for side, share in (("upper", 0.02), ("lower", 0.02), ("both", 0.01)):
+        for k, n in ((3, 40), (0, 40), (40, 40), (200, 300)):
+            bound = leak_sequence_bound(k, n, alpha=0.02, side=side)
+            assert bound.estimate == k / n
+            if side == "lower" or k == n:
+                assert bound.upper == 1
+            else:
+                assert mixture(k, n, bound.upper, BELOW) == pytest.approx(1 / share, rel=1e-6)
+                assert mixture(k, n, bound.upper, BELOW) >= 1 / share
+            if side == "upper" or k == 0:
+                assert bound.lower == pytest.approx(0, abs=1e-12)
+            else:
+                assert mixture(n - k, n, 1 - bound.lower, ABOVE) == pytest.approx(1 / share, rel=1e-6)
+                assert mixture(n - k, n, 1 - bound.lower, ABOVE) >= 1 / share
+            assert (bound.alpha, bound.side, bound.n) == (0.02, side, n)
+
+
+def test_claims_and_looks_are_checked():
+    for limit in (0, 1, 1.2):
+        with pytest.raises(InputError, match="limit is"):
+            Claim("leak", limit, 0.01)
+    with pytest.raises(InputError, match="quantity is 'sd'"):
+        Claim("sd", 0.1, 0.01)
+    with pytest.raises(InputError, match="first is 0"):
+        survival_look([0.1], alpha=0.05, first=0)
+    with pytest.raises(InputError, match="n is 0"):
+        leak_look(0, 0, LEAK)
+    assert survival_look([0.1] * 6, alpha=0.05, first=3).method.endswith("valid at 3, 6, ... draws at once")
