@@ -49,6 +49,7 @@ def test_rounds_are_fixed_ascend_and_end_with_the_budget():
         assert early == ([32, 128] if text == "leak<=0.01" else [math.ceil(64 * 1.15**i) for i in range(len(early))])
         assert not early[-1:] or early[-1] * 1.16 >= first or text == "leak<=0.01"
     assert rule(budget=100).sizes() == (32, 100)
+    assert rule(budget=32).sizes() == (32,)
     assert rule(budget=700).sizes() == (32, 128, 511, 588, 676, 700)
     assert rule("mean<=0.05", budget=140).sizes() == (64, 74, 85, 98, 112, 119, 137, 140)
     assert rule("mean<=0.05", budget=64).sizes() == (64,)
@@ -145,6 +146,7 @@ def test_where_a_rule_ends():
         (rule(budget=64), [0.0], [63], False),
         (rule(budget=64), [0.0], [64], True),
         (rule(None, 0.05), [0.0], [109], True),
+        (rule(None, 0.05, budget=1), [0.0], [1], True),
         (rule(None, 0.05), [0.0, 0.5], [108, 1], False),
     ):
         watched = Watch(r)
