@@ -44,6 +44,10 @@ TESTS = {
     "drawing": "tests/test_auditing.py tests/test_stopping.py",
     "bounds/average": "tests/bounds/test_multiplicity.py tests/bounds/test_families.py",
     "bounds/proportion": "tests/bounds/test_proportion.py",
+    "bounds/groups": "tests/bounds/test_groups.py",
+    "bounds/looks": "tests/bounds/test_sequences.py",
+    "bounds/sequences": "tests/bounds/test_sequences.py",
+    "bounds/steady": "tests/bounds/test_steady.py",
     "models/openai": "tests/models/test_openai.py tests/models/test_openai_requests.py",
 }
 """The module's own tests: the files that claim to hold it."""

@@ -272,3 +272,34 @@ def test_counts_at_which_a_plan_does_not_end():
     for change in ({"width": 0}, {"width": 1.0}, {"alpha": 0}, {"budget": 0}):
         with pytest.raises(InputError, match=f"{next(iter(change))} is"):
             plan_groups(**{"width": 0.1, "alpha": 0.1, "budget": 9, **change})
+
+
+def test_the_share_that_was_seen_lies_between_the_limits():
+    """One leak, in the first ten draws: rare where none are rare among the many that follow."""
+    plan = GroupPlan(0.5, 0.1, (10, 5000), (0,))
+    assert plan.limits(1, 5000, 0.05)[0] > 1 / 5000
+    bound = group_bound(plan, 1, 5000, alpha=0.1, side="both")
+    assert bound.lower == bound.estimate == 1 / 5000
+    assert bound.upper == plan.limits(1, 5000, 0.05)[1]
+    mirrored = group_bound(plan, 4999, 5000, alpha=0.1, side="both")
+    assert mirrored.upper == mirrored.estimate == 4999 / 5000
+    assert mirrored.lower == plan.limits(4999, 5000, 0.05)[0]
+
+
+def test_a_root_on_the_wrong_side_is_not_taken(monkeypatch):
+    from scipy import optimize
+
+    plan, solve = GroupPlan(0.5, 0.1, (20, 300), (1,)), optimize.brentq
+    right = {k: plan.upper(k, 300, 0.0123) for k in (3, 150, 290)}
+    upper_limit.cache_clear()
+    monkeypatch.setattr(optimize, "brentq", lambda *a, **b: solve(*a, **b) - 2e-8)
+    for k, limit in right.items():
+        found = plan.upper(k, 300, 0.0123)
+        assert limit * (1 - 1e-8) <= found <= limit * (1 + 1e-8)
+        assert slow_at_most(plan, k, 300, found) <= 0.0123 * (1 + 1e-11)
+    upper_limit.cache_clear()
+
+
+def test_what_windows_leave_out_is_added():
+    assert at_most((1000,), (), 0, 0.9, 0.01) == pytest.approx(3 * 0.01 * 1e-12, rel=1e-9)
+    assert at_most((500, 1000), (-1,), 0, 0.9, 0.02) == pytest.approx(6 * 0.02 * 1e-12, rel=1e-9)

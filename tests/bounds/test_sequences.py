@@ -20,6 +20,7 @@ from leakbound.bounds import (
     survival_bound,
     survival_look,
 )
+from leakbound.bounds.looks import binomial_pmf
 from leakbound.bounds.sequences import ABOVE, BELOW, log_evidence_below
 from leakbound.bounds.steady import BETS, LOWER, UPPER
 from leakbound.errors import InputError
@@ -223,7 +224,17 @@ def test_planned_looks_spend_alpha_exactly(limit, alpha):
             assert passed > 0.4 * alpha
 
 
-@pytest.mark.parametrize(("allowed", "shares"), [((1, 1), (0.5, 0.5)), ((0, 1), (0.5,)), ((0,), (1.5,)), ((-1,), (1,))])
+@pytest.mark.parametrize(
+    ("allowed", "shares"),
+    [
+        ((1, 1), (0.5, 0.5)),
+        ((0, 1), (0.5,)),
+        ((0,), (1.5,)),
+        ((-1,), (1,)),
+        ((-1, 1), (0.5, 0.5)),
+        ((0, 2, 1), (0.5, 0.3, 0.2)),
+    ],
+)
 def test_plans_are_checked(allowed, shares):
     with pytest.raises(InputError, match=r"allowed is|shares is"):
         plan_looks(0.1, alpha=0.1, allowed=allowed, shares=shares)
@@ -237,3 +248,24 @@ def test_survival_looks_share_alpha():
         assert (band.upper, band.alpha) == (same.upper, 0.05)
     with pytest.raises(InputError, match="hold 300 draws: look at 128 times a power of two, next at 512"):
         survival_look(x[:300], alpha=0.05, first=128)
+
+
+@pytest.mark.parametrize(("limit", "alpha"), [(0.01, 0.01), (0.3, 0.2), (0.7, 0.4)])
+def test_planned_looks_are_the_smallest(limit, alpha):
+    """Each size passes with at most its share; with one draw less it would not."""
+    shares, plan = (0.5, 0.2, 0.12, 0.1, 0.08), plan_looks(limit, alpha=alpha)
+    waiting, done = np.ones(1), 0
+
+    def after(n):
+        return np.convolve(waiting, stats.binom.pmf(np.arange(n - done + 1), n - done, limit))
+
+    for n, most, share in zip(plan.sizes, plan.allowed, shares, strict=True):
+        assert after(n)[: most + 1].sum() <= share * alpha
+        assert n == done + 1 or after(n - 1)[: most + 1].sum() > share * alpha * (1 - 2e-9)
+        waiting, done = after(n), n
+        waiting[: most + 1] = 0
+
+
+def test_binomial_probabilities_up_to_some_count():
+    for n, p, most in ((3, 0.2, 6), (0, 0.4, 2), (50, 0.01, 7), (9, 0.9, 9)):
+        assert binomial_pmf(n, p, most) == pytest.approx(stats.binom.pmf(np.arange(most + 1), n, p), rel=1e-11)

@@ -79,12 +79,16 @@ class GroupPlan:
             raise InputError(f"n is {n}: look at the planned sizes only, which are {', '.join(map(str, self.sizes))}")
         return self.sizes.index(n)
 
-    def limits(self, k: int, n: int, share: float) -> tuple[float, float]:
-        """Lower and upper limit of P(leak), each at level ``share``, where the drawing ended."""
+    def upper(self, k: int, n: int, share: float) -> float:
+        """The upper limit of P(leak) at level ``share`` where the drawing ended."""
         if not self.ends(k, n):
             raise InputError(f"k is {k} at n = {n}, where the drawing goes on: give counts of where it ended")
         j = self.place(n)
-        return limits(self.sizes[: j + 1], self.low[:j], k, share)
+        return upper_limit(self.sizes[: j + 1], self.low[:j], k, share)
+
+    def limits(self, k: int, n: int, share: float) -> tuple[float, float]:
+        """Lower and upper limit, each at level ``share``. The lower one by exchanging leaks and draws without one."""
+        return 1 - self.upper(n - k, n, share), self.upper(k, n, share)
 
     def reached(self, k: int, n: int) -> bool:
         """Whether P(leak) is known to ``width`` where the drawing ended: upper - lower, each side at alpha / 2."""
@@ -114,18 +118,10 @@ def group_bound(
     alpha, side = check_alpha(alpha), check_side(side)
     n = check_whole("n", n, 1)
     k = check_whole("k", k, 0, n)
-    lower, upper = plan.limits(k, n, alpha / 2 if side == "both" else alpha)
-    method = "exact for looks planned in advance"
-    return Bound(
-        estimand,
-        k / n,
-        0.0 if side == "upper" else min(lower, k / n),
-        1.0 if side == "lower" else max(upper, k / n),
-        alpha,
-        side,
-        n,
-        method,
-    )
+    share = alpha / 2 if side == "both" else alpha
+    lower = 0.0 if side == "upper" else min(1 - plan.upper(n - k, n, share), k / n)
+    upper = 1.0 if side == "lower" else max(plan.upper(k, n, share), k / n)
+    return Bound(estimand, k / n, lower, upper, alpha, side, n, "exact for looks planned in advance")
 
 
 def window(n: int, p: float, tiny: float) -> tuple[int, int]:
@@ -188,8 +184,7 @@ def upper_limit(sizes: tuple[int, ...], low: tuple[int, ...], k: int, share: flo
         left, right, step = right, right + step, 2 * step
         if right > LARGEST:
             return 1.0
-    if left < right:
-        right = float(optimize.brentq(excess, left, right, xtol=1e-10)) + 1e-9
+    right = float(optimize.brentq(excess, left, right, xtol=1e-10)) + 1e-9
     while excess(right) > 0:
         right += 1e-9
     return expit(right)
@@ -198,14 +193,6 @@ def upper_limit(sizes: tuple[int, ...], low: tuple[int, ...], k: int, share: flo
 def expit(x: float) -> float:
     """The probability whose log-odds are ``x``."""
     return 1 / (1 + math.exp(-x))
-
-
-def limits(sizes: tuple[int, ...], low: tuple[int, ...], k: int, share: float) -> tuple[float, float]:
-    """Lower and upper limit after ``k`` leaks at the last size, each at level ``share``.
-
-    The lower one by exchanging leaks and draws without one: the plan is the same for both.
-    """
-    return 1 - upper_limit(sizes, low, sizes[-1] - k, share), upper_limit(sizes, low, k, share)
 
 
 @lru_cache(maxsize=64)
@@ -222,8 +209,8 @@ def plan_groups(width: float, *, alpha: float, budget: int) -> GroupPlan:
     low: tuple[int, ...] = ()
 
     def narrow(n: int, k: int) -> bool:
-        lower, upper = limits((*sizes, n), low, k, share)
-        return upper - lower <= width
+        upper, lower = (upper_limit((*sizes, n), low, some, share) for some in (k, n - k))
+        return upper - (1 - lower) <= width
 
     def fewest(n: int, most: int, enough: Callable[[int], bool]) -> int:
         """The fewest draws in [n, most] that are enough, ``most`` if none are."""
