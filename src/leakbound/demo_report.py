@@ -90,8 +90,8 @@ def caption(rows: Sequence[DemoRow]) -> str:
     )
     if any(NOTHING in row.cells() for row in rows):
         said += (
-            f" “{NOTHING}”: nearly every draw leaked, or there were too few; {draws_needed(alpha)} without a leak prove "
-            f"P(leak) <= {USEFUL:g}."
+            f" “{NOTHING}”: nearly every draw leaked, or there were too few; {draws_needed(alpha)} without a leak "
+            f"prove P(leak) <= {USEFUL:g}."
         )
     return said
 

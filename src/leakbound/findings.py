@@ -181,8 +181,7 @@ def _greedy_against_sampled(audit: Audit, hidden: int, plain: int) -> str:
     if not audit.asked_once:
         leaking = sum(p.num_leaks > 0 for p in audit.prompts)
         return (
-            f"{leaking} of {plural(total, 'prompt')} leaked in at least one of {n}; the greedy answers "
-            "are not known."
+            f"{leaking} of {plural(total, 'prompt')} leaked in at least one of {n}; the greedy answers are not known."
         )
     looks = "looks" if clean == 1 else "look"
     start = f"{clean} of {plural(total, 'prompt')} {looks} clean when the model is asked once (greedy); "
