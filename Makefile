@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo test quick test-cpus lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -18,7 +19,15 @@ demo: setup
 	$(BIN)/leakbound demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+quick: setup
+	$(PYTEST) -m "not slow and not trains"
+
+# Other instruction sets are other training trajectories; the processor's own is part of make test.
+test-cpus: setup
+	ATEN_CPU_CAPABILITY=default $(PYTEST) -m trains
+	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE $(PYTEST) -m trains
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,9 +2,9 @@
 
 A seeded sample of one-operator changes is made to a copy of the source, and the tests of the module run against each. A
 change that no test notices is a survivor: either a hole in the tests, or a change without effect, which then stands in
-tests/mutation_equivalents.txt with the reason. Tests that reach the changed lines run first; only a change that lives
-through all the module's test files (without the slow tests) survives. Results are kept in runs/mutation.jsonl: a run
-that was stopped goes on. Run: python benchmarks/mutation.py [--module store] [--per-module 60] [--seed 0]
+tests/mutation_equivalents.txt with the reason. Each change meets the tests of its module (the slow ones left out) that
+reach the changed lines, the fastest first. Results are kept in runs/mutation.jsonl: a run that was stopped goes on.
+Run: python benchmarks/mutation.py [--module store] [--per-module 60] [--seed 0]
 
 Not mutmut 3: it leaves out decorated functions (every property) and code outside functions. Not cosmic-ray: it writes
 into the source tree and knows neither min and max nor the order of sorted, nor samples.
@@ -39,7 +39,7 @@ TESTS = {
     "findings": "tests/test_report.py tests/test_wording.py",
     "comparing": "tests/test_comparing.py",
     "certifying": "tests/test_certifying.py",
-    "judging": "tests/test_auditing.py tests/test_stopping.py",
+    "judging": "tests/test_auditing.py tests/test_stopping.py tests/test_engines.py",
     "stopping": "tests/test_stopping.py",
     "drawing": "tests/test_auditing.py tests/test_stopping.py",
     "bounds/average": "tests/bounds/test_multiplicity.py tests/bounds/test_families.py",
@@ -73,6 +73,14 @@ class Trace:
             return (yield)
         finally:
             self.seconds[item.nodeid], self.test = time.perf_counter() - begin, ""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, request):
+        test, self.test = self.test, self.test if request.scope == "function" else request.node.nodeid
+        try:
+            return (yield)  # what a module's fixture runs is run for all the module's tests
+        finally:
+            self.test = test
 
 
 def run_tests(work, chosen, limit, trace=None):
@@ -153,9 +161,10 @@ def examine(module, work, args, known, log, earlier):
         if before != state and not kept:
             copied.write_text(text, encoding="utf-8")
             span = set(range(within[0], within[1] + 1))
-            tests = sorted((t for t, seen in reached.items() if t and seen & span), key=lambda t: seconds[t])
-            code = run_tests(work, tests, limit) if tests and not reached.get("", set()) & span else 0
-            if code in (0, 4, 5):  # nothing failed, or the change renamed the tests: now all of them
+            holders = tuple(name for name, seen in reached.items() if seen & span)  # "" for what an import runs
+            tests = sorted((t for t in seconds if t.startswith(holders)), key=lambda t: seconds[t])
+            code = run_tests(work, tests if tests and "" not in holders else files, limit)
+            if code in (4, 5):  # the change renamed the tests: now all of them
                 code = run_tests(work, files, limit)
             outcome = "killed" if code else "survived"
             log.write(json.dumps({"mutant": same, "outcome": outcome, "state": state}) + "\n")

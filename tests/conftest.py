@@ -1,5 +1,6 @@
 """For all tests: no network, fast tests first, and the shared data where they are."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,10 @@ hypothesis.settings.load_profile("leakbound")
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)  # stable: fast ones first
+
+
+def pytest_collection_finish():
+    gc.freeze()  # every training begins with a collection: half of its time, were it to look through all of torch
 
 
 @pytest.fixture(scope="session")

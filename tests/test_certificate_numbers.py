@@ -116,6 +116,13 @@ def test_without_replacement_everything_follows_from_the_masses():
     assert p.still_leaks is None
 
 
+def test_masses_rounded_above_one_are_one():
+    above = {"p": {"no": 1 + 1e-7}, "q": {"zero": 0.6, "one two": 0.4 + 1e-7}}
+    for certificate in run(Box(law=above), engine="without-replacement").prompts:
+        assert certificate.seen_mass == 1.0
+        assert all(c.probability <= 1 for c in certificate.worst)
+
+
 def test_independent_draws_are_counted():
     box = Box()
     found = run(box, engine="iid", num_generations=200, seed=3)
@@ -148,6 +155,11 @@ def test_the_engine_is_chosen_by_draws_that_are_not_judged():
     pilots = box.generations(_shard("p", -32, 32, 2), None)[0]
     logps = [g.logprob for g in pilots for _ in range(g.count)]
     assert found.prompts[0].entropy == pytest.approx(-np.mean(logps))
+    other_pilots = box.generations(_shard("q", -32, 32, 2), None)[0]
+    assert found.prompts[1].entropy == pytest.approx(
+        -np.mean([g.logprob for g in other_pilots for _ in range(g.count)])
+    )
+    assert found.prompts[1].entropy < 0.1
     wanted = choose_engine(np.exp(logps).tolist(), 50, ALPHA)
     assert found.prompts[0].engine == wanted
     own = int((uniforms(2, "p", -1, 0, 50) < 0.5).sum())

@@ -266,6 +266,9 @@ def test_diversity_is_counted():
     mean, sd = np.mean(exact), np.std(exact)
     assert abs(unlike - mean) < 5.5 * sd / math.sqrt(200)  # 200 random pairs: beyond 5.5 sd with probability < 1e-7
     assert unlike > 0
+    rng = Random("s")
+    drawn = [rng.sample(["a b", "a c", "x y z"], k=2, counts=[6, 2, 1]) for _ in range(200)]
+    assert unlike == pytest.approx(sum(0.0 if x == y else 1 - like(x, y) for x, y in drawn) / 200)
     assert _diversity({"a": 1}, Random(0)) == (1.0, 0.0, 0.0)
     alone = _diversity({"a": 1, "b": 1}, Random(0))
     assert alone[1] == 1.0  # the same draw is never paired with itself
@@ -279,6 +282,10 @@ def test_diversity_of_a_law_is_that_expected_of_n_draws():
     assert entropy == pytest.approx(-sum(x * math.log(x) for x in p))
     mean = 1 - sum(x * x for x in p)  # no two of these answers share a word
     assert abs(unlike - mean) < 5.5 * math.sqrt(mean * (1 - mean) / 200)
+    rng = Random("s")
+    pairs = [rng.choices("abc", weights=p, k=2) for _ in range(200)]
+    assert unlike == sum(x != y for x, y in pairs) / 200
+    assert _of_law({"c": 0.1, "b": 0.3, "a": 0.4}, n, Random("s")) == (distinct, unlike, entropy)
     assert _of_law({"a": 1.0}, n, Random(0)) == (pytest.approx(1 / n), 0.0, 0.0)
     assert _of_law({"a": 0.5, "b": 0.0}, n, Random(0))[2] == 0.0
 
@@ -292,7 +299,7 @@ def test_a_run_of_distinct_completions_uses_their_probabilities():
     parts = {
         "greedy": [draw("i", "never read")],
         "sample": [draw("i", "a", 3), draw("i", "b", 1), draw("i", "a", 2)],
-        "distinct": [draw("d", "a", 1, 0.25), draw("d", "a", 1, 0.25), draw("d", "b", 1, 0.5), draw("e", "x", 4)],
+        "distinct": [draw("d", "a", 1, 0.25), draw("d", "a", 1, 0.25), draw("d", "b", 1, 0.25), draw("e", "x", 4)],
         "later": [draw("i", "not there yet")],
     }
     run = SimpleNamespace(
@@ -304,7 +311,7 @@ def test_a_run_of_distinct_completions_uses_their_probabilities():
     )
     found = diversity(run)
     of_draws = [_diversity({"a": 5, "b": 1}, Random("0/i/pairs")), _diversity({"x": 4}, Random("0/e/pairs"))]
-    law = _of_law({"a": 0.5, "b": 0.5}, 6, Random("0/d/pairs"))
+    law = _of_law({"a": 0.5, "b": 0.25}, 6, Random("0/d/pairs"))
     means = [math.fsum(x) / 3 for x in zip(*of_draws, law, strict=True)]
     assert [found.distinct, found.unlike, found.entropy] == pytest.approx(means)
     run.parts = []

@@ -6,6 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from leakbound.comparing import compare
 from leakbound.demo import METHODS, DemoConfig, run_demo
 from leakbound.errors import InputError
 from leakbound.results import Audit
@@ -14,28 +15,57 @@ from leakbound.unlearning.objectives import find_objective
 FEW = ("npo", "npo_entropy")
 
 
-@pytest.mark.slow
-def test_the_story_is_told_whole_and_only_once(tmp_path):
-    config = DemoConfig(out=tmp_path / "demo", num_people=30, num_samples=100, methods=FEW)
+def run(folder, seed, methods):
+    """The demo's audits and what it printed."""
     told = StringIO()
-    audits = run_demo(config, console=Console(file=told, width=160))
+    config = DemoConfig(out=folder, num_people=30, num_samples=100, methods=methods, seed=seed)
+    return run_demo(config, console=Console(file=told, width=160)), told.getvalue()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A whole demo: its folder, its audits and what it printed."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    return folder, *run(folder, 0, FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_the_story_is_told_whole_and_only_once(first):
+    folder, audits, told = first
     assert list(audits) == ["original", "retrained", *FEW]
     for name, audit in audits.items():
-        assert Audit.load(tmp_path / "demo" / "runs" / name) == audit
-        assert (tmp_path / "demo" / "runs" / name / "report.html").exists()
+        assert Audit.load(folder / "runs" / name) == audit
+        assert (folder / "runs" / name / "report.html").exists()
         assert all(p.num_samples == 100 for p in audit.prompts)
-        assert name in told.getvalue()
-    assert max(p.leak_rate for p in audits["original"].prompts) > 0.5, "the original never learned its secrets"
-    for said in ("guess", "With entropy optimisation npo leaks", str(tmp_path / "demo" / "compare.html")):
-        assert said in told.getvalue()
-    page = (tmp_path / "demo" / "compare.html").read_text()
+        assert name in told
+    for said in ("guess", "With entropy optimisation npo leaks", str(folder / "compare.html")):
+        assert said in told
+    page = (folder / "compare.html").read_text()
     assert all(name in page for name in audits)
     assert "Use and diversity" in page
     start = time.perf_counter()
-    assert run_demo(config, console=Console(file=StringIO())) == audits
+    assert run(folder, 0, FEW)[0] == audits
     print(f"the second telling took {time.perf_counter() - start:.1f} s")
     with pytest.raises(InputError, match="the folder of a demo with"):
-        run_demo(DemoConfig(out=tmp_path / "demo", num_people=31), console=Console(file=StringIO()))
+        run_demo(DemoConfig(out=folder, num_people=31), console=Console(file=StringIO()))
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_what_every_machine_and_seed_shows(first, tmp_path):
+    """No digits: another processor trains other models. Average P(leak) of three seeds' models, in percent: original
+    46, 57, 43; npo 2.8, 3.4, 0.8; retrained 0 (of 1,200 draws each)."""
+    beyond_guessing = []
+    for seed in range(3):
+        folder = first[0] if seed == 0 else tmp_path / f"{seed}"
+        audits = first[1] if seed == 0 else run(folder, seed, FEW[:1])[0]
+        names = ("original", "retrained", "npo")
+        proven = compare([folder / "runs" / name for name in names]).proven
+        assert {(1, 0), (2, 0)} <= set(proven)  # both leak less than the original, at once at level 0.01
+        assert all(prompt.num_leaks for prompt in audits["original"].prompts)
+        beyond_guessing.append(audits["npo"].mean_leak.estimate > audits["retrained"].mean_leak.upper)
+    assert sum(beyond_guessing) >= 2, "what npo was to forget is not sampled more often than a guess"
 
 
 def test_the_demo_shows_six_methods_and_one_of_them_with_entropy_optimisation():

@@ -224,6 +224,11 @@ def test_a_statement_that_says_nothing_is_not_made():
     assert near[2].startswith("Nearly every draw leaked, so that there is no limit below 1 for the average prompt.")
     both = find(made([1024, 1023], n=1024, greedy=[1, 1])).sentences
     assert both[1].startswith("2 prompts leaked in nearly every draw: as long as")
+    assert find(made([43], n=44, greedy=[1])).sentences[1].startswith("p0 leaked in nearly every draw: as long as")
+    assert find(made([42], n=43, greedy=[1])).sentences[1] == f"Nothing can be said yet of the worst prompt: {wanted}"
+    named = made([3], n=3, greedy=[1])
+    long = replace(named.prompts[0], prompt=replace(named.prompts[0].prompt, id="x" * 41))
+    assert find(replace(named, prompts=(long,))).sentences[1].startswith("x" * 39 + "… leaked")
     close = made([9, 0], n=[10, 50])
     vague = replace(close, worst_prompt=replace(close.worst_prompt, upper=1.0))
     assert find(vague).sentences[1] == f"Nothing can be said yet of the worst prompt: {wanted}"

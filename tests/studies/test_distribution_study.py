@@ -193,6 +193,8 @@ def test_bad_settings(settings):
         DistributionConfig(**settings)
 
 
+@pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize("method", ["grad_ascent", "npo_kl"])
 def test_causal_learner(tmp_path, method):
     """A small model from scratch: what is watched at step 0 is the saved model, and the forget set gets less likely."""
@@ -211,6 +213,8 @@ def test_causal_learner(tmp_path, method):
     assert course["steps"].tolist() == [0, 2, 3]
     said = likelihoods(plan.learner.load(model / "model"), plan.sets(0, INSIDE).forget)
     assert course["forget_logps"][0] == pytest.approx([x.logp for x in said], abs=1e-4)
-    assert course["forget_logps"][-1].mean() < course["forget_logps"][0].mean()
+    for seed in range(3):  # three trajectories: each loses about 20 nats
+        logps = plan.read(plan.unlearned(seed, INSIDE))["forget_logps"]
+        assert logps[-1].mean() < logps[0].mean() - 5
     assert course["candidates"].shape[:2] == (2, 2)
     assert 0 <= course["rouge_l"][0] <= 1

@@ -73,6 +73,7 @@ def test_objectives_that_need_more_are_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 def test_the_whole_study(tmp_path):
     """Every training once; a second run finds everything, another method finds the models."""
     config = DistributionConfig(out=tmp_path, **SETTINGS)
@@ -82,7 +83,7 @@ def test_the_whole_study(tmp_path):
     assert found.qualities == ("bleu", "chrf")
     for kind in found.kinds:
         exposure = np.array(kind.curves["exposure"].values)
-        assert (exposure[:, -1] < exposure[:, 0]).all()
+        assert (exposure[:, -1] < exposure[:, 0] - 10).all()  # bits, of four models: from 10 or 20 to -50
     assert "BLEU" in sections(found)[0].head
     plan = Plan(DistributionConfig(out=tmp_path, **{**SETTINGS, "method": "npo_gd"}))
     plan.unlearned(0, "random")
@@ -90,6 +91,7 @@ def test_the_whole_study(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 def test_exposure_of_retrained_models_is_zero_within_its_interval_and_of_originals_positive(tmp_path):
     """Three models that saw two canaries, three and three that did not, of other seeds each.
 
@@ -111,7 +113,7 @@ def test_exposure_of_retrained_models_is_zero_within_its_interval_and_of_origina
     assert same.lower <= 0 <= same.upper
     seen = generalized_exposure(originals, np.concatenate([first, second]), alpha=0.01, mean="log")
     assert seen.lower > 0
-    assert seen.estimate > 20 / math.log(2)
+    assert seen.estimate > 20 / math.log(2)  # 108 bits: a model that never saw them gives them e^-77, one that did e^-4
 
 
 def _sizes():

@@ -27,6 +27,7 @@ def free_port():
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path):
     files = {"forget": (world / "retain.jsonl",), "retain": world / "full.jsonl"}
     settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 20, "learning_rate": 1e-4, "entropy_forget": 0.1}
@@ -50,7 +51,7 @@ def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path):
     first, second, start = (
         load_file(folder / "model.safetensors") for folder in (one, tmp_path / "two", world / "model")
     )
-    assert max((first[name] - second[name]).abs().max() for name in first) < 1e-5
+    assert max((first[name] - second[name]).abs().max() for name in first) < 1e-5  # rounding: 4e-7
     assert max((first[name] - start[name]).abs().max() for name in first) > 1e-3
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert torch.isfinite(torch.tensor([log["loss"] for log in record["log"] if "loss" in log])).all()

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_world import THINGS, answer, forget, weights_of
+from small_world import forget, weights_of
 from tiny_models import tiny_model
 from transformers import TrainerCallback
 
@@ -81,6 +81,7 @@ def test_the_layers_of_every_architecture_are_found(name):
         choose_layer(tiny_model(name), 2)
 
 
+@pytest.mark.trains
 def test_a_run_with_adapters_saves_merged_weights_and_the_adapter(world, tmp_path):
     out = forget(world, tmp_path / "lora", method="npo_kl", lora_rank=4, gradient_checkpointing=True, epochs=8)
     assert (out / "adapter" / "adapter_model.safetensors").exists()
@@ -90,18 +91,6 @@ def test_a_run_with_adapters_saves_merged_weights_and_the_adapter(world, tmp_pat
     assert changed
     assert all("proj" in name for name in changed)  # no norm, no embedding
     assert load_model(str(out)) is not None
-
-
-@pytest.mark.parametrize("settings", [{"bf16": True}, {"gradient_checkpointing": True}])
-def test_precision_and_memory_settings_leave_the_result_near(world, tmp_path, settings):
-    plain, other = forget(world, tmp_path / "a", max_steps=5), forget(world, tmp_path / "b", max_steps=5, **settings)
-    assert all(tensor.dtype == torch.float32 for tensor in tensors(other).values())
-    start = tensors(world / "model")
-    moves = [torch.cat([(t - start[n]).flatten() for n, t in sorted(tensors(out).items())]) for out in (plain, other)]
-    alike = torch.nn.functional.cosine_similarity(*moves, dim=0).item()
-    assert alike > (0.8 if "bf16" in settings else 0.9999)
-    starts = [next(log for log in record(out)["log"] if "loss" in log)["loss"] for out in (plain, other)]
-    assert starts[0] == pytest.approx(starts[1], abs=0.05)
 
 
 # Methods from file to folder -----------------------------------------------------------------------------------------
@@ -115,15 +104,7 @@ def test_methods_that_need_more_than_the_answers_run_from_file_to_folder(world, 
     assert record(out)["peak_memory_bytes"] > 1e6
 
 
-def test_idk_teaches_the_refusals_of_a_file(world, tmp_path):
-    path = tmp_path / "idk.txt"
-    path.write_text("No idea.\n")
-    out = forget(world, tmp_path / "out", method="IDK+GD", idk=path, epochs=40, learning_rate=2e-3)
-    assert answer(out, "Which colour is the box?") == "No idea."
-    known = [answer(out, f"Which colour is the {t}?") == f"The {t} is {c}." for t, c in list(THINGS.items())[2:]]
-    assert sum(known) >= 4
-
-
+@pytest.mark.trains
 def test_rmu_changes_only_the_layers_up_to_its_own(world, tmp_path):
     out = forget(world, tmp_path / "out", method="rmu", rmu_layer=2, epochs=3, on_collapse="ignore")
     old, new = tensors(world / "model"), tensors(out)
@@ -145,6 +126,7 @@ class Killed(TrainerCallback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("step", [5, 6, 8])  # an epoch has 3 steps, checkpoints are at 4 and 8
 def test_a_killed_run_that_goes_on_equals_the_uninterrupted_one(world, tmp_path, monkeypatch, step):
     settings = {"method": "npo_gd", "forget": world / "retain.jsonl", "retain": world / "full.jsonl",
@@ -176,32 +158,13 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path):
     assert newest_checkpoint(None) is None
 
 
+@pytest.mark.trains
 def test_resume_without_a_checkpoint_starts_from_the_beginning(world, tmp_path):
     fresh = forget(world, tmp_path / "a", save_every=50, resume=True, epochs=1)
     assert weights_of(fresh) == weights_of(forget(world, tmp_path / "b", epochs=1))
 
 
 # Guards --------------------------------------------------------------------------------------------------------------
-
-RUINOUS = {"method": "ga:gd", "forget_weight": 5.0, "retain_weight": 0.0, "epochs": 60, "learning_rate": 3e-3}
-
-
-def test_a_collapse_stops_and_leaves_the_last_good_checkpoint(world, tmp_path):
-    ruinous = RUINOUS | {"method": "npo:gd", "retain_weight": 1e-9, "save_every": 2}
-    with pytest.raises(TrainingError, match=r"collapsing: .*nats per token in step \d+.*last good checkpoint is .*-"):
-        forget(world, tmp_path / "out", on_collapse="stop", **ruinous)
-    assert not (tmp_path / "out").exists()
-    good = newest_checkpoint(tmp_path / "out-checkpoints")
-    log = json.loads((good / "trainer_state.json").read_text())["log_history"]
-    assert all(entry["retain_nll"] < 1.0 for entry in log if "retain_nll" in entry)
-
-
-def test_a_collapse_warns_once_and_keeps_the_last_good_checkpoint(world, tmp_path):
-    ruinous = RUINOUS | {"retain_weight": 1e-9, "save_every": 2, "epochs": 15}
-    with pytest.warns(UserWarning, match="the model is collapsing") as seen:
-        forget(world, tmp_path / "out", **ruinous)
-    assert sum("collapsing" in str(w.message) for w in seen) == 1
-    assert (tmp_path / "out-checkpoints" / "last-good" / "model.safetensors").exists()
 
 
 def test_the_guard_gives_a_model_that_knows_all_by_heart_some_room():
@@ -245,6 +208,7 @@ def test_requests_come_one_after_another_and_later_ones_are_retained_until_then(
     assert len(seen[1][2]) == 4
 
 
+@pytest.mark.trains
 def test_requests_go_on_where_they_were_interrupted(world, tmp_path, requests):
     whole = forget(world, tmp_path / "whole", **requests, epochs=2)
     shutil.copytree(tmp_path / "whole", tmp_path / "part")
@@ -259,30 +223,10 @@ def test_requests_go_on_where_they_were_interrupted(world, tmp_path, requests):
     assert weights_of(forget(world, tmp_path / "part", **requests, epochs=2, resume=True)) == weights_of(whole)
 
 
-def test_leaks_that_sampling_finds_are_forgotten_too(world, tmp_path):
-    settings = {"method": "npo:gd", "forget": world / "leaky.jsonl", "max_tokens": 12, "leak_samples": 32, "epochs": 1}
-    rows = [json.loads(line) for line in (world / "forget.jsonl").read_text().splitlines()]
-    leaky = [
-        row | {"answer": row["answer"].replace("The", "A"), "target": row["answer"].split()[-1][:-1]} for row in rows
-    ]
-    (world / "leaky.jsonl").write_text("".join(json.dumps(row) + "\n" for row in leaky))
-    once = forget(world, tmp_path / "once", **settings)
-    again = forget(world, tmp_path / "again", **settings, leak_rounds=2)
-    assert record(again)["steps"] > record(once)["steps"]  # the model says its own sentence, which names the secret
-    assert weights_of(again) != weights_of(once)
-
-
 def test_the_chosen_answer_is_the_one_least_like_the_original():
     draws = [Draw("q", text, count, 0, "stop", 3, None) for text, count in
              (("The box is red.", 9), ("Nobody knows it.", 2), ("It was never seen.", 3))]  # fmt: skip
     assert choose_answer(draws, "The box is red.").text == "It was never seen."
-
-
-def test_own_answers_replace_the_original_one(world, tmp_path):
-    out = forget(world, tmp_path / "out", method="pmc", epochs=12, pmc_samples=16, max_tokens=12, learning_rate=2e-3)
-    old = forget(world, tmp_path / "old", method="ga:gd", epochs=1, learning_rate=1e-9)
-    said = [answer(out, "Which colour is the box?"), answer(out, "Which colour is the door?")]
-    assert said != [answer(old, "Which colour is the box?"), answer(old, "Which colour is the door?")]
 
 
 @pytest.mark.parametrize("settings", [{"leak_rounds": 1}, {"method": "pmc"}])

@@ -8,16 +8,16 @@ import re
 import numpy as np
 import pytest
 import torch
-from small_world import THINGS, answer, forget, learn, weights_of
+from small_world import forget, learn, weights_of
 from tiny_models import tiny_model
 from transformers import TrainingArguments
 
 from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
-from leakbound.models.loading import load_model, load_tokenizer
+from leakbound.models.loading import load_tokenizer
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, adapters, finetune
 from leakbound.unlearning.data import IGNORED, Example, PairedData
 from leakbound.unlearning.losses import random_direction
-from leakbound.unlearning.objectives import OBJECTIVES, find_objective
+from leakbound.unlearning.objectives import find_objective
 from leakbound.unlearning.passes import Passes
 from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
@@ -74,21 +74,6 @@ def first_log(trainer):
     return trainer.state.log_history[0]
 
 
-@pytest.mark.parametrize("method", [*OBJECTIVES, "ga:kl"])
-def test_every_objective_lowers_its_forget_term(tmp_path, method):
-    # one batch is the whole forget set
-    model = tiny_model(scale=1.0)
-    before = reference_logps(model, FORGET, pad_id=0, batch_size=2)
-    weights = Weights(settings={"saturation": 1.0})  # the published 5 does nothing to a model that knows nothing
-    trainer = train(model, tmp_path, objective=method, weights=weights, num_train_epochs=10, learning_rate=3e-3)
-    terms = [log["forget_loss"] for log in trainer.state.log_history if "forget_loss" in log]
-    assert len(terms) == 10
-    if method.startswith(("wga", "satimp")):  # the weights are held constant, so that the value is not what falls
-        assert sum(reference_logps(model, FORGET, pad_id=0, batch_size=2)) < sum(before)
-    else:
-        assert terms[-1] < terms[0]
-
-
 def test_the_first_npo_loss_is_that_of_the_reference_model_itself(tmp_path):
     trainer = train(tiny_model(), tmp_path, weights=Weights(settings={"beta": 0.5}), objective="npo")
     assert first_log(trainer)["forget_loss"] == pytest.approx(2 / 0.5 * math.log(2), abs=1e-4)
@@ -113,15 +98,6 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(tmp_path):
     assert log["loss"] == pytest.approx(parts, abs=1e-5)
 
 
-@pytest.mark.parametrize("mask", ["answer", "all"])
-def test_entropy_goes_where_its_weight_points(tmp_path, mask):
-    weights = Weights(forget_weight=0.0, retain_weight=0.0, entropy_forget=1.0, entropy_retain=-1.0, entropy_mask=mask)
-    trainer = train(tiny_model(), tmp_path, weights=weights, num_train_epochs=30, learning_rate=3e-3)
-    logs = [log for log in trainer.state.log_history if "forget_entropy" in log]
-    assert logs[-1]["forget_entropy"] < logs[0]["forget_entropy"]
-    assert logs[-1]["retain_entropy"] > logs[0]["retain_entropy"]
-
-
 def test_one_forward_pass_for_each_half_that_matters(tmp_path):
     calls = []
     model = tiny_model()
@@ -134,6 +110,7 @@ def test_one_forward_pass_for_each_half_that_matters(tmp_path):
     assert len(calls) == 5
 
 
+@pytest.mark.trains
 def test_accumulated_batches_equal_the_large_batch_even_at_the_end_of_an_epoch(tmp_path):
     ends = []
     for batch, steps in ((4, 1), (2, 2), (1, 4)):  # six examples: the last step of an epoch has two
@@ -177,23 +154,7 @@ def test_a_loss_without_any_weight_is_refused(tmp_path):
 # From file to folder ------------------------------------------------------------------------------------------------
 
 
-def test_a_model_from_scratch_learns_its_answers_and_ends_them(world):
-    assert answer(world / "model", "Which colour is the door?") == "The door is green."
-    assert load_model(str(world / "model")).generation_config.eos_token_id == 0
-    assert not list((world / "model").glob("*.bin"))
-    record = json.loads((world / "model" / "training.json").read_text())
-    assert record["steps"] == 100
-    assert record["config"]["from_scratch"] == "tiny"
-    assert record["log"][-2]["loss"] < record["log"][0]["loss"] / 10
-
-
-def test_unlearning_forgets_the_one_and_retains_the_other(world, tmp_path):
-    out = forget(world, tmp_path / "unlearned", method="grad_diff", epochs=20)
-    known = [answer(out, f"Which colour is the {thing}?") == f"The {thing} is {c}." for thing, c in THINGS.items()]
-    assert known[:2] == [False, False]
-    assert sum(known[2:]) >= 5
-
-
+@pytest.mark.trains
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(world, tmp_path):
     first, again = learn(world, tmp_path / "a"), learn(world, tmp_path / "b")
     assert weights_of(first) == weights_of(again)

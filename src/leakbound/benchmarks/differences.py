@@ -16,7 +16,7 @@ from leakbound.benchmarks.conventions import (
     retained,
 )
 from leakbound.benchmarks.evaluation import OTHERS, Evaluation
-from leakbound.benchmarks.intervals import SAMPLE, bootstrap_metric
+from leakbound.benchmarks.intervals import SAMPLE, Metric, bootstrap_metric
 from leakbound.benchmarks.metrics.checks import Floats
 from leakbound.bounds import mean_bound
 from leakbound.errors import InputError
@@ -81,7 +81,7 @@ def difference(
     if metric in OTHERS:
         x, y = a.value(metric), b.value(metric)
         found = bootstrap_metric(metric, set, [(x - y)[:, None]], lambda m: m[:, 0], alpha=alpha, seed=seed)
-        lower, upper = found.lower or 0.0, found.upper or 0.0
+        lower, upper = _limits(found, math.inf)
         return Difference(
             metric, set, first.model, second.model, found.value, lower, upper, alpha, found.n, found.method
         )
@@ -103,6 +103,11 @@ def difference(
         p,
         "McNemar, exact" if binary else "sign test, exact",
     )
+
+
+def _limits(found: Metric, widest: float) -> tuple[float, float]:
+    """The interval; where the bootstrap gives none, what holds without one."""
+    return (-widest if found.lower is None else found.lower), (widest if found.upper is None else found.upper)
 
 
 def sign_test(up: int, down: int) -> float:
@@ -146,7 +151,7 @@ def _across(first: Evaluation, second: Evaluation, metric: str, convention: str,
         return scores[0] - scores[1]
 
     found = bootstrap_metric(metric, "", strata, statistic, alpha=alpha, seed=seed)
-    lower, upper = found.lower or 0.0, found.upper or 0.0
+    lower, upper = _limits(found, 1.0)
     return Difference(metric, "", first.model, second.model, found.value, lower, upper, alpha, found.n, found.method)
 
 
