@@ -162,7 +162,9 @@ def through_the_audit(seeds):
         ]
     tests = len(designs) * (4 + 5 * len(LEAKS))
     most, worst = allowed(seeds, alpha, tests), 0.0
-    print(f"\n4. The public audit at alpha = {alpha}, {seeds} seeds, {len(LEAKS)} prompts: misses (allowed {most} each)")
+    print(
+        f"\n4. The public audit at alpha = {alpha}, {seeds} seeds, {len(LEAKS)} prompts: misses (allowed {most} each)"
+    )
     for name, n, settings in designs:
         misses = audits(alpha, seeds, n, settings)
         top = sorted(misses.items(), key=lambda item: -item[1])[:4]

@@ -132,7 +132,9 @@ def test_places_must_name_every_draw_once(tmp_path, places, message):
             if shard.num_samples == 1:
                 return super().sample(shard, params)
             return [
-                Draw(p.id, text, 2 if mine is None else len(mine), 1 if mine is None else mine[0], "stop", 1, None, mine)
+                Draw(
+                    p.id, text, 2 if mine is None else len(mine), 1 if mine is None else mine[0], "stop", 1, None, mine
+                )
                 for p in shard.prompts
                 for text, mine in zip((TARGET, CLEAN), places, strict=True)
             ]

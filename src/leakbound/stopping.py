@@ -2,8 +2,8 @@
 
 Rounds have sizes that are fixed in advance; a prompt is drawn round by round until its verdict falls. Every
 statement made about such an audit holds at whatever round it stopped: P(leak) through a mixture of bets that is valid
-at any time, or exactly for the looks of a width; everything else through a fixed-n bound at level alpha / R for each of
-the R rounds that the rule foresees.
+at any time, or exactly for the looks of a width; E[h], sd and mean + 2 sd through that limit or through constant bets,
+which hold at any time as well; a survival band at its look's share of alpha.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ class Metric:
 
 
 def mean_metric(name: str, set_name: str, values: npt.ArrayLike, *, alpha: float) -> Metric:
-    """The mean of values in [0, 1] with a guaranteed interval: Clopper-Pearson for what is 0 or 1 by name, else betting.
+    """The mean of values in [0, 1] with a guaranteed interval: Clopper-Pearson for what is 0 or 1 by name, else
+    betting.
 
     Graded values that happen to be all 0 or 1 are bet on: a method that is picked by the values costs more than alpha.
     """
