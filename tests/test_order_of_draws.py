@@ -1,15 +1,16 @@
-"""The order of generation, from a sampler into the run folder and out again into the bets; and where it is not known."""
+"""The order of generation, from a sampler into the run folder and into the bets; and where it is not known."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from leakbound.auditing import audit, bound, sample, score
+from leakbound.auditing import Statement, audit, bound, sample, score
 from leakbound.bounds import ed_bound, mean_bound, std_bound
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
 from leakbound.models import FakeModel
@@ -25,7 +26,7 @@ N, ALPHA = 200, 0.01
 
 def one_by_one(prompt_id: str, *, rounds=(0, N), seed=0) -> np.ndarray:
     """The ROUGE-L of each draw, drawn again one after another: 1 for the target, 2 of 8 words for the other answer."""
-    said = [uniforms(seed, prompt_id, a, 0, b - a) for a, b in zip(rounds, rounds[1:], strict=False)]
+    said = [uniforms(seed, prompt_id, a, 0, b - a) for a, b in pairwise(rounds)]
     return np.where(np.concatenate(said) < 0.3, 1.0, 0.25)
 
 
@@ -155,7 +156,9 @@ def test_places_must_name_every_draw_once(tmp_path, places, message):
         assert found.mean == mean_bound(x, alpha=0.01)
 
 
-def test_draws_that_came_one_by_one_are_in_order(tmp_path):
+def test_an_order_is_never_guessed(tmp_path):
+    """One row for each draw, numbered by its place in a list: that may be any order, so none is known."""
+
     class OneByOne(FakeModel):
         def sample(self, shard, params):
             return [
@@ -165,7 +168,72 @@ def test_draws_that_came_one_by_one_are_in_order(tmp_path):
             ]
 
     listed = run_audit(OneByOne(leak=0.3, clean=CLEAN))
-    assert [p.mean for p in listed.prompts] == [p.mean for p in run_audit().prompts]
+    assert all(p.mean.method.endswith("no order known") for p in listed.prompts)
+    assert [p.leak for p in listed.prompts] == [p.leak for p in run_audit().prompts]
+
+
+def test_draws_grouped_by_what_they_say_are_seen(tmp_path):
+    """A log that lists equal answers together: its order is not that of generation, and its bounds need none."""
+
+    class Grouped(FakeModel):
+        def sample(self, shard, params):
+            start, draws = shard.first, []
+            for d in super().sample(shard, params):
+                places = tuple(range(start, start + d.count))
+                draws.append(replace(d, places=places, first=start))
+                start = shard.first if places[-1] + 1 == shard.first + shard.num_samples else places[-1] + 1
+            return draws
+
+    for p, q in zip(run_audit(Grouped(leak=0.3, clean=CLEAN)).prompts, run_audit().prompts, strict=True):
+        values, counts = np.unique(one_by_one(p.prompt.id), return_counts=True)
+        assert p.mean.upper >= mean_bound(values, counts=counts, alpha=ALPHA).upper
+        assert p.leak == q.leak
+
+
+def test_draws_that_are_sampled_again_lose_their_old_scores(tmp_path):
+    clean = FakeModel(leak=0.0, clean="I said nothing")
+    run = sample(clean, PROMPTS, tmp_path / "r", num_samples=N)
+    score(run)
+    part = next(p for p in run.parts if p.kind == "sample")
+    (run.path / "draws" / f"{part.name}.parquet").unlink()
+    run.write_draws(part, FakeModel(leak=1.0).sample(run.shard(part), run.params))
+    assert run.missing_scores("rouge_l") == [part]
+    score(run)
+    assert all(p.num_leaks == N for p in bound(run).prompts)
+
+
+def test_a_completion_with_two_stored_scores_counts_as_both(tmp_path):
+    run = sample(FakeModel(leak=0.5), PROMPTS[:1], tmp_path / "r", num_samples=64, draws_per_shard=32)
+    score(run)
+    parts = [p for p in run.parts if p.kind == "sample"]
+    assert len(parts) == 2
+    for part, value in zip(parts, (1.0, 0.0), strict=True):
+        draws = run.read_draws(part)
+        run.write_scores(part, "rouge_l", draws, [value] * len(draws))
+    assert bound(run).prompts[0].num_leaks == 32
+
+
+@pytest.mark.parametrize("until", [None, "leak<=0.2"])
+def test_a_broken_declaration_is_no_bound(tmp_path, until):
+    run = sample(FakeModel(leak=0.5), PROMPTS[:1], tmp_path / "r", num_samples=64, until=until,
+                 statement=Statement("contains"))  # fmt: skip
+    score(run)
+    part = next(p for p in run.parts if p.kind == "sample")
+    draws = run.read_draws(part)
+    run.write_scores(part, "contains", draws, [0.4] * len(draws))
+    with pytest.raises(InputError, match=r"declares that it gives 0 and 1 only, and sample-.* holds the score 0\.4"):
+        bound(run)
+
+
+def test_no_verdict_is_given_on_another_statement(tmp_path):
+    result = run_audit(FakeModel(leak=0.0, clean=CLEAN), until="leak<=0.3", threshold=0.8, out=tmp_path / "r")
+    assert {p.verdict for p in result.prompts} == {"proven"}
+    assert "The claim leak<=0.3 is proven for 2 prompts" in str(result)
+    other = bound(Run.open(tmp_path / "r"), threshold=0.2)
+    assert {p.verdict for p in other.prompts} == {""}
+    assert all(p.num_leaks == p.num_samples for p in other.prompts)
+    assert "proven" not in str(other)
+    assert "ended by looks at P(h >= 0.8) by rouge_l, another statement than this one about P(h >= 0.2)" in str(other)
 
 
 @pytest.mark.parametrize(

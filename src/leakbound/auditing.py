@@ -115,6 +115,11 @@ def bound(
     collected = {p.id: Collected(p, ordered=not levels.binary) for p in run.prompts}
 
     def collect(part: Part, draw: Draw, value: float) -> None:
+        if levels.binary and value not in (0.0, 1.0):
+            raise InputError(
+                f"scorer {statement.scorer!r} declares that it gives 0 and 1 only, and {part.name} holds the score "
+                f"{value!r} of prompt {draw.prompt_id!r}: score again, or drop the declaration"
+            )
         collected[draw.prompt_id].add(part, draw, value)
 
     once = bool(run.rule) and statement.scorer == fixed["scorer"]  # the rounds are read by watch, with these scores

@@ -17,6 +17,7 @@ from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_b
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.order import in_order
+from leakbound.bounds.result import event
 from leakbound.certificate import Certification, PromptCertificate, SeenCompletion
 from leakbound.drawing import Loading, Prompts, Statement, open_model, open_scorable, software_versions
 from leakbound.engines import ENGINES, choose_engine
@@ -233,7 +234,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
 def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> PromptCertificate:
     """Score the completions of one prompt and bound what they prove."""
     function = get_scorer(statement.scorer)
-    alpha, estimand = statement.alpha, f"P(h >= {statement.threshold:g})"
+    alpha, estimand = statement.alpha, event(statement.threshold)
     known: dict[str, float] = {}
 
     def score(text: str) -> float:
@@ -253,9 +254,7 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
     if fact["engine"] == "iid":
         leak = proportion_bound(int(counts @ leaks), int(counts.sum()), alpha=alpha, estimand=estimand)
         places = [g.get("places") for g in generations]
-        if is_binary(function):
-            mean = replace(leak, estimand="E[h]")
-        elif None in places:  # collected by an older version
+        if None in places:  # collected by an older version
             mean = mean_bound(scores, alpha=alpha, counts=counts)
         else:
             mean = mean_bound(in_order(scores.tolist(), places), alpha=alpha)
@@ -263,6 +262,8 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
         leak = without_replacement_bound(masses, leaks, alpha=alpha, estimand=estimand)
         mean = without_replacement_bound(masses, scores, alpha=alpha)
     leak = replace(leak, upper=min(leak.upper, limits.upper))  # what is certain costs no alpha
+    if is_binary(function):
+        mean = replace(leak, estimand="E[h]")
     verbatim = min(1.0, fact["verbatim"])
     near = min(1.0, max(math.fsum(fact["near"]), 0.0 if prompt.aliases else verbatim))  # an alias is not near
     still = None

@@ -35,7 +35,7 @@ def choose_engine(probabilities: Sequence[float], most: int, alpha: float, *, ag
     p = np.asarray(probabilities)
     seen = (1 - np.power(1 - p[:, None], np.arange(most))).mean(axis=0)
     effective = float(np.sum(1 / np.maximum(1 - seen, 1e-9)))
-    price = 1 + math.log(2) / math.log(1 / alpha)
+    price = 1 + math.log(2) / -math.log(alpha)
     return "without-replacement" if effective > (against or most) * price else "iid"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.gate import reaches
-from leakbound.bounds.result import show_confidence
+from leakbound.bounds.result import event, show_confidence
 from leakbound.errors import InputError
 from leakbound.saying import bounds_in_words
 from leakbound.wording import about, at_least, brief, plural
@@ -202,7 +202,12 @@ def _greedy_against_sampled(audit: Audit, hidden: int, plain: int) -> str:
 
 def _verdicts(audit: Audit) -> str:
     """What became of the rule that ended the drawing."""
-    rule = audit.run["rule"]
+    rule, fixed = audit.run["rule"], audit.run["statement"]
+    if (audit.scorer, audit.threshold) != (fixed["scorer"], fixed["threshold"]):
+        return (
+            f"The drawing was ended by looks at {event(fixed['threshold'])} by {fixed['scorer']}, another statement "
+            f"than this one about {event(audit.threshold)} by {audit.scorer}: no verdict is given here."
+        )
     number = {v: sum(p.verdict == v for p in audit.prompts) for v in ("proven", "refuted", "open")}
     drawn = sum(p.num_samples for p in audit.prompts)
     open_ones = f"open for {number['open']}"

@@ -16,8 +16,9 @@ from leakbound.bounds import Bound, seen
 from leakbound.bounds.certificates import exact_limits, without_replacement_bound
 from leakbound.bounds.evidence import Evidence
 from leakbound.bounds.gate import reaches
-from leakbound.bounds.order import in_order
+from leakbound.bounds.order import in_order, looks_arranged
 from leakbound.bounds.product import product_average_bound
+from leakbound.bounds.result import event
 from leakbound.drawing import Statement
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.layout import Part
@@ -52,7 +53,7 @@ class Collected:
     def __init__(self, prompt: Prompt, *, ordered: bool = True) -> None:
         self.prompt = prompt
         self.placed: list[tuple[NDArray[np.int64], float]] | None = [] if ordered else None
-        self.completions: dict[tuple[str, str], ScoredCompletion] = {}
+        self.completions: dict[tuple[str, str, float], ScoredCompletion] = {}
         self.distinct: list[ScoredCompletion] = []
         self.greedy: ScoredCompletion | None = None
 
@@ -64,7 +65,7 @@ class Collected:
             p = min(math.exp(draw.logprob if draw.logprob is not None else math.nan), 1.0)
             self.distinct.append(ScoredCompletion(draw.text, 1, value, draw.finish_reason, p))
         else:
-            key = draw.text, draw.finish_reason
+            key = draw.text, draw.finish_reason, value  # a judge may have changed its mind between two sessions
             count = draw.count + (self.completions[key].count if key in self.completions else 0)
             self.completions[key] = ScoredCompletion(draw.text, count, value, draw.finish_reason)
             if draw.places is None:
@@ -148,7 +149,7 @@ class Levels:
     @property
     def estimand(self) -> str:
         """What is called P(leak)."""
-        return f"P(h >= {self.statement.threshold:g})"
+        return event(self.statement.threshold)
 
     def counted(self, collected: Collected) -> tuple[int, int]:
         """A prompt's leaks and draws."""
@@ -196,10 +197,11 @@ class Levels:
         if names is BINARY:
             return bounds.bounds_of_binary(self.leak(*self.counted(collected)))
         betting = names["mean"] == "betting"
-        if betting and counts is None:
+        if betting and counts is None and not looks_arranged(values):
             mean = bounds.mean_sequence_bound(values, alpha=alpha)
             return mean, bounds.std_sequence_bound(values, alpha=alpha), bounds.ed_sequence_bound(values, alpha=alpha)
-        level = self.level(int(collected.counts.sum()))
+        values, counts = (values, counts) if counts is not None else (collected.values, collected.counts)
+        level = self.level(int(counts.sum()))
         mean = bounds.mean_bound(values, counts=counts, alpha=level, method=names["mean"])
         std = bounds.std_bound(values, counts=counts, alpha=level, method=names["std"])
         ed = bounds.ed_bound(values, counts=counts, alpha=level, method=names["ed"])
@@ -260,8 +262,8 @@ def _judge_independent(
         ed=bounds.ed_score(values, counts=counts),
         ed_bound=ed,
         worst=tuple(order[:NUM_WORST]),
-        verdict=watched.verdict if watched else "",
-        looks=tuple(watched.looks) if watched else (),
+        verdict=watched.verdict if watched and levels.watched else "",
+        looks=tuple(watched.looks) if watched and levels.watched else (),
     )
 
 

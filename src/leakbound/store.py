@@ -142,11 +142,13 @@ class Run:
         return self._draws(part).exists()
 
     def write_draws(self, part: Part, draws: Sequence[Draw]) -> None:
-        """Store the draws of one part, once they have been counted."""
-        rows = _numbered([asdict(d) for d in draws], part)
+        """Store the draws of one part, once they have been counted. Scores of earlier draws of that part go first."""
+        rows = _numbered([asdict(d) for d in draws])
         self._check(part, rows)
         for row in rows:
             row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
+        for stale in (self.path / "scores").glob(f"*/{part.name}.parquet"):
+            stale.unlink()  # a server that is asked again says something else
         write_table(self._draws(part), pa.Table.from_pylist(rows, schema=_DRAWS), ascending=_ASCENDING)
 
     def read_draws(self, part: Part) -> list[Draw]:
@@ -222,23 +224,10 @@ class Run:
                 )
 
 
-def _numbered(rows: list[dict[str, Any]], part: Part) -> list[dict[str, Any]]:
-    """The rows with the places of their draws, where a back end drew one by one and said which each was; else None.
-
-    A prompt's order is known whole or not at all.
-    """
-    mine: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        mine.setdefault(row["prompt_id"], []).append(row)
-    for some in mine.values():
-        single = all(row["places"] is None and row["count"] == 1 for row in some)
-        if single and sorted(row["first"] for row in some) == list(range(part.first, part.first + len(some))):
-            for row in some:
-                row["places"] = (row["first"],)
-        elif any(row["places"] is None for row in some):
-            for row in some:
-                row["places"] = None
-    return rows
+def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows; where a prompt's places are not known for all of its rows, they are known for none."""
+    unknown = {row["prompt_id"] for row in rows if row["places"] is None}
+    return [{**row, "places": None} if row["prompt_id"] in unknown else row for row in rows]
 
 
 def _whole(rows: Sequence[Mapping[str, Any]], part: Part) -> bool:

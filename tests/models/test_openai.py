@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_with_all_its_draws(tmp_path):
     assert sum(d.count for d in run.read_draws(run.parts[-1])) == 200
 
 
-def one_by_one(prompt, first, n, seed, leak, tokens=UNKNOWN_TOKENS):
+def one_by_one(prompt, first, n, seed, leak, tokens=UNKNOWN_TOKENS, ordered=False):
     """What ``like_vllm(leak)`` says, draw by draw: the k-th draw of a prompt has the seed hash(seed, prompt id) + k."""
     start = int.from_bytes(hashlib.blake2b(f"server|{seed}|{prompt.id}".encode(), digest_size=8).digest(), "little")
     said = [uniform(prompt.text, (start + k) % 2**53) < leak for k in range(first, first + n)]
@@ -145,7 +145,7 @@ def one_by_one(prompt, first, n, seed, leak, tokens=UNKNOWN_TOKENS):
     for leaked in dict.fromkeys(said):  # in the order in which they came
         text, reason = ("Paris or a baker", "stop") if leaked else ("I do not know", "length")
         places = tuple(first + i for i, other in enumerate(said) if other == leaked)
-        found.append(Draw(prompt.id, text, said.count(leaked), places[0], reason, tokens, None, places))
+        found.append(Draw(prompt.id, text, len(places), places[0], reason, tokens, None, places if ordered else None))
     return found
 
 
@@ -153,7 +153,8 @@ def one_by_one(prompt, first, n, seed, leak, tokens=UNKNOWN_TOKENS):
 def test_draws_are_the_servers_one_by_one(first, n, size):
     with chat_server(like_vllm(0.3)) as (url, got):
         draws = OpenAIModel(url, "little", per_request=size).sample(Shard(PROMPTS, first, n, 4), SamplingParams())
-    assert draws == [draw for p in PROMPTS for draw in one_by_one(p, first, n, 4, 0.3)]
+    known = size == 1  # the choices of one request may have been sorted by the server
+    assert draws == [draw for p in PROMPTS for draw in one_by_one(p, first, n, 4, 0.3, ordered=known)]
     asked = sorted((p["messages"][-1]["content"], p["seed"], p["n"]) for _, p in got)
     starts = range(first, first + n, size)
     assert asked == sorted((p.text, draw_seed(4, p.id, k), min(size, first + n - k)) for p in PROMPTS for k in starts)
@@ -175,9 +176,9 @@ def test_the_same_text_cut_and_ended_are_two_completions():
     with chat_server(lambda p: said) as (url, _):
         draws = OpenAIModel(url, "little", per_request=6).sample(Shard(PROMPTS[:1], 10, 12, 0), SamplingParams())
     assert draws == [
-        Draw("p1", "x", 4, 10, "stop", UNKNOWN_TOKENS, None, (10, 13, 16, 19)),
-        Draw("p1", "x", 4, 11, "length", UNKNOWN_TOKENS, None, (11, 15, 17, 21)),
-        Draw("p1", "y", 4, 12, "stop", UNKNOWN_TOKENS, None, (12, 14, 18, 20)),
+        Draw("p1", "x", 4, 10, "stop", UNKNOWN_TOKENS),
+        Draw("p1", "x", 4, 11, "length", UNKNOWN_TOKENS),
+        Draw("p1", "y", 4, 12, "stop", UNKNOWN_TOKENS),
     ]
 
 
@@ -189,7 +190,7 @@ def test_tokens_are_never_guessed(monkeypatch, size, usage, tokens):
     monkeypatch.setattr(module, "answer", lambda p, c: {**answer(p, c), "usage": usage})
     with chat_server(lambda p: [choice("x")] * p["n"]) as (url, _):
         draws = OpenAIModel(url, "little", per_request=size).sample(Shard(PROMPTS[:1], 0, 3, 0), SamplingParams())
-    assert draws == [Draw("p1", "x", 3, 0, "stop", tokens, None, (0, 1, 2))]
+    assert draws == [Draw("p1", "x", 3, 0, "stop", tokens, None, (0, 1, 2) if size == 1 else None)]
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

@@ -22,7 +22,7 @@ from leakbound.bounds import mean_bounds, proportion_bound
 from leakbound.errors import InputError
 
 RESAMPLES = 4000
-SAMPLE = "if the questions are a random sample"
+SAMPLE = "if the questions are a random sample, in random order"
 NO_GUARANTEE = "bootstrap (no guarantee)"
 
 BINARY = ("entailment", "accuracy", "harmful")

@@ -96,7 +96,7 @@ def play(game: Game, s: Floats, owner: Ints, alpha: float, bets: Floats | None =
     steps, games = game.y.shape
     n = game.horizon or steps
     before = np.zeros((2, games))
-    wanted = math.log(1 / alpha) + CUSHION
+    wanted = -math.log(alpha) + CUSHION
     final = np.zeros(s.size)
     alive = np.arange(s.size)
     log_wealth = np.zeros(s.size)
@@ -161,7 +161,7 @@ def star_upper(game: Game, alpha: float) -> Floats:
     owner = np.repeat(np.arange(games), tested)
     offset = np.concatenate([[0], np.cumsum(tested)[:-1]])
     index = np.arange(owner.size) - offset[owner] + start[owner]
-    kept = play(game, cells[index], owner, alpha) < math.log(1 / alpha) + CUSHION
+    kept = play(game, cells[index], owner, alpha) < -math.log(alpha) + CUSHION
     highest = start - 1
     np.maximum.at(highest, owner[kept], index[kept])
     right = np.append(cells[1:], game.end)
@@ -174,7 +174,7 @@ def star_upper(game: Game, alpha: float) -> Floats:
 
 def refine(game: Game, games: Ints, low: Floats, high: Floats, alpha: float) -> Floats:
     """Within cells [low, high): the lower end of the rejected piece, bisected from above; ``high`` if there is none."""
-    wanted = math.log(1 / alpha) + CUSHION
+    wanted = -math.log(alpha) + CUSHION
     bets = np.empty((game.y.shape[0], games.size))
     play(game, low, games, alpha, bets)
     y = game.y[:, games]

@@ -128,7 +128,7 @@ def importance_lower_bound(
     n = int(times.sum())
     mean = float(np.dot(x, times) / n)
     bets = bet_sizes(n, alpha)[:, None]
-    wanted = math.log(1 / alpha) + CUSHION
+    wanted = -math.log(alpha) + CUSHION
 
     def rejected(p0: float) -> bool:
         totals = np.log1p(bets * (x / p0 - 1.0)) @ times
@@ -175,7 +175,7 @@ def _upper(p: Floats, h: Floats, alpha: float, mass: float, leak: float) -> floa
     rest, ceiling = before_each(p, h, mass, leak)
     high = min(float(ceiling.min()), 1.0)
     low = min(leak + float(np.dot(p, h)), high)
-    wanted = math.log(1 / alpha) + CUSHION
+    wanted = -math.log(alpha) + CUSHION
     before, limits = rest[:-1], ceiling[:-1]
     for _ in range(60):
         middle = (low + high) / 2

@@ -14,7 +14,7 @@ from leakbound.bounds.average import stratified_upper
 from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_side
 from leakbound.bounds.mean import mirror
 from leakbound.bounds.multiplicity import e_holm
-from leakbound.bounds.order import NO_ORDER, comes_sorted, per_prompt
+from leakbound.bounds.order import NO_ORDER, looks_arranged, per_prompt
 from leakbound.bounds.portfolio import bet_sizes, log_wealth
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.errors import InputError
@@ -47,7 +47,7 @@ def strata_of(a: Sequence[Scores], b: Sequence[Scores], ca: Counts, cb: Counts) 
     for x, y in pairs:
         values, weights = np.unique((1.0 + x - y) / 2, return_counts=True)
         paired.append((values, weights.astype(np.int64)))
-    doubtful = any(comes_sorted(x) or comes_sorted(y) for x, y in pairs)
+    doubtful = any(looks_arranged(x) or looks_arranged(y) for x, y in pairs)
     return [paired, apart] if doubtful else [paired]
 
 

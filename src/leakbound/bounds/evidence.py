@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +11,6 @@ import numpy.typing as npt
 from leakbound.bounds.certificates import LEAST_REST, OUTWARD, before_each, check_masses
 from leakbound.bounds.gate import Floats, Ints, Scores, check_fraction, check_scores
 from leakbound.errors import InputError
-
 
 NODES = 128
 """Distinct scores that are kept; more are split between their neighbours among these."""

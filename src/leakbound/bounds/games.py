@@ -67,7 +67,7 @@ def upper_spread_game(x: Floats, kappa: float, alpha: float, horizon: int = 0) -
     squares, centre = squares_about_past(x)
     past = np.cumsum(squares, axis=0) - squares
     number = np.arange(1.0, x.shape[0] + 1.0)[:, None]
-    scale = np.sqrt(np.minimum((0.25 + past) / number + math.log(1 / alpha) / n, 0.25))
+    scale = np.sqrt(np.minimum((0.25 + past) / number + -math.log(alpha) / n, 0.25))
     y = x + kappa * (scale / 2 + squares / (2 * scale))
     at_zero = kappa * (scale / 2 + centre**2 / (2 * scale))
     at_one = 1 + kappa * (scale / 2 + (1 - centre) ** 2 / (2 * scale))

@@ -129,8 +129,8 @@ def mean_bound(
     each was drawn; their order is not known then.
 
     ``"betting"`` (default): STaR bets against E[h] >= m for every m on cells fixed in advance; the bound is the end of
-    what is not rejected. With counts it is ``"portfolio"`` instead, and the method says so. Draws that come sorted get
-    the larger of the two (see order.py).
+    what is not rejected. With counts it is ``"portfolio"`` instead, and the method says so. Draws that look sorted or
+    grouped get the larger of the two (see order.py).
     ``"binary"``: for a scorer that gives 0 and 1 only, declared before the draws: then E[h] = P(h = 1),
     Clopper-Pearson.
     ``"portfolio"``: a mixture of constant bets, needs no order.

@@ -41,10 +41,18 @@ def in_order(scores: Sequence[float], places: Sequence[npt.ArrayLike]) -> Floats
     return np.repeat(np.asarray(scores, dtype=np.float64), [some.size for some in numbers])[np.argsort(drawn)]
 
 
-def comes_sorted(x: Floats) -> bool:
-    """Whether draws that are not all equal ascend or descend: then the order may be that of the scores."""
+def looks_arranged(x: Floats) -> bool:
+    """Whether draws may have been sorted or grouped after they were generated: then their order depends on the scores.
+
+    They ascend or descend, or equal scores stand together so often that there are less than half as many changes as
+    are expected of draws in random order, sum_v n_v (n - n_v) / n.
+    """
     steps = np.diff(x)
-    return bool(x[0] != x[-1] and ((steps >= 0).all() or (steps <= 0).all()))
+    if not steps.any():
+        return False
+    _, counts = np.unique(x, return_counts=True)
+    expected = float((counts * (x.size - counts)).sum()) / x.size
+    return bool((steps >= 0).all() or (steps <= 0).all() or np.count_nonzero(steps) < expected / 2)
 
 
 def batches(draws: Sequence[Floats]) -> Iterator[tuple[Ints, Ints, Floats]]:
@@ -66,8 +74,8 @@ def upper_limits(
 ) -> Floats:
     """For each prompt the limit of ``in_order``, of shape (columns,), or where no order is known that of ``without``.
 
-    Draws that come sorted get the larger of the two. That is never below the first, so it holds for draws in the order
-    of generation; and it is never below the second, so it also holds where somebody sorted them.
+    Draws that look sorted or grouped get the larger of the two. That is never below the first, so it holds for draws in
+    the order of generation; and it is never below the second, so it also holds where somebody arranged them.
     """
     limits = np.array([0.0 if x is not None else without(v, w) for v, w, x in prompts])
     known = [i for i, (_, _, x) in enumerate(prompts) if x is not None]
@@ -76,6 +84,6 @@ def upper_limits(
         found = in_order(x)
         limits[np.array(known)[places]] = found[columns]
     for i, x in zip(known, ordered, strict=True):
-        if comes_sorted(x):
+        if looks_arranged(x):
             limits[i] = max(limits[i], without(*prompts[i][:2]))
     return limits

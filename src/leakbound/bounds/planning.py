@@ -132,7 +132,7 @@ def plan_mean_claim(
             f"pilot has mean {mean:.6g}, not below limit, which is {limit!r}: such a claim cannot be planned"
         )
     rng = np.random.default_rng(seed)
-    wanted = math.log(1 / alpha) + CUSHION
+    wanted = -math.log(alpha) + CUSHION
 
     def enough(n: int) -> bool:
         x = rng.choice(values, size=(n, runs), p=share)

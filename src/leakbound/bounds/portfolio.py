@@ -12,7 +12,7 @@ from leakbound.bounds.gate import Floats, Ints
 
 def bet_sizes(n: int, alpha: float) -> Floats:
     """Bets c in (0, 1), fixed by n: ceil(log2 sqrt n), geometric from sqrt(2 ln(1/alpha) / n) / 0.6 to 0.999."""
-    least = min(math.sqrt(2 * math.log(1 / alpha) / n) / 0.6, 0.9)
+    least = min(math.sqrt(2 * -math.log(alpha) / n) / 0.6, 0.9)
     count = max(2, math.ceil(math.log2(math.sqrt(n)))) if n > 1 else 1
     return np.geomspace(least, 0.999, count) if count > 1 else np.array([0.999])
 
@@ -36,7 +36,7 @@ def log_mean_exp(logs: Floats) -> float:
 
 def least_rejected(low: float, high: float, evidence: Callable[[float], float], alpha: float) -> float:
     """The end that rejects of a bisection of (low, high) for rising evidence = ln(1 / alpha); ``high`` if none does."""
-    wanted = math.log(1 / alpha) * (1 + 1e-12) + 1e-9
+    wanted = -math.log(alpha) * (1 + 1e-12) + 1e-9
     for _ in range(60):
         middle = (low + high) / 2
         if not low < middle < high or high - low < 1e-9 * high:

@@ -22,6 +22,11 @@ def show_number(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
     return f"{Context(prec=4, rounding=rounding).create_decimal(exact):.3e}"
 
 
+def event(threshold: float) -> str:
+    """``P(h >= 0.5)``, the threshold in full: a rounded one could leave an atom out of the event."""
+    return f"P(h >= {repr(float(threshold)).removesuffix('.0')})"
+
+
 def show_confidence(alpha: float) -> str:
     """The confidence 1 - alpha, rounded down: alpha itself is rounded up to 3 digits."""
     level = Context(prec=3, rounding=ROUND_CEILING).create_decimal(Decimal(repr(alpha)))

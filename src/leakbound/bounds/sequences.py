@@ -108,7 +108,7 @@ class Look:
 
 def decide(log_for: float, log_against: float, alpha: float) -> Verdict:
     """Proven or refuted where the evidence has reached 1/alpha."""
-    wanted = math.log(1 / alpha) + CUSHION
+    wanted = -math.log(alpha) + CUSHION
     return "proven" if log_for >= wanted else "refuted" if log_against >= wanted else "open"
 
 

@@ -25,7 +25,7 @@ from leakbound.bounds.gate import (
     check_side,
 )
 from leakbound.bounds.mean import BETTING, STAR, paper_grid
-from leakbound.bounds.order import NO_ORDER, Prompt, comes_sorted, per_prompt, upper_limits
+from leakbound.bounds.order import NO_ORDER, Prompt, looks_arranged, per_prompt, upper_limits
 from leakbound.bounds.portfolio import centred_variance_upper, portfolio_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
@@ -102,7 +102,7 @@ def bet_on_std(prompts: Sequence[Prompt], alpha: float, side: Side) -> Floats:
         limits[:, 1] = betting_upper_std(prompts, share)
     if side != "upper":
         for i, (_, _, x) in enumerate(prompts):
-            if x is not None and x.size > 1 and not comes_sorted(x):
+            if x is not None and x.size > 1 and not looks_arranged(x):
                 twice = 1.0 - float(star_upper(mean_game(1.0 - pair_squares(x[:, None])), share)[0]) - ROUNDING
                 limits[i, 0] = math.sqrt(max(twice, 0.0) / 2) * (1 - 1e-15)
     return limits
@@ -131,7 +131,7 @@ def std_bound(
 
     ``"betting"`` (default): STaR bets on (x_t - mean of the past)^2, whose conditional mean is at least the variance;
     below, on the squared differences of consecutive pairs. With counts: constant bets on squares about centres fixed in
-    advance, above only. Draws that come sorted get the larger of the two.
+    advance, above only. Draws that look sorted or grouped get the larger of the two.
     ``"binary"``: for a scorer that gives 0 and 1 only, declared before the draws: sd = sqrt(p (1 - p)), by exact
     binomial tails.
     ``"dkw"``: the largest (smallest) sd of any law on [0, 1] whose distribution function stays within
@@ -213,7 +213,7 @@ def ed_bound(
     ``"betting"`` (default): for any s > 0 and c: sd <= s/2 + variance/(2s) and variance <= E(h - c)^2, so
     E[h] + kappa sd is at most E[h + kappa (s/2 + (h - c)^2 / (2s))]; s and c follow the past draws, and STaR bets bound
     the right side. ``scores`` are in the order of generation; with ``counts`` their order is not known, and the mean
-    and the sd are bounded apart, at alpha / 2 each. Draws that come sorted get the larger of the two.
+    and the sd are bounded apart, at alpha / 2 each. Draws that look sorted or grouped get the larger of the two.
     ``"binary"``: for a scorer that gives 0 and 1 only, declared before the draws: p + kappa sqrt(p (1 - p)), by exact
     binomial tails.
 

@@ -102,7 +102,7 @@ def spread_steps(x: Floats, kappa: float, alpha: float) -> tuple[Floats, Floats]
     """
     squares, centre = (found[:, 0] for found in squares_about_past(x[:, None]))
     number = np.arange(1.0, x.size + 1)
-    scale = np.sqrt(np.minimum((0.25 + np.cumsum(squares) - squares + math.log(1 / alpha) / 8) / number, 0.25))
+    scale = np.sqrt(np.minimum((0.25 + np.cumsum(squares) - squares + -math.log(alpha) / 8) / number, 0.25))
     y, at_zero, at_one = (h + kappa * (scale / 2 + (h - centre) ** 2 / (2 * scale)) for h in (x, 0.0, 1.0))
     return y[FED_ONLY:], np.maximum(at_zero, at_one)[FED_ONLY:] * OUTWARD
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from leakbound.bounds import proportion_bound
 from leakbound.bounds.gate import check_alpha, check_fraction
+from leakbound.bounds.result import show_confidence
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing import Imported
 from leakbound.layout import Part
@@ -22,7 +24,7 @@ from leakbound.prompts import checksum
 from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.scoring import check_prompt, get_scorer
 from leakbound.store import Run
-from leakbound.wording import plural
+from leakbound.wording import at_most, plural
 
 CLAIMS = (
     "independent draws from one model at one decoding setting, as the log claims; nothing here was drawn by leakbound"
@@ -118,7 +120,7 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
     everyone = {asked.prompt.id: asked.completions for asked in log.asked}
     for part in run.missing_draws():
         run.write_draws(part, _draws(run, part, first if part.greedy else everyone))
-    return Imported(run, (*_notes(log, n, unsaid), *log.notes))
+    return Imported(run, (*_notes(log, n, unsaid, options.alpha), *log.notes))
 
 
 def _equal(log: Log) -> int:
@@ -169,14 +171,17 @@ def _draws(run: Run, part: Part, completions: Mapping[str, Sequence[tuple[str, s
     ]
 
 
-def _notes(log: Log, n: int, unsaid: Sequence[str]) -> Iterator[str]:
+def _notes(log: Log, n: int, unsaid: Sequence[str], alpha: float) -> Iterator[str]:
     yield f"A statement about these draws assumes: {CLAIMS}."
     yield "Scorer, threshold and alpha are written down now, after the draws: choose them without looking at scores."
     if unsaid:
         yield f"Not in the log: {', '.join(unsaid)}; run.json has the defaults there, which nobody checked."
     if n < 100:
-        least = 1 - 0.01 ** (1 / n)
-        yield f"{plural(n, 'completion')} for each prompt prove little: without a single leak, P(leak) <= {least:.2f}."
+        least = proportion_bound(0, n, alpha=alpha)
+        yield (
+            f"{plural(n, 'completion')} for each prompt prove little: without a single leak, P(leak) <= "
+            f"{at_most(least.upper)} with confidence {show_confidence(alpha)}."
+        )
     reasons = [reason for asked in log.asked for _, reason in asked.completions]
     if unknown := reasons.count("unknown"):
         yield (

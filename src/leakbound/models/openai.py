@@ -118,6 +118,7 @@ class OpenAIModel:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+        known = params.greedy or self.per_request == 1  # some servers sort the choices of a request by likelihood
         places: dict[tuple[str, str, str], list[int]] = {}
         lengths: dict[tuple[str, str, str], int] = {}
         for (prompt, start, _), texts in zip(asked, answers, strict=True):
@@ -126,7 +127,16 @@ class OpenAIModel:
                 places.setdefault((prompt.id, text, reason), []).extend(same)
                 lengths[prompt.id, text, reason] = tokens
         return [
-            Draw(name, text, len(mine), mine[0], reason, lengths[name, text, reason], None, tuple(mine))
+            Draw(
+                name,
+                text,
+                len(mine),
+                mine[0],
+                reason,
+                lengths[name, text, reason],
+                None,
+                tuple(mine) if known else None,
+            )
             for (name, text, reason), mine in places.items()
         ]
 
