@@ -3,6 +3,7 @@
 from leakbound.bounds.average import average_mean_bound, average_proportion_bound
 from leakbound.bounds.comparison import Ranking, difference_bound, rank_models
 from leakbound.bounds.distribution import quantile_bound, survival_bound
+from leakbound.bounds.evidence import Evidence
 from leakbound.bounds.extraction import (
     draws_to_extract,
     extraction_probability,
@@ -24,6 +25,7 @@ from leakbound.bounds.multiplicity import (
 )
 from leakbound.bounds.planning import LeakPlan, expected_width, plan_leak_claim, plan_mean_claim, plan_width
 from leakbound.bounds.population import population_mean_bound, population_share_bound
+from leakbound.bounds.product import product_average_bound
 from leakbound.bounds.proportion import proportion_bound
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.bounds.sequences import (
@@ -41,6 +43,7 @@ from leakbound.bounds.spread import ed_bound, ed_bounds, ed_score, std_bound, st
 __all__ = [
     "Bound",
     "Claim",
+    "Evidence",
     "LeakPlan",
     "Look",
     "MeanEvidence",
@@ -78,6 +81,7 @@ __all__ = [
     "plan_width",
     "population_mean_bound",
     "population_share_bound",
+    "product_average_bound",
     "proportion_bound",
     "quantile_bound",
     "rank_models",

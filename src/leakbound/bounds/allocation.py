@@ -14,15 +14,17 @@ from leakbound.bounds.gate import Floats
 
 ROUNDING = 1e-12
 """Relative error of a computed logarithm or slope, far above what rounding does."""
-STEPS = 60
-"""Bisections of the level."""
+TOGETHER = 2**18
+"""Comparisons that are made together: more levels at once for fewer rows."""
+NEAR = 1e-11
+"""The level is found to this share of itself."""
 
 
 @dataclass(frozen=True)
 class Tangents:
-    """Tangents of one convex function per row: touching points, values, slopes (rows, K), ascending; error sizes (rows,).
+    """Tangents of one convex, rising function per row, arrays (rows, K): points and slopes ascend along a row.
 
-    ``low`` and ``cap`` are the ends of each row's argument.
+    ``sizes``, ``low`` and ``cap``, (rows,): what the rounding of a value is measured by, and the ends of the argument.
     """
 
     points: Floats
@@ -43,34 +45,37 @@ def least_mean(tangents: Tangents, wanted: float) -> tuple[float, Floats]:
     rising = tangents.slopes[tangents.slopes > 0]
     if not rising.size:
         return float(tangents.cap.mean()), tangents.low
-    low, high = math.log(rising.min()) - 1, math.log(rising.max()) + 1  # in ln mu: all at low, all at cap
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        _, _, height = _at_level(tangents, math.exp(middle))
-        low, high = (middle, high) if height.sum() < wanted else (low, middle)
-    mu = math.exp(high)
-    dual, p, height = _at_level(tangents, mu)
-    proven = (wanted - float(dual.sum())) / (tangents.low.size * mu)
-    _, before, missed = _at_level(tangents, math.exp(low))
-    reached, missed = float(height.sum()), float(missed.sum())
-    if reached > missed:  # some functions are straight at this level: as far along them as is wanted
-        p = before + (wanted - missed) / (reached - missed) * (p - before)
-    return max(proven, float(tangents.low.mean())), p
+    low, high = math.log(rising.min()) - 1, math.log(rising.max()) + 1  # ln mu: all arguments at low, all at cap
+    shares = np.linspace(0.0, 1.0, min(max(TOGETHER // tangents.points.size, 8), 64))
+    while high - low > NEAR:
+        levels = low + (high - low) * shares
+        heights = _at_levels(tangents, np.exp(levels))[2].sum(axis=0)
+        place = min(max(int(np.count_nonzero(heights < wanted)), 1), shares.size - 1)
+        low, high = float(levels[place - 1]), float(levels[place])
+    mu = np.exp(np.array([low, high]))
+    dual, places, height = _at_levels(tangents, mu)
+    proven = (wanted - float(dual[:, 1].sum())) / (tangents.low.size * float(mu[1]))
+    below, above = height.sum(axis=0).tolist()
+    share = (wanted - below) / (above - below) if above > below else 1.0
+    # where functions are straight at this level: as far along them as is wanted
+    following = places[:, 0] + min(max(share, 0.0), 1.0) * (places[:, 1] - places[:, 0])
+    return max(proven, float(tangents.low.mean())), following
 
 
-def _at_level(t: Tangents, mu: float) -> tuple[Floats, Floats, Floats]:
-    """D_i; where the slope is mu if it is linear between two touching points; and the height there.
+def _at_levels(t: Tangents, mu: Floats) -> tuple[Floats, Floats, Floats]:
+    """D_i, where the slope is mu if it is linear between touching points, and the height there: (rows, levels).
 
     Two neighbouring tangents with slopes a <= mu <= b, mixed to the slope mu, bound l(p) - mu p from below for all p.
     """
-    row, count = np.arange(t.low.size), (t.slopes <= mu).sum(axis=1)
+    row, count = np.arange(t.low.size)[:, None], (t.slopes[:, :, None] <= mu).sum(axis=1)
     a, b = np.maximum(count - 1, 0), np.minimum(count, t.slopes.shape[1] - 1)
-    p, q, s, u = t.points[row, a], t.points[row, b], t.slopes[row, a], t.slopes[row, b]
-    value = t.values[row, a]
+    p, s, value = t.points[row, a], t.slopes[row, a], t.values[row, a]
+    q, u, other = t.points[row, b], t.slopes[row, b], t.values[row, b]
     inside = (count > 0) & (u > s)
-    share = np.where(inside, (mu - s) / np.where(u > s, u - s, 1.0), 0.0)
-    place = np.where(inside, p + share * (q - p), np.where(count == 0, t.low, t.cap))
-    first, second = value - s * p, t.values[row, b] - u * q
-    dual = np.where(inside, (1 - share) * first + share * second, first + (s - mu) * place)
-    dual -= ROUNDING * (t.sizes + mu * (t.cap - t.low))
+    share = np.where(inside, np.clip((mu - s) / np.where(inside, u - s, 1.0), 0.0, 1.0), 0.0)
+    end = np.where(count == 0, t.low[:, None], t.cap[:, None])
+    place = np.where(inside, p + share * (q - p), end)
+    first, second = value - s * p, other - u * q
+    dual = np.where(inside, (1 - share) * first + share * second, first + (s - mu) * end)
+    dual -= ROUNDING * (t.sizes[:, None] + mu * (t.cap - t.low)[:, None])
     return dual, place, value + np.where(inside, (s + mu) / 2, s) * (place - p)

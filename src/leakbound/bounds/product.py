@@ -17,26 +17,6 @@ KEPT = np.array([1e-4, 0.03, 0.1, 0.25, 0.45, 0.65, 0.8, 0.9, 0.95, 0.975, 0.99,
 """1 - c of the bets: what a leak leaves of the capital. About how often a prompt leaks, in units of what is tested."""
 
 
-def mixtures(prompts: int) -> tuple[Floats, Floats]:
-    """Weights of the bets within a prompt, one row per mixture, and the share of the capital of each mixture.
-
-    Fixed by the number of prompts alone; chosen on the laws of benchmarks/average.py.
-    """
-    alike, unlike = 0.3 / prompts, 0.1
-    rows = [_around(0, alike), _around(0, unlike / 2), _around(0, 3 * unlike)]
-    rows += [_around(centre, fringe) for centre in range(2, KEPT.size - 1) for fringe in (alike, unlike)]
-    rows += [np.where(KEPT > 0.5, 1 / np.sum(KEPT > 0.5), 0.0), np.full(KEPT.size, 1 / KEPT.size)]
-    shares = np.array([8.0, 1.0, 2.0, *[1.0] * (len(rows) - 3)])
-    return np.array(rows), shares / shares.sum()
-
-
-def _around(centre: int, fringe: float) -> Floats:
-    """1 - fringe on one bet, the rest on the others alike."""
-    weights = np.full(KEPT.size, fringe / (KEPT.size - 1))
-    weights[centre] = 1 - fringe
-    return weights
-
-
 GRID = np.array([0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 0.8, 0.95, 0.999])
 """Where tangents are taken first, between the certain limits of each prompt."""
 AROUND = np.array([-1.0, 1.0, 4.0])
@@ -51,12 +31,35 @@ END = 1e-4
 """Tangents keep this share of the range away from its end, where a wealth may be infinite."""
 
 
+def mixtures(prompts: int) -> tuple[Floats, Floats]:
+    """Weights of the bets within a prompt, one row per mixture, and the share of the capital of each mixture.
+
+    A mixture puts most on one bet; what it puts on the others is for prompts unlike the rest: for less than one of
+    them, or for a tenth. Fixed by the number of prompts alone; chosen on the laws of benchmarks/average.py.
+    """
+    few, many = 0.3 / prompts, 0.1
+    rows = [_around(0, few), _around(0, 0.05), _around(0, 0.3)]  # clean prompts
+    rows += [_around(centre, rest) for centre in range(2, KEPT.size - 1) for rest in (few, many)]
+    rows += [(KEPT > 0.5) / np.count_nonzero(KEPT > 0.5), np.full(KEPT.size, 1 / KEPT.size)]  # all unlike
+    shares = np.array([8.0, 1.0, 2.0] + [1.0] * (len(rows) - 3))
+    return np.array(rows), shares / shares.sum()
+
+
+def _around(centre: int, rest: float) -> Floats:
+    """1 - rest on one bet, the rest on the others alike."""
+    weights = np.full(KEPT.size, rest / (KEPT.size - 1))
+    weights[centre] = 1 - rest
+    return weights
+
+
 def product_upper(evidence: Sequence[Evidence], alpha: float) -> float:
-    """The least m that some mixture s rejects: its share times the smallest product of e_i(p_i), mean p = m, >= 1/alpha.
+    """The least m that a mixture rejects: its share times the smallest product of e_i(p_i), mean p = m, is >= 1/alpha.
 
     e_i(p) is the weighted sum over bets c of e_(i,c)(p). Tangents are taken on a grid, then where the best mixture
-    wants them; of the mixtures that do worst half are dropped each time. Whatever tangents are taken, m is proven.
+    wants them; the worse half of the mixtures is dropped each time. Whatever tangents are taken, m is proven.
     """
+    if alpha == 0:
+        return 1.0
     wealths = Wealths(evidence)
     bets, (rows, shares) = 1.0 - KEPT, mixtures(len(evidence))
     wanted = -np.log(shares) - math.log(alpha) + CUSHION
@@ -139,13 +142,8 @@ def product_average_bound(
         lower = max(1.0 - product_upper([one.mirrored() for one in evidence], share) - 1e-15, 0.0)
     estimate = math.fsum(one.estimate for one in evidence) / len(evidence)
     distinct = sum(one.masses is not None for one in evidence)
-    unit = (
-        "draws"
-        if not distinct
-        else "distinct generations"
-        if distinct == len(evidence)
-        else ("draws, some without replacement")
-    )
+    unit = "distinct generations" if distinct == len(evidence) else "draws, some without replacement"
+    unit = unit if distinct else "draws"
     method = f"product of e-processes over {len(evidence)} prompts, valid at any stopping time"
     total = sum(one.n for one in evidence)
     return Bound(estimand, estimate, min(lower, upper), upper, alpha, side, total, method, "the average prompt", unit)
