@@ -17,15 +17,15 @@ KEPT = np.array([1e-4, 0.03, 0.1, 0.25, 0.45, 0.65, 0.8, 0.9, 0.95, 0.975, 0.99,
 """1 - c of the bets: what a leak leaves of the capital. About how often a prompt leaks, in units of what is tested."""
 
 
-GRID = np.array([0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 0.8, 0.95, 0.999])
+GRID = np.array([0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.88, 0.95, 0.98, 0.995, 0.9995])
 """Where tangents are taken first, between the certain limits of each prompt."""
 AROUND = np.array([-1.0, 1.0, 4.0])
 """And where around the estimate of each prompt, in standard errors."""
 CUSHION = 1e-9
 """Added to ln(1/alpha), as in betting."""
-ROUNDS, WARMING, LAST = 12, 4, 3
+ROUNDS, WARMING, LAST = 16, 4, 3
 """How often tangents are added, at most and at least, and how many mixtures are kept to the end."""
-PATIENCE = 2e-3
+PATIENCE = 1e-3
 """Adding ends when it gains less than this share of the distance to the estimate."""
 END = 1e-4
 """Tangents keep this share of the range away from its end, where a wealth may be infinite."""
