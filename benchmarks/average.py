@@ -3,6 +3,7 @@
 Run: python benchmarks/average.py            (some minutes)
 """
 
+import functools
 import itertools
 import time
 
@@ -30,14 +31,19 @@ def leaks(k, n):
     return Evidence.independent([0.0, 1.0], [n - k, k])
 
 
-def stopped(rng, p, sizes=RULE.sizes()):
-    """Leaks and draws of a prompt that is drawn until "P(leak) <= 0.01" is proven or refuted."""
+@functools.cache
+def sizes_of(rule):
+    return rule.sizes()
+
+
+def stopped(rng, p, rule=RULE):
+    """Leaks and draws of a prompt that is drawn until the claim of ``rule`` is proven or refuted."""
     k = n = 0
-    for size in sizes:
-        k, n = k + rng.binomial(size - n, p), size
-        if leak_look(k, n, RULE.claim).verdict != "open":
+    for size in sizes_of(rule):
+        k, n = k + int(rng.binomial(size - n, p)), size
+        if leak_look(k, n, rule.claim).verdict != "open":
             break
-    return int(k), n
+    return k, n
 
 
 def unlike(prompts, share, p):
@@ -45,7 +51,7 @@ def unlike(prompts, share, p):
 
 
 def stopped_prompts():
-    print("stopped prompts (until leak<=0.01): joint bounds averaged, product, prototype; medians of 5 runs")
+    print("stopped prompts (until leak<=0.01): joint bounds averaged, product, goal; medians of 5 runs")
     laws = {
         "100 clean": (np.zeros(100), 0.00011),
         "100 at .0005": (np.full(100, 0.0005), 0.00133),
@@ -58,7 +64,7 @@ def stopped_prompts():
         "10 clean": (np.zeros(10), None),
         "10 at .05": (np.full(10, 0.05), None),
     }
-    for name, (theta, prototype) in laws.items():
+    for name, (theta, goal) in laws.items():
         rows = []
         for seed in range(5):
             rng = np.random.default_rng(seed)
@@ -67,7 +73,7 @@ def stopped_prompts():
             before = np.mean([leak_sequence_bound(k, n, alpha=joint).upper for k, n in counts])
             rows.append((before, product_upper([leaks(k, n) for k, n in counts], ALPHA)))
         before, product = np.median(rows, axis=0)
-        print(f"{name:24s} truth {theta.mean():.5f}  {before:.5f} -> {product:.6f}  prototype {prototype or '-'}")
+        print(f"{name:24s} truth {theta.mean():.5f}  {before:.5f} -> {product:.6f}  goal {goal or '-'}")
 
 
 def without_replacement():
@@ -81,7 +87,7 @@ def without_replacement():
     before = np.mean([without_replacement_bound(e.masses, e.scores, alpha=joint).upper for e in evidence])
     seen = np.mean([e.masses.sum() for e in evidence])
     product = product_average_bound(evidence, alpha=ALPHA).upper
-    print(f"100 x 256 distinct, no leak, seen mass {seen:.3f}: {before:.2e} -> {product:.2e}  prototype 2.0e-05")
+    print(f"100 x 256 distinct, no leak, seen mass {seen:.3f}: {before:.2e} -> {product:.2e}  goal 2.0e-05")
 
 
 LAWS = {
@@ -155,14 +161,7 @@ def misses(runs=300, alpha=0.05):
     }.items():
         rng, missed = np.random.default_rng(0), 0
         for _ in range(runs):
-            evidence = []
-            for p in theta:
-                k = n = 0
-                for size in rule.sizes():
-                    k, n = k + int(rng.binomial(size - n, p)), size
-                    if leak_look(k, n, rule.claim).verdict != "open":
-                        break
-                evidence.append(leaks(k, n))
+            evidence = [leaks(*stopped(rng, p, rule)) for p in theta]
             missed += product_upper(evidence, alpha) < theta.mean()
         print(f"{name:24s} {missed}")
 

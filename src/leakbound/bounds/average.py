@@ -15,7 +15,7 @@ from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
-PORTFOLIO = 0.8
+PORTFOLIO = 0.85
 """Share of alpha for the portfolio, the rest for the product; fixed, so that no data can choose."""
 
 
@@ -79,7 +79,7 @@ def average_proportion_bound(
 
     Equal n_i: max(CP(sum k, sum n), (sum k + 1) / sum n), CP at level alpha; at all sizes tried it is the smallest but
     where some prompts always leak. Unequal n_i: the smaller one of a portfolio of constant bets on reweighted draws, at
-    0.8 alpha, and the product of e-processes, at 0.2 alpha. Lower sides through 1 - h; ``side="both"`` gives each side
+    0.85 alpha, and the product of e-processes, at 0.15 alpha. Lower sides through 1 - h; ``side="both"`` gives each side
     alpha / 2.
 
     Assumes independent draws, all n_i fixed before the first one. ``n`` is one number or one per prompt.
@@ -124,9 +124,9 @@ def average_mean_bound(
 ) -> Bound:
     """Bound the average over N fixed prompts of E[h], from the scores of each prompt.
 
-    The smaller one of two bounds. At 0.8 alpha a portfolio of constant bets: the root m of mean_c prod_i [(1 - c) + c
-    (1 - x_i) / (1 - m)] = 1 / (0.8 alpha) over all draws; with unequal n_i draws are reweighted so that every prompt
-    counts the same. At 0.2 alpha :func:`leakbound.bounds.product.product_average_bound`. Lower sides through 1 - h;
+    The smaller one of two bounds. At 0.85 alpha a portfolio of constant bets: the root m of mean_c prod_i [(1 - c) + c
+    (1 - x_i) / (1 - m)] = 1 / (0.85 alpha) over all draws; with unequal n_i draws are reweighted so that every prompt
+    counts the same. At 0.15 alpha :func:`leakbound.bounds.product.product_average_bound`. Lower sides through 1 - h;
     ``side="both"`` gives each side alpha / 2.
 
     Assumes independent draws, all n_i fixed before the first one; the prompts may differ in any way.
