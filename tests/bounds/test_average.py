@@ -123,7 +123,7 @@ def test_the_shares_of_alpha_and_which_is_smaller():
         product = product_upper([Evidence.independent(v, w) for v, w in strata], 0.15 * 0.05)
         assert (product < portfolio) == product_wins
         assert either_upper(strata, 0.05) == pytest.approx(min(portfolio, product), rel=1e-9)
-        assert min(portfolio, product) <= 1.03 * stratified_upper(strata, 0.05)
+        assert min(portfolio, product) <= 1.04 * stratified_upper(strata, 0.05)  # 3% at alpha 0.01
     assert either_upper(unlike[:1], 0.05) == stratified_upper(unlike[:1], 0.05)
 
 
