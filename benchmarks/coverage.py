@@ -126,7 +126,7 @@ TARGET, CLEAN = "one two three four five six seven eight", "I said one two and n
 
 
 def audits(alpha, seeds, num_samples, settings):
-    """How often each statement of an audit misses, by contains or ROUGE-L (1 for the target, 1/4 for the other answer)."""
+    """How often each statement of an audit misses, by contains or by ROUGE-L (1 for the target, 1/4 otherwise)."""
     prompts = [{"id": name, "text": f"What is {name}?", "target": TARGET} for name, _ in LEAKS]
     rates = np.array([p for _, p in LEAKS])
     clean = 0.25 if settings["scorer"] == "rouge_l" else 0.0

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from dataclasses import replace
 
 import pytest
 from chat_server import answer, chat_server, choice, like_vllm, uniform
@@ -65,7 +66,7 @@ def test_draws_do_not_depend_on_how_requests_are_cut():
             sum(d.count for f in (0, 30) for d in OpenAIModel(url, "little").sample(shard(30, f), SamplingParams())
                 if d.prompt_id == "p1" and d.finish_reason == "stop")
         ]  # fmt: skip
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1] == [replace(draw, places=None) for draw in found[2]]
     assert halves == [sum(d.count for d in found[0] if d.prompt_id == "p1" and d.finish_reason == "stop")]
 
 

@@ -4,6 +4,7 @@ from leakbound.bounds.average import average_mean_bound, average_proportion_boun
 from leakbound.bounds.binary import bounds_of_binary
 from leakbound.bounds.comparison import Ranking, difference_bound, rank_models
 from leakbound.bounds.distribution import quantile_bound, survival_bound
+from leakbound.bounds.evidence import Evidence
 from leakbound.bounds.extraction import (
     draws_to_extract,
     extraction_probability,
@@ -26,6 +27,7 @@ from leakbound.bounds.multiplicity import (
 )
 from leakbound.bounds.planning import LeakPlan, expected_width, plan_leak_claim, plan_mean_claim, plan_width
 from leakbound.bounds.population import population_mean_bound, population_share_bound
+from leakbound.bounds.product import product_average_bound
 from leakbound.bounds.proportion import proportion_bound
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.bounds.sequences import (
@@ -43,6 +45,7 @@ from leakbound.bounds.steady import ed_sequence_bound, mean_sequence_bound, std_
 __all__ = [
     "Bound",
     "Claim",
+    "Evidence",
     "GroupPlan",
     "LeakPlan",
     "Look",
@@ -86,6 +89,7 @@ __all__ = [
     "plan_width",
     "population_mean_bound",
     "population_share_bound",
+    "product_average_bound",
     "proportion_bound",
     "quantile_bound",
     "rank_models",

@@ -6,7 +6,6 @@ Tangents lie below a convex function, so what is proven of them is proven of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,18 +14,17 @@ from leakbound.bounds.gate import Floats
 
 ROUNDING = 1e-12
 """Relative error of a computed logarithm or slope, far above what rounding does."""
-STEPS = 60
-"""Bisections of the level."""
-PATIENCE = 2e-4
-"""Refining ends when it gains less than this share of the mean."""
+TOGETHER = 2**18
+"""Comparisons that are made together: more levels at once for fewer rows."""
+NEAR = 1e-11
+"""The level is found to this share of itself."""
 
 
 @dataclass(frozen=True)
 class Tangents:
-    """Tangents of one convex function per row: touching points, values, slopes (rows, K), ascending; error sizes
-    (rows,).
+    """Tangents of one convex, rising function per row, arrays (rows, K): points and slopes ascend along a row.
 
-    ``low`` and ``cap`` are the ends of each row's argument.
+    ``sizes``, ``low`` and ``cap``, (rows,): what the rounding of a value is measured by, and the ends of the argument.
     """
 
     points: Floats
@@ -36,67 +34,48 @@ class Tangents:
     low: Floats
     cap: Floats
 
-    def with_more(self, points: Floats, values: Floats, slopes: Floats) -> Tangents:
-        """One more tangent for every row."""
-        order = np.argsort(np.column_stack([self.points, points]), axis=1, kind="stable")
-        old = (self.points, points), (self.values, values), (self.slopes, slopes)
-        p, v, s = (np.take_along_axis(np.column_stack(pair), order, axis=1) for pair in old)
-        return Tangents(p, v, np.maximum.accumulate(s, axis=1), self.sizes, self.low, self.cap)
-
 
 def least_mean(tangents: Tangents, wanted: float) -> tuple[float, Floats]:
     """A mean m such that the functions sum to ``wanted`` or more wherever their arguments average to m or more.
 
-    For every level mu >= 0: sum l_i(p_i) >= sum_i D_i + mu sum_i p_i with D_i <= min over p of l_i(p) - mu p, so m =
-    (wanted - sum D_i) / (rows mu) will do; the best mu is bisected for. Also where tangents are wanted next.
+    For every level mu > 0: sum l_i(p_i) >= sum_i D_i + mu sum_i p_i with D_i <= min over p of l_i(p) - mu p, so m =
+    (wanted - sum D_i) / (rows mu) will do. mu is where the functions, with slopes interpolated between tangents, would
+    sum to ``wanted``. Also the arguments there: with tangents at them m gets smaller.
     """
-    rows, rising = tangents.low.size, tangents.slopes[tangents.slopes > 0]
+    rising = tangents.slopes[tangents.slopes > 0]
     if not rising.size:
         return float(tangents.cap.mean()), tangents.low
-    low, high = math.log(rising.min()) - 1, math.log(rising.max()) + 1  # in ln mu: all at low, all at cap
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        _, _, height, _ = _at_level(tangents, math.exp(middle))
-        low, high = (middle, high) if height.sum() < wanted else (low, middle)
-    mu = math.exp(high)
-    dual, p, height, between = _at_level(tangents, mu)
-    mean = (wanted - float(dual.sum())) / (rows * mu)
-    _, before, missed, _ = _at_level(tangents, math.exp(low))
-    reached, missed = float(height.sum()), float(missed.sum())
-    share = (wanted - missed) / (reached - missed) if reached > missed else 1.0
-    flat = p - before > 1e-6 * p  # the level meets a tangent of this slope: anywhere on it, as far as is wanted
-    following = np.where(flat, before + min(max(share, 0.0), 1.0) * (p - before), between)
-    return max(mean, float(tangents.low.mean())), following
+    low, high = math.log(rising.min()) - 1, math.log(rising.max()) + 1  # ln mu: all arguments at low, all at cap
+    shares = np.linspace(0.0, 1.0, min(max(TOGETHER // tangents.points.size, 8), 64))
+    while high - low > NEAR:
+        levels = low + (high - low) * shares
+        heights = _at_levels(tangents, np.exp(levels))[2].sum(axis=0)
+        place = min(max(int(np.count_nonzero(heights < wanted)), 1), shares.size - 1)
+        low, high = float(levels[place - 1]), float(levels[place])
+    mu = np.exp(np.array([low, high]))
+    dual, places, height = _at_levels(tangents, mu)
+    proven = (wanted - float(dual[:, 1].sum())) / (tangents.low.size * float(mu[1]))
+    below, above = height.sum(axis=0).tolist()
+    share = (wanted - below) / (above - below) if above > below else 1.0
+    # where functions are straight at this level: as far along them as is wanted
+    following = places[:, 0] + min(max(share, 0.0), 1.0) * (places[:, 1] - places[:, 0])
+    return max(proven, float(tangents.low.mean())), following
 
 
-def _at_level(t: Tangents, mu: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """D_i, where the highest tangent minus mu p is least, its height there, and a point between two touching points.
+def _at_levels(t: Tangents, mu: Floats) -> tuple[Floats, Floats, Floats]:
+    """D_i, where the slope is mu if it is linear between touching points, and the height there: (rows, levels).
 
     Two neighbouring tangents with slopes a <= mu <= b, mixed to the slope mu, bound l(p) - mu p from below for all p.
     """
-    row, count = np.arange(t.low.size), (t.slopes <= mu).sum(axis=1)
+    row, count = np.arange(t.low.size)[:, None], (t.slopes[:, :, None] <= mu).sum(axis=1)
     a, b = np.maximum(count - 1, 0), np.minimum(count, t.slopes.shape[1] - 1)
-    p, q, s, u = t.points[row, a], t.points[row, b], t.slopes[row, a], t.slopes[row, b]
-    first, second = t.values[row, a] - s * p, t.values[row, b] - u * q
-    inside, gap = a < b, np.where(u > s, u - s, 1.0)
-    inside &= (count > 0) & (u > s)
-    share = np.where(inside, (u - mu) / gap, 1.0)
-    crossing = np.clip((first - second) / gap, t.low, t.cap)
-    end = np.where(count == 0, t.low, t.cap)
-    dual = np.where(inside, share * first + (1 - share) * second, first + (s - mu) * end)
-    dual -= ROUNDING * (t.sizes + mu * (t.cap - t.low))
-    least, between = np.where(inside, crossing, end), np.where(inside, p + np.clip(1 - share, 0.1, 0.9) * (q - p), end)
-    return dual, least, first + s * least, between
-
-
-def refined(tangents: Tangents, wanted: float, touch: Callable[[Floats], tuple[Floats, Floats]], rounds: int) -> float:
-    """:func:`least_mean` with tangents added where they matter; ``touch`` gives values and slopes at given points."""
-    best, points = least_mean(tangents, wanted)
-    for _ in range(rounds):
-        points = np.minimum(points, tangents.cap - 1e-4 * (tangents.cap - tangents.low))
-        tangents = tangents.with_more(points, *touch(points))
-        mean, points = least_mean(tangents, wanted)
-        best, gained = min(best, mean), best - mean
-        if gained < PATIENCE * best:
-            break
-    return best
+    p, s, value = t.points[row, a], t.slopes[row, a], t.values[row, a]
+    q, u, other = t.points[row, b], t.slopes[row, b], t.values[row, b]
+    inside = (count > 0) & (u > s)
+    share = np.where(inside, np.clip((mu - s) / np.where(inside, u - s, 1.0), 0.0, 1.0), 0.0)
+    end = np.where(count == 0, t.low[:, None], t.cap[:, None])
+    place = np.where(inside, p + share * (q - p), end)
+    first, second = value - s * p, other - u * q
+    dual = np.where(inside, (1 - share) * first + share * second, first + (s - mu) * end)
+    dual -= ROUNDING * (t.sizes[:, None] + mu * (t.cap - t.low)[:, None])
+    return dual, place, value + np.where(inside, (s + mu) / 2, s) * (place - p)

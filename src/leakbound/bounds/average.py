@@ -7,11 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.evidence import Evidence
 from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_scores, check_side, check_whole
 from leakbound.bounds.portfolio import portfolio_upper
+from leakbound.bounds.product import product_upper
 from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
+
+PORTFOLIO = 0.85
+"""Share of alpha for the portfolio, the rest for the product; fixed, so that no data can choose."""
 
 
 def pooled_upper(k: int, n: int, alpha: float) -> float:
@@ -39,6 +44,29 @@ def stratified_upper(strata: Sequence[tuple[Floats, Ints]], alpha: float) -> flo
     return min(1.0, portfolio_upper(y, weights, alpha, float(scale.max())))
 
 
+def either_upper(strata: Sequence[tuple[Floats, Ints]], alpha: float) -> float:
+    """The smaller one of the portfolio at PORTFOLIO alpha and the product of e-processes at the rest of alpha.
+
+    Which one is smaller depends on the law: the portfolio where prompts are alike, the product where they are not, or
+    where sizes differ and nothing leaks. One prompt: the portfolio at alpha.
+    """
+    if len(strata) == 1:
+        return stratified_upper(strata, alpha)
+    first = PORTFOLIO * alpha
+    evidence = [Evidence.independent(values, weights) for values, weights in strata]
+    return min(stratified_upper(strata, first), product_upper(evidence, alpha - first))
+
+
+def either_name(prompts: int) -> str:
+    """What :func:`either_upper` does, in words."""
+    if prompts == 1:
+        return "portfolio of constant bets over 1 prompts"
+    return (
+        f"portfolio of constant bets at {PORTFOLIO:g} of alpha, or product of e-processes at the rest, "
+        f"over {prompts} prompts"
+    )
+
+
 def average_proportion_bound(
     successes: Sequence[int] | npt.ArrayLike,
     n: int | Sequence[int] | npt.ArrayLike,
@@ -49,8 +77,10 @@ def average_proportion_bound(
 ) -> Bound:
     """Bound the average over N fixed prompts of P(leak), from k_i leaks in n_i draws of prompt i.
 
-    Equal n_i: max(CP(sum k, sum n), (sum k + 1) / sum n), CP at level alpha. Unequal n_i: a portfolio of constant bets
-    on reweighted draws. Lower sides through 1 - h; ``side="both"`` gives each side alpha / 2.
+    Equal n_i: max(CP(sum k, sum n), (sum k + 1) / sum n), CP at level alpha; at all sizes tried it is the smallest but
+    where some prompts always leak. Unequal n_i: the smaller one of a portfolio of constant bets on reweighted draws, at
+    0.85 alpha, and the product of e-processes, at 0.15 alpha. Lower sides through 1 - h; ``side="both"`` gives each
+    side alpha / 2.
 
     Assumes independent draws, all n_i fixed before the first one. ``n`` is one number or one per prompt.
 
@@ -74,16 +104,14 @@ def average_proportion_bound(
         if equal:
             return pooled_upper(sum(hits), total, share)
         strata = [check_scores([0.0, 1.0], [size - k, k]) for k, size in zip(hits, ns, strict=True)]
-        return stratified_upper(strata, share)
+        return either_upper(strata, share)
 
     upper = 1.0 if side == "lower" else upper_of(ks)
     lower = 0.0 if side == "upper" else 1.0 - upper_of([size - k for k, size in zip(ks, ns, strict=True)])
     estimate = float(np.mean([k / size for k, size in zip(ks, ns, strict=True)]))
-    method = "pooled Clopper-Pearson" if equal else "portfolio of constant bets, reweighted"
+    method = f"pooled Clopper-Pearson over {len(ks)} prompts" if equal else either_name(len(ks))
     lower = max(lower - 1e-15, 0.0)
-    return Bound(
-        estimand, estimate, lower, upper, alpha, side, total, f"{method} over {len(ks)} prompts", "the average prompt"
-    )
+    return Bound(estimand, estimate, lower, upper, alpha, side, total, method, "the average prompt")
 
 
 def average_mean_bound(
@@ -96,8 +124,9 @@ def average_mean_bound(
 ) -> Bound:
     """Bound the average over N fixed prompts of E[h], from the scores of each prompt.
 
-    A portfolio of constant bets: the root m of mean_c prod_i [(1 - c) + c (1 - x_i) / (1 - m)] = 1 / alpha over all
-    draws; with unequal n_i draws are reweighted so that every prompt counts the same. Lower sides through 1 - h;
+    The smaller one of two bounds. At 0.85 alpha a portfolio of constant bets: the root m of mean_c prod_i [(1 - c) + c
+    (1 - x_i) / (1 - m)] = 1 / (0.85 alpha) over all draws; with unequal n_i draws are reweighted so that every prompt
+    counts the same. At 0.15 alpha :func:`leakbound.bounds.product.product_average_bound`. Lower sides through 1 - h;
     ``side="both"`` gives each side alpha / 2.
 
     Assumes independent draws, all n_i fixed before the first one; the prompts may differ in any way.
@@ -111,11 +140,11 @@ def average_mean_bound(
         raise InputError(f"counts has {len(counts)} entries: give one array for each of the {len(scores)} prompts")
     strata = [check_scores(s, None if counts is None else counts[i]) for i, s in enumerate(scores)]
     share = alpha / 2 if side == "both" else alpha
-    upper = 1.0 if side == "lower" else stratified_upper(strata, share)
+    upper = 1.0 if side == "lower" else either_upper(strata, share)
     lower = 0.0
     if side != "upper":
-        lower = max(1.0 - stratified_upper([(1.0 - v, w) for v, w in strata], share) - 1e-15, 0.0)
+        lower = max(1.0 - either_upper([(1.0 - v, w) for v, w in strata], share) - 1e-15, 0.0)
     estimate = float(np.mean([np.dot(v, w / w.sum()) for v, w in strata]))
     total = int(sum(w.sum() for _, w in strata))
-    method = f"portfolio of constant bets over {len(strata)} prompts"
+    method = either_name(len(strata))
     return Bound(estimand, estimate, lower, upper, alpha, side, total, method, "the average prompt")

@@ -94,7 +94,7 @@ def without_replacement_bound(
     share = alpha / 2 if side == "both" else alpha
     upper = 1.0 if side == "lower" else _upper(p, h, share, mass, leak)
     lower = 0.0 if side == "upper" else max(0.0, 1.0 - _upper(p, 1 - h, share, mass, mass - leak) * (1 + 1e-15))
-    estimate = _estimate(p, h, mass, leak)
+    estimate = leak_estimate(p, h, mass, leak)
     return Bound(
         estimand, estimate, min(lower, upper), upper, alpha, side, p.size, "e-process without replacement", scope,
         "distinct generations",
@@ -188,7 +188,7 @@ def _upper(p: Floats, h: Floats, alpha: float, mass: float, leak: float) -> floa
     return high
 
 
-def _estimate(p: Floats, h: Floats, mass: float, leak: float) -> float:
+def leak_estimate(p: Floats, h: Floats, mass: float, leak: float) -> float:
     """Mean of the unbiased L_{t-1} + (1 - M_{t-1}) h_t, weighted by 1 / (1 - M_{t-1}), within the exact limits."""
     seen = mass + np.cumsum(p) - p
     rest = np.maximum(1.0 - seen, LEAST_REST)

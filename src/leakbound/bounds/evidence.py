@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.certificates import LEAST_REST, OUTWARD, before_each, check_masses
+from leakbound.bounds.certificates import LEAST_REST, OUTWARD, before_each, check_masses, leak_estimate
 from leakbound.bounds.gate import Floats, Ints, Scores, check_fraction, check_scores
 from leakbound.errors import InputError
 
@@ -20,12 +20,13 @@ NODES = 128
 class Evidence:
     """The judged draws of one prompt, whenever and for whatever reason they stopped.
 
-    Made by :meth:`independent` or :meth:`without_replacement`. With theta = E[h] and a bet c in [0, 1),
+    Made by :meth:`independent` or :meth:`without_replacement`. With theta = E[h] and a bet c in (0, 1),
 
         e(p) = prod_t [1 - c + c (1 - h_t) R_t / (C_t - p)],
 
     R = C = 1 for independent draws; R = 1 - M and C = L + 1 - M, the seen mass and leak before draw t, without
-    replacement. For every p <= theta it is a nonnegative supermartingale that starts at 1.
+    replacement. For every p <= theta it is a nonnegative supermartingale that starts at 1. ``scores`` are the distinct
+    ones, ascending, with their ``counts``; without replacement all of them in order, with their ``masses``.
     """
 
     scores: Floats
@@ -42,7 +43,7 @@ class Evidence:
     def without_replacement(
         cls, masses: Scores, scores: Scores, *, known: tuple[float, float] = (0.0, 0.0)
     ) -> Evidence:
-        """Distinct completions in their order, as for :func:`leakbound.bounds.certificates.without_replacement_bound`."""
+        """Distinct completions in their order, with what :func:`without_replacement_bound` takes beside them."""
         p, h = check_masses(masses, scores)
         mass, leak = check_fraction("known[0]", known[0]), check_fraction("known[1]", known[1])
         if leak > mass * (1 + OUTWARD) or mass + p.sum() > 1 + 1e-6:
@@ -56,13 +57,15 @@ class Evidence:
 
     @property
     def estimate(self) -> float:
-        """The plug-in value of theta, without a guarantee: the mean score, or the seen leak without replacement."""
+        """The plug-in value of theta, without a guarantee: the mean score, or what certificates estimate."""
         if self.masses is None:
             return float(np.dot(self.scores, self.counts / self.n))
-        return min(self.known[1] + float(np.dot(self.masses, self.scores)), 1.0)
+        return leak_estimate(self.masses, self.scores, *self.known)
 
     def mirrored(self) -> Evidence:
         """The same draws with 1 - h for h."""
+        if self.masses is None:
+            return replace(self, scores=1.0 - self.scores[::-1], counts=self.counts[::-1])  # ascending again
         mass, leak = self.known
         return replace(self, scores=1.0 - self.scores, known=(mass, mass - leak))
 
@@ -78,7 +81,7 @@ def spread_out(values: Floats, counts: Floats) -> tuple[Floats, Floats]:
     right = np.clip(np.searchsorted(nodes, values), 1, NODES - 1)
     share = (values - nodes[right - 1]) / (nodes[right] - nodes[right - 1])
     split = np.bincount(right, counts * share, NODES) + np.bincount(right - 1, counts * (1 - share), NODES)
-    return nodes, split
+    return nodes, split.astype(np.float64)
 
 
 class Wealths:
@@ -122,7 +125,7 @@ class Wealths:
 
 
 def _parts(one: Evidence) -> tuple[Floats, Floats, Floats, Floats, float, float]:
-    """B, (1 - h) R, C and counts of each draw; the certain limits. M is rounded down and L up, so e comes out smaller."""
+    """B, (1 - h) R, C and counts of each draw, certain limits; M is rounded down and L up, which makes e smaller."""
     h, counts = one.scores, one.counts.astype(np.float64)
     if one.masses is None:
         h, counts = spread_out(h, counts)
