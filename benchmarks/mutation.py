@@ -150,7 +150,8 @@ def examine(module, work, args, known, log, earlier):
     if run_tests(work, files, 1800):
         sys.exit(f"{module}: its tests fail where its source is only written anew")
     limit = 5 + 4 * (time.perf_counter() - whole)
-    state, counts = [digest(ROOT / "src"), digest(ROOT / "tests")], {"killed": 0, "survived": 0, "equivalent": 0}
+    state = [digest(ROOT / "src"), f"{digest(ROOT / 'tests')} {TESTS[module]}"]
+    counts = {"killed": 0, "survived": 0, "equivalent": 0}
     for place, text, line, within, change in mutants(source, f"{args.seed}|{module}"):
         if counts["killed"] + counts["survived"] >= args.per_module:
             break
