@@ -132,6 +132,7 @@ def test_the_folder_says_which_engine_each_prompt_had(model, tmp_path):
     assert not list((tmp_path / "run" / "scores").rglob("pilot*")), "pilot draws are never judged"
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_bytes(model, tmp_path, monkeypatch):
     mixed(monkeypatch)
     monkeypatch.setattr("leakbound.layout.PROMPTS_PER_SEARCH", 2)
@@ -159,6 +160,7 @@ def test_killed_runs_end_with_the_same_bytes(model, tmp_path, monkeypatch):
             assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_outright_loses_nothing(model, tmp_path):
     code = f"""
 import os, signal, sys
@@ -289,6 +291,7 @@ def test_the_plan_of_an_engine_and_its_layout(model):
     assert {p.kind for p in plan_layout(40, 100)} == {"greedy", "sample"}
 
 
+@pytest.mark.slow
 def test_larger_shards_are_asked_for_and_written_down(tmp_path):
     plain = {"scorer": "contains", "num_samples": 70_000, "progress": False}
     usual = audit(FakeModel(leak=0.1), PROMPTS[:1], out=tmp_path / "usual", **plain)
