@@ -190,6 +190,7 @@ t.run_audit(model, Path({str(tmp_path)!r}), num_samples=20)
         assert file.read_bytes() == (tmp_path / "whole" / "run" / file.relative_to(tmp_path / "run")).read_bytes()
 
 
+@pytest.mark.slow
 def test_report_table_comparison_and_guess_know_such_prompts(model, tmp_path, monkeypatch):
     mixed(monkeypatch)
     result = run_audit(model, tmp_path)
@@ -217,6 +218,7 @@ def test_report_table_comparison_and_guess_know_such_prompts(model, tmp_path, mo
     assert 0 < compared.models[1].diversity.distinct <= 1
 
 
+@pytest.mark.slow
 def test_diversity_of_a_law_is_what_draws_show(model, tmp_path):
     from leakbound.comparing import diversity
 
@@ -257,6 +259,7 @@ def test_auto_falls_back_and_says_why(tmp_path):
     assert result.prompts == plain.prompts
 
 
+@pytest.mark.slow
 def test_auto_takes_independent_draws_at_high_entropy(tmp_path):
     flat = HFModel(tiny_model(scale=0.1), word_tokenizer(), template="raw")
     params = SamplingParams(max_tokens=16)
