@@ -171,6 +171,7 @@ def test_importing_it_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_false_statements_over_many_seeds(model):
     """The engine chosen by pilots that are not judged: misses of the upper bound at alpha = 0.2 over 150 prompts."""
     many = [{"id": str(i), "text": "a b", "target": "c d"} for i in range(150)]

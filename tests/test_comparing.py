@@ -49,6 +49,7 @@ def test_each_model_has_its_bounds_and_the_proven_order(runs):
     assert quiet.sampled_utility is None
 
 
+@pytest.mark.slow
 def test_a_false_order_is_never_proven(tmp_path):
     """alpha is 1e-9, so that a failure here is an error and not chance."""
     folders = [draw(tmp_path / str(seed), FakeModel(leak=0.2), PROMPTS, alpha=1e-9, seed=seed) for seed in range(4)]

@@ -132,6 +132,7 @@ def test_the_folder_says_which_engine_each_prompt_had(model, tmp_path):
     assert not list((tmp_path / "run" / "scores").rglob("pilot*")), "pilot draws are never judged"
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_bytes(model, tmp_path, monkeypatch):
     mixed(monkeypatch)
     monkeypatch.setattr("leakbound.layout.PROMPTS_PER_SEARCH", 2)
@@ -159,6 +160,7 @@ def test_killed_runs_end_with_the_same_bytes(model, tmp_path, monkeypatch):
             assert (folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_outright_loses_nothing(model, tmp_path):
     code = f"""
 import os, signal, sys
@@ -188,6 +190,7 @@ t.run_audit(model, Path({str(tmp_path)!r}), num_samples=20)
         assert file.read_bytes() == (tmp_path / "whole" / "run" / file.relative_to(tmp_path / "run")).read_bytes()
 
 
+@pytest.mark.slow
 def test_report_table_comparison_and_guess_know_such_prompts(model, tmp_path, monkeypatch):
     mixed(monkeypatch)
     result = run_audit(model, tmp_path)
@@ -215,6 +218,7 @@ def test_report_table_comparison_and_guess_know_such_prompts(model, tmp_path, mo
     assert 0 < compared.models[1].diversity.distinct <= 1
 
 
+@pytest.mark.slow
 def test_diversity_of_a_law_is_what_draws_show(model, tmp_path):
     from leakbound.comparing import diversity
 
@@ -255,6 +259,7 @@ def test_auto_falls_back_and_says_why(tmp_path):
     assert result.prompts == plain.prompts
 
 
+@pytest.mark.slow
 def test_auto_takes_independent_draws_at_high_entropy(tmp_path):
     flat = HFModel(tiny_model(scale=0.1), word_tokenizer(), template="raw")
     params = SamplingParams(max_tokens=16)
@@ -289,6 +294,7 @@ def test_the_plan_of_an_engine_and_its_layout(model):
     assert {p.kind for p in plan_layout(40, 100)} == {"greedy", "sample"}
 
 
+@pytest.mark.slow
 def test_larger_shards_are_asked_for_and_written_down(tmp_path):
     plain = {"scorer": "contains", "num_samples": 70_000, "progress": False}
     usual = audit(FakeModel(leak=0.1), PROMPTS[:1], out=tmp_path / "usual", **plain)

@@ -195,6 +195,7 @@ def test_verdicts_stop_prompts_early_and_say_so(tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["rule"]["until"] == "leak<=0.01"
 
 
+@pytest.mark.slow
 def test_stopped_runs_resume_to_the_same_bytes(tmp_path):
     whole = run_audit(tmp_path, "whole")
 
@@ -227,6 +228,7 @@ def test_a_missing_round_is_never_read_as_a_verdict(tmp_path):
         auditing.bound(Run.open(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_mean_claims_and_widths(tmp_path):
     means = run_audit(tmp_path, "mean", until="mean<=0.05")
     assert {p.prompt.id: p.verdict for p in means.prompts if p.prompt.id != "p2"} == {
@@ -268,6 +270,7 @@ def test_rules_that_make_no_sense(tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_every_output_says_what_became_of_the_claim(tmp_path):
     from leakbound import report
 

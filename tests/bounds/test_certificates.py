@@ -64,6 +64,7 @@ def test_misses_at_any_stopping_time_at_most_alpha_by_enumeration(p, h, alpha, s
     assert missed <= alpha + 1e-12
 
 
+@pytest.mark.slow
 def test_false_alarms_over_twenty_thousand_runs():
     """Gumbel order, all looks t <= 40: the truth is rejected in at most alpha of the runs (false alarm < 1e-7 each)."""
     rng = np.random.default_rng(0)

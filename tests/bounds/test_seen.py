@@ -53,6 +53,7 @@ def orders(p, t):
         yield list(order), weight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p", "h"), SMALL)
 @pytest.mark.parametrize("t", [1, 3])
 @pytest.mark.parametrize("alpha", [0.05, 0.4])
@@ -156,6 +157,7 @@ def gumbel_runs(p, h, runs, looks, rng):
     return rest, rest + np.cumsum(q * x, 1) - q * x, x
 
 
+@pytest.mark.slow
 def test_the_band_over_twenty_thousand_runs():
     """All anchors at once: some e-process rejects the truth in at most alpha of the runs (false alarm < 1e-7)."""
     rng, alpha, runs = np.random.default_rng(0), 0.08, 20_000

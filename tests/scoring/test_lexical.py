@@ -33,6 +33,7 @@ TEXT = (
 WORDS = st.sampled_from(TEXT.split(" "))
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(WORDS, max_size=30), st.lists(WORDS, max_size=12))
 def test_rouge_equals_the_package_on_overlapping_words(completion, target):
@@ -45,6 +46,7 @@ def test_rouge_equals_the_package_on_any_text(completion, target):
     assert_same(completion, target)
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(st.from_regex(r"\A[a-z0-9]{1,12}\Z"), st.from_regex(r"\A[a-zA-Z .,\n]{0,60}\Z"))
 def test_rouge_equals_the_package_on_ascii(word, text):

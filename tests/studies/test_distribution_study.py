@@ -76,6 +76,7 @@ def test_every_set_is_apart_and_halves_are_known(fake):
         assert not set(sets.forget) & {*sets.heldout, *sets.retain, *sets.validation}
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_and_a_larger_one_reuses_it(fake, tmp_path, monkeypatch):
     """kill -9 in the fourth training: the three before it are not repeated. 4 seeds of 2 kinds are 12 trainings."""
     if (child := os.fork()) == 0:
@@ -104,6 +105,7 @@ def test_a_killed_study_goes_on_and_a_larger_one_reuses_it(fake, tmp_path, monke
     assert len(fake) == 12 - 3 + 3 + 5 + 12
 
 
+@pytest.mark.slow
 def test_page_table_and_json(fake, tmp_path):
     found = run(tmp_path, seeds=4, kinds=("random", "foreign"))
     page = found.save().read_text(encoding="utf-8")
