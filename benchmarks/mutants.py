@@ -114,4 +114,5 @@ def mutants(source, seed):
             old = put(*place, new)
             text = ast.unparse(ast.fix_missing_locations(tree))
             put(*place, old)
-            yield number, text, line, within, " ".join(f"{ast.unparse(old)} => {ast.unparse(new)}".split())
+            name = f"{place[0].arg}=" if isinstance(place[0], ast.keyword) else ""
+            yield number, text, line, within, " ".join(f"{name}{ast.unparse(old)} => {ast.unparse(new)}".split())
