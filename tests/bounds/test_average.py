@@ -118,13 +118,13 @@ def test_the_shares_of_alpha_and_which_is_smaller():
     unlike = strata_of(*(rng.beta(200 * m, 200 * (1 - m), 200) for m in (0.1, 0.5, 0.9)))
     alike = strata_of(*(bernoulli(0.1).draw(rng, 200) for _ in range(3)))
     uneven = strata_of(np.zeros(10), *(np.zeros(400) for _ in range(3)))
-    for strata, product_wins in ((unlike, True), (alike, False), (uneven, False)):
-        portfolio = stratified_upper(strata, 0.85 * 0.05)
-        product = product_upper([Evidence.independent(v, w) for v, w in strata], 0.15 * 0.05)
+    for strata, product_wins in ((unlike, True), (alike, False), (uneven, True)):
+        portfolio = stratified_upper(strata, 0.85 * 0.01)
+        product = product_upper([Evidence.independent(v, w) for v, w in strata], 0.15 * 0.01)
         assert (product < portfolio) == product_wins
-        assert either_upper(strata, 0.05) == pytest.approx(min(portfolio, product), rel=1e-9)
-        assert min(portfolio, product) <= 1.04 * stratified_upper(strata, 0.05)  # 3% at alpha 0.01
-    assert either_upper(unlike[:1], 0.05) == stratified_upper(unlike[:1], 0.05)
+        assert either_upper(strata, 0.01) == pytest.approx(min(portfolio, product), rel=1e-9)
+        assert min(portfolio, product) <= 1.03 * stratified_upper(strata, 0.01)
+    assert either_upper(unlike[:1], 0.01) == stratified_upper(unlike[:1], 0.01)
 
 
 def test_methods_say_what_was_chosen_by_size_alone():
