@@ -41,7 +41,7 @@ TESTS = {
     "certifying": "tests/test_certifying.py",
     "judging": "tests/test_judging.py tests/test_auditing.py tests/test_stopping.py tests/test_engines.py",
     "stopping": "tests/test_stopping.py",
-    "drawing": "tests/test_auditing.py tests/test_stopping.py",
+    "drawing": "tests/test_drawing.py tests/test_auditing.py tests/test_stopping.py tests/test_engines.py",
     "bounds/average": "tests/bounds/test_multiplicity.py tests/bounds/test_families.py",
     "bounds/proportion": "tests/bounds/test_proportion.py",
     "bounds/groups": "tests/bounds/test_groups.py",
