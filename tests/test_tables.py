@@ -116,8 +116,8 @@ def test_the_joint_confidence_stands_beside_what_holds_jointly(drawn):
     page = " ".join(re.sub(r"<[^>]+>", " ", report.to_html(joint)).split())
     assert "which holds for all prompts at once with confidence 0.99" in page
     assert re.search(
-        r"P\(leak\), all prompts at once P\(h ≥ 0\.5\) of each prompt, jointly Clopper-Pearson 0\.01 "
-        "upper",
+        r"P\(leak\), all prompts at once P\(h ≥ 0\.5\) of each prompt, jointly Clopper-Pearson, at level 0\.0025\d* "
+        r"each 0\.01 upper",
         page,
     )
 

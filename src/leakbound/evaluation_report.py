@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -86,7 +87,7 @@ def _cells(line: Line, against: bool, number: Callable[[float], str] = about) ->
     other = "" if line.other is None else number(line.other.value)
     if gap is None:
         return (*cells, other, "")
-    if gap.lower <= -1 and at_most(gap.upper) == "1":
+    if (gap.lower <= -1 and gap.upper >= 1) or not math.isfinite(gap.upper - gap.lower):
         return (*cells, other, NOTHING)
     return (*cells, other, ("" if gap.noise else "≠ ") + interval(gap.lower, gap.upper))
 
@@ -96,7 +97,7 @@ def legend(lines: Sequence[Line]) -> str:
     confidence = show_confidence(lines[0].metric.alpha)
     text = (
         f"Intervals: for questions of this kind, each with confidence {confidence} if these are a random sample of "
-        "them; *: bootstrap, no guarantee. Values are observed."
+        "them, in random order; *: bootstrap, no guarantee. Values are observed."
     )
     if any(NOTHING in _cells(line, against=line.gap is not None) for line in lines):
         text += f" “{NOTHING}”: so few questions say nothing of others."
