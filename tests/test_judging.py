@@ -404,7 +404,8 @@ def test_prompts_that_stopped_at_a_width(same):
     assert said.count("a") == k
     watch = watched(rule, said, SCORES)
     one = independent("p", said, SCORES)
-    (found,) = judge([one], Levels(GRADED, 2, rule, watched=same), "default", {"p": watch})
+    levels = Levels(GRADED, 2, rule) if same else Levels(GRADED, 2, rule, watched=False)
+    (found,) = judge([one], levels, "default", {"p": watch})
     make, plan = (bounds.group_bound, (rule.plan,)) if same else (bounds.leak_sequence_bound, ())
     assert found.leak == make(*plan, k, n, alpha=ALPHA, estimand=EVENT)
     assert found.leak_jointly == joint(make(*plan, k, n, alpha=small(2), estimand=EVENT), 2)
