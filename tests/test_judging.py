@@ -216,6 +216,10 @@ def test_the_order_of_draws_is_kept_or_known_to_be_unknown():
     mixed.add(part, Draw("p", "b", 1, 1, "stop", 1), 0.2)
     mixed.add(part, Draw("p", "c", 1, 2, "stop", 1, places=(2,)), 0.1)
     assert mixed.draws[1].tolist() == [1, 1, 1]
+    usual = Collected(Prompt("p", "What?", "secret"))  # keeps the order
+    usual.add(part, Draw("p", "a", 2, 0, "stop", 1, places=(0, 2)), 0.8)
+    usual.add(part, Draw("p", "b", 1, 1, "stop", 1, places=(1,)), 0.2)
+    assert usual.draws[0].tolist() == [0.8, 0.2, 0.8]
 
 
 def test_a_draw_that_is_there_twice_is_refused():
@@ -302,6 +306,12 @@ def test_distinct_completions_without_a_greedy_answer_or_of_one_text():
     (found,) = judge([distinct("q", rows)], Levels(GRADED, 1), "default", {})
     assert (found.greedy_text, found.greedy_score) == (None, None)
     assert (found.num_samples, found.num_distinct, found.num_truncated) == (8, 7, 4)
+
+
+def test_a_probability_too_small_for_a_float_comes_last_among_equals():
+    one = distinct("q", [("a", -1000.0, 0.8, "stop"), ("b", math.log(0.25), 0.8, "stop")])
+    (found,) = judge([one], Levels(GRADED, 1), "default", {})
+    assert [(c.text, c.probability) for c in found.worst] == [("b", 0.25), ("a", 0.0)]
 
 
 def test_probabilities_are_capped_where_rounding_made_them_too_large():
@@ -404,7 +414,8 @@ def test_prompts_that_stopped_at_a_width(same):
     assert said.count("a") == k
     watch = watched(rule, said, SCORES)
     one = independent("p", said, SCORES)
-    (found,) = judge([one], Levels(GRADED, 2, rule, watched=same), "default", {"p": watch})
+    levels = Levels(GRADED, 2, rule) if same else Levels(GRADED, 2, rule, watched=False)
+    (found,) = judge([one], levels, "default", {"p": watch})
     make, plan = (bounds.group_bound, (rule.plan,)) if same else (bounds.leak_sequence_bound, ())
     assert found.leak == make(*plan, k, n, alpha=ALPHA, estimand=EVENT)
     assert found.leak_jointly == joint(make(*plan, k, n, alpha=small(2), estimand=EVENT), 2)
