@@ -482,9 +482,9 @@ def test_planned_draws_are_those_of_the_claim():
         (3, 20, (("p0", "p1", "p2"), 0, 20, False),
          "3 prompts x 20 draws: at most about 0.0 minutes on this machine "
          "(41.67 ms a draw in a pilot of 3 prompts x 20 draws)"),
-        # 2.5 s for 1 x 64 draws are 39.06 ms each; times 5,000 are 195 s
-        (1, 5000, (("p0",), 0, 64, False),
-         "1 prompts x 5000 draws: at most about 3.3 minutes on this machine "
+        # 2.5 s for 1 x 64 draws are 39.0625 ms each; times 5,000,000 are 195,312.5 s
+        (1, 5000000, (("p0",), 0, 64, False),
+         "1 prompts x 5000000 draws: at most about 3255.2 minutes on this machine "
          "(39.06 ms a draw in a pilot of 1 prompts x 64 draws)"),
     ],
 )  # fmt: skip
