@@ -28,8 +28,8 @@ def strata_of(a: Sequence[Scores], b: Sequence[Scores], ca: Counts, cb: Counts) 
     the ways returned, of which the weakest must be used.
 
     In the order of generation draw i of A is paired with draw i of B: (1 + x - y) / 2, one stratum for each prompt.
-    With counts there are no pairs: x and 1 - y, two strata for each prompt, which says less. Where draws come sorted,
-    the order may be that of the scores, so both.
+    With counts there are no pairs: x and 1 - y, two strata for each prompt, which says less. Where draws look
+    sorted or grouped, their order may come from the scores, so both.
     """
     if len(a) != len(b) or len(a) == 0:
         raise InputError(f"the models have {len(a)} and {len(b)} prompts: give both the same prompts in the same order")
