@@ -47,16 +47,17 @@ def learned(tmp_path_factory):
 
 @pytest.mark.parametrize("method", [*OBJECTIVES, "ga:kl"])
 def test_every_objective_lowers_its_forget_term(tmp_path, learned, method):
+    """By 5%, or half a nat. Of 14 seeds the worst: RMU's by 23%, all others by 35%; SatImp+GD's by 1.9 nats."""
     for seed, start in zip(SEEDS, learned, strict=True):
         model = copy.deepcopy(start)
         before = reference_logps(model, FORGET, pad_id=0, batch_size=2)
-        trainer = train(model, tmp_path, objective=method, num_train_epochs=10, learning_rate=3e-3, seed=seed)
+        trainer = train(model, tmp_path, objective=method, num_train_epochs=20, learning_rate=3e-3, seed=seed)
         terms = [log["forget_loss"] for log in trainer.state.log_history if "forget_loss" in log]
-        assert len(terms) == 10  # one batch is the whole forget set
+        assert len(terms) == 20  # one batch is the whole forget set
         if method.startswith(("wga", "satimp")):  # the weights are held constant, so that the value is not what falls
-            assert sum(reference_logps(model, FORGET, pad_id=0, batch_size=2)) < sum(before) - 1  # nats; -2 to -18
+            assert sum(reference_logps(model, FORGET, pad_id=0, batch_size=2)) < sum(before) - 0.5  # nats
         else:
-            assert terms[-1] < terms[0] - 0.05 * abs(terms[0])  # RMU's falls by a tenth, most by more than half
+            assert terms[-1] < terms[0] - 0.05 * abs(terms[0])
 
 
 @pytest.mark.parametrize("mask", ["answer", "all"])
@@ -66,14 +67,10 @@ def test_entropy_goes_where_its_weight_points(tmp_path, mask):
         model = tiny_model(seed=seed)
         trainer = train(model, tmp_path, weights=weights, num_train_epochs=60, learning_rate=3e-3, seed=seed)
         logs = [log for log in trainer.state.log_history if "forget_entropy" in log]
-
-        def moved(half, logs=logs):
-            """Over the first three batches and the last ten: a batch of the retain half has two of its six rows."""
-            values = [log[f"{half}_entropy"] for log in logs]
-            return sum(values[-10:]) / 10 - sum(values[:3]) / 3
-
-        assert moved("forget") < -0.05
-        assert moved("retain") > 0.05
+        forget, retain = ([log[f"{half}_entropy"] for log in logs] for half in ("forget", "retain"))
+        assert sum(forget[-10:]) / 10 < 0.8 * forget[0]  # of 14 seeds the largest ratio is 0.53
+        # a batch of the retain half has two of its six rows; of 14 seeds the smallest rise is 0.48 nats
+        assert sum(retain[-10:]) / 10 > sum(retain[:3]) / 3 + 0.1
 
 
 # From file to folder -------------------------------------------------------------------------------------------------
