@@ -65,6 +65,8 @@ def test_one_straight_function_by_hand():
     mean, following = least_mean(tangents_of(function, np.array([[0.0, 0.5]])), 0.6)
     assert mean == pytest.approx(0.3, abs=1e-9)
     assert following == pytest.approx(0.3, abs=1e-9)
+    raised = tangents_of(lambda p: (1 + 2 * p, np.full_like(p, 2.0)), np.array([[0.0, 0.5]]), 0.1, 1.0)
+    assert least_mean(raised, 1.6)[1] == pytest.approx(0.3, abs=1e-9)
 
 
 def test_alike_functions_get_alike_arguments():

@@ -142,6 +142,11 @@ def test_methods_say_what_was_chosen_by_size_alone():
     mirror = average_proportion_bound([1, 0], [10, 30], alpha=0.01)
     assert lower.lower == pytest.approx(1 - mirror.upper, abs=1e-12)
     assert lower.upper == 1.0
+    clean = strata_of([0.0] * 9 + [1.0], [0.0] * 30)  # the draws without a leak, counted as leaks; rounded down
+    assert lower.lower == 1.0 - either_upper(clean, 0.01) - 1e-15
+    scores = [[0.2, 0.9], [0.5, 0.7, 1.0]]
+    mirrored = either_upper(strata_of(*(1 - np.array(x) for x in scores)), 0.3)
+    assert average_mean_bound(scores, alpha=0.3, side="lower").lower == 1.0 - mirrored - 1e-15
 
 
 def test_reweighted_strata_by_hand():

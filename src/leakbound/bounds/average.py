@@ -35,8 +35,6 @@ def stratified_upper(strata: Sequence[tuple[Floats, Ints]], alpha: float) -> flo
     """
     sizes = np.array([weights.sum() for _, weights in strata], dtype=np.float64)
     scale = sizes.sum() / (len(strata) * sizes)
-    if (sizes == sizes[0]).all():
-        scale = np.ones_like(sizes)
     y = np.concatenate([a * values for a, (values, _) in zip(scale, strata, strict=True)])
     y, inverse = np.unique(y, return_inverse=True)
     weights = np.zeros(y.size, dtype=np.int64)
