@@ -7,8 +7,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from leakbound.bounds.binomial import deviance, exact_excess, log_tail
+from leakbound.bounds.binomial import deviance, exact_excess
 from leakbound.bounds.gate import Floats, Ints
+from leakbound.bounds.proportion import clopper_pearson
 
 
 def log_hoeffding(total: float, n: int, m: float) -> float:
@@ -31,17 +32,14 @@ def hoeffding_bentkus_upper(values: Floats, weights: Ints, alpha: float) -> floa
         whole = math.ceil(sum(Fraction(v) * w for v, w in zip(values.tolist(), weights.tolist(), strict=True)))
     total = min(total * (1 + 1e-13), float(n))
     mean, wanted = total / n, math.log(alpha) - 1e-9
-
-    def rejects(m: float) -> bool:
-        return min(log_hoeffding(total, n, m), 1 + float(log_tail(whole, n, m))) <= wanted
-
     low, high = mean, 1.0
     for _ in range(60):
         middle = (low + high) / 2
         if not mean < middle < 1:
             break
-        low, high = (low, middle) if rejects(middle) else (middle, high)
-    return high
+        low, high = (low, middle) if log_hoeffding(total, n, middle) <= wanted else (middle, high)
+    # both p-values fall in m, so the smaller one reaches alpha where the first of them does
+    return min(high, clopper_pearson(whole, n, alpha / math.e * (1 - 1e-9), "upper"))
 
 
 def maurer_pontil_upper(values: Floats, weights: Ints, alpha: float) -> float:
