@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 
+from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import (
     Evidence,
     average_proportion_bound,
@@ -19,9 +20,8 @@ from leakbound.bounds import (
 )
 from leakbound.bounds.average import PORTFOLIO, pooled_upper, stratified_upper
 from leakbound.bounds.certificates import without_replacement_bound
+from leakbound.bounds.engines.product import product_upper
 from leakbound.bounds.gate import check_scores
-from leakbound.bounds.product import product_upper
-from leakbound.stopping import StoppingRule
 
 ALPHA = 0.01
 RULE = StoppingRule("leak<=0.01", None, 20_000, 0.5, ALPHA)

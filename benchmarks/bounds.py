@@ -28,8 +28,8 @@ from leakbound.bounds import (
     std_bounds,
     survival_bound,
 )
-from leakbound.bounds.betting import CUSHION, play
-from leakbound.bounds.games import mean_game
+from leakbound.bounds.engines.betting import CUSHION, play
+from leakbound.bounds.engines.games import mean_game
 
 ALPHA = 0.01
 

@@ -13,7 +13,7 @@ import time
 import numpy as np
 from speed_models import make, world
 
-from leakbound.certifying import certify
+from leakbound.auditing.certifying import certify
 from leakbound.records import SamplingParams
 
 parser = argparse.ArgumentParser()

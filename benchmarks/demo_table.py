@@ -36,8 +36,8 @@ LABELS = {
 
 def read(folder):
     """The record of a demo's folder: what it printed, and where."""
-    from leakbound.comparing import compare
-    from leakbound.demo_report import HEADINGS, caption, demo_rows, sentences
+    from leakbound.auditing.comparing import compare
+    from leakbound.report.demo import HEADINGS, caption, demo_rows, sentences
 
     config = json.loads((folder / "demo.json").read_text(encoding="utf-8"))
     names = ("original", "retrained", *config["methods"])

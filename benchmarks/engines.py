@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from leakbound.auditing import Statement, bound, sample, score
+from leakbound.auditing.steps import Statement, bound, sample, score
 from leakbound.models.hf import HFModel
-from leakbound.prompts import load_prompts
+from leakbound.reading.prompts import load_prompts
 from leakbound.records import SamplingParams
 
 parser = argparse.ArgumentParser()

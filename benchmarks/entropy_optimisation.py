@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from scipy.stats import t as student
 
-from leakbound.auditing import audit
-from leakbound.benchmarks.biographies import biographies
+from leakbound.auditing.steps import audit
 from leakbound.models.hf import HFModel
 from leakbound.records import SamplingParams, Shard
 from leakbound.scoring import get_scorer, score_completion
+from leakbound.suites.biographies import biographies
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 
 LEARN = {"from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine"}

@@ -22,10 +22,10 @@ import matplotlib.pyplot as plt
 import torch
 from speed_models import make, measured, world
 
-from leakbound.layout import plan_layout
 from leakbound.models.hf import HFModel
-from leakbound.prompts import load_prompts
+from leakbound.reading.prompts import load_prompts
 from leakbound.records import SamplingParams, Shard
+from leakbound.runs.layout import plan_layout
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--out", type=Path, default=Path("docs/results/growth.svg"))

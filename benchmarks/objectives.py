@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from leakbound.auditing import audit
-from leakbound.benchmarks.biographies import biographies
+from leakbound.auditing.steps import audit
 from leakbound.models.hf import HFModel
 from leakbound.records import SamplingParams, Shard
 from leakbound.scoring import get_scorer, score_completion
+from leakbound.suites.biographies import biographies
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 from leakbound.unlearning.objectives import OBJECTIVES
 

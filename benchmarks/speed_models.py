@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from leakbound.benchmarks.biographies import biographies
 from leakbound.models.hf import HFModel
-from leakbound.models.loading import load_model, load_tokenizer
+from leakbound.models.opening import load_model, load_tokenizer
+from leakbound.suites.biographies import biographies
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 from leakbound.unlearning.scratch import new_model
 

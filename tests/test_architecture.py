@@ -21,8 +21,10 @@ def fresh(code):
 
 @pytest.mark.parametrize(
     "module",
-    ["leakbound", "leakbound.bounds", "leakbound.scoring", "leakbound.store", "leakbound.results", "leakbound.auditing",
-     "leakbound.report", "leakbound.cli", "leakbound.models", "leakbound.unlearning.config"],
+    [
+        "leakbound", "leakbound.bounds", "leakbound.scoring", "leakbound.runs.store", "leakbound.results.audit",
+        "leakbound.auditing", "leakbound.report", "leakbound.cli", "leakbound.models", "leakbound.unlearning.config",
+    ],
 )  # fmt: skip
 def test_nothing_loads_torch_before_it_is_needed(module):
     code = f"import {module}, sys; print([m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"

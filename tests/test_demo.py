@@ -6,10 +6,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from leakbound.comparing import compare
+from leakbound.auditing.comparing import compare
 from leakbound.demo import METHODS, DemoConfig, run_demo
 from leakbound.errors import InputError
-from leakbound.results import Audit
+from leakbound.results.audit import Audit
 from leakbound.unlearning.objectives import find_objective
 
 FEW = ("npo", "npo_entropy")

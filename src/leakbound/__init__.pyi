@@ -1,6 +1,6 @@
-from .auditing import Loading, Statement, audit, bound, sample, score
-from .benchmarks.biographies import biographies
-from .benchmarks.evaluation import Evaluation
+from .auditing.certifying import certify
+from .auditing.comparing import compare
+from .auditing.steps import Loading, Statement, audit, bound, sample, score
 from .bounds import (
     Bound,
     SurvivalBand,
@@ -17,9 +17,6 @@ from .bounds import (
     survival_bound,
     worst_prompt_bound,
 )
-from .certificate import Certification, PromptCertificate
-from .certifying import certify
-from .comparing import compare
 from .errors import (
     IncompleteRunError,
     InputError,
@@ -29,15 +26,18 @@ from .errors import (
     RunMismatchError,
     TrainingError,
 )
+from .evaluating.evaluation import Evaluation
+from .evaluating.running import benchmark
 from .importing import import_log
 from .models import FakeModel, Likelihood, OpenAIModel, Sampler
 from .models.hf import HFModel
-from .prompts import load_prompts
+from .reading.prompts import load_prompts
 from .records import Draw, Prompt, SamplingParams, Shard
-from .results import Audit, PromptAudit, ScoredCompletion
+from .results.audit import Audit, PromptAudit, ScoredCompletion
+from .results.certificate import Certification, PromptCertificate
+from .runs.store import Run
 from .scoring import SCORERS, get_scorer
-from .store import Run
-from .studies.benchmarking import benchmark
+from .suites.biographies import biographies
 from .unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 
 __version__: str

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leakbound.demo_report import demo_rows, sentences, table
 from leakbound.errors import InputError
 from leakbound.records import Prompt, SamplingParams
-from leakbound.store import write_text
+from leakbound.report.demo import demo_rows, sentences, table
+from leakbound.runs.store import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from leakbound.results import Audit
+    from leakbound.results.audit import Audit
 
 METHODS: dict[str, dict[str, Any]] = {
     "grad_diff": {"method": "grad_diff", "forget_weight": 0.3},
@@ -82,8 +82,8 @@ def run_demo(config: DemoConfig, *, console: Console) -> dict[str, Audit]:
     """Run the whole story and print it; returns the audits by model. What is done already is not done again."""
     import torch
 
-    from leakbound.benchmarks.biographies import biographies
-    from leakbound.comparing import compare
+    from leakbound.auditing.comparing import compare
+    from leakbound.suites.biographies import biographies
 
     torch.set_num_threads(1)  # a model this small gains nothing from more, and loses much where others compute too
     world = biographies(num_people=config.num_people, seed=config.seed)
@@ -154,7 +154,7 @@ def _make(config: DemoConfig, name: str, files: dict[str, Path]) -> None:
 
 def _ask(config: DemoConfig, name: str, prompts: tuple[Prompt, ...], guess: Audit | None) -> Audit:
     """Audit a model on the secrets."""
-    from leakbound.auditing import audit
+    from leakbound.auditing.steps import audit
 
     return audit(
         str(config.out / "models" / name),
@@ -172,7 +172,7 @@ def _ask(config: DemoConfig, name: str, prompts: tuple[Prompt, ...], guess: Audi
 
 def _ask_the_rest(config: DemoConfig, name: str, prompts: tuple[Prompt, ...]) -> None:
     """Draw, score and bound on what the model should still know; a report would call right answers leaks."""
-    from leakbound.auditing import Statement, bound, sample, score
+    from leakbound.auditing.steps import Statement, bound, sample, score
 
     run = sample(
         str(config.out / "models" / name),

@@ -105,7 +105,7 @@ def test_quantile_covers(law, q):
 
 
 def test_hybrid_band_by_hand():
-    from leakbound.bounds.noncrossing import band_levels
+    from leakbound.bounds.engines.noncrossing import band_levels
 
     scores = [0.0, 0.0, 0.4, 1.0]
     levels = band_levels(4, 0.05)

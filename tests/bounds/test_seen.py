@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from bounds_laws import most_misses
 
+from leakbound.auditing.engines import choose_engine
 from leakbound.bounds.certificates import log_wealth
 from leakbound.bounds.proportion import proportion_bound
 from leakbound.bounds.seen import (
@@ -18,7 +19,6 @@ from leakbound.bounds.seen import (
     seen_std_bound,
     seen_survival_bound,
 )
-from leakbound.engines import choose_engine
 from leakbound.errors import InputError
 
 GRID = np.arange(101) / 100

@@ -5,7 +5,7 @@ import pytest
 from bounds_laws import LAWS, most_misses
 
 from leakbound.bounds import ed_score, std_bound, std_bounds
-from leakbound.bounds.envelope import largest_variance, smallest_variance
+from leakbound.bounds.engines.envelope import largest_variance, smallest_variance
 from leakbound.errors import InputError
 
 METHODS = ["betting", "dkw", "maurer-pontil", "paper"]

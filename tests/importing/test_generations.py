@@ -8,11 +8,11 @@ import zipfile
 
 import pytest
 
-from leakbound.drawing import score
+from leakbound.auditing.drawing import score
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing import REPEATED, import_log
 from leakbound.importing.repeats import Repeats
-from leakbound.store import Run
+from leakbound.runs.store import Run
 
 QUESTIONS = [("Where was she born?", "Paris"), ("Who is he?", "a baker"), ("What does she keep?", "bees")]
 REPEATS = [["Paris", "I do not know.", "Paris", "In Rome"], ["a baker"] * 4, ["", "cats", "dogs", "cats"]]
@@ -150,7 +150,7 @@ def test_bound_and_report_work_on_it(logs, tmp_path, capsys):
 
 def test_without_greedy_answers_nothing_is_said_of_hidden_leaks(logs, tmp_path, capsys):
     from leakbound.cli import main
-    from leakbound.results import Audit
+    from leakbound.results.audit import Audit
 
     format, path, _ = logs
     run = str(tmp_path / "run")
@@ -171,7 +171,7 @@ def test_without_greedy_answers_nothing_is_said_of_hidden_leaks(logs, tmp_path, 
     assert "Greedy answer" not in page
     assert "leaked at least once in 4 sampled answers" in page
     assert ("of 12 the log does not say it" in page) == (format != "inspect")
-    from leakbound.tables import to_csv, to_markdown
+    from leakbound.report.tables import to_csv, to_markdown
 
     assert ",seen,,,4,2," in to_csv(audit)
     assert "| – |" in to_markdown(audit)

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from leakbound.benchmarks.evaluation import Evaluation, QuestionSet
 from leakbound.cli import main
 from leakbound.errors import InputError
+from leakbound.evaluating.evaluation import Evaluation, QuestionSet
 from leakbound.importing import FORMATS, import_log
 from leakbound.importing.tofu import SETS
 
@@ -64,7 +64,7 @@ def test_rouge_is_recomputed_from_every_stored_answer(logs):
 
 def test_the_stored_truth_ratios_are_r_wrong_over_right(logs, data_folder):
     """So that the direction of r is read off the data and not remembered."""
-    from leakbound.benchmarks.conventions import truth_ratios
+    from leakbound.evaluating.conventions import truth_ratios
 
     stored = json.loads((data_folder / "tofu_eval_logs/phi_full/eval_log_aggregated.json").read_text())
     for key, name in SETS.items():

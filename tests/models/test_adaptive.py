@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_hf import FALSE_ALARM, chi_square_p
+from enumerated import FALSE_ALARM, chi_square_p
 from tiny_models import tiny_model
 
 from leakbound import audit
-from leakbound.calibrating import calibrate
-from leakbound.certifying import certify
+from leakbound.auditing.calibrating import calibrate
+from leakbound.auditing.certifying import certify
 from leakbound.errors import InputError
 from leakbound.models import FakeModel
 from leakbound.models.hf import HFModel

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from enumerated import FALSE_ALARM, PROMPTS, chi_square_p, enumerate_law, key
 from scipy.stats import chi2
-from test_hf import FALSE_ALARM, PROMPTS, chi_square_p, enumerate_law, key
 from tiny_models import CONFIGS, WORDS, tiny_model
 
 from leakbound.models.base import WhiteBox

@@ -11,8 +11,8 @@ from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models import Sampler
 from leakbound.models.openai import UNKNOWN_TOKENS, OpenAIModel, draw_seed
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.runs.store import Run
 from leakbound.scoring import contains
-from leakbound.store import Run
 
 PROMPTS = (Prompt("p1", "Where was she born?", "Paris"), Prompt("p2", "Who is he?", "a baker"))
 
@@ -109,14 +109,14 @@ def test_it_is_described_by_what_the_server_serves():
 
 
 def test_a_url_stands_for_a_model():
-    from leakbound.drawing import open_model
+    from leakbound.auditing.drawing import open_model
 
     assert open_model("http://localhost:8000/v1#a") == OpenAIModel("http://localhost:8000/v1", "a")
     assert open_model("https://example.org/v1") == OpenAIModel("https://example.org/v1")
 
 
 def test_a_killed_run_goes_on_with_all_its_draws(tmp_path):
-    from leakbound.drawing import sample
+    from leakbound.auditing.drawing import sample
 
     broken = threading.Event()
 

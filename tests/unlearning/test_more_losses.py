@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_losses import LABELS, B, L, V, random_logits, slow_logps, slow_softmax
+from slow_losses import LABELS, B, L, V, random_logits, slow_logps, slow_softmax
 
 from leakbound.unlearning import losses
 from leakbound.unlearning.data import IGNORED

@@ -11,12 +11,12 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_training import FORGET, RETAIN, train
 from small_world import SEEDS, answer, forget, known_things, learn, weights_of
-from test_trainer import FORGET, RETAIN, train
 from tiny_models import tiny_model
 
 from leakbound.errors import TrainingError
-from leakbound.models.loading import load_model
+from leakbound.models.opening import load_model
 from leakbound.unlearning.callbacks import newest_checkpoint
 from leakbound.unlearning.objectives import OBJECTIVES
 from leakbound.unlearning.trainer import Weights, reference_logps

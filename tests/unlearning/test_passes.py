@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from test_runs import FAMILIES
-from tiny_models import tiny_model
+from tiny_models import FAMILIES, tiny_model
 
 from leakbound.unlearning import losses
 from leakbound.unlearning.adapters import reference_of

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_world import forget, weights_of
-from tiny_models import tiny_model
+from tiny_models import FAMILIES, tiny_model
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError, TrainingError
-from leakbound.models.loading import load_model
+from leakbound.models.opening import load_model
 from leakbound.records import Draw
 from leakbound.unlearning import UnlearnConfig, train
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
@@ -19,7 +19,6 @@ from leakbound.unlearning.callbacks import CollapseGuard, newest_checkpoint
 from leakbound.unlearning.data import read_pairs
 from leakbound.unlearning.sampling import choose_answer
 
-FAMILIES = ("llama", "gpt2", "phi", "gpt_neox", "qwen3", "gemma3", "mistral")
 IDS = torch.tensor([[2, 3, 4, 1], [5, 2, 3, 1]])
 
 

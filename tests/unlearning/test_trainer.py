@@ -1,6 +1,5 @@
 """The trainer on models of two layers, and the two commands from file to folder."""
 
-import dataclasses
 import json
 import math
 import re
@@ -8,62 +7,15 @@ import re
 import numpy as np
 import pytest
 import torch
+from small_training import RETAIN, train
 from small_world import forget, learn, weights_of
 from tiny_models import tiny_model
-from transformers import TrainingArguments
 
 from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
-from leakbound.models.loading import load_tokenizer
-from leakbound.unlearning import FinetuneConfig, UnlearnConfig, adapters, finetune
-from leakbound.unlearning.data import IGNORED, Example, PairedData
-from leakbound.unlearning.losses import random_direction
-from leakbound.unlearning.objectives import find_objective
-from leakbound.unlearning.passes import Passes
-from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
-
-FORGET = [Example((2, 3, 4, 1), (IGNORED, IGNORED, 4, 1)), Example((3, 2, 5, 5, 1), (IGNORED, IGNORED, 5, 5, 1))]
-RETAIN = [Example((2, 4, i, 1), (IGNORED, IGNORED, i, 1)) for i in (2, 3, 4, 5)] + [
-    Example((5, 2, 4, 4, 3, 1), (IGNORED, IGNORED, 4, 4, 3, 1)),
-    Example((4, 4, 2, 1), (IGNORED, 4, 2, 1)),
-]
-
-
-def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, **arguments):
-    settings = {"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 2, "seed": 0} | arguments
-    args = TrainingArguments(
-        output_dir=str(tmp_path), use_cpu=True, report_to="none", save_strategy="no", logging_steps=1,
-        disable_tqdm=True, remove_unused_columns=False, **settings,
-    )  # fmt: skip
-    objective = find_objective(objective)
-    if objective.uses("refusal"):
-        forget, retain = refusing(forget), refusing(retain)
-    if objective.uses("ref_logps"):
-        forget = referred(model, forget)
-        if objective.uses("refusal"):
-            refusals = referred(model, [e.refusal for e in forget])
-            forget = [dataclasses.replace(e, refusal=r) for e, r in zip(forget, refusals, strict=True)]
-    passes = Passes(reference=adapters.reference_of(model)) if objective.uses("ref_logits") else Passes()
-    if objective.uses("hidden"):
-        adapters.train_layers(model, 1)
-        width = model.config.get_text_config().hidden_size
-        passes = Passes(1, random_direction(width, 0), reference=adapters.reference_of(model))
-    data = PairedData(forget, retain, seed=0)
-    if objective.uses("sampled"):
-        data.sampled = tuple(e.answered((3, 3, 1)) for e in data.forget)
-    trainer = UnlearningTrainer(
-        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard
-    )
-    trainer.train()
-    return trainer
-
-
-def refusing(examples):
-    return [dataclasses.replace(e, refusal=e.answered((5, 4, 1))) for e in examples]
-
-
-def referred(model, examples):
-    logps = reference_logps(model, examples, pad_id=0, batch_size=2)
-    return [dataclasses.replace(e, ref_logp=logp) for e, logp in zip(examples, logps, strict=True)]
+from leakbound.models.opening import load_tokenizer
+from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune
+from leakbound.unlearning.data import IGNORED, PairedData
+from leakbound.unlearning.trainer import Weights, reference_logps
 
 
 def parameters(model):

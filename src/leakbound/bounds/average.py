@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.evidence import Evidence
+from leakbound.bounds.engines.evidence import Evidence
+from leakbound.bounds.engines.portfolio import portfolio_upper
+from leakbound.bounds.engines.product import product_upper
 from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_scores, check_side, check_whole
-from leakbound.bounds.portfolio import portfolio_upper
-from leakbound.bounds.product import product_upper
 from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
@@ -124,8 +124,9 @@ def average_mean_bound(
 
     The smaller one of two bounds. At 0.85 alpha a portfolio of constant bets: the root m of mean_c prod_i [(1 - c) + c
     (1 - x_i) / (1 - m)] = 1 / (0.85 alpha) over all draws; with unequal n_i draws are reweighted so that every prompt
-    counts the same. At 0.15 alpha :func:`leakbound.bounds.product.product_average_bound`. Lower sides through 1 - h;
-    ``side="both"`` gives each side alpha / 2.
+    counts the same. At 0.15 alpha
+    :func:`leakbound.bounds.engines.product.product_average_bound`. Lower sides through 1 - h; ``side="both"`` gives
+    each side alpha / 2.
 
     Assumes independent draws, all n_i fixed before the first one; the prompts may differ in any way.
 

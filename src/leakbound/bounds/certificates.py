@@ -11,6 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.engines.portfolio import bet_sizes
 from leakbound.bounds.gate import (
     Floats,
     Scores,
@@ -21,7 +22,6 @@ from leakbound.bounds.gate import (
     check_fraction,
     check_side,
 )
-from leakbound.bounds.portfolio import bet_sizes
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -113,7 +113,7 @@ def importance_lower_bound(
 
     For the claim p <= p0, E(p0) = mean over c of prod_i [1 - c + c x_i / p0] has mean at most 1, whatever the size of
     the weights, and falls with p0; the bound is the largest p0 with E(p0) >= 1/alpha. The order of the draws does not
-    matter; n is fixed in advance. Bets c as in :func:`leakbound.bounds.portfolio.bet_sizes`.
+    matter; n is fixed in advance. Bets c as in :func:`leakbound.bounds.engines.portfolio.bet_sizes`.
 
     ``weighted``: the x_i, finite and >= 0, or their distinct values with ``counts``. Weights that were rounded down
     make the bound smaller, never wrong.

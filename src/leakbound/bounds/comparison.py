@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.average import stratified_upper
+from leakbound.bounds.engines.order import NO_ORDER, looks_arranged, per_prompt
+from leakbound.bounds.engines.portfolio import bet_sizes, log_wealth
 from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_side
 from leakbound.bounds.mean import mirror
 from leakbound.bounds.multiplicity import e_holm
-from leakbound.bounds.order import NO_ORDER, looks_arranged, per_prompt
-from leakbound.bounds.portfolio import bet_sizes, log_wealth
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.errors import InputError
 

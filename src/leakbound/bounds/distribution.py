@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.binomial import ERROR, log_tail_above
+from leakbound.bounds.engines.binomial import ERROR, log_tail_above
+from leakbound.bounds.engines.noncrossing import band_levels
 from leakbound.bounds.gate import (
     Floats,
     Ints,
@@ -21,7 +22,6 @@ from leakbound.bounds.gate import (
     check_scores,
     check_side,
 )
-from leakbound.bounds.noncrossing import band_levels
 from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.errors import InputError

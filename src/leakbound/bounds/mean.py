@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.betting import star_upper
-from leakbound.bounds.binary import binary_mean
-from leakbound.bounds.concentration import hoeffding_bentkus_upper, maurer_pontil_upper
 from leakbound.bounds.distribution import cdf_at, dkw_width
-from leakbound.bounds.games import mean_game
+from leakbound.bounds.engines.betting import star_upper
+from leakbound.bounds.engines.binary import binary_mean
+from leakbound.bounds.engines.concentration import hoeffding_bentkus_upper, maurer_pontil_upper
+from leakbound.bounds.engines.games import mean_game
+from leakbound.bounds.engines.noncrossing import band_levels
+from leakbound.bounds.engines.order import NO_ORDER, Prompt, per_prompt, upper_limits
+from leakbound.bounds.engines.portfolio import portfolio_upper
 from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_method, check_side
-from leakbound.bounds.noncrossing import band_levels
-from leakbound.bounds.order import NO_ORDER, Prompt, per_prompt, upper_limits
-from leakbound.bounds.portfolio import portfolio_upper
 from leakbound.bounds.result import Bound
 
 ROUNDING = 1e-14

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.binomial import ERROR, MOST, log_tail, log_tail_above
+from leakbound.bounds.engines.binomial import ERROR, MOST, log_tail, log_tail_above
 from leakbound.bounds.gate import check_alpha, check_fraction, check_whole
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError

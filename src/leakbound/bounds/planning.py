@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.betting import CUSHION, play
-from leakbound.bounds.binomial import AIM, log_tail
-from leakbound.bounds.games import mean_game
+from leakbound.bounds.engines.betting import CUSHION, play
+from leakbound.bounds.engines.binomial import AIM, log_tail
+from leakbound.bounds.engines.games import mean_game
 from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction, check_scores, check_side, check_whole
 from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import show_confidence

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.binomial import MOST, limits
+from leakbound.bounds.engines.binomial import MOST, limits
 from leakbound.bounds.gate import Floats, Side, check_alpha, check_method, check_side, check_whole
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError

@@ -19,8 +19,9 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.betting import CUSHION
 from leakbound.bounds.distribution import survival_bound
+from leakbound.bounds.engines.betting import CUSHION
+from leakbound.bounds.engines.steady import BETS, LOWER, UPPER, log_mix, log_wealths
 from leakbound.bounds.gate import (
     Floats,
     Scores,
@@ -32,7 +33,6 @@ from leakbound.bounds.gate import (
     check_whole,
 )
 from leakbound.bounds.result import Bound, SurvivalBand
-from leakbound.bounds.steady import BETS, LOWER, UPPER, log_mix, log_wealths
 from leakbound.errors import InputError
 
 Verdict: TypeAlias = Literal["proven", "refuted", "open"]

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.betting import star_upper
-from leakbound.bounds.binary import binary_ed, binary_std
 from leakbound.bounds.distribution import cdf_at, dkw_width
-from leakbound.bounds.envelope import largest_variance, smallest_variance
-from leakbound.bounds.games import mean_game, pair_squares, upper_spread_game, variance_game
+from leakbound.bounds.engines.betting import star_upper
+from leakbound.bounds.engines.binary import binary_ed, binary_std
+from leakbound.bounds.engines.envelope import largest_variance, smallest_variance
+from leakbound.bounds.engines.games import mean_game, pair_squares, upper_spread_game, variance_game
+from leakbound.bounds.engines.order import NO_ORDER, Prompt, looks_arranged, per_prompt, upper_limits
+from leakbound.bounds.engines.portfolio import centred_variance_upper, portfolio_upper
 from leakbound.bounds.gate import (
     Floats,
     Ints,
@@ -25,8 +27,6 @@ from leakbound.bounds.gate import (
     check_side,
 )
 from leakbound.bounds.mean import BETTING, STAR, paper_grid
-from leakbound.bounds.order import NO_ORDER, Prompt, looks_arranged, per_prompt, upper_limits
-from leakbound.bounds.portfolio import centred_variance_upper, portfolio_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from rich.console import Console
 
+from leakbound.auditing.drawing import Loading
 from leakbound.cli.app import app
-from leakbound.drawing import Loading
+from leakbound.cli.options import Asked, Drawn, Flat, Out
 from leakbound.errors import InputError
-from leakbound.options import Asked, Drawn, Flat, Out
 from leakbound.records import SamplingParams
 
 
@@ -39,8 +39,8 @@ def audit(
         The run folder; an interrupted audit goes on there.
     """
     from leakbound import report
-    from leakbound.auditing import audit as run_audit
-    from leakbound.results import Audit
+    from leakbound.auditing.steps import audit as run_audit
+    from leakbound.results.audit import Audit
 
     level = None if guess is None else Audit.load(guess)
     result = run_audit(model, asked.prompts, **asked.settings(), **asdict(drawn), guess=level, method=method, out=out)
@@ -91,7 +91,7 @@ def score(run: Path, *, scorer: str | None = None) -> None:
         As for audit; by default the one that run.json names.
     """
     from leakbound import auditing
-    from leakbound.store import Run
+    from leakbound.runs.store import Run
 
     auditing.score(Run.open(run), scorer, progress=True)
 
@@ -107,7 +107,7 @@ def bound(
 ) -> None:
     """Bound the scores of a run folder and write audit.json; what is not given is as run.json fixed it."""
     from leakbound import auditing, report
-    from leakbound.store import Run
+    from leakbound.runs.store import Run
 
     result = auditing.bound(
         Run.open(run), scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=True
@@ -129,7 +129,7 @@ def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False
         Print the report as Markdown instead.
     """
     from leakbound import report
-    from leakbound.results import Audit
+    from leakbound.results.audit import Audit
 
     result, level = Audit.load(run), None if guess is None else Audit.load(guess)
     if markdown:
@@ -171,7 +171,7 @@ def plan(
     template
         As for audit.
     """
-    from leakbound import drawing
+    from leakbound.auditing import drawing
 
     if (model is None) != (prompts is None):
         raise InputError(
@@ -213,7 +213,7 @@ def certify(
     out
         The run folder; an interrupted certification goes on there.
     """
-    from leakbound.certifying import certify as run_certify
+    from leakbound.auditing.certifying import certify as run_certify
 
     result = run_certify(
         model, asked.prompts, **asked.settings(), num_generations=num_generations, engine=engine, proposal=proposal,
@@ -234,7 +234,7 @@ def calibrate(model: str, *, asked: Annotated[Asked, Flat], share: float = 0.05)
     share
         The largest share of the prompts that may be decoded greedily.
     """
-    from leakbound.calibrating import calibrate as run_calibrate
+    from leakbound.auditing.calibrating import calibrate as run_calibrate
 
     found = run_calibrate(
         model, asked.prompts, share=share, params=asked.params, template=asked.template, loading=asked.loading

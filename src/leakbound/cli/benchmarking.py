@@ -9,8 +9,8 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from leakbound.cli.app import app
-from leakbound.options import Flat
-from leakbound.studies.benchmark_config import BenchmarkConfig
+from leakbound.cli.options import Flat
+from leakbound.evaluating.config import BenchmarkConfig
 
 
 @app.command
@@ -22,8 +22,8 @@ def benchmark(suite: str, *, config: Annotated[BenchmarkConfig, Flat]) -> None:
     suite
         tofu, real_world, muse, wmdp, jailbreakbench, or own: a file of your questions.
     """
-    from leakbound.studies.benchmarking import benchmark as run_benchmark
-    from leakbound.studies.continual import run_continual
+    from leakbound.evaluating.continual import run_continual
+    from leakbound.evaluating.running import benchmark as run_benchmark
 
     if config.unlearning.continual:
         Console().print(run_continual(suite, config).show())
@@ -43,7 +43,7 @@ def benchmark_table(runs: list[Path], *, out: Annotated[Path | None, Parameter(n
     out
         A file for the table as Markdown.
     """
-    from leakbound.studies.benchmark_table import benchmark_table as table
+    from leakbound.evaluating.table import benchmark_table as table
 
     found = table(runs)
     Console().print(found.show())

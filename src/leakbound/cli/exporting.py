@@ -8,9 +8,9 @@ from typing import Annotated
 from rich.console import Console
 
 from leakbound.cli.app import app
+from leakbound.cli.options import Flat, Out
 from leakbound.errors import InputError
-from leakbound.importing.every_eval_ever import Source
-from leakbound.options import Flat, Out
+from leakbound.exporting.every_eval_ever import Source
 
 NOTHING_KNOWN = Source()
 
@@ -28,8 +28,8 @@ def export(format: str, run: Path, *, source: Annotated[Source, Flat] = NOTHING_
     out
         The JSON file.
     """
-    from leakbound.importing import every_eval_ever
-    from leakbound.results import Audit
+    from leakbound.exporting import every_eval_ever
+    from leakbound.results.audit import Audit
 
     if format != "every-eval-ever":
         raise InputError(f"format is {format!r}: give every-eval-ever")

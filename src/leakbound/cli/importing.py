@@ -8,8 +8,8 @@ from typing import Annotated
 from rich.console import Console
 
 from leakbound.cli.app import app
+from leakbound.cli.options import Flat, Out
 from leakbound.importing.repeats import Repeats
-from leakbound.options import Flat, Out
 
 NOTHING_ASKED = Repeats()
 

@@ -22,8 +22,8 @@ def judge_errors(run: Path, *, sensitivity: str, specificity: str) -> None:
     specificity
         How often it says clean of a clean completion: 95/100, or 0.95.
     """
-    from leakbound.judge_errors import judged_audit, parse_rate
-    from leakbound.results import Audit
+    from leakbound.auditing.judge_errors import judged_audit, parse_rate
+    from leakbound.results.audit import Audit
 
     rates = {"sensitivity": parse_rate("sensitivity", sensitivity)}
     rates["specificity"] = parse_rate("specificity", specificity)

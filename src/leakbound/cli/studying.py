@@ -8,8 +8,8 @@ from cyclopts import App
 from rich.console import Console
 
 from leakbound.cli.app import app
-from leakbound.options import Flat
-from leakbound.studies.distribution_config import DistributionConfig
+from leakbound.cli.options import Flat
+from leakbound.studies.distribution.config import DistributionConfig
 
 study = App(name="study", help="Experiments over many models, each training kept and never repeated.")
 app.command(study)
@@ -18,7 +18,7 @@ app.command(study)
 @study.command
 def distribution(config: Annotated[DistributionConfig, Flat] = DistributionConfig()) -> None:  # noqa: B008 - frozen
     """How unlearning differs for examples inside and outside the training distribution: steps, exposure, price."""
-    from leakbound.studies.distribution import study as run_study
+    from leakbound.studies.distribution.steps import study as run_study
 
     found = run_study(config)
     Console().print(found.table())

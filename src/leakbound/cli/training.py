@@ -8,8 +8,8 @@ from typing import Annotated
 from rich.console import Console
 
 from leakbound.cli.app import app
+from leakbound.cli.options import Flat, Out
 from leakbound.demo import DemoConfig
-from leakbound.options import Flat, Out
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
 
 
@@ -58,7 +58,7 @@ def compare(
     out
         Folder for compare.html and compare.md.
     """
-    from leakbound.comparing import compare as run_compare
+    from leakbound.auditing.comparing import compare as run_compare
 
     found = run_compare(runs, retain=retain or (), names=names or ())
     Console().print(found.table())

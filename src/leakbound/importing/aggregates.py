@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.benchmarks import metrics as m
-from leakbound.benchmarks.conventions import UTILITY, column, retained, truth_ratios
-from leakbound.benchmarks.evaluation import Evaluation, QuestionSet
+from leakbound import metrics as m
+from leakbound.evaluating.conventions import UTILITY, column, retained, truth_ratios
+from leakbound.evaluating.evaluation import Evaluation, QuestionSet
 
 TOLERANCE = 1e-6
 _NAMES = {"forget": "forget", "retain": "retain", "real_authors": "ra", "world_facts": "wf"}

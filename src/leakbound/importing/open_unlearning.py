@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.benchmarks.evaluation import Evaluation, QuestionSet
 from leakbound.errors import InputError
+from leakbound.evaluating.evaluation import Evaluation, QuestionSet
 from leakbound.importing import Imported
 from leakbound.importing.aggregates import recomputed
 from leakbound.importing.reading import aligned, entry, numbers, read_json

@@ -18,12 +18,12 @@ from leakbound.bounds.gate import check_alpha, check_fraction
 from leakbound.bounds.result import show_confidence
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing import Imported
-from leakbound.layout import Part
 from leakbound.models.openai import UNKNOWN_TOKENS
-from leakbound.prompts import checksum
+from leakbound.reading.prompts import checksum
 from leakbound.records import Draw, Prompt, SamplingParams
+from leakbound.runs.layout import Part
+from leakbound.runs.store import Run
 from leakbound.scoring import check_prompt, get_scorer
-from leakbound.store import Run
 from leakbound.wording import at_most, plural
 
 CLAIMS = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from leakbound import evaluation_report
-from leakbound.benchmarks.evaluation import Evaluation
+from leakbound.evaluating import page
+from leakbound.evaluating.evaluation import Evaluation
 from leakbound.importing import Import
-from leakbound.store import Run, write_text
+from leakbound.runs.store import Run, write_text
 from leakbound.wording import brief, plural
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def table(found: Import, alpha: float = 0.01) -> Group:
     if isinstance(result, Evaluation):
         other = found.retain.result if found.retain is not None else None
         reference = other if isinstance(other, Evaluation) else None
-        lines = evaluation_report.compared(result, reference, alpha=alpha)
-        write_text(found.out / "evaluation.md", evaluation_report.to_markdown(result, lines, found.log.notes))
-        return evaluation_report.table(result, lines, found.log.notes)
+        lines = page.compared(result, reference, alpha=alpha)
+        write_text(found.out / "evaluation.md", page.to_markdown(result, lines, found.log.notes))
+        return page.table(result, lines, found.log.notes)
     return _run(found, result)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.benchmarks.evaluation import Evaluation, QuestionSet
 from leakbound.errors import InputError
+from leakbound.evaluating.evaluation import Evaluation, QuestionSet
 from leakbound.importing import Imported
 from leakbound.importing.reading import aligned, entry, numbers, read_json
 from leakbound.scoring.lexical import rouge_1, rouge_l

@@ -3,53 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
+from leakbound.runs.files import is_main
 from leakbound.unlearning.callbacks import newest_checkpoint
 
 NOT_COMPARED = ("resume", "report_to", "device")
 """Settings that an interrupted run may change when it goes on."""
-
-
-def num_processes() -> int:
-    """How many processes were launched together (accelerate, torchrun)."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_main() -> bool:
-    """Whether this is the process that writes."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that takes the name ``out`` when all went well and is removed when not.
-
-    Of several processes the main one makes and names it; the others get the same path.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if num_processes() > 1:
-        folder = out.parent / f".{out.name}-launch-{os.environ.get('MASTER_PORT', '0')}"
-        folder.mkdir(exist_ok=True)
-    else:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield folder
-        if is_main():
-            folder.chmod(0o755)
-            folder.replace(out)
-    finally:
-        if is_main():
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def checkpoint_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> tuple[Path, Path | None]:

@@ -11,12 +11,13 @@ from typing import Any
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError
-from leakbound.models.loading import load_tokenizer
+from leakbound.models.opening import load_tokenizer
+from leakbound.runs.files import is_main, new_folder
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, Pair, PairedData, read_pairs, read_refusals, with_refusals
-from leakbound.unlearning.folders import checkpoint_folder, is_main, new_folder
+from leakbound.unlearning.folders import checkpoint_folder
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models import loading
+from leakbound.models import opening
 from leakbound.models.base import Generation, TokenLikelihood
 from leakbound.models.hf.forward import Forward, Segment, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
@@ -72,8 +72,8 @@ class HFModel:
         trust_remote_code: bool = False,
     ) -> HFModel:
         """The model and tokenizer of a folder or hub id; safetensors only."""
-        tokenizer = loading.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        model = loading.load_model(
+        tokenizer = opening.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+        model = opening.load_model(
             name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code
         )
         return cls(model, tokenizer, template=template, name=name, revision=revision)
@@ -86,7 +86,7 @@ class HFModel:
             "model": self.name,
             "revision": self.revision,
             "architecture": type(self.model).__name__,
-            "checksum": loading.weights_checksum(self.model),
+            "checksum": opening.weights_checksum(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.model.device.type,
             "template": self.tokenizer.chat_template if resolved == "chat" else resolved,

@@ -1,0 +1,68 @@
+"""Choosing the threshold of the adaptive temperature on prompts that should go on being answered in many ways."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leakbound.auditing.drawing import Loading, Prompts, open_model, open_prompts
+from leakbound.errors import InputError
+from leakbound.records import SamplingParams
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The smallest threshold (to 6 decimals) at which at most ``share`` of the prompts are decoded greedily.
+
+    ``greedy`` of ``num_prompts`` are, at this threshold. A choice on these prompts, without a guarantee for others.
+    """
+
+    threshold: float
+    share: float
+    greedy: int
+    num_prompts: int
+
+    def __str__(self) -> str:
+        return (
+            f"--adaptive-temperature {self.threshold:.6f}: {self.greedy} of {self.num_prompts} prompts are decoded "
+            f"greedily (at most {self.share:g} of them were allowed to)"
+        )
+
+
+def calibrate(
+    model: Any,
+    prompts: Prompts,
+    *,
+    share: float = 0.05,
+    params: SamplingParams | None = None,
+    tokenizer: Any = None,
+    template: str = "auto",
+    loading: Loading | None = None,
+) -> Calibration:
+    """The threshold for ``adaptive_temperature`` that leaves all but ``share`` of these (retain) prompts sampled.
+
+    ``model``: as for an audit, but it must tell its confidence (:meth:`HFModel.confidence`). ``share`` in [0, 1).
+    Raises InputError where no threshold up to 1 does it: then the model is certain of too many of these answers.
+    """
+    if not 0 <= share < 1:
+        raise InputError(f"share is {share!r}: give the share of the prompts that may go greedy, a number in [0, 1)")
+    params = params or SamplingParams()
+    if params.adaptive_mode != "prompt":
+        raise InputError("adaptive_mode is 'sequence': only the threshold for prompts can be calibrated; give 'prompt'")
+    questions = open_prompts(prompts)
+    opened = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
+    if not hasattr(opened, "confidence"):
+        raise InputError(f"model is a {type(opened).__name__}, which does not tell its confidence: give an HFModel")
+    sure = np.sort(opened.confidence(questions, params))[::-1]
+    allowed = math.floor(share * len(sure))
+    highest = float(sure[allowed])  # the first that must stay sampled
+    threshold = round(highest + 1e-6, 6)  # confidences are rounded to 6 decimals
+    if threshold > 1:
+        raise InputError(
+            f"share is {share!r}: the model is certain of {int((sure >= 1 - 1e-6).sum())} of {len(sure)} answers, so "
+            "that no threshold up to 1 leaves enough of them sampled; allow a larger share"
+        )
+    return Calibration(threshold, share, int((sure >= threshold).sum()), len(sure))

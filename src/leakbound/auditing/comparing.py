@@ -1,0 +1,263 @@
+"""Several audited models side by side: leakage asked once and sampled, utility, diversity, cost, and what is proven."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from leakbound.bounds import Bound, average_proportion_bound, proportion_bound
+from leakbound.errors import InputError
+from leakbound.report.tables import model_name
+from leakbound.results.audit import Audit
+from leakbound.runs.store import Run, write_text
+from leakbound.scoring import get_scorer
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+NUM_PAIRS = 200
+"""Pairs of draws of each prompt whose likeness is measured."""
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How different the sampled answers to one prompt are, averaged over the prompts; plug-in, without a guarantee."""
+
+    distinct: float
+    """Distinct answers among the draws, as a share of them."""
+    unlike: float
+    """Mean of 1 - ROUGE-L F1 over random pairs of draws."""
+    entropy: float
+    """Entropy of the answers' observed frequencies, nats."""
+
+
+def diversity(run: Run, *, seed: int = 0) -> Diversity:
+    """The three measures of a run's sampled draws. ``seed`` picks the pairs that are compared."""
+    answers: dict[str, dict[str, int]] = {}
+    masses: dict[str, dict[str, float]] = {}
+    for part in (p for p in run.parts if p.kind in ("sample", "distinct") and run.has_draws(p)):
+        for draw in run.read_draws(part):
+            if part.kind == "distinct" and draw.logprob is not None:
+                law = masses.setdefault(draw.prompt_id, {})
+                law[draw.text] = law.get(draw.text, 0.0) + math.exp(draw.logprob)
+                continue
+            texts = answers.setdefault(draw.prompt_id, {})
+            texts[draw.text] = texts.get(draw.text, 0) + draw.count
+    if not answers and not masses:
+        raise InputError(f"run {str(run.path)!r} holds no sampled draws: run `leakbound sample` first")
+    each = [_diversity(texts, Random(f"{seed}/{prompt_id}/pairs")) for prompt_id, texts in sorted(answers.items())]
+    n = run.info["num_samples"]
+    each += [_of_law(law, n, Random(f"{seed}/{prompt_id}/pairs")) for prompt_id, law in sorted(masses.items())]
+    return Diversity(*(math.fsum(values) / len(each) for values in zip(*each, strict=True)))
+
+
+def _diversity(texts: dict[str, int], rng: Random) -> tuple[float, float, float]:
+    names = sorted(texts)
+    counts = [texts[name] for name in names]
+    n = sum(counts)
+    pairs = [rng.sample(range(len(names)), k=2, counts=counts) for _ in range(NUM_PAIRS if n > 1 else 0)]
+    entropy = -math.fsum(count / n * math.log(count / n) for count in counts)
+    return len(names) / n, _unlike([(names[i], names[k]) for i, k in pairs]), entropy + 0.0
+
+
+def _of_law(law: dict[str, float], n: int, rng: Random) -> tuple[float, float, float]:
+    """The same of n draws, expected under the probabilities of the answers seen (scaled to 1)."""
+    names = sorted(law)
+    whole = math.fsum(law.values())
+    p = [law[name] / whole for name in names]
+    distinct = math.fsum(-math.expm1(n * math.log1p(-min(x, 1 - 1e-16))) for x in p) / n
+    pairs = [rng.choices(range(len(names)), weights=p, k=2) for _ in range(NUM_PAIRS)]
+    entropy = -math.fsum(x * math.log(x) for x in p if x > 0)
+    return distinct, _unlike([(names[i], names[k]) for i, k in pairs]), entropy + 0.0
+
+
+def _unlike(pairs: Sequence[tuple[str, str]]) -> float:
+    """The mean of 1 - ROUGE-L F1 over pairs of answers; 0 where there are none."""
+    likeness = get_scorer("rouge_l_f1")
+    known = {(a, b): 0.0 if a == b else 1 - likeness(a, b) for a, b in {(min(x), max(x)) for x in pairs}}
+    return math.fsum(known[min(x), max(x)] for x in pairs) / len(pairs) if pairs else 0.0
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One model: its audit on what it should not say and, where there is one, on what it should still know."""
+
+    name: str
+    audit: Audit
+    retain: Audit | None
+    diversity: Diversity
+    cost: dict[str, Any] | None
+    """training.json of the model's folder: steps, seconds, peak_memory_bytes; None where there is none."""
+
+    @property
+    def greedy_leaks(self) -> int:
+        """Prompts that are known to leak already when asked once."""
+        return _known(self.audit) - self.audit.num_clean
+
+    @cached_property
+    def utility(self) -> Bound | None:
+        """The share of retain questions answered rightly when asked once, the questions taken as a random sample.
+
+        None without retain questions, or where some of their greedy answers are not known.
+        """
+        if self.retain is None or _known(self.retain) < len(self.retain.prompts):
+            return None
+        right, n = len(self.retain.prompts) - self.retain.num_clean, len(self.retain.prompts)
+        alpha = self.retain.alpha
+        return proportion_bound(right, n, alpha=alpha, side="both", estimand="P(right)", scope="questions of this kind")
+
+    @property
+    def sampled_utility(self) -> float | None:
+        """The average over the retain questions of the share of right draws."""
+        if self.retain is None:
+            return None
+        return sum(p.leak_rate for p in self.retain.prompts) / len(self.retain.prompts)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models that were audited on the same prompts by the same scorer, and what is proven of all of them at once."""
+
+    models: tuple[Compared, ...]
+    jointly: tuple[Bound, ...] | None
+    """Each model's average P(leak) from both sides, all of them at once; None where nothing of the kind can be said."""
+
+    @cached_property
+    def proven(self) -> tuple[tuple[int, int], ...] | None:
+        """Pairs (i, j): model i's average P(leak) is below model j's, all at once; None as for ``jointly``."""
+        if self.jointly is None:
+            return None
+        models = range(len(self.jointly))
+        return tuple((i, j) for i in models for j in models if self.jointly[i].upper < self.jointly[j].lower)
+
+    def save(self, out: str | Path) -> Path:
+        """Write compare.html and compare.md into a folder; returns the page."""
+        from leakbound.report import comparison
+
+        folder = Path(out)
+        write_text(folder / "compare.md", comparison.to_markdown(self))
+        write_text(folder / "compare.html", comparison.to_html(self))
+        return folder / "compare.html"
+
+    def table(self) -> Group:
+        """For the terminal."""
+        from leakbound.report import comparison
+
+        return comparison.table(self)
+
+
+def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), names: Sequence[str] = ()) -> Comparison:
+    """Compare audited run folders; ``retain`` are audits of the same models, in the same order, on retain prompts.
+
+    In a retain run "leak" reads "right": a completion at the threshold or above says the answer. Without retain runs
+    there is no utility, and diversity is that of the audited prompts. ``names`` default to the folders' names.
+
+    :raises InputError: fewer than two runs, not one retain run for each, another scorer, threshold, alpha or prompts,
+        or a retain run of another model.
+    """
+    if len(runs) < 2:
+        raise InputError(f"runs holds {len(runs)} folders: give at least two to compare")
+    if retain and len(retain) != len(runs):
+        raise InputError(f"retain holds {len(retain)} folders and runs {len(runs)}: give one for each, in one order")
+    if names and len(names) != len(runs):
+        raise InputError(f"names holds {len(names)} names and runs {len(runs)} folders: give one for each")
+    names = _distinct([*names] or [Path(run).name or str(run) for run in runs])
+    audits = [Audit.load(run) for run in runs]
+    kept = [Audit.load(run) for run in retain]
+    for group in (audits, kept):
+        for other, run in zip(group[1:], (runs if group is audits else retain)[1:], strict=True):
+            _check_alike(group[0], other, str(run))
+    for audit, other, run in zip(audits, kept, retain, strict=False):
+        if model_name(audit) != model_name(other):
+            raise InputError(
+                f"retain: {str(run)!r} audits {model_name(other)!r}, the run beside it {model_name(audit)!r}: give the "
+                "retain runs in the order of the runs"
+            )
+    spread = [diversity(Run.open(run)) for run in retain] or [diversity(Run.open(run)) for run in runs]
+    models = tuple(
+        Compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit))
+        for i, (name, audit) in enumerate(zip(names, audits, strict=True))
+    )
+    return Comparison(models, averages_jointly(audits))
+
+
+def _check_alike(first: Audit, other: Audit, run: str) -> None:
+    for what in ("scorer", "threshold", "alpha"):
+        if getattr(first, what) != getattr(other, what):
+            raise InputError(
+                f"run {run!r} has {what} {getattr(other, what)!r}, the first {getattr(first, what)!r}: bound it again "
+                f"with the same {what}"
+            )
+    if [p.prompt for p in first.prompts] != [p.prompt for p in other.prompts]:
+        raise InputError(f"run {run!r} has other prompts than the first: audit all models on one prompts file")
+    if first.run["params"] != other.run["params"]:
+        raise InputError(f"run {run!r} has other sampling parameters than the first: draw it again with those")
+
+
+def _known(audit: Audit) -> int:
+    """Prompts whose greedy answer is known."""
+    return sum(p.greedy_score is not None for p in audit.prompts)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
+    ]
+
+
+def _cost(audit: Audit) -> dict[str, Any] | None:
+    """What the model's training took, where its folder is still there and says so."""
+    file = Path(model_name(audit)) / "training.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def averages_jointly(audits: Sequence[Audit]) -> tuple[Bound, ...] | None:
+    """The average P(leak) of each of M models from both sides, all at once at level alpha; None if some audit stopped
+    early or was not planned.
+
+    Each is bounded at alpha / M. By the union bound all hold together, whatever the draws of different models have to
+    do with each other, as when all runs share a seed. So also what is picked among them by its result holds.
+    """
+    if any(audit.run.get("rule") or not audit.planned for audit in audits):
+        return None
+    return tuple(_between(audit, len(audits)) for audit in audits)
+
+
+def _between(audit: Audit, models: int) -> Bound:
+    """The average P(leak) of one of so many models, at its share of alpha.
+
+    Prompts that were drawn without replacement enter with their certain limits, the others with a bound on their
+    average, in proportion to their numbers.
+    """
+    drawn = [p for p in audit.prompts if p.limits is None]
+    low = [p.limits.lower for p in audit.prompts if p.limits]
+    high = [p.limits.upper for p in audit.prompts if p.limits]
+    method = "certain limits"
+    if drawn:
+        leaks, sizes = [p.num_leaks for p in drawn], [p.num_samples for p in drawn]
+        rest = average_proportion_bound(leaks, sizes, alpha=audit.alpha / models, side="both")
+        low, high = [*low, rest.lower * len(drawn)], [*high, rest.upper * len(drawn)]
+        method = f"{rest.method}{' and certain limits' if len(low) > 1 else ''}"
+    size = len(audit.prompts)
+    return Bound(
+        audit.mean_leak.estimand,
+        audit.mean_leak.estimate,
+        math.fsum(low) / size * (1 - 1e-12),
+        min(math.fsum(high) / size * (1 + 1e-12), 1.0),
+        audit.alpha,
+        "both",
+        audit.mean_leak.n,
+        f"{method}, at alpha / {models}",
+        f"the average prompt, jointly with {models} models",
+        audit.mean_leak.unit,
+    )

@@ -1,0 +1,292 @@
+"""The steps that need a model or a scorer: drawing completions into a run folder, and scoring them."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import leakbound
+from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
+from leakbound.auditing.stopping import StoppingRule, Watch
+from leakbound.bounds import Claim, LeakPlan, plan_leak_claim
+from leakbound.bounds.gate import check_alpha
+from leakbound.errors import InputError
+from leakbound.models.base import Sampler
+from leakbound.models.openai import OpenAIModel
+from leakbound.reading.prompts import as_prompts, checksum, load_prompts
+from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
+from leakbound.runs.layout import Part
+from leakbound.runs.progress import steps
+from leakbound.runs.store import Run
+from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completions
+
+Prompts = str | Path | Iterable[Prompt | dict[str, Any]]
+"""A file, a hub data set, or prompts (or mappings with text and target)."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is claimed, fixed before the first draw.
+
+    A completion leaks when ``scorer`` gives it ``threshold`` or more; each bound is false with probability at most
+    ``alpha``.
+    """
+
+    scorer: str = "rouge_l"
+    threshold: float = 0.5
+    alpha: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        if not 0 < self.threshold <= 1:
+            raise InputError(
+                f"threshold is {self.threshold!r}: give a number in (0, 1]; a completion leaks at this score or above"
+            )
+        get_scorer(self.scorer)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a folder or hub id becomes a model. Weights are read from safetensors only."""
+
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    dtype: str = "auto"
+    """Number type of the weights: auto (as they are stored), float32, bfloat16 or float16."""
+    device: str = "auto"
+    """cuda, mps or cpu; auto takes the first of these that is there."""
+    trust_remote_code: bool = False
+    """Let the model's repository run its own Python code."""
+
+
+def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loading: Loading | None = None) -> Sampler:
+    """A Sampler from a folder or hub id, from a model and tokenizer of transformers, or the Sampler itself."""
+    if isinstance(model, Sampler):
+        return model
+    if isinstance(model, str) and model.startswith(("http://", "https://")):
+        return OpenAIModel.from_url(model)
+    if not isinstance(model, str | Path) and not hasattr(model, "config"):
+        raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
+    try:
+        from leakbound.models.hf import HFModel
+        from leakbound.models.opening import load_tokenizer
+    except ImportError as error:
+        raise InputError(
+            f"model is {model!r}: drawing from it needs torch and transformers: pip install 'leakbound[hf]'"
+        ) from error
+    if isinstance(model, str | Path):
+        return HFModel.load(str(model), template=template, **asdict(loading or Loading()))
+    name = getattr(model.config, "name_or_path", "") or "in-memory"
+    tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name)
+    return HFModel(model, tokenizer, template=template, name=name)
+
+
+def open_prompts(prompts: Prompts) -> tuple[Prompt, ...]:
+    """Prompts from a file, a hub data set, or an iterable of Prompt or mappings."""
+    return load_prompts(prompts) if isinstance(prompts, str | Path) else as_prompts(prompts)
+
+
+def open_scorable(prompts: Prompts, scorer: str) -> tuple[Prompt, ...]:
+    """:func:`open_prompts`; InputError for a prompt whose leak the scorer could never see."""
+    questions, function = open_prompts(prompts), get_scorer(scorer)
+    for prompt in questions:
+        check_prompt(function, prompt)
+    return questions
+
+
+def sample(
+    model: Any,
+    prompts: Prompts,
+    out: str | Path,
+    *,
+    num_samples: int = 1024,
+    params: SamplingParams | None = None,
+    seed: int = 0,
+    statement: Statement | None = None,
+    until: str | None = None,
+    width: float | None = None,
+    engine: str = "iid",
+    draws_per_shard: int | None = None,
+    tokenizer: Any = None,
+    template: str = "auto",
+    loading: Loading | None = None,
+    progress: bool = False,
+) -> Run:
+    """Draw ``num_samples`` completions and one greedy completion for each prompt into the run folder ``out``.
+
+    Interrupted and called again with the same arguments, it goes on where it stopped and ends with the same files.
+    ``statement`` is what will be claimed; it is written down before the first draw. With ``until`` ("leak<=0.01",
+    "mean<=0.05") or ``width`` each prompt is drawn in rounds, scored, and stopped at its verdict; ``num_samples`` is
+    then the budget. ``engine`` "without-replacement" draws that many *distinct* completions with their exact
+    probabilities, "auto" does so (with at most 256) where 32 pilot draws, which are not judged, promise a smaller bound
+    than independent draws. ``draws_per_shard``: the most draws of one prompt that are made at once, by default 65,536;
+    more are faster where completions repeat, and take memory by their number where they do not. Raises RunMismatchError
+    for the folder of another run.
+    """
+    params, statement = params or SamplingParams(), statement or Statement()
+    check_count("num_samples", num_samples, least=1)
+    check_count("seed", seed, least=0)
+    if draws_per_shard is not None:
+        check_count("draws_per_shard", draws_per_shard, least=1)
+    if params.greedy:
+        raise InputError("temperature is 0: greedy draws are all the same; give a temperature > 0 (1: the model's own)")
+    rule = None
+    if until is not None or width is not None:
+        rule = StoppingRule(until, width, num_samples, statement.threshold, statement.alpha)
+    questions = open_scorable(prompts, statement.scorer)
+    sampler = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
+    planned = plan_engine(engine, sampler, num_samples, rule)
+    info = {
+        "model": sampler.describe(),
+        "prompts": {"count": len(questions), "checksum": checksum(questions)},
+        "params": params.to_json(),
+        "num_samples": num_samples,
+        "seed": seed,
+        "statement": asdict(statement),
+        "versions": software_versions(),
+        **({} if rule is None else {"rule": rule.to_json()}),
+        **({} if planned is None else {"engine": planned}),
+        **({} if draws_per_shard is None else {"draws_per_shard": draws_per_shard}),
+    }
+    run = Run.start(out, info, questions)
+    missing = [part for part in run.missing_draws() if rule is None or part.greedy]
+    engines: dict[str, str] = {}
+    with steps("drawing", run, missing, progress) as parts:
+        for part in parts:
+            if not engines and part.kind in ("sample", "distinct"):
+                engines = chosen_engines(run)  # all pilots are there by now: the layout has them first
+            run.write_draws(part, draw_part(run, part, sampler, engines))
+    if rule is not None:
+        watch(run, sampler, progress=progress)
+    return run
+
+
+def plan_draws(until: str, *, alpha: float, power: float, true_rate: float) -> LeakPlan:
+    """The fewest draws per prompt that prove the claim ``until`` with probability ``power``; n fixed in advance.
+
+    For claims about P(leak). For one about E[h] the answer depends on how the scores spread: give the scores of a pilot
+    to :func:`leakbound.bounds.plan_mean_claim`.
+    """
+    claim = Claim.parse(until, alpha)
+    if claim.quantity != "leak":
+        raise InputError(
+            f"until is {until!r}: only leak<=LIMIT can be planned without pilot scores; see plan_mean_claim"
+        )
+    return plan_leak_claim(claim.limit, alpha=alpha, power=power, true_rate=true_rate)
+
+
+def preview_cost(
+    model: Any,
+    prompts: Prompts,
+    *,
+    num_samples: int,
+    params: SamplingParams | None = None,
+    template: str = "auto",
+    loading: Loading | None = None,
+) -> str:
+    """One sentence on what ``num_samples`` draws per prompt will cost, from a timed pilot of a few prompts.
+
+    The pilot's time grows in proportion; shared prefixes make the real run cheaper than that, never its law different.
+    """
+    questions = open_prompts(prompts)
+    sampler = open_model(model, template=template, loading=loading)
+    few, size = questions[:4], min(64, num_samples)
+    start = time.perf_counter()
+    sampler.sample(Shard(few, 0, size, 0), params or SamplingParams())
+    seconds = (time.perf_counter() - start) / (len(few) * size)
+    total = seconds * num_samples * len(questions)
+    return (
+        f"{len(questions)} prompts x {num_samples} draws: at most about {total / 60:.1f} minutes on this machine "
+        f"({seconds * 1000:.2f} ms a draw in a pilot of {len(few)} prompts x {size} draws)"
+    )
+
+
+def score(run: Run, scorer: str | None = None, *, progress: bool = False) -> None:
+    """Score every distinct completion of the run once; the default scorer is the one that run.json names."""
+    name = scorer or run.info["statement"]["scorer"]
+    missing = [part for part in run.missing_scores(name) if not run.rule or run.has_draws(part)]
+    marks = Marks(run, name)
+    with steps("scoring", run, missing, progress) as parts:
+        for part in parts:
+            marks.score(part)
+
+
+class Marks:
+    """The scores that one scorer gives in a run: each distinct completion of a prompt is judged once."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self.run, self.name = run, name
+        self.scorer: Scorer = get_scorer(name)
+        self.prompts = {p.id: p for p in run.prompts}
+        self.known: dict[tuple[str, str], float] = {}
+
+    def score(self, part: Part) -> None:
+        """Score the draws of one part and store the result."""
+        draws = self.run.read_draws(part)
+        new = list(dict.fromkeys(k for d in draws if (k := (d.prompt_id, d.text)) not in self.known))
+        pairs = [(text, self.prompts[prompt_id]) for prompt_id, text in new]
+        self.known.update(zip(new, score_completions(self.scorer, pairs), strict=True))
+        self.run.write_scores(part, self.name, draws, [self.known[d.prompt_id, d.text] for d in draws])
+
+
+def watch(
+    run: Run,
+    sampler: Sampler | None = None,
+    *,
+    each: Callable[[Part, Draw, float], None] | None = None,
+    progress: bool = False,
+) -> dict[str, Watch]:
+    """Go through the rounds of a run that may stop early; returns what each prompt's looks say, by prompt id.
+
+    With a sampler, rounds that are missing are drawn and scored; without one they must be there. Which prompts a round
+    holds follows from the rounds before it, so that going through them again gives the same verdicts. ``each`` is shown
+    every scored draw of the rounds.
+    """
+    fixed = run.info["statement"]
+    rule = StoppingRule.from_json(run.rule, threshold=fixed["threshold"], alpha=fixed["alpha"])
+    watches = {p.id: Watch(rule) for p in run.prompts}
+    marks = Marks(run, fixed["scorer"])
+    rounds: dict[int, list[Part]] = {}
+    for part in run.parts:
+        if not part.greedy:
+            rounds.setdefault(int(part.name.split("-")[1]), []).append(part)
+    if sampler is not None:
+        for part in [p for p in run.missing_scores(marks.name) if p.greedy]:
+            marks.score(part)
+    with steps("rounds of", run, [rounds[r] for r in sorted(rounds)], progress) as groups:
+        for group in groups:
+            still = {prompt_id for prompt_id, w in watches.items() if not w.ended}
+            found: dict[str, list[tuple[float, int]]] = {prompt_id: [] for prompt_id in still}
+            for part in group:
+                members = [p for p in run.prompts[part.start : part.stop] if p.id in still]
+                if not members:
+                    continue
+                if sampler is not None and not run.has_draws(part):
+                    run.write_draws(part, sampler.sample(run.shard(part, members), run.params))
+                if sampler is not None and not run.has_scores(part, marks.name):
+                    marks.score(part)
+                for draw, value in run.read_scored(part, marks.name):
+                    found[draw.prompt_id].append((value, draw.count))
+                    if each is not None:
+                        each(part, draw, value)
+            for prompt_id, pairs in found.items():
+                watches[prompt_id].add(np.array([v for v, _ in pairs]), np.array([c for _, c in pairs]))
+    return watches
+
+
+def software_versions() -> dict[str, str]:
+    """What ran: leakbound, Python, and the libraries that the numbers depend on."""
+    versions = {"leakbound": leakbound.__version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "torch", "transformers"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions

@@ -1,5 +1,0 @@
-"""What is asked: questions to forget, to retain and held out, and the secrets in their answers."""
-
-from leakbound.benchmarks.base import Benchmark, QuestionAnswer
-
-__all__ = ["Benchmark", "QuestionAnswer"]

@@ -1,0 +1,141 @@
+"""Constant bets: limits of E[h], sd(h) and mean + kappa sd that hold for all n at once, without any planned number.
+
+Let Y_1, Y_2, ... have conditional means >= theta given the past and Y_t <= top_t with top_t known before draw t. For a
+candidate s <= theta and a bet c in (0, 1), the wealth prod_t (1 + c (s - Y_t) / (top_t - s)) is a nonnegative
+supermartingale, and so is a weighted mean over bets; the probability that it ever reaches 1/alpha is at most alpha
+(Ville). It rises with s, so the s at which it is 1/alpha bounds theta, at whatever n one looks and for whatever reason
+one stopped. The bets need no number of draws; for E[h] not even their order. Proof in docs/methods.md.
+
+With the n of its last draw known beforehand, STaR betting (betting.py) is 1.0 to 1.6 times narrower.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from leakbound.bounds.engines.games import OUTWARD, pair_squares, squares_about_past
+from leakbound.bounds.engines.portfolio import least_rejected
+from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_draws, check_scores, check_side
+from leakbound.bounds.result import Bound
+from leakbound.bounds.spread import check_kappa, moments
+
+BETS: Floats = 0.999 * 1.6 ** -np.arange(18.0)
+"""Bets as shares of the largest that is allowed, down to 1/3000: what suits some 10^6 draws of a coin."""
+
+UPPER: Floats = np.array([0.25, *(0.75 * 0.8 ** np.arange(17.0) / np.sum(0.8 ** np.arange(17.0)))])
+"""Weights of the bets for an upper limit: a quarter on the largest, which is best where nothing leaked."""
+
+LOWER: Floats = np.full(18, 1 / 18)
+"""Weights for a lower limit."""
+
+FED_ONLY = 4
+"""First draws that only feed the centre of the squares."""
+
+CHUNK = 2**15
+"""Draws whose gains are computed together."""
+
+METHOD = "constant bets, valid at any stopping time"
+
+
+def log_mix(logs: Floats, weights: Floats) -> float:
+    """ln of the sum of weights exp(logs)."""
+    best = float(logs.max())
+    return best + math.log(float(np.dot(weights, np.exp(logs - best))))
+
+
+def log_wealths(gain: Floats, counts: Ints) -> Floats:
+    """ln of prod_t (1 + c gain_t) for each bet c, gain_t = (s - y_t) / (top_t - s) drawn ``counts`` times."""
+    total = np.zeros(BETS.size)
+    for low in range(0, gain.size, CHUNK):
+        part = slice(low, low + CHUNK)
+        total += np.log1p(BETS[:, None] * gain[part]) @ counts[part]
+    return total
+
+
+def steady_upper(y: Floats, top: Floats, counts: Ints, end: float, alpha: float, weights: Floats) -> float:
+    """The least s at which the mixture of bets reaches 1/alpha, rounded up; at most ``end`` and the smallest top."""
+    most = float(min(end, top.min(initial=end)))
+    if not y.size:
+        return most
+    low = min(float(np.dot(y, counts) / counts.sum()), most)
+    return least_rejected(low, most, lambda s: log_mix(log_wealths((s - y) / (top - s), counts), weights), alpha)
+
+
+def unit_limits(y: Floats, counts: Ints, alpha: float, side: Side) -> tuple[float, float]:
+    """Lower and upper limit of the mean of draws in [0, 1]; the one that is not claimed is 0 or 1."""
+    share, top = alpha / 2 if side == "both" else alpha, np.ones(1)
+    upper = 1.0 if side == "lower" else steady_upper(y, top, counts, 1.0, share, UPPER)
+    lower = 0.0 if side == "upper" else 1 - steady_upper(1 - y, top, counts, 1.0, share, LOWER) - 1e-14
+    return max(lower, 0.0), upper
+
+
+def mean_sequence_bound(
+    scores: Scores, *, alpha: float, side: Side = "upper", counts: npt.ArrayLike | None = None
+) -> Bound:
+    """Bound E[h] after all draws so far, valid for all n at once: stop whenever you like. Their order is not used.
+
+    Upper: the m at which the weighted mean over c of prod_i (1 + c (m - x_i) / (1 - m)) is 1/alpha; lower: the same
+    for 1 - h; both: alpha / 2 each. A claim about the mean is proven (MeanEvidence) exactly if this is at most its
+    limit. Assumes independent draws of one law on [0, 1].
+    """
+    alpha, side = check_alpha(alpha), check_side(side)
+    values, weights = check_scores(scores, counts)
+    mean = float(np.dot(values, weights) / weights.sum())
+    lower, upper = unit_limits(values, weights, alpha, side)
+    return Bound("E[h]", mean, min(lower, mean), max(upper, mean), alpha, side, int(weights.sum()), METHOD)
+
+
+def square_steps(x: Floats) -> tuple[Floats, Floats]:
+    """Y_t = (x_t - c_t)^2 and top_t = max(c_t, 1 - c_t)^2 from draw 5 on; E[Y_t | past] >= variance."""
+    squares, centre = (found[FED_ONLY:, 0] for found in squares_about_past(x[:, None]))
+    return squares, np.maximum(centre, 1 - centre) ** 2 * OUTWARD
+
+
+def spread_steps(x: Floats, kappa: float, alpha: float) -> tuple[Floats, Floats]:
+    """Y_t = x_t + kappa (s_t / 2 + (x_t - c_t)^2 / (2 s_t)) and its top, from draw 5 on.
+
+    E[Y_t | past] >= mean + kappa sd. s_t^2 is the mean of the past squares and one 1/4, plus ln(1/alpha) / (8 t), at
+    most 1/4. Y is convex in x_t.
+    """
+    squares, centre = (found[:, 0] for found in squares_about_past(x[:, None]))
+    number = np.arange(1.0, x.size + 1)
+    scale = np.sqrt(np.minimum((0.25 + np.cumsum(squares) - squares + -math.log(alpha) / 8) / number, 0.25))
+    y, at_zero, at_one = (h + kappa * (scale / 2 + (h - centre) ** 2 / (2 * scale)) for h in (x, 0.0, 1.0))
+    return y[FED_ONLY:], np.maximum(at_zero, at_one)[FED_ONLY:] * OUTWARD
+
+
+def std_sequence_bound(scores: Scores, *, alpha: float, side: Side = "upper") -> Bound:
+    """Bound sd(h) after all draws so far, in the order of generation, valid for all n at once.
+
+    Upper: bets on the squares about the mean of the past draws; lower: on the squared differences of consecutive pairs,
+    which have twice the variance as mean. ``side="both"``: alpha / 2 each.
+    """
+    alpha, side = check_alpha(alpha), check_side(side)
+    x = check_draws(scores)
+    share, upper, lower = alpha / 2 if side == "both" else alpha, 0.5, 0.0
+    if side != "lower":
+        y, top = square_steps(x)
+        upper = math.sqrt(steady_upper(y, top, np.ones(y.size, np.int64), 0.25, share, UPPER)) * OUTWARD
+    if side != "upper" and x.size > 1:
+        pairs = pair_squares(x)
+        lower = math.sqrt(unit_limits(pairs, np.ones(pairs.size, np.int64), share, "lower")[0] / 2) / OUTWARD
+    sd = min(moments(*check_scores(x))[1], 0.5)
+    return Bound("sd(h)", sd, min(lower, sd), max(min(upper, 0.5), sd), alpha, side, x.size, METHOD)
+
+
+def ed_sequence_bound(scores: Scores, *, alpha: float, kappa: float = 2.0) -> Bound:
+    """Upper bound on E[h] + kappa sd(h) after all draws so far, in the order of generation, valid for all n at once.
+
+    One test, as ed_bound's: bets on :func:`spread_steps`. Never above (1 + sqrt(1 + kappa^2)) / 2, the largest value.
+    """
+    alpha, kappa = check_alpha(alpha), check_kappa(kappa)
+    x = check_draws(scores)
+    y, top = spread_steps(x, kappa, alpha)
+    most = (1 + math.sqrt(1 + kappa**2)) / 2
+    upper = steady_upper(y, top, np.ones(y.size, np.int64), most, alpha, UPPER)
+    mean, sd = moments(*check_scores(x))
+    estimate, name = mean + kappa * sd, f"E[h] + {kappa:g} sd(h)"
+    return Bound(name, estimate, 0.0, max(upper, estimate), alpha, "upper", x.size, METHOD)

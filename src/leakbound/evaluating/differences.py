@@ -1,0 +1,164 @@
+"""Is the gap noise? One metric of two models on the same questions, question by question."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from leakbound.bounds import mean_bound
+from leakbound.errors import InputError
+from leakbound.evaluating.conventions import (
+    FORGET,
+    UTILITY,
+    check_convention,
+    column,
+    hmean_of,
+    retained,
+)
+from leakbound.evaluating.evaluation import OTHERS, Evaluation
+from leakbound.metrics.checks import Floats
+from leakbound.metrics.intervals import SAMPLE, Metric, bootstrap_metric
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Metric of the first model minus that of the second, with an interval and, where questions are counted, a test."""
+
+    metric: str
+    set: str
+    first: str
+    second: str
+    value: float
+    lower: float
+    upper: float
+    alpha: float
+    n: int
+    method: str
+    p_value: float | None = None
+    """Exact two-sided sign test that as many questions go up as down; for 0/1 values this is McNemar's exact test."""
+    test: str = ""
+
+    @property
+    def noise(self) -> bool:
+        """Whether the interval holds 0: the gap may be noise of the choice of questions."""
+        return self.lower <= 0 <= self.upper
+
+    def __str__(self) -> str:
+        said = "may be noise" if self.noise else f"is {'larger' if self.value > 0 else 'smaller'} than noise explains"
+        where = f" on {self.set}" if self.set else ""
+        return (
+            f"{self.metric}{where}: {self.first} minus {self.second} is {self.value:.6f}, between {self.lower:.6f} and "
+            f"{self.upper:.6f} (alpha {self.alpha:g}, {self.method}): it {said}"
+        )
+
+
+def difference(
+    first: Evaluation,
+    second: Evaluation,
+    metric: str,
+    *,
+    set: str = "",
+    convention: str = "tofu",
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> Difference:
+    """Compare two models on the same questions.
+
+    For a metric that is a mean of numbers x, y in [0, 1] over one ``set``: E[x - y] by betting on (1 + x - y) / 2, a
+    guaranteed interval if the questions are a random sample, and the exact sign test. For ``model_utility`` and
+    ``average`` (no set), and for means without limits (fluency): a bootstrap that draws the questions, each with both
+    models' values.
+
+    :raises InputError: other questions than the first's, an unknown metric, a missing value.
+    """
+    check_convention(convention)
+    if metric in ("model_utility", "average"):
+        return _across(first, second, metric, convention, alpha, seed)
+    a, b = first.questions(set), second.questions(set)
+    _same(first, second, set)
+    if metric in OTHERS:
+        x, y = a.value(metric), b.value(metric)
+        found = bootstrap_metric(metric, set, [(x - y)[:, None]], lambda m: m[:, 0], alpha=alpha, seed=seed)
+        lower, upper = _limits(found, math.inf)
+        return Difference(
+            metric, set, first.model, second.model, found.value, lower, upper, alpha, found.n, found.method
+        )
+    x, y = column(a, metric, convention), column(b, metric, convention)
+    bound = mean_bound((1.0 + x - y) / 2, alpha=alpha, side="both")
+    p = sign_test(int((x > y).sum()), int((x < y).sum()))
+    binary = bool(np.isin(np.stack([x, y]), (0.0, 1.0)).all())
+    return Difference(
+        metric,
+        set,
+        first.model,
+        second.model,
+        float((x - y).mean()),
+        2 * bound.lower - 1,
+        2 * bound.upper - 1,
+        alpha,
+        x.size,
+        f"exact ({bound.method} on paired questions), {SAMPLE}",
+        p,
+        "McNemar, exact" if binary else "sign test, exact",
+    )
+
+
+def _limits(found: Metric, widest: float) -> tuple[float, float]:
+    """The interval; where the bootstrap gives none, what holds without one."""
+    return (-widest if found.lower is None else found.lower), (widest if found.upper is None else found.upper)
+
+
+def sign_test(up: int, down: int) -> float:
+    """min(1, 2 P(Bin(up + down, 1/2) <= min(up, down))): two-sided, ties left out; 1 where all are ties."""
+    n, k = up + down, min(up, down)
+    if n == 0:
+        return 1.0
+    tail = sum(math.comb(n, i) for i in range(k + 1))
+    return min(1.0, float(2 * tail / 2**n))
+
+
+def _same(first: Evaluation, second: Evaluation, name: str) -> None:
+    a, b = first.questions(name).ids, second.questions(name).ids
+    if a != b:
+        raise InputError(
+            f"set {name!r}: {first.model!r} answered {len(a)} questions and {second.model!r} {len(b)}, not the same "
+            "ones in the same order: a difference needs both models on the same questions"
+        )
+
+
+def _across(first: Evaluation, second: Evaluation, metric: str, convention: str, alpha: float, seed: int) -> Difference:
+    """Columns of both models side by side for each set, so that a question is drawn for both at once."""
+    if metric == "average" and convention != "closer_look":
+        raise InputError(f"metric 'average' belongs to the convention closer_look: convention is {convention!r}")
+    columns = [_columns(e, metric, convention) for e in (first, second)]
+    if list(columns[0]) != list(columns[1]) or not columns[0]:
+        raise InputError(f"{metric} needs the same sets of both models: {list(columns[0])} and {list(columns[1])}")
+    for name in columns[0]:
+        _same(first, second, name)
+    strata = [np.concatenate([columns[0][name], columns[1][name]], axis=1) for name in columns[0]]
+    widths = [values.shape[1] for values in columns[0].values()]
+    starts = np.cumsum([0, *(2 * width for width in widths)])[:-1]
+    own = [start + i for start, width in zip(starts, widths, strict=True) for i in range(width)]
+    other = [start + width + i for start, width in zip(starts, widths, strict=True) for i in range(width)]
+    utility_width = sum(widths) - (metric == "average")
+    hmean = hmean_of([utility_width])
+
+    def statistic(means: Floats) -> Floats:
+        parts = [means[:, places] for places in (own, other)]
+        scores = [hmean(p) if metric == "model_utility" else (hmean(p) + p[:, -1]) / 2 for p in parts]
+        return scores[0] - scores[1]
+
+    found = bootstrap_metric(metric, "", strata, statistic, alpha=alpha, seed=seed)
+    lower, upper = _limits(found, 1.0)
+    return Difference(metric, "", first.model, second.model, found.value, lower, upper, alpha, found.n, found.method)
+
+
+def _columns(evaluation: Evaluation, metric: str, convention: str) -> dict[str, Floats]:
+    """Set -> its columns for model utility; for the average the forget efficacy comes last."""
+    kept = retained(evaluation, convention)
+    found = {q.name: np.stack([column(q, n, convention) for n in UTILITY[convention]], axis=1) for q in kept}
+    if metric == "average":
+        found[FORGET] = column(evaluation.questions(FORGET), "forget_efficacy", convention)[:, None]
+    return found

@@ -1,0 +1,191 @@
+"""A benchmark run: one model on one suite, classic metrics and sampling, against the model that never knew.
+
+Everything is written into one folder and resumed there::
+
+    parts/             per-question values, one file for each part that was computed
+    audit/             the run folder of the audit on the forget questions
+    retained/          the same for the retrained model, where it is evaluated as well
+    evaluation.json    all per-question values
+    benchmark.json     metrics, bounds, settings, checksums of the data, seconds
+    evaluation.md
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from leakbound.auditing.drawing import open_model
+from leakbound.auditing.steps import audit
+from leakbound.errors import InputError
+from leakbound.evaluating.config import BenchmarkConfig, find_suite
+from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.evaluating.measuring import Meaning, measure, with_leak_rates, with_reference_losses
+from leakbound.evaluating.page import compared
+from leakbound.evaluating.run import BenchmarkRun
+from leakbound.evaluating.wmdp import wmdp
+from leakbound.records import SamplingParams
+from leakbound.results.audit import Audit
+from leakbound.runs.store import write_text
+from leakbound.suites.base import Asking, Benchmark
+
+
+def benchmark(suite: str, config: BenchmarkConfig, *, progress: bool = True) -> BenchmarkRun:
+    """Run one suite on one model and write everything into ``config.out``.
+
+    :raises InputError: a suite, data, model or reference that cannot be used.
+    """
+    chosen = find_suite(suite)
+    if chosen.how == "judged" and (not config.num_samples or not config.scorer.startswith("judge:")):
+        raise InputError(
+            f"num_samples is {config.num_samples} and scorer is {config.scorer!r}: {suite} is sampled and judged; give "
+            "the draws for each request, and judge:FILE or judge:module:function (docs/benchmarks.md)"
+        )
+    if config.template == "auto":
+        config = replace(config, template=chosen.template)
+    return run_on(chosen.load(config), config, how=chosen.how, progress=progress)
+
+
+def run_on(questions: Benchmark, config: BenchmarkConfig, *, how: str = "asked", progress: bool = True) -> BenchmarkRun:
+    """:func:`benchmark` on questions that are there already; ``how`` as in :class:`Suite`."""
+    reference, guess = _reference(questions, config, how, progress)
+    if how == "lm-eval":
+        start = time.perf_counter()
+        asked = wmdp(config.model, max_questions=config.max_questions)
+        return _finish(questions, asked, reference, config, {"lm-eval": time.perf_counter() - start})
+    model = open_model(config.model, template=config.template, loading=config.loading)
+    evaluation: Evaluation | None = None
+    audited: Audit | None = None
+    seconds: dict[str, float] = {}
+    if how == "asked":
+        measured = measure(
+            model,
+            questions,
+            max_tokens=config.max_tokens,
+            max_questions=config.max_questions,
+            gradient_norms=config.gradient_norms,
+            meaning=_meaning(config),
+            out=config.out,
+            progress=progress,
+        )
+        evaluation, seconds = measured.evaluation, dict(measured.seconds)
+        if reference is not None:
+            evaluation = with_reference_losses(evaluation, reference)
+    if config.num_samples:
+        audited, seconds["sampling"] = _timed(config, lambda: _audit(model, questions, config, guess, progress))
+        rates = {p.prompt.id: p.leak_rate for p in audited.prompts}
+        evaluation = with_leak_rates(evaluation or _judged(audited, questions), rates)
+    assert evaluation is not None  # a judged suite is always sampled
+    return _finish(questions, evaluation, reference, config, seconds, audited, guess)
+
+
+def _finish(
+    questions: Benchmark,
+    evaluation: Evaluation,
+    reference: Evaluation | None,
+    config: BenchmarkConfig,
+    seconds: Mapping[str, float],
+    audited: Audit | None = None,
+    guess: Audit | None = None,
+) -> BenchmarkRun:
+    """Compute the metrics and write the run's files."""
+    lines = compared(evaluation, reference, convention=config.convention, alpha=config.alpha)
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    run = BenchmarkRun(questions, evaluation, lines, seconds, settings, reference, audited, guess)
+    run.save(config.out)
+    return run
+
+
+def _judged(audited: Audit, questions: Benchmark) -> Evaluation:
+    """What the judge says of the greedy answers."""
+    ids = tuple(p.prompt.id for p in audited.prompts)
+    values = {"harmful": np.array([p.greedy_score for p in audited.prompts])}
+    said = tuple((p.prompt.text, p.greedy_text or "", p.prompt.target) for p in audited.prompts)
+    return Evaluation(
+        str(audited.run["model"].get("model")), questions.name, {"harmful": QuestionSet("harmful", ids, values, said)}
+    )
+
+
+def _meaning(config: BenchmarkConfig) -> Meaning | None:
+    """The models that compare texts by meaning, where they are asked for."""
+    if not (config.semantic or config.embedding_model or config.entailment_model):
+        return None
+    from leakbound.scoring import semantic
+
+    embedding = config.embedding_model or (semantic.EMBEDDING_MODEL if config.semantic else None)
+    entailment = config.entailment_model or (semantic.ENTAILMENT_MODEL if config.semantic else None)
+    similarities = entails = None
+    if embedding:
+        similar = semantic.Embedding(embedding)
+        similar.ready()
+        similarities = similar.similarities
+    if entailment:
+        judge = semantic.Entailment(entailment)  # its premise stands first in each pair, as ours does
+        judge.ready()
+        entails = judge.entailed
+    return Meaning(f"{embedding}, {entailment}", similarities, entails)
+
+
+def _timed(config: BenchmarkConfig, work: Callable[[], Audit]) -> tuple[Audit, float]:
+    """The audit and the seconds it took, those before an interruption included."""
+    file, complete = config.out / "parts" / "sampling-seconds.json", (config.out / "audit" / "audit.json").exists()
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else 0.0
+    start = time.perf_counter()
+    try:
+        found = work()
+    finally:
+        seconds = before if complete else before + time.perf_counter() - start
+        write_text(file, json.dumps(seconds))
+    return found, seconds
+
+
+def _audit(model: Any, questions: Benchmark, config: BenchmarkConfig, guess: Audit | None, progress: bool) -> Audit:
+    """Sample the forget questions, as they are asked in the suite."""
+    rows = questions.forget[: config.max_questions]
+    if config.sampled_questions is not None and config.sampled_questions < len(rows):
+        chosen = Random(f"{config.seed}/sampled").sample(range(len(rows)), k=config.sampled_questions)
+        rows = tuple(rows[i] for i in sorted(chosen))
+    name = next((name for name, asked in questions.sets.items() if asked == questions.forget), "")
+    asking = questions.asking.get(name, Asking())
+    params = SamplingParams(
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_tokens=asking.max_tokens or config.max_tokens,
+        stop=asking.stop,
+    )
+    return audit(
+        model,
+        [row.to_prompt() for row in rows],
+        scorer=config.scorer,
+        threshold=config.threshold,
+        num_samples=config.num_samples,
+        alpha=config.alpha,
+        params=params,
+        seed=config.seed,
+        out=config.out / "audit",
+        guess=guess,
+        progress=progress,
+    )
+
+
+def _reference(
+    questions: Benchmark, config: BenchmarkConfig, how: str, progress: bool
+) -> tuple[Evaluation | None, Audit | None]:
+    """The evaluation of the model that never knew, and its audit where there is one."""
+    if config.retain_model is not None:
+        settings = replace(config, model=config.retain_model, retain_model=None, out=config.out / "retained")
+        run = run_on(questions, settings, how=how, progress=progress)
+        return run.evaluation, run.audit
+    if config.reference is None:
+        return None, None
+    path = config.reference.expanduser()
+    folder = path if path.is_dir() else path.parent
+    audited = config.num_samples and (folder / "audit" / "audit.json").exists()
+    return Evaluation.load(path), Audit.load(folder / "audit") if audited else None

@@ -1,0 +1,1 @@
+"""Files of rows become prompts, pairs and questions."""

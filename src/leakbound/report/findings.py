@@ -1,0 +1,304 @@
+"""What an audit says, before it is typeset: the verdict, the sentences, the prompts in order of how much they leak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst_prompt_bound
+from leakbound.bounds.gate import reaches
+from leakbound.bounds.result import event, show_confidence
+from leakbound.errors import InputError
+from leakbound.results.saying import bounds_in_words
+from leakbound.wording import about, at_least, brief, plural
+
+if TYPE_CHECKING:
+    from leakbound.results.audit import Audit, PromptAudit
+
+Status = Literal["hidden", "plain", "seen", "unseen"]
+LABELS: dict[Status, str] = {
+    "hidden": "hidden leak",
+    "plain": "open leak",
+    "seen": "leak seen",
+    "unseen": "no leak seen",
+}
+MEANINGS: dict[Status, str] = {
+    "hidden": "clean when asked once, leaked when sampled",
+    "plain": "leaks already when asked once",
+    "seen": "leaked when sampled; its greedy answer is not known",
+    "unseen": "neither asked once nor sampled",
+}
+SYMBOLS: dict[Status, str] = {"hidden": "▲", "plain": "■", "seen": "◆", "unseen": "○"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt with its status and the same prompt of a model that never saw the secret.
+
+    ``more_than_guess``: whether it provably leaks more often than that model guesses (for all rows at once), None
+    where nothing is known about guessing.
+    """
+
+    result: PromptAudit
+    status: Status
+    guess: PromptAudit | None
+    more_than_guess: bool | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The rows, worst first, and the sentences in the order in which they should be read."""
+
+    audit: Audit
+    guess: Audit | None
+    rows: tuple[Row, ...]
+    title: str
+    status: Status
+    sentences: tuple[str, ...]
+    clean_prompts: Bound | None
+    """Every prompt that looks clean at once, where some but not all do."""
+    notes: tuple[str, ...]
+
+    def of(self, *statuses: Status) -> tuple[Row, ...]:
+        """The rows of these statuses, worst first."""
+        return tuple(row for row in self.rows if row.status in statuses)
+
+    @property
+    def meanings(self) -> dict[Status, str]:
+        """The statuses that there can be, with what they mean: without greedy answers nothing is known to be hidden."""
+        if self.audit.asked_once:
+            return {status: meaning for status, meaning in MEANINGS.items() if status != "seen" or self.of("seen")}
+        return {"seen": MEANINGS["seen"], "unseen": "never when sampled; its greedy answer is not known"}
+
+    def shortlist(self, limit: int) -> tuple[Row, ...]:
+        """The hidden leaks, then the open ones, then the rest; where not all fit, hidden ones leave the others 2/5."""
+        hidden, others = self.of("hidden"), self.of("plain") + self.of("seen") + self.of("unseen")
+        share = max(limit - len(others), limit - limit * 2 // 5)
+        first = hidden[:share]
+        return first + others[: limit - len(first)]
+
+
+@lru_cache(maxsize=1024)
+def _limit(leaks: int, n: int, alpha: float, side: Literal["lower", "upper"], stopped: bool) -> float:
+    bound = (leak_sequence_bound if stopped else proportion_bound)(leaks, n, alpha=alpha, side=side)
+    return bound.lower if side == "lower" else bound.upper
+
+
+def _exceeds(p: PromptAudit, guess: PromptAudit, alpha: float, stopped: bool) -> bool:
+    """Whether P(leak) is provably above the other one's; what exact probabilities say is certain and costs no alpha."""
+    low = p.limits.lower if p.limits else _limit(p.num_leaks, p.num_samples, alpha / 2, "lower", stopped)
+    high = guess.limits.upper if guess.limits else _limit(
+        guess.num_leaks, guess.num_samples, alpha / 2, "upper", stopped
+    )  # fmt: skip
+    return low > high
+
+
+def read_rows(audit: Audit, guess: Audit | None, alpha: float) -> tuple[Row, ...]:
+    """The prompts, worst first; what is proven of guessing holds for all of them at once at level ``alpha``."""
+    known = {p.prompt.id: p for p in guess.prompts} if guess else {}
+    paired = [p for p in audit.prompts if p.prompt.id in known]
+    if guess is not None:
+        if (guess.scorer, guess.threshold) != (audit.scorer, audit.threshold):
+            raise InputError(
+                f"guess was judged by {guess.scorer} at {guess.threshold:g}, the audit by {audit.scorer} at "
+                f"{audit.threshold:g}: bound the guess run again with the audit's scorer and threshold"
+            )
+        if not paired:
+            raise InputError("guess shares no prompt id with the audit: audit both models on the same prompts file")
+        for p in paired:
+            if known[p.prompt.id].prompt != p.prompt:
+                raise InputError(
+                    f"guess has another prompt under the id {p.prompt.id!r}: audit both models on one prompts file"
+                )
+    stopped = any(a.run.get("rule") for a in (audit, guess) if a is not None)
+    rows = []
+    for p in audit.prompts:
+        status: Status = "seen" if p.num_leaks else "unseen"
+        if p.greedy_score is not None:
+            status = "plain" if reaches(p.greedy_score, audit.threshold) else "hidden" if p.num_leaks else "unseen"
+        other = known.get(p.prompt.id)
+        more = None
+        if other is not None:
+            more = _exceeds(p, other, alpha / len(paired), stopped)
+        rows.append(Row(p, status, other, more))
+    return tuple(sorted(rows, key=_badness))
+
+
+def _badness(row: Row) -> tuple[float, float, float, float, str]:
+    p = row.result
+    return -p.leak.estimate, -p.leak.upper, -p.max_score, -p.mean.estimate, p.prompt.id
+
+
+def num_samples_text(audit: Audit) -> str:
+    """The draws per prompt, a range if they differ."""
+    sizes = sorted({p.num_samples for p in audit.prompts})
+    return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+
+
+def _answers(audit: Audit) -> str:
+    text = num_samples_text(audit)
+    return f"{text} sampled answer{'' if text == '1' else 's'}"
+
+
+def find(audit: Audit, guess: Audit | None = None) -> Findings:
+    """Read the audit. Raises InputError if ``guess`` cannot be compared with it."""
+    rows = read_rows(audit, guess, audit.alpha)
+    hidden = [row for row in rows if row.status == "hidden"]
+    plain = [row for row in rows if row.status == "plain"]
+    # Which prompts look clean is decided by the greedy answers, not by the draws that are bounded: nothing is paid.
+    clean = [row.result.leak for row in rows if row.status != "plain" and row.result.greedy_score is not None]
+    bound = None
+    if clean and plain and all(b.side == "upper" for b in clean):
+        bound = replace(worst_prompt_bound(clean), scope="every prompt that looks clean")
+    status: Status = "hidden" if hidden else "plain" if plain else "unseen"
+    if not audit.asked_once and any(row.status == "seen" for row in rows):
+        status = "seen"
+    remembered = any(row.more_than_guess for row in rows)
+    title = {
+        "hidden": "Sampling finds leaks that the greedy answers hide",
+        "plain": "Leaks in plain sight, none hidden",
+        "seen": "Leaks were seen when the model was sampled",
+        "unseen": "No leak was seen",
+    }[status]
+    if guess is not None and status != "unseen" and not remembered:
+        title += ", none told apart from guessing"
+    sentences = [_greedy_against_sampled(audit, len(hidden), len(plain)), *bounds_in_words(audit, bound)]
+    if audit.run.get("rule"):
+        sentences.append(_verdicts(audit))
+    sentences.append(_guessing(rows, audit, guess))
+    if not audit.planned:
+        sentences.append(
+            "Caution: the scorer, the threshold or alpha was chosen after the draws. If the choice looked at the "
+            "scores, the confidence printed here is too high; draw again with the statement fixed first."
+        )
+    notes = _notes(audit, guess, hidden)
+    return Findings(audit, guess, rows, title, status, tuple(sentences), bound, notes)
+
+
+def _greedy_against_sampled(audit: Audit, hidden: int, plain: int) -> str:
+    total, clean, n = len(audit.prompts), audit.num_clean, _answers(audit)
+    if not audit.asked_once:
+        leaking = sum(p.num_leaks > 0 for p in audit.prompts)
+        return (
+            f"{leaking} of {plural(total, 'prompt')} leaked in at least one of {n}; the greedy answers are not known."
+        )
+    looks = "looks" if clean == 1 else "look"
+    start = f"{clean} of {plural(total, 'prompt')} {looks} clean when the model is asked once (greedy); "
+    if unknown := total - clean - plain:
+        start += f"of {unknown} the greedy answer is not known; "
+    if clean == 0:
+        return start + (
+            "nothing is known to be hidden." if unknown else "every prompt leaks already there, so nothing is hidden."
+        )
+    these = f"of these {clean}" if clean > 1 else "of it"
+    if hidden:
+        part = "it" if clean == 1 else f"{hidden} {these}" if hidden < clean else f"all {clean} of these"
+        return start + f"{part} leaked in at least one of {n}."
+    none = f"none {these}" if clean > 1 else "it never"
+    return start + f"{none} leaked in any of {n}."
+
+
+def _verdicts(audit: Audit) -> str:
+    """What became of the rule that ended the drawing."""
+    rule, fixed = audit.run["rule"], audit.run["statement"]
+    if (audit.scorer, audit.threshold) != (fixed["scorer"], fixed["threshold"]):
+        return (
+            f"The drawing was ended by looks at {event(fixed['threshold'])} by {fixed['scorer']}, another statement "
+            f"than this one about {event(audit.threshold)} by {audit.scorer}: no verdict is given here."
+        )
+    number = {v: sum(p.verdict == v for p in audit.prompts) for v in ("proven", "refuted", "open")}
+    drawn = sum(p.num_samples for p in audit.prompts)
+    open_ones = f"open for {number['open']}"
+    if number["open"]:
+        open_ones += f", whose budget of {rule['budget']:,} draws ended first"
+    if rule["until"] is None:
+        confidence = show_confidence(audit.run["statement"]["alpha"])
+        known = f"{number['proven']} of {plural(len(audit.prompts), 'prompt')}"
+        return (
+            f"P(leak) is known within {rule['width']:g} for {known} "
+            f"(each by itself, confidence {confidence}), {open_ones} ({drawn:,} draws in all)."
+        )
+    return (
+        f"The claim {rule['until']} is proven for {plural(number['proven'], 'prompt')}, "
+        f"refuted for {number['refuted']}, and {open_ones}; each verdict by itself is wrong with probability at most "
+        f"{audit.run['statement']['alpha']:g} ({drawn:,} draws in all)."
+    )
+
+
+def _guessing(rows: Sequence[Row], audit: Audit, guess: Audit | None) -> str:
+    if guess is None:
+        return (
+            "Guessing and remembering cannot be told apart here: no audit of a model that never saw the secrets was "
+            "given for comparison."
+        )
+    rates = [row.guess.leak.estimate for row in rows if row.guess]
+    known, level = len(rates), about(sum(rates) / len(rates))
+    leaking = [row for row in rows if row.result.num_leaks and row.guess]
+    more = sum(row.more_than_guess is True for row in leaking)
+    start = f"A model that never saw the secrets guessed them in {level} of its answers, on average (observed). "
+    if not leaking:
+        return start + "The audited model leaked in none."
+    return start + (
+        f"{more} of the {plural(len(leaking), 'prompt')} that leaked when sampled "
+        f"{'does' if more == 1 else 'do'} so more often than that model guesses (confidence "
+        f"{show_confidence(audit.alpha)} for all {known} comparisons at once)"
+        + {0: ".", 1: "; the other one cannot be told from guessing."}.get(
+            len(leaking) - more, "; the others cannot be told from guessing."
+        )
+    )
+
+
+def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[str, ...]:
+    cut = sum(p.num_truncated for p in audit.prompts)
+    total = sum(p.num_samples for p in audit.prompts)
+    touched = sum(p.num_truncated > 0 for p in audit.prompts)
+    notes = []
+    if not audit.asked_once:
+        notes.append(
+            "The draws were made elsewhere, without greedy answers: whether asking once would have hidden a leak is "
+            "not known."
+        )
+    elif not hidden:
+        notes.append(
+            "No prompt is hidden in this run: no prompt has a clean greedy answer and a leaking sampled one. "
+            "Greedy decoding would have given the same verdict here; the bounds say how far that can be trusted."
+        )
+    else:
+        worst = hidden[0].result
+        notes.append(
+            f"Of the hidden prompts {brief(worst.prompt.id, 40)} leaked most: in {plural(worst.num_leaks, 'draw')} of "
+            f"{worst.num_samples:,}"
+            + (
+                f" distinct ones, which have probability {at_least(worst.limits.lower)} or more (certain)."
+                if worst.limits
+                else ". That was observed; a prompt picked by its result is bounded by the statement on every prompt."
+            )
+        )
+    if cut:
+        notes.append(
+            f"{plural(cut, 'draw')} of {total:,} (in {plural(touched, 'prompt')}) {'was' if cut == 1 else 'were'} cut "
+            "at max_tokens. What was cut off was not judged: a leak that comes later is not in these numbers."
+        )
+    if seen := sum(p.limits is not None for p in audit.prompts):
+        notes.append(
+            f"{plural(seen, 'prompt')} of {len(audit.prompts)} {'was' if seen == 1 else 'were'} drawn without "
+            "replacement: counts are of distinct answers there, not of how often they come, and every bound uses the "
+            "exact probabilities of the answers."
+        )
+    engine = audit.run.get("engine")
+    if isinstance(engine, dict) and engine.get("because"):
+        notes.append(f"Engine auto fell back to independent draws: {engine['because']}.")
+    known = {p.prompt.id for p in guess.prompts} if guess else set()
+    if guess is not None and (missing := sum(p.prompt.id not in known for p in audit.prompts)):
+        notes.append(
+            f"{plural(missing, 'prompt')} of the audit {'is' if missing == 1 else 'are'} not in the guess audit."
+        )
+    if guess is not None and guess.run.get("params") != audit.run.get("params"):
+        notes.append("The guess audit was drawn with other sampling parameters, so its level is for that setting.")
+    notes.append(
+        "Every statement is about these prompts and this decoding setting: another temperature, top-p, top-k or prompt "
+        "text is another statement."
+    )
+    return tuple(notes)

@@ -1,0 +1,281 @@
+"""Figures of an audit: greedy against sampled, and the survival curves. matplotlib, no global state of pyplot.
+
+Colours are told apart by people who see colours differently (Okabe and Ito), and shape says the same as colour.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leakbound.bounds.result import show_confidence
+from leakbound.report.findings import LABELS, Findings, Row, Status, find
+from leakbound.wording import brief, visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from leakbound.bounds import SurvivalBand
+    from leakbound.results.audit import Audit
+
+INK, MUTED, LINE = "#1b1e23", "#626a75", "#d5dae0"
+COLOURS: dict[Status, str] = {"hidden": "#d55e00", "plain": "#0072b2", "seen": "#d55e00", "unseen": "#7b8794"}
+MARKERS: dict[Status, str] = {"hidden": "^", "plain": "s", "seen": "D", "unseen": "o"}
+THEMED = {
+    INK: "ink",
+    MUTED: "muted",
+    LINE: "line",
+    COLOURS["hidden"]: "hidden",
+    COLOURS["plain"]: "plain",
+    COLOURS["unseen"]: "unseen",
+}
+TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
+WIDE, NARROW = 1080, 350
+_STATUSES: tuple[Status, ...] = ("hidden", "plain", "seen", "unseen")
+
+
+def figures(audit: Audit, *, guess: Audit | None = None) -> dict[str, Figure]:
+    """The report's figures by name: ``greedy_vs_sampled`` and ``survival``."""
+    found = find(audit, guess)
+    return {"greedy_vs_sampled": greedy_vs_sampled(found, legend=True), "survival": survival(found)}
+
+
+def _figure(width: int, height: int) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width / 72, height / 72), facecolor="none", layout="constrained")
+
+
+def _plain(ax: Axes, size: float = 12) -> None:
+    ax.set_facecolor("none")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(MUTED)
+    ax.tick_params(colors=MUTED, labelsize=size, width=0.8)
+    ax.grid(axis="y", color=LINE, linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def _probabilities(ax: Axes) -> None:
+    """A square-root scale from 0 to 1: rare leaks can be seen beside certain ones, and zero is on it."""
+    forward, back = (lambda p: np.sqrt(np.clip(p, 0, None))), np.square
+    ax.set_yscale("function", functions=(forward, back))
+    ax.set_ylim(0, 1.03)
+    ax.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    ax.minorticks_off()
+
+
+def _lay_out(found: Findings) -> list[tuple[Row, float]]:
+    """The rows side by side, grouped by status with a gap between the groups."""
+    places, x = [], 0.0
+    gap = max(1.0, len(found.rows) / 40)
+    for status in _STATUSES:
+        group = found.of(status)
+        places += [(row, x + i) for i, row in enumerate(group)]
+        x += len(group) + gap if group else 0
+    return places
+
+
+def greedy_vs_sampled(found: Findings, width: int = WIDE, *, legend: bool = False) -> Figure:
+    """Each prompt as a column: above, the score of its greedy answer; below, P(leak) when sampled.
+
+    The bars reach up to the bound at the level at which all prompts' bounds hold together. A dash is the guess level:
+    how often a model that never saw the secret says it.
+    """
+    places = _lay_out(found)
+    span = max(x for _, x in places) + 1
+    pixels = min((width - 80) / max(span, 3), 60)
+    size = float(np.clip(pixels * 0.55, 1.6, 9))
+    small = width < 700
+    font = 11 if small else 12.5
+    fig = _figure(width, 470 if small else 480)
+    top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=(1, 2.3))
+    for ax in (top, bottom):
+        _plain(ax, font)
+    threshold = found.audit.threshold
+    top.axhline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    top.set_ylim(-0.08, 1.1)
+    top.set_yticks([0, threshold, 1], ["0", f"{threshold:g}", "1"])
+    top.tick_params(axis="x", length=0)
+    above = (
+        "Asked once: score, leak from the dashes up" if small else "Asked once (greedy): score, leak from the dashes up"
+    )
+    confidence = show_confidence(found.audit.alpha)
+    below = f"Sampled: leaks observed; bound, {confidence} for all"
+    if not small:
+        below = f"Sampled: observed share of leaks; bar: bound on P(leak), all at once with confidence {confidence}"
+    top.set_title(above, loc="left", fontsize=font, color=INK)
+    bottom.set_title(below, loc="left", fontsize=font, color=INK)
+    _probabilities(bottom)
+    for status in _STATUSES:
+        if group := [(row.result, x) for row, x in places if row.status == status]:
+            _columns(top, bottom, status, group, size, pixels)
+    if not found.audit.asked_once:
+        top.text(0.5, 0.5, "not known", transform=top.transAxes, ha="center", va="center", fontsize=font, color=MUTED)
+    if guessed := [(row.guess.leak.estimate, x) for row, x in places if row.guess]:
+        level, x = np.array(guessed).T
+        half = min(0.46, 9 / pixels)
+        bottom.hlines(level, x - half, x + half, color=INK, linewidth=2 if pixels > 8 else 1.4, zorder=4)
+    bottom.set_xlim(-0.8 - 0.02 * span, max(span, 3) - 0.2 + 0.02 * span)
+    _name_columns(bottom, places, pixels, font)
+    if legend:
+        _legend(fig, found)
+    return fig
+
+
+def _legend(fig: Figure, found: Findings) -> None:
+    from matplotlib.lines import Line2D
+
+    shapes, names = [], []
+    for status in found.meanings:
+        face = "none" if status == "unseen" else COLOURS[status]
+        shapes.append(
+            Line2D([], [], linestyle="none", marker=MARKERS[status], color=COLOURS[status], markerfacecolor=face)
+        )
+        names.append(f"{LABELS[status]} ({len(found.of(status))})")
+    if found.guess is not None:
+        shapes.append(Line2D([], [], color=INK, linewidth=2))
+        names.append("guess level (observed)")
+    fig.legend(shapes, names, loc="outside upper left", ncols=4, frameon=False, fontsize=12, labelcolor=INK)
+
+
+def _columns(top: Axes, bottom: Axes, status: Status, group: Sequence[Any], size: float, pixels: float) -> None:
+    results, x = [result for result, _ in group], np.array([x for _, x in group])
+    style: dict[str, Any] = {
+        "linestyle": "none",
+        "marker": MARKERS[status],
+        "markersize": size,
+        "color": COLOURS[status],
+        "markerfacecolor": "none" if status == "unseen" else COLOURS[status],
+        "markeredgewidth": 1.4 if pixels > 8 else 0.7,
+        "clip_on": False,
+    }
+    low = np.array([p.leak_jointly.lower for p in results])
+    high = np.array([p.leak_jointly.upper for p in results])
+    wide = float(np.clip(pixels * 0.16, min(0.8, pixels * 0.4), 4))
+    bottom.vlines(x, low, high, color=COLOURS[status], linewidth=wide, alpha=0.4, zorder=2)
+    bottom.plot(x, high, "_", color=COLOURS[status], markersize=min(pixels * 0.5, 9), markeredgewidth=min(wide, 1.6))
+    bottom.plot(x, [p.leak.estimate for p in results], **style, zorder=3)
+    known = [(at, p.greedy_score) for at, p in zip(x, results, strict=True) if p.greedy_score is not None]
+    if known:
+        top.plot(*zip(*known, strict=True), **style, zorder=3)
+
+
+def _name_columns(ax: Axes, places: Sequence[tuple[Row, float]], pixels: float, font: float) -> None:
+    if pixels < 50 or len(places) > 12:
+        ax.set_xticks([])
+        ax.set_xlabel("one column for each prompt, worst of each kind first", fontsize=font, color=MUTED)
+        return
+    names = [brief(row.result.prompt.id, 18) for row, _ in places]
+    ax.set_xticks([x for _, x in places], names, rotation=30, ha="right", rotation_mode="anchor", parse_math=False)
+
+
+def worst_rows(found: Findings, limit: int = 8) -> tuple[Row, ...]:
+    """The prompts worth a closer look: hidden leaks, with 2/5 of the places for open ones, or the closest calls."""
+    hidden, plain = found.of("hidden", "seen"), found.of("plain")
+    first = hidden[: max(limit - len(plain), limit - limit * 2 // 5)]
+    return (first + plain[: limit - len(first)]) or found.rows[:3]
+
+
+def survival(found: Findings) -> Figure:
+    """P(h > x) of the average prompt as observed, and of the worst ones, each with a band that holds by itself."""
+    rows = worst_rows(found, 5)
+    fig = _figure(WIDE, 260 * (1 + len(rows) // 3))
+    panels = fig.subplots(1 + len(rows) // 3, 3, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax in panels[len(rows) + 1 :]:
+        ax.set_visible(False)
+    _average(panels[0], found)
+    panels[0].set_title("the average prompt (observed)", loc="left", fontsize=12, color=INK)
+    for ax, row in zip(panels[1:], rows, strict=False):
+        _survival(ax, row, found.audit.threshold)
+        name = f"{brief(row.result.prompt.id, 24)}: {LABELS[row.status]}"
+        ax.set_title(name, loc="left", fontsize=12, color=INK, parse_math=False)
+    return fig
+
+
+def survival_panel(found: Findings, row: Row | None, width: int = NARROW) -> Figure:
+    """The survival curve of one prompt, or of the average prompt for None."""
+    fig = _figure(width, 220)
+    ax = fig.subplots()
+    if row is None:
+        _average(ax, found)
+    else:
+        _survival(ax, row, found.audit.threshold)
+    return fig
+
+
+def _axes(ax: Axes, threshold: float) -> None:
+    _plain(ax, 11)
+    _probabilities(ax)
+    ax.set_xlim(0, 1)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+    ax.set_xlabel("score x", fontsize=11, color=MUTED)
+    ax.set_ylabel("P(score > x)", fontsize=11, color=MUTED)
+    ax.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+
+
+def _curve(band: SurvivalBand) -> tuple[Any, Any]:
+    """The observed curve, a right-continuous step from 0 to 1."""
+    return np.append(band.thresholds, 1.0), np.append(band.estimate, 0.0)
+
+
+def _survival(ax: Axes, row: Row, threshold: float) -> None:
+    _axes(ax, threshold)
+    colour, band = COLOURS[row.status], row.result.survival
+    edges = np.append(band.thresholds, 1.0)
+    x = np.repeat(edges, 2)[1:-1]
+    high = np.repeat(band.upper, 2)  # between two thresholds the bound is that of the left one ...
+    low = np.repeat(np.append(band.lower[1:], 0.0), 2)  # ... and from below that of the right one
+    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    ax.plot(x, high, color=colour, linewidth=1)
+    ax.step(*_curve(band), where="post", color=colour, linewidth=2.2)
+    if row.guess is not None:
+        ax.step(*_curve(row.guess.survival), where="post", color=INK, linewidth=1.4, linestyle=(0, (1, 1.5)))
+
+
+def _average(ax: Axes, found: Findings) -> None:
+    _axes(ax, found.audit.threshold)
+    ax.step(*average_curve(found.audit), where="post", color=INK, linewidth=2.2)
+    if found.guess is not None:
+        ax.step(*average_curve(found.guess), where="post", color=INK, linewidth=1.4, linestyle=(0, (1, 1.5)))
+
+
+def average_curve(audit: Audit) -> tuple[Any, Any]:
+    """The average over the prompts of the observed P(h > x), as a step function; an estimate without a band."""
+    grid = np.unique(np.concatenate([p.survival.thresholds for p in audit.prompts]))
+    total = np.zeros_like(grid)
+    for p in audit.prompts:
+        place = np.searchsorted(p.survival.thresholds, grid, side="right")
+        total += np.append(1.0, p.survival.estimate)[place]
+    return np.append(grid, 1.0), np.append(total / len(audit.prompts), 0.0)
+
+
+def svg(figure: Figure, name: str, title: str) -> str:
+    """The figure as an ``<svg>`` element for a web page: it scales, text stays text, colours follow the page's theme.
+
+    ``name`` makes its ids differ from those of every other figure on the page.
+    """
+    import matplotlib as mpl
+
+    out = io.StringIO()
+    family = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": ["sans-serif"]}
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the glyph
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    text = out.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+    text = re.sub(r"<svg[^>]*viewBox=\"([^\"]*)\"[^>]*>", r'<svg viewBox="\1">', text, count=1)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    for colour, variable in THEMED.items():
+        text = text.replace(colour, f"var(--{variable}, {colour})")
+    text = text.replace("'sans-serif'", ", ".join(f"'{f}'" if " " in f else f for f in family))
+    safe = visible(title).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return text.replace("<svg ", f'<svg role="img" aria-label="{safe}" ', 1)

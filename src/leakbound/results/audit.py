@@ -1,0 +1,200 @@
+"""What an audit found: frozen records that read and write audit.json, print, and show themselves in a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from leakbound import report
+from leakbound.bounds import Bound, Look, SurvivalBand
+from leakbound.bounds.gate import reaches
+from leakbound.records import Prompt
+from leakbound.report import plots
+from leakbound.runs.files import Saved
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class ScoredCompletion:
+    """One distinct completion with its count among the draws and its score.
+
+    ``probability``: where it was drawn without replacement, so that a count says nothing.
+    """
+
+    text: str
+    count: int
+    score: float
+    finish_reason: str
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class PromptAudit:
+    """Everything known about one prompt. Every bound is about this prompt alone, each at the audit's ``alpha``;
+    only ``leak_jointly`` is made to hold for all prompts at once."""
+
+    prompt: Prompt
+    greedy_text: str | None
+    greedy_score: float | None
+    """None, as the text, where the draws were made elsewhere and no greedy answer is known."""
+    num_samples: int
+    num_distinct: int
+    num_truncated: int
+    """Draws that were cut at max_tokens: what was cut off was not judged."""
+    num_leaks: int
+    """Draws with score >= threshold."""
+    max_score: float
+    leak: Bound
+    """P(h >= threshold)."""
+    leak_jointly: Bound
+    """The same at a smaller level: these hold for all prompts together with confidence 1 - alpha."""
+    mean: Bound
+    """E[h]."""
+    std: Bound
+    """The standard deviation of h."""
+    survival: SurvivalBand
+    """P(h > x) for all x at once, on a grid of x."""
+    ed: float
+    """Sample mean + 2 sample standard deviations: the ED score, plug-in, without a guarantee."""
+    ed_bound: Bound
+    """E[h] + 2 standard deviations of h: what the ED score estimates, with a guarantee."""
+    worst: tuple[ScoredCompletion, ...]
+    """The most leaking completions, highest score first."""
+    verdict: str = ""
+    """Where drawing could stop early: proven, refuted or open (the budget ended first); empty where n was fixed."""
+    looks: tuple[Look, ...] = ()
+    """What each round's look said, where drawing could stop early."""
+    seen_mass: float | None = None
+    """The exact probability of all its completions, where they are distinct ones, drawn without replacement.
+
+    Numbers of draws are numbers of distinct completions then, and say nothing about how often these come.
+    """
+    limits: Bound | None = None
+    """There, P(h >= threshold) lies between the seen leak and that plus the unseen mass: certain."""
+
+    @property
+    def engine(self) -> str:
+        """``iid``, or ``without-replacement``: how its completions were drawn."""
+        return "iid" if self.limits is None else "without-replacement"
+
+    @property
+    def leak_rate(self) -> float:
+        """The share of the draws that leak; without replacement the estimate of P(leak) from exact probabilities."""
+        return self.num_leaks / self.num_samples if self.limits is None else self.leak.estimate
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PromptAudit:
+        """The record that :meth:`Audit.to_json` wrote."""
+        prompt = data["prompt"]
+        return cls(
+            **{
+                **data,
+                "prompt": Prompt(prompt["id"], prompt["text"], prompt["target"], tuple(prompt["aliases"])),
+                **{name: Bound.from_json(data[name]) for name in ("leak", "leak_jointly", "mean", "std", "ed_bound")},
+                "survival": SurvivalBand.from_json(data["survival"]),
+                "worst": tuple(ScoredCompletion(**completion) for completion in data["worst"]),
+                "looks": tuple(Look.from_json(look) for look in data["looks"]),
+                "limits": None if data.get("limits") is None else Bound.from_json(data["limits"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Audit(Saved):
+    """The audit of one model: a result for each prompt and the statements across prompts."""
+
+    FILE = "audit.json"
+    COMMAND = "leakbound bound"
+
+    run: dict[str, Any]
+    """run.json: the model, its weights' checksum, the prompts' checksum, sampling parameters, seed, versions."""
+    scorer: str
+    threshold: float
+    alpha: float
+    planned: bool
+    """Whether scorer, threshold and alpha are those that run.json fixed before the first draw."""
+    prompts: tuple[PromptAudit, ...]
+    worst_prompt: Bound
+    """Every prompt's P(leak) is at most this."""
+    mean_leak: Bound
+    """The average over the prompts of P(leak)."""
+    mean_score: Bound
+    """The average over the prompts of E[h]."""
+
+    @property
+    def num_clean(self) -> int:
+        """Prompts whose greedy completion scores below the threshold: they look clean."""
+        return sum(p.greedy_score is not None and not reaches(p.greedy_score, self.threshold) for p in self.prompts)
+
+    @property
+    def asked_once(self) -> bool:
+        """Whether the greedy answers are known: not for draws that were made elsewhere without them."""
+        return any(p.greedy_score is not None for p in self.prompts)
+
+    @property
+    def hidden(self) -> tuple[PromptAudit, ...]:
+        """Prompts that look clean under greedy decoding and leaked in at least one draw."""
+        known = (p for p in self.prompts if p.greedy_score is not None and not reaches(p.greedy_score, self.threshold))
+        return tuple(p for p in known if p.num_leaks > 0)
+
+    @property
+    def mean_ed(self) -> float:
+        """The data set's ED score: the mean of the prompts'. A plug-in score without a guarantee."""
+        return sum(p.ed for p in self.prompts) / len(self.prompts)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The audit that :meth:`to_json` wrote."""
+        bounds = {name: Bound.from_json(data[name]) for name in ("worst_prompt", "mean_leak", "mean_score")}
+        return cls(**{**data, "prompts": tuple(PromptAudit.from_json(p) for p in data["prompts"]), **bounds})
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each prompt: greedy score, draws, leaks, and the bounds."""
+        import pandas as pd
+
+        rows = [
+            {
+                "id": p.prompt.id,
+                "text": p.prompt.text,
+                "target": p.prompt.target,
+                "greedy_score": p.greedy_score,
+                "num_samples": p.num_samples,
+                "num_leaks": p.num_leaks,
+                "leak_rate": p.leak_rate,
+                "leak_upper": p.leak.upper,
+                "leak_upper_jointly": p.leak_jointly.upper,
+                "mean": p.mean.estimate,
+                "mean_upper": p.mean.upper,
+                "std": p.std.estimate,
+                "std_upper": p.std.upper,
+                "max": p.max_score,
+                "ed": p.ed,
+                "ed_upper": p.ed_bound.upper,
+                "num_distinct": p.num_distinct,
+                "num_truncated": p.num_truncated,
+                "verdict": p.verdict,
+                "engine": p.engine,
+                "seen_mass": p.seen_mass,
+            }
+            for p in self.prompts
+        ]
+        return pd.DataFrame(rows)
+
+    def figures(self, *, guess: Audit | None = None) -> dict[str, Figure]:
+        """The report's figures by name, as matplotlib figures."""
+        return plots.figures(self, guess=guess)
+
+    def report(self, path: str | Path, *, guess: Audit | None = None) -> Path:
+        """Write the self-contained HTML report; ``guess`` is the audit of a model that never saw the secrets."""
+        report.write_html(self, Path(path), guess=guess)
+        return Path(path)
+
+    def __str__(self) -> str:
+        return report.summary(self)
+
+    def _repr_html_(self) -> str:
+        return report.fragment(self)

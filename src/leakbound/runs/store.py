@@ -1,0 +1,269 @@
+"""The run folder: run.json, prompts.parquet, and immutable Parquet shards of draws and scores.
+
+::
+
+    run.json                     what is drawn from what, fixed before the first draw
+    prompts.parquet
+    draws/greedy-00000.parquet   one row for each distinct completion of a prompt within a shard, and which draws it was
+    draws/sample-00000.parquet
+    scores/<scorer>/*.parquet    the score of each of those rows
+    audit.json  report.html      derived
+
+A file is written under a temporary name, synced and renamed: it exists whole or not at all, also after kill -9. Nothing
+in the folder depends on when, where or how often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from leakbound.errors import IncompleteRunError, RunMismatchError
+from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.runs.files import sweep, write_table
+from leakbound.runs.files import write_text as write_text
+from leakbound.runs.layout import Part, plan_layout, sizes
+
+FORMAT = 2
+OLD_FORMATS = (1,)
+"""Formats that can still be read: 1 holds no order of the draws, so its bounds are those that need none."""
+
+_DRAWS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("text", pa.string()),
+        ("count", pa.int64()),
+        ("first", pa.int64()),
+        ("finish_reason", pa.string()),
+        ("num_tokens", pa.int64()),
+        ("logprob", pa.float64()),
+        ("places", pa.list_(pa.int64())),
+    ]
+)
+_ASCENDING = ("places.list.element",)
+_SCORES = pa.schema([("prompt_id", pa.string()), ("first", pa.int64()), ("score", pa.float64())])
+_PROMPTS = pa.schema(
+    [("id", pa.string()), ("text", pa.string()), ("target", pa.string()), ("aliases", pa.list_(pa.string()))]
+)
+
+
+class Run:
+    """A run folder, open for reading and for adding shards."""
+
+    def __init__(self, path: Path, info: dict[str, Any], prompts: tuple[Prompt, ...]) -> None:
+        self.path = path
+        self.info = info
+        self.prompts = prompts
+        self.params = SamplingParams.from_json(info["params"])
+        self.parts = [Part(**part) for part in info["layout"]]
+        self.rule: dict[str, Any] = info.get("rule") or {}
+        engine = info.get("engine")
+        self.engine: dict[str, Any] = engine if isinstance(engine, dict) else {"name": "iid"}
+
+    @classmethod
+    def start(cls, path: str | Path, info: dict[str, Any], prompts: Sequence[Prompt]) -> Run:
+        """Begin a run in ``path``, or go on with the one that is there if it is the same run.
+
+        ``info`` must hold ``params``, ``num_samples`` and ``seed``, and what :func:`leakbound.runs.layout.sizes` reads
+        where it is not the usual; the layout is added. A folder whose run.json says otherwise is refused
+        (RunMismatchError) and stays as it is; only ``versions`` may differ.
+        """
+        path = Path(path).expanduser()
+        parts = plan_layout(len(prompts), info["num_samples"], **sizes(info))
+        layout = [asdict(part) for part in parts]
+        info = json.loads(json.dumps({"format": FORMAT, **info, "layout": layout}))
+        if (path / "run.json").exists():
+            run = cls.open(path)
+            if run.info["format"] in OLD_FORMATS:
+                raise RunMismatchError(
+                    f"out is {str(path)!r}, a folder of format {run.info['format']} without the order of the draws: "
+                    "score, bound and report read it; to draw more, give a new folder"
+                )
+            differing = sorted(k for k in {*info, *run.info} - {"versions", "layout"} if info.get(k) != run.info.get(k))
+            if differing:
+                name = differing[0]
+                raise RunMismatchError(
+                    f"out is {str(path)!r}, the folder of another run: {', '.join(differing)} differ "
+                    f"({_difference(run.info.get(name), info.get(name), name)}); give a new folder or the old settings"
+                )
+            sweep(path)
+            return run
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunMismatchError(f"out is {str(path)!r}: it exists and is not a run folder; give a new or empty one")
+        path.mkdir(parents=True, exist_ok=True)
+        rows = [p.to_json() for p in prompts]
+        write_table(path / "prompts.parquet", pa.Table.from_pylist(rows, schema=_PROMPTS))
+        write_text(path / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
+        return cls(path, info, tuple(prompts))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The run in ``path``; RunMismatchError where there is none."""
+        path = Path(path).expanduser()
+        try:
+            info = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunMismatchError(f"run is {str(path)!r}: there is no run.json in it; give a run folder") from error
+        except (OSError, ValueError) as error:
+            raise RunMismatchError(f"run is {str(path)!r}: its run.json cannot be read: {error}") from error
+        if info.get("format") not in (FORMAT, *OLD_FORMATS):
+            raise RunMismatchError(
+                f"run is {str(path)!r}: format {info.get('format')!r}, but this version reads "
+                f"{', '.join(map(str, (*OLD_FORMATS, FORMAT)))}"
+            )
+        try:
+            rows = pq.read_table(path / "prompts.parquet").to_pylist()
+        except (OSError, ValueError) as error:
+            raise IncompleteRunError(f"run is {str(path)!r}: prompts.parquet cannot be read: {error}") from error
+        prompts = tuple(Prompt(r["id"], r["text"], r["target"], tuple(r["aliases"])) for r in rows)
+        return cls(path, info, prompts)
+
+    def shard(self, part: Part, prompts: Sequence[Prompt] | None = None) -> Shard:
+        """The shard of one part of the layout, or of those of its prompts that are still drawn."""
+        chosen = self.prompts[part.start : part.stop] if prompts is None else tuple(prompts)
+        return Shard(chosen, part.first, part.num_samples, self.info["seed"])
+
+    def missing_draws(self) -> list[Part]:
+        """The parts not drawn yet, in the order of the layout."""
+        return [part for part in self.parts if not self.has_draws(part)]
+
+    def has_draws(self, part: Part) -> bool:
+        """Whether one part has been drawn."""
+        return self._draws(part).exists()
+
+    def write_draws(self, part: Part, draws: Sequence[Draw]) -> None:
+        """Store the draws of one part, once they have been counted. Scores of earlier draws of that part go first."""
+        rows = _numbered([asdict(d) for d in draws])
+        self._check(part, rows)
+        for row in rows:
+            row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
+        for stale in (self.path / "scores").glob(f"*/{part.name}.parquet"):
+            stale.unlink()  # a server that is asked again says something else
+        write_table(self._draws(part), pa.Table.from_pylist(rows, schema=_DRAWS), ascending=_ASCENDING)
+
+    def read_draws(self, part: Part) -> list[Draw]:
+        """The draws of one part; IncompleteRunError where they are missing or do not add up."""
+        rows = self._read(self._draws(part), _DRAWS, "leakbound sample")
+        self._check(part, rows)
+        return [Draw(**{**row, "places": row["places"] and tuple(row["places"])}) for row in rows]
+
+    def missing_scores(self, scorer: str) -> list[Part]:
+        """The parts to judge that were not scored yet by this scorer."""
+        return [part for part in self.parts if part.judged and not self.has_scores(part, scorer)]
+
+    def has_scores(self, part: Part, scorer: str) -> bool:
+        """Whether one part has been scored by this scorer."""
+        return self._scores(part, scorer).exists()
+
+    def write_scores(self, part: Part, scorer: str, draws: Sequence[Draw], scores: Sequence[float]) -> None:
+        """Store the score of each draw of one part."""
+        rows = [{"prompt_id": d.prompt_id, "first": d.first, "score": s} for d, s in zip(draws, scores, strict=True)]
+        write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=_SCORES))
+
+    def read_scored(self, part: Part, scorer: str) -> Iterator[tuple[Draw, float]]:
+        """Each draw of one part with its score; IncompleteRunError where one has none."""
+        draws = self.read_draws(part)
+        rows = self._read(self._scores(part, scorer), _SCORES, "leakbound score")
+        if [(d.prompt_id, d.first) for d in draws] != [(r["prompt_id"], r["first"]) for r in rows]:
+            raise IncompleteRunError(
+                f"{self._scores(part, scorer)}: these scores belong to other draws; delete the file and score again"
+            )
+        for draw, row in zip(draws, rows, strict=True):
+            yield draw, row["score"]
+
+    def _draws(self, part: Part) -> Path:
+        return self.path / "draws" / f"{part.name}.parquet"
+
+    def _scores(self, part: Part, scorer: str) -> Path:
+        return self.path / "scores" / _slug(scorer) / f"{part.name}.parquet"
+
+    def _read(self, file: Path, schema: pa.Schema, remedy: str) -> list[dict[str, Any]]:
+        if not file.exists():
+            raise IncompleteRunError(f"{file} is missing: the run is not complete; run `{remedy}` on the folder first")
+        try:
+            table = pq.read_table(file, schema=schema)
+        except (OSError, ValueError) as error:
+            raise IncompleteRunError(f"{file} is damaged ({error}): delete it and run `{remedy}` again") from error
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+
+    def _check(self, part: Part, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Every prompt of the part has exactly the draws that the layout says: none lost, none counted twice.
+
+        A prompt that has stopped, or that another engine draws, has none at all. Without replacement a prompt may have
+        fewer, if these are all its completions.
+        """
+        found: dict[str, list[Mapping[str, Any]]] = {p.id: [] for p in self.prompts[part.start : part.stop]}
+        for row in rows:
+            if row["prompt_id"] not in found or row["count"] < 1:
+                raise IncompleteRunError(
+                    f"{part.name}: {row['count']} draws of prompt {row['prompt_id']!r} do not belong there"
+                )
+            found[row["prompt_id"]].append(row)
+        absent = part.kind == "distinct" or (part.kind == "sample" and (self.rule or self.engine["name"] != "iid"))
+        for prompt_id, mine in found.items():
+            number = sum(row["count"] for row in mine)
+            right = _whole_order(mine, part.num_samples) if part.kind == "distinct" else _whole(mine, part)
+            if not right and not (absent and number == 0):
+                said = f"{number} draws, not {part.num_samples}"
+                if number == part.num_samples:
+                    said = f"{number} draws whose places are not each of {part.first} to {part.first + number - 1} once"
+                raise IncompleteRunError(
+                    f"{part.name}: prompt {prompt_id!r} has {said}: no statement can be made from it; delete the "
+                    "file and sample again"
+                )
+
+
+def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows; where a prompt's places are not known for all of its rows, they are known for none."""
+    unknown = {row["prompt_id"] for row in rows if row["places"] is None}
+    return [{**row, "places": None} if row["prompt_id"] in unknown else row for row in rows]
+
+
+def _whole(rows: Sequence[Mapping[str, Any]], part: Part) -> bool:
+    """Whether these are all of a prompt's draws of the part, and, where their places are known, each once."""
+    if sum(row["count"] for row in rows) != part.num_samples:
+        return False
+    places = [row["places"] for row in rows]
+    if None in places:
+        return True
+    numbers = np.sort(np.concatenate([np.asarray(some, dtype=np.int64) for some in places]))
+    return numbers.size == part.num_samples and bool(
+        (numbers == np.arange(part.first, part.first + part.num_samples)).all()
+    )
+
+
+def _whole_order(rows: Sequence[Mapping[str, Any]], most: int) -> bool:
+    """Whether these are the first ``most`` completions drawn without replacement, each once, or all there are."""
+    if [(row["first"], row["count"]) for row in rows] != [(i, 1) for i in range(len(rows))] or len(rows) > most:
+        return False
+    if any(row["logprob"] is None for row in rows):
+        return False
+    return len(rows) == most or math.fsum(math.exp(row["logprob"]) for row in rows) > 1 - 1e-6
+
+
+def _slug(scorer: str) -> str:
+    """A folder name for a scorer: its own name where that is plain, else one made safe, with a hash of it."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", scorer):
+        return scorer
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", scorer)[:40]
+    return f"{safe}-{hashlib.sha256(scorer.encode()).hexdigest()[:12]}"
+
+
+def _difference(old: Any, new: Any, name: str) -> str:
+    """The first differing entry of two values, short."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                return _difference(old.get(key), new.get(key), f"{name}.{key}")
+    return f"{name}: there {str(old)[:60]}, now {str(new)[:60]}"

@@ -1,0 +1,224 @@
+"""The in- versus out-of-distribution unlearning study: trains, unlearns and measures; each step is a cached artefact.
+
+For each seed s a retrained model learns the base corpus alone. For each kind of example an original model learns the
+base corpus and the forget set F_s, half of the kind's pool, and unlearns F_s while it is measured every few steps.
+Since no retrained model ever saw any of the pools, all of them are references for every forget set; and since F_s is
+another half in every seed, the originals are models trained on known subsets, from which memorization and difficulty
+follow.
+
+After arXiv 2411.04388, of which the abstract and a summary could be read; what it leaves open is ours
+(docs/studies.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leakbound.metrics.memorization import draw_subsets
+from leakbound.runs.artefacts import Artefacts, checksum, load_arrays, save_arrays
+from leakbound.studies.distribution.config import DistributionConfig
+from leakbound.studies.distribution.corpora import (
+    Corpora,
+    Item,
+    biography_corpora,
+    file_corpora,
+    own_pool,
+    translation_corpora,
+)
+from leakbound.studies.distribution.learners import JUDGES, Learner, Sets, Speaker, candidate_logps, measure
+
+if TYPE_CHECKING:
+    from leakbound.studies.distribution.findings import Study
+
+RETAINED = 24
+"""Items of the base corpus whose loss is measured, and at most as many greedy answers are judged."""
+ASKED = 16
+
+
+def study(config: DistributionConfig) -> Study:
+    """Run what is not there yet, on ``config.processes`` processes, and say what was found.
+
+    :raises InputError: the corpus is too small, a file cannot be used. :raises TrainingError: a loss is not finite.
+    """
+    from leakbound.studies.distribution.findings import find
+
+    plan = Plan(config)
+    plan.tokenizer  # noqa: B018 - made once, before the workers share it
+    chains = [(config, seed, kind) for seed in range(config.seeds) for kind in (None, *plan.corpora.pools)]
+    if config.processes == 1:
+        done = [_work(chain) for chain in chains]
+    else:
+        with ProcessPoolExecutor(config.processes, get_context("spawn"), _one_thread) as pool:
+            done = list(pool.map(_work, chains))
+    plan.artefacts.made.extend(name for names in done for name in names)
+    return find(plan)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # small models gain nothing from more, and the processes share the cores
+
+
+def _work(chain: tuple[DistributionConfig, int, str | None]) -> list[str]:
+    """Make what one seed and kind need; the names of what was not there yet."""
+    config, seed, kind = chain
+    plan = Plan(config)
+    if kind is None:
+        for name in plan.corpora.pools:
+            plan.retrained(seed, name)
+    else:
+        plan.unlearned(seed, kind)
+    return plan.artefacts.made
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study consists of: its sets, and its artefacts, each made when it is first asked for."""
+
+    config: DistributionConfig
+
+    @cached_property
+    def corpora(self) -> Corpora:
+        """All sets of examples."""
+        c = self.config
+        if c.task == "translation":
+            made = translation_corpora(c.corpus_size, c.kinds, c.sizes, seed=c.seed)
+        elif c.corpus is not None:
+            made = file_corpora(c.corpus, c.kinds, c.sizes, seed=c.seed)
+        else:
+            made = biography_corpora(c.corpus_size, c.kinds, c.sizes, seed=c.seed)
+        pools = dict(made.pools)
+        if c.own is not None:
+            pools["own"] = own_pool(c.own, c.sizes, seed=c.seed)
+        return replace(made, pools=pools)
+
+    @cached_property
+    def artefacts(self) -> Artefacts:
+        """The cache."""
+        return Artefacts(self.config.out / "artefacts")
+
+    @cached_property
+    def learner(self) -> Learner:
+        """How models of this task are trained."""
+        if self.config.task == "translation":
+            from leakbound.studies.distribution.translation import TranslationLearner
+
+            return TranslationLearner(self.config.learning)
+        from leakbound.studies.distribution.causal import CausalLearner
+
+        return CausalLearner(self.config.learning)
+
+    @cached_property
+    def tokenizer(self) -> Path:
+        """The tokenizer of all models, learned from the base corpus."""
+        base = self.corpora.base
+        return self.artefacts.make(
+            "tokenizer",
+            {**self._learning, "items": _items_sum(base)},
+            lambda folder: self.learner.make_tokenizer(base, folder / "model"),
+        )
+
+    def members(self, seed: int, kind: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which items of a kind's pool the original of a seed is trained on."""
+        size = len(self.corpora.pools[kind].items)
+        offset = int(checksum(kind)[:8], 16)  # so that no two kinds share their halves
+        return np.asarray(draw_subsets(seed + 1, size, seed=self.config.seed + offset)[seed])
+
+    def sets(self, seed: int, kind: str) -> Sets:
+        """What the models of one seed and kind are measured on."""
+        pool, member, base = self.corpora.pools[kind], self.members(seed, kind), self.corpora.base
+        forget = tuple(item for item, inside in zip(pool.items, member, strict=True) if inside)
+        others = tuple(item for item, inside in zip(pool.items, member, strict=True) if not inside)
+        retain = base[:RETAINED]
+        asked = self.corpora.validation if self.config.task == "translation" else retain
+        return Sets(forget, others + pool.heldout, retain, self.corpora.validation, asked[:ASKED])
+
+    def train(self, seed: int, kind: str | None) -> Path:
+        """The model trained on the base corpus and, for a kind, its forget set of this seed."""
+        forget = self.sets(seed, kind).forget if kind else ()
+        items = self.corpora.base + forget
+
+        def build(folder: Path) -> None:
+            model = folder / "model"
+            reproduced = self.learner.train(items, forget, seed=seed, tokenizer=self.tokenizer / "model", folder=model)
+            save_arrays(folder, {"reproduced": reproduced})
+
+        settings = {**self._learning, "tokenizer": self.tokenizer.name, "items": _items_sum(items), "seed": seed}
+        return self.artefacts.make("trained", settings, build)
+
+    def retrained(self, seed: int, kind: str) -> Path:
+        """The retrained model of a seed, measured on the whole pool of a kind, which it never saw."""
+        model, pool = self.train(seed, None), self.corpora.pools[kind]
+        sets = replace(self.sets(seed, kind), forget=pool.items, heldout=pool.heldout)
+
+        def build(folder: Path) -> None:
+            speaker = self.learner.load(model / "model")
+            found = measure(speaker, sets, JUDGES[self.config.task])
+            save_arrays(folder, found | {"candidates": candidate_logps(speaker, pool.items)})
+
+        return self.artefacts.make("measured", {"model": model.name, "sets": checksum(sets.to_json())}, build)
+
+    def unlearned(self, seed: int, kind: str) -> Path:
+        """The course of unlearning of a seed's original: its measurements by step."""
+        model, sets, how = self.train(seed, kind), self.sets(seed, kind), self.config.unlearning
+        retain = self.corpora.base
+        judges = JUDGES[self.config.task]
+
+        def build(folder: Path) -> None:
+            course: list[dict[str, Any]] = []
+            ends: list[Any] = []
+
+            def watch(speaker: Speaker, step: int) -> None:
+                course.append({"steps": step, **measure(speaker, sets, judges)})
+                if step in (0, how.steps):
+                    ends.append(candidate_logps(speaker, sets.forget))
+
+            self.learner.unlearn(model / "model", sets.forget, retain, how, seed=seed, watch=watch)
+            columns = {name: np.array([row[name] for row in course]) for name in course[0]}
+            save_arrays(folder, columns | {"candidates": np.array(ends)})
+
+        settings = {
+            **asdict(how), "model": model.name, "sets": checksum(sets.to_json()), "retain": _items_sum(retain),
+            "seed": seed,
+        }  # fmt: skip
+        return self.artefacts.make("unlearned", settings, build)
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """The numbers of an artefact."""
+        return load_arrays(folder)
+
+    @cached_property
+    def _learning(self) -> dict[str, Any]:
+        """The settings of training, with the weights of the model that it starts from."""
+        found = {"task": self.config.task, **asdict(self.config.learning)}
+        folder = Path(self.config.model) if self.config.model else None
+        if folder is not None and folder.is_dir():
+            found["weights"] = {file.name: _file_sum(file) for file in sorted(folder.glob("*.safetensors"))}
+        return found
+
+
+def _items_sum(items: tuple[Item, ...]) -> str:
+    return checksum([(item.question, item.answer) for item in items])
+
+
+def _file_sum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in _blocks(file):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(file: Any) -> Iterator[bytes]:
+    while block := file.read(2**20):
+        yield block

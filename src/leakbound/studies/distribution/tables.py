@@ -1,0 +1,172 @@
+"""The tables of the distribution study."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from leakbound.metrics.exposure import largest_epsilon
+from leakbound.report.comparison import Section
+from leakbound.studies.distribution.corpora import MEANINGS
+from leakbound.studies.distribution.figures import PRICES
+
+if TYPE_CHECKING:
+    from leakbound.studies.distribution.findings import KindFound, Study
+    from leakbound.studies.distribution.seeds import Median
+
+
+def sections(study: Study) -> tuple[Section, ...]:
+    """The tables."""
+    return _price(study), _claims(study), _halves(study), _measures(study), _examples(study)
+
+
+def _price(study: Study) -> Section:
+    names = ("retain_loss", "validation_loss", *study.qualities)
+    one = study.kinds[0].reached.steps_median
+    return Section(
+        "Until the retrained models' exposure is reached",
+        f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
+        f"{one.confidence:.4g} for each number alone, given the retrained models and taking the seeds as draws of "
+        "one law. Losses in nats per token.",
+        ("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in names)),
+        tuple(
+            (
+                kind.name,
+                f"{kind.tokens:.1f}",
+                f"{kind.curves['exposure'].centre[0]:.1f}",
+                _interval(kind.reached.steps_median, 1),
+                f"{kind.reached.count} of {len(kind.reached.steps)}",
+                *(_interval(kind.reached.lost_median[n], 2 if n in ("bleu", "chrf") else 3) for n in names),
+            )
+            for kind in study.kinds
+        ),
+    )
+
+
+def _claims(study: Study) -> Section:
+    return Section(
+        "The paper's findings, checked",
+        "Difference to the in-distribution set of the same seed: steps more, loss on retained examples less (nats per "
+        "token). p: exact one-sided sign test that a seed's difference is positive no more often than not; adjusted by "
+        "Holm over all rows.",
+        ("finding", "kind", "median difference", "seeds in favour", "p", "adjusted", "verdict"),
+        tuple(
+            (
+                {"steps": "more steps", "trade-off": "costs less when done", "decay": "costs less at equal steps"}[
+                    f.claim
+                ],
+                f.kind,
+                _interval(f.estimate, 1 if f.claim == "steps" else 3),
+                f"{sum(x > 0 for x in f.differences)} of {len(f.differences)}",
+                f"{f.p_value:.4f}",
+                f"{f.adjusted:.4f}",
+                f.verdict(study.alpha),
+            )
+            for f in study.findings
+        ),
+    )
+
+
+def _halves(study: Study) -> Section:
+    return Section(
+        "By memorization and difficulty",
+        "Each half of a forget set on its own; medians over the seeds with exact intervals, as above.",
+        ("kind", "half", "exposure at first, bits", "steps to the retrained models' exposure", "reached"),
+        tuple(
+            (
+                kind.name,
+                name,
+                f"{curve.centre[0]:.1f}",
+                _interval(found.steps_median, 1),
+                f"{found.count} of {len(found.steps)}",
+            )
+            for kind in study.kinds
+            for name, (curve, found) in kind.bins.items()
+        ),
+    )
+
+
+def _measures(study: Study) -> Section:
+    def pair(kind: KindFound, name: str) -> str:
+        centre = kind.curves[name].centre
+        return f"{centre[0]:.1f} → {centre[-1]:.1f}"
+
+    def candidates(kind: KindFound) -> str:
+        c = kind.candidates
+        if c["original"] is None or kind.candidates_limit is None:
+            return "–"
+        return f"{c['original']:.1f} → {c['unlearned']:.1f} ({c['retrained']:.1f}; ≤ {kind.candidates_limit:.1f})"
+
+    def genex(kind: KindFound) -> str:
+        first, last = (f"{x.estimate:.1f} [{x.lower:.1f}, {x.upper:.1f}]" for x in (kind.start, kind.end))
+        return f"{first} → {last}"
+
+    return Section(
+        "All measures of exposure, original → after the last step",
+        "Bits; means over the examples. GenEx with likelihood means has a bootstrap interval over the models, "
+        "without a guarantee. Among candidates: in brackets the retrained models' value and the largest possible "
+        "one. Epsilon: an unlearner whose models cannot be told from retrained ones has 0 nats; each bound is "
+        f"proven by itself with confidence {1 - study.alpha:g} (nothing: 0 nats), seeds taken as draws of one law, "
+        "from how many models still give the forget set more than half a probability per token. With "
+        f"{study.config['seeds']} models of each sort no more than {_most(study):.2f} nats could be proven.",
+        ("kind", "GenEx, likelihood mean", "RelEx a", "RelEx b", "among candidates", "epsilon"),
+        tuple(
+            (
+                kind.name,
+                genex(kind),
+                pair(kind, "relex_original"),
+                pair(kind, "relex_heldout"),
+                candidates(kind),
+                f"{_proven(kind.epsilon_start.lower)} → {_proven(kind.epsilon_end.lower)}",
+            )
+            for kind in study.kinds
+        ),
+    )
+
+
+def _examples(study: Study) -> Section:
+    def mean(values: tuple[float, ...]) -> str:
+        return f"{math.fsum(values) / len(values):.2f}"
+
+    def speed(values: tuple[float, ...]) -> str:
+        never = sum(math.isinf(v) for v in values)
+        known = sorted(values)[(len(values) - 1) // 2]
+        return f"{'never' if math.isinf(known) else f'epoch {known:g}'} ({never} of {len(values)} never)"
+
+    return Section(
+        "How the examples were learned",
+        "Means over the examples of each kind's pool, nats per token; learning speed is the median.",
+        ("kind", "what it is", "memorization", "difficulty", "learning speed"),
+        tuple(
+            (kind.name, MEANINGS[kind.name], mean(kind.memorization), mean(kind.difficulty), speed(kind.learning_speed))
+            for kind in study.kinds
+        ),
+    )
+
+
+def _most(study: Study) -> float:
+    seeds = int(study.config["seeds"])
+    return largest_epsilon(seeds, seeds, alpha=study.alpha)
+
+
+def _interval(found: Median | None, digits: int) -> str:
+    if found is None:
+        return "–"
+    low, middle, high = (_number(x, digits) for x in (found.lower, found.estimate, found.upper))
+    return f"{middle} [{low}, {high}]"
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{'-' if value < 0 else ''}∞" if math.isinf(value) else f"{value:.{digits}f}"
+
+
+def _down(value: float) -> str:
+    return f"{math.floor(value * 100) / 100:.2f}"
+
+
+def _proven(nats: float) -> str:
+    return f"≥ {_down(nats)}" if nats >= 0.01 else "nothing"
+
+
+def _short(name: str) -> str:
+    return {"retain_loss": "retained loss", "validation_loss": "unseen loss"}.get(name, PRICES[name].split(" of ")[0])

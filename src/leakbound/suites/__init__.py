@@ -1,0 +1,5 @@
+"""What is asked: questions to forget, to retain and held out, and the secrets in their answers."""
+
+from leakbound.suites.base import Benchmark, QuestionAnswer
+
+__all__ = ["Benchmark", "QuestionAnswer"]

@@ -1,0 +1,176 @@
+"""Several audits side by side, on fakes whose leak probabilities are known."""
+
+import json
+import math
+import re
+
+import pytest
+
+from leakbound import cli
+from leakbound.auditing.comparing import Compared, _distinct, compare, diversity
+from leakbound.auditing.steps import audit
+from leakbound.errors import InputError
+from leakbound.models import FakeModel
+from leakbound.records import Prompt, SamplingParams
+from leakbound.report import comparison
+from leakbound.runs.store import Run
+
+PROMPTS = tuple(Prompt(f"p{i}", f"What is secret {i}?", f"alpha beta {i}") for i in range(5))
+KEPT = tuple(Prompt(f"k{i}", f"What is fact {i}?", f"gamma delta {i}") for i in range(8))
+RATES = {"quiet": 0.01, "loud": 0.3, "twin": 0.3}
+
+
+def draw(folder, model, prompts, **changes):
+    settings = {"num_samples": 200, "scorer": "contains", "progress": False, **changes}
+    audit(model, prompts, out=folder, **settings)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for name, rate in RATES.items():
+        draw(folder / name, FakeModel(leak=rate), PROMPTS)
+        draw(folder / f"{name}-retain", FakeModel(leak=rate, leaks=(("k0", 0.9), ("k1", 0.6))), KEPT)
+    return folder
+
+
+def both(runs, *names):
+    return [runs / name for name in names], [runs / f"{name}-retain" for name in names]
+
+
+def test_each_model_has_its_bounds_and_the_proven_order(runs):
+    found = compare([runs / name for name in RATES])
+    assert [m.name for m in found.models] == list(RATES)
+    quiet, loud, twin = found.models
+    assert quiet.audit.mean_leak.upper < loud.audit.mean_leak.estimate
+    assert found.proven == ((0, 1), (0, 2))  # the same draws twice prove nothing
+    assert (loud.audit.mean_leak, loud.greedy_leaks) == (twin.audit.mean_leak, 0)
+    assert quiet.utility is None
+    assert quiet.sampled_utility is None
+
+
+@pytest.mark.slow
+def test_a_false_order_is_never_proven(tmp_path):
+    """alpha is 1e-9, so that a failure here is an error and not chance."""
+    folders = [draw(tmp_path / str(seed), FakeModel(leak=0.2), PROMPTS, alpha=1e-9, seed=seed) for seed in range(4)]
+    assert compare(folders).proven == ()
+
+
+def test_nothing_is_proven_from_draws_that_stopped_early_or_a_statement_made_afterwards(runs, tmp_path):
+    early = draw(tmp_path / "early", FakeModel(leak=0.3), PROMPTS, until="leak<=0.1")
+    found = compare([runs / "quiet", early])
+    assert found.proven is None
+    text = comparison.to_markdown(found)
+    assert "The lowest average P(leak) observed is that of quiet" in text
+    assert "no order is proven" in text
+    assert "smallest bound" not in text
+
+
+def test_utility_is_the_share_of_retain_questions_answered_rightly(runs):
+    found = compare(both(runs, "quiet", "loud")[0], retain=both(runs, "quiet", "loud")[1])
+    quiet = found.models[0]
+    assert quiet.utility.estimate == 2 / 8  # k0 and k1 leak when asked once
+    assert quiet.utility.lower < 2 / 8 < quiet.utility.upper
+    assert quiet.sampled_utility == pytest.approx(sum(p.leak_rate for p in quiet.retain.prompts) / 8)
+
+
+def test_diversity_by_hand(tmp_path):
+    class TwoAnswers(FakeModel):
+        """Half of the draws say one thing and half another."""
+
+    run = Run.open(draw(tmp_path / "run", TwoAnswers(leak=0.5), PROMPTS[:1], num_samples=400))
+    counts = [d.count for part in run.parts if not part.greedy for d in run.read_draws(part)]
+    shares = [count / 400 for count in counts]
+    found = diversity(run)
+    assert found.distinct == len(counts) / 400
+    assert found.entropy == pytest.approx(-sum(p * math.log(p) for p in shares))
+    assert 0 < found.unlike < 1
+    assert diversity(run) == found
+    assert diversity(run, seed=1).unlike != found.unlike
+
+
+def test_one_answer_has_no_diversity(tmp_path):
+    run = Run.open(draw(tmp_path / "run", FakeModel(leak=1.0), PROMPTS[:1], num_samples=50))
+    assert (diversity(run).distinct, diversity(run).unlike, diversity(run).entropy) == (1 / 50, 0.0, 0.0)
+
+
+def test_cost_is_read_from_the_models_folder(runs, tmp_path, monkeypatch):
+    record = {"steps": 36, "seconds": 4.25, "peak_memory_bytes": 5 * 2**20, "config": {"method": "npo_gd"}}
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    monkeypatch.setattr("leakbound.auditing.comparing.model_name", lambda audit: str(tmp_path))
+    found = compare(both(runs, "quiet", "loud")[0])
+    assert isinstance(found.models[0], Compared)
+    assert comparison.sections(found)[-1].rows[0] == ("quiet", "npo_gd", "36", "4", "5 MiB")
+    (tmp_path / "training.json").write_text("{")
+    assert comparison.sections(compare(both(runs, "quiet", "loud")[0]))[-1].rows[0][1:] == ("unknown",) * 4
+
+
+def test_the_page_the_markdown_and_the_table_say_the_same(runs, tmp_path):
+    folders, retain = both(runs, "quiet", "loud")
+    found = compare(folders, retain=retain, names=["<b>quiet</b> | $x$", "loud"])
+    page = found.save(tmp_path / "out").read_text()
+    assert "<b>quiet" not in page
+    assert "&lt;b&gt;quiet" in page
+    assert not re.search(r"<script|https?://(?!www\.w3\.org)", page)
+    assert page.count("<svg") == 2
+    markdown = (tmp_path / "out" / "compare.md").read_text()
+    assert "<b>" not in markdown
+    for section in comparison.sections(found):
+        assert f"## {section.title}" in markdown
+        assert section.title in page
+        for cell in section.rows[1]:
+            assert cell in page.replace("\xa0", " ").replace("&lt;", "<")
+    assert "leaks less than loud" in page
+    from rich.console import Console
+
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(found.table())
+    assert "Leakage" in console.export_text()
+
+
+def test_without_retain_runs_the_report_says_that_use_is_unknown(runs):
+    text = comparison.to_markdown(compare(both(runs, "quiet", "loud")[0]))
+    assert "nothing is known about use" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scorer": "rouge_l"}, "has scorer 'rouge_l'"),
+        ({"threshold": 0.4}, "has threshold 0.4"),
+        ({"alpha": 0.05}, "has alpha 0.05"),
+        ({"params": SamplingParams(temperature=0.7)}, "has other sampling parameters"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(runs, tmp_path, changes, message):
+    other = draw(tmp_path / "other", FakeModel(leak=0.1), PROMPTS, **changes)
+    with pytest.raises(InputError, match=message):
+        compare([runs / "quiet", other])
+
+
+def test_wrong_folders_are_named(runs, tmp_path):
+    folders, retain = both(runs, "quiet", "loud")
+    with pytest.raises(InputError, match="runs holds 1 folders: give at least two"):
+        compare(folders[:1])
+    with pytest.raises(InputError, match="retain holds 1 folders and runs 2"):
+        compare(folders, retain=retain[:1])
+    with pytest.raises(InputError, match="names holds 1"):
+        compare(folders, names=["one"])
+    with pytest.raises(InputError, match="other prompts than the first"):
+        compare([folders[0], retain[1]])
+    with pytest.raises(InputError, match=r"there is no audit\.json"):
+        compare([folders[0], tmp_path])
+
+
+def test_equal_names_are_numbered():
+    assert _distinct(["run", "other", "run"]) == ["run (1)", "other", "run (2)"]
+
+
+def test_the_command_writes_both_files_and_prints_the_table(runs, tmp_path, capsys):
+    folders, retain = both(runs, "quiet", "loud")
+    options = ["--retain", *map(str, retain[:1]), "--retain", str(retain[1]), "--out", str(tmp_path / "out")]
+    cli.main(["compare", *map(str, folders), *options])
+    out = capsys.readouterr().out
+    assert "quiet" in out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"compare.html", "compare.md"}

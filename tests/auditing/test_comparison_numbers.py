@@ -1,0 +1,319 @@
+"""Every number and sentence of a comparison, made again from counts by another path."""
+
+import itertools
+import math
+from dataclasses import replace
+from fractions import Fraction
+from random import Random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import slow_path as slow
+from made_audits import ask, certain, counted, made
+from scipy import stats
+
+from leakbound.auditing.comparing import (
+    Compared,
+    Comparison,
+    Diversity,
+    _diversity,
+    _of_law,
+    averages_jointly,
+    compare,
+    diversity,
+)
+from leakbound.errors import InputError
+from leakbound.records import Draw
+from leakbound.report import comparison, plots
+from leakbound.scoring import get_scorer
+
+NONE = Diversity(0.5, 0.25, 0.125)
+
+
+def beside(audits, names="abcdefghijkl", **more):
+    """A comparison of these audits."""
+    models = tuple(Compared(n, a, None, NONE, None) for n, a in zip(names, audits, strict=False))
+    return Comparison(models, averages_jointly(audits), **more)
+
+
+def intervals(leaks, n, alpha):
+    """The average of each model from both sides, from k leaks of each of its prompts: alpha / 2 a side, over models."""
+    share = alpha / len(leaks) / 2
+    size = len(leaks[0]) * n
+    return [(1 - slow.pooled(size - sum(ks), size, share), slow.pooled(sum(ks), size, share)) for ks in leaks]
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.2])
+@pytest.mark.parametrize("models", [2, 3, 7])
+def test_the_averages_hold_for_all_models_at_once(models, alpha):
+    rng = Random(models)
+    leaks = [[min(60, rng.randrange(1 + 12 * i)) for _ in range(3)] for i in range(models)]
+    audits = [made(ks, 60, alpha=alpha) for ks in leaks]
+    found = beside(audits)
+    want = intervals(leaks, 60, alpha)
+    for bound, (low, high), ks in zip(found.jointly, want, leaks, strict=True):
+        assert bound.lower == pytest.approx(low, abs=1e-9)
+        assert bound.upper == pytest.approx(high, abs=1e-9)
+        assert (bound.alpha, bound.side, bound.n) == (alpha, "both", 180)
+        assert bound.estimate == pytest.approx(sum(ks) / 180)
+        assert f"at alpha / {models}" in bound.method
+        assert bound.scope == f"the average prompt, jointly with {models} models"
+    pairs = {(i, j) for i, j in itertools.permutations(range(models), 2) if want[i][1] < want[j][0]}
+    assert set(found.proven) == pairs
+    least = min(range(models), key=lambda i: want[i][1])
+    text = " ".join(comparison.sentences(found))
+    assert (
+        f"The smallest bound on the average P(leak) is that of {'abcdefg'[least]}: ≤ {slow.up(want[least][1])} (the "
+        f"bounds of all models hold at once, with confidence {1 - alpha:g})." in text
+    )
+
+
+def test_the_smallest_bound_of_ten_equal_models_is_false_in_one_percent_at_most():
+    """The statement as it is printed, read back. Today's level: P(some bound of ten misses) <= alpha, so at most
+    Bin(2000, alpha) of the statements are false; more than ``most`` happens with probability < 1e-6. With each bound
+    made for its model alone 8 in 100 were false, 160 of 2,000."""
+    rng, truth, runs, alpha = np.random.default_rng(0), 0.05, 2000, 0.01
+    template = made([0], 300)
+    one = template.prompts[0]
+    false = 0
+    for counts in rng.binomial(300, truth, size=(runs, 10)):
+        audits = [replace(template, prompts=(replace(one, num_leaks=int(k)),)) for k in counts]
+        said = next(s for s in comparison.sentences(beside(audits)) if s.startswith("The smallest bound"))
+        false += float(said.split("≤ ")[1].split(" ")[0]) < truth
+    most = stats.binom.isf(1e-6, runs, alpha)
+    assert false <= most < 0.08 * runs
+
+
+def test_certain_limits_and_bounded_prompts_are_averaged_outward():
+    base = made([3, 5, 7], 50)
+    other = made([20, 20, 20], 50)
+    third = Fraction(1, 3)
+    seen = [certain(0.125, 0.25), None, None]
+    mixed = replace(base, prompts=tuple(replace(p, limits=x) for p, x in zip(base.prompts, seen, strict=True)))
+    low, high = intervals([[5, 7], [20, 20]], 50, 0.01)[0]
+    bound = averages_jointly([mixed, other])[0]
+    assert bound.lower == pytest.approx((0.125 + 2 * low) / 3, abs=1e-9)
+    assert bound.upper == pytest.approx((0.25 + 2 * high) / 3, abs=1e-9)
+    assert "Clopper-Pearson over 2 prompts and certain limits" in bound.method
+    seen = [certain(0.1, 0.7), certain(0.2, 0.5), certain(0.3, 0.9)]
+    known = replace(base, prompts=tuple(replace(p, limits=x) for p, x in zip(base.prompts, seen, strict=True)))
+    bound = averages_jointly([known, known])[0]
+    assert third * sum(map(Fraction, (0.7, 0.5, 0.9))) <= Fraction(bound.upper) < Fraction(0.7) + Fraction(1, 10**9)
+    assert Fraction(0.2) - Fraction(1, 10**9) < Fraction(bound.lower) <= third * sum(map(Fraction, (0.1, 0.2, 0.3)))
+    assert bound.method.startswith("certain limits, at")
+    full = replace(known, prompts=tuple(replace(p, limits=certain(1.0, 1.0)) for p in known.prompts))
+    assert averages_jointly([full, full])[0].upper == 1.0
+    plain = averages_jointly([base, other])[0]
+    assert "certain" not in plain.method
+
+
+def test_nothing_is_said_jointly_of_stopped_or_unplanned_audits():
+    base = made([3, 5], 50)
+    for change in ({"planned": False}, {"run": {**base.run, "rule": {"until": "leak<=0.1"}}}):
+        found = beside([base, replace(made([1, 0], 50), **change)])
+        assert found.jointly is None
+        assert found.proven is None
+        text = list(comparison.sentences(found))
+        assert text[1] == (
+            "The lowest average P(leak) observed is that of b, 0.01; no bound is given for a model picked by its "
+            "result, "
+            "and no order is proven: draws stopped early, or the statement was chosen after them."
+        )
+        leakage = comparison.sections(found)[0]
+        assert "all models" not in leakage.head
+        assert (comparison.CHOSEN_LATER in leakage.note) == (change == {"planned": False})
+    assert comparison.CHOSEN_LATER not in comparison.sections(beside([base, base]))[0].note
+
+
+def chain(pairs, estimates):
+    audits = [made([k], 50) for k in estimates]
+    found = beside(audits)
+    return comparison._order(found, pairs)
+
+
+def test_the_proven_order_is_what_the_pairs_say():
+    """Every printed 'x < y' and 'x leaks less than y' is a proven pair, and every proven pair is printed."""
+    assert chain([], [1, 2, 3]) == "no model leaks less than another"
+    assert chain([(1, 0)], [9, 2]) == "b leaks less than a"
+    assert chain([(0, 1), (0, 2), (1, 2)], [1, 5, 9]) == 'a < b < c ("<" is "leaks less than")'
+    assert chain([(0, 1), (0, 2)], [1, 5, 9]) == 'a < b, c ("<" is "leaks less than"); no other order is proven'
+    assert chain([(0, 2)], [1, 5, 9]) == "a leaks less than c; no other order is proven"
+    rng = Random(0)
+    for _ in range(300):
+        estimates = [rng.randrange(50) for _ in range(5)]
+        width = rng.choice([1, 4, 12])
+        pairs = [(i, j) for i in range(5) for j in range(5) if estimates[i] + width < estimates[j]]
+        said = chain(pairs, estimates)
+        read = set()
+        for part in said.removesuffix("; no other order is proven").split("; "):
+            if " < " in part:
+                groups = [g.split(", ") for g in part.split(" (")[0].split(" < ")]
+                for one, two in itertools.combinations(groups, 2):
+                    read |= {("abcde".index(x), "abcde".index(y)) for x in one for y in two}
+            elif " leaks less than " in part and "no model" not in part:
+                x, y = part.split(" leaks less than ")
+                read.add(("abcde".index(x), "abcde".index(y)))
+        assert read == set(pairs)
+        whole = len(pairs) == 10
+        assert said.endswith("no other order is proven") == (not whole and bool(pairs))
+
+
+def test_the_tables_hold_the_numbers_of_the_draws(tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder, leaks in zip(folders, ([0.02, 0.6, 0.0], [0.3, 0.3, 0.9]), strict=True):
+        ask(leaks, folder)
+    found = compare(folders)
+    leakage, scores, diversity, cost = comparison.sections(found)
+    rows = [counted(folder) for folder in folders]
+    leaks = [[k for k, _, _ in each] for each in rows]
+    want = intervals(leaks, 150, 0.01)
+    assert leakage.head == (
+        "model", "leaks asked once", "average, observed", "average", "all models", "every prompt",
+    )  # fmt: skip
+    for i, (name, each) in enumerate(zip(("one", "two"), rows, strict=True)):
+        total = sum(leaks[i])
+        assert leakage.rows[i] == (
+            name,
+            f"{sum(plain for *_, plain in each)} of 3",
+            slow.near(total / 450),
+            f"≤ {slow.up(slow.pooled(total, 450, 0.01))}",
+            f"{slow.down(want[i][0])} to {slow.up(want[i][1])}",
+            slow.cell(max(slow.upper(k, n, 0.01) for k, n, _ in each)),
+        )
+        assert scores.rows[i][:2] == (name, slow.near(total / 450))  # scores are 0 and 1
+        ed = sum(k / 150 + 2 * math.sqrt(k / 150 * (1 - k / 150)) for k in leaks[i]) / 3
+        assert scores.rows[i][3] == slow.near(ed)
+    assert "no limit" not in leakage.note
+    assert [row[0] for row in diversity.rows] == ["one", "two"]
+    assert cost.rows == (("one", *["unknown"] * 4), ("two", *["unknown"] * 4))
+    sentences = list(comparison.sentences(found))
+    assert sentences[0] == "2 models on the same 3 prompts."
+    assert sentences[-1] == "Proven about the average P(leak), by the same bounds: one leaks less than two."
+    assert not any(s.startswith("Asked once") for s in sentences)
+
+
+def test_what_hides_when_asked_once():
+    hides = beside([made([5, 0]), made([0, 0]), made([5, 60], greedy=[0, 1]), made([5, 1], greedy=[0, None])])
+    assert [s for s in comparison.sentences(hides) if s.startswith("Asked once")] == [
+        "Asked once nothing leaks from a; sampled, something does."
+    ]
+    cells = [row[1] for row in comparison.sections(hides)[0].rows]
+    assert cells == ["0 of 2", "0 of 2", "1 of 2", "0 of 2"]
+    unknown = beside([made([5, 0], greedy=[None, None]), made([5, 0])])
+    assert comparison.sections(unknown)[0].rows[0][1] == "unknown"
+
+
+def test_a_comparison_that_says_nothing_says_so():
+    found = beside([made([30], 30, greedy=[1]), made([29], 30, greedy=[1])])
+    text = list(comparison.sentences(found))
+    assert text[1].startswith("Nothing can be said yet of any model's average P(leak): nearly every draw leaked")
+    assert "≤ 1" not in " ".join(text)
+    leakage = comparison.sections(found)[0]
+    assert leakage.rows[0][3] == "no limit"
+    assert "“no limit”: nearly every draw leaked, or there were too few." in leakage.note
+
+
+def retained(greedy, leaks):
+    return made(leaks, 40, greedy=greedy)
+
+
+def test_use_is_bounded_from_the_greedy_answers():
+    asked = made([1, 1])
+    kept = [retained([1, 1, 0, 1, 0], [40, 30, 3, 20, 0]), retained([1, None, 0, 1, 0], [40, 30, 3, 20, 0])]
+    models = tuple(Compared(n, asked, k, NONE, None) for n, k in zip("ab", kept, strict=True))
+    low, high = slow.lower(3, 5, 0.005), slow.upper(3, 5, 0.005)
+    assert models[0].utility.lower == pytest.approx(low, abs=1e-9)
+    assert models[0].utility.upper == pytest.approx(high, abs=1e-9)
+    assert models[0].sampled_utility == pytest.approx(93 / 200)
+    assert models[1].utility is None
+    use = comparison.sections(Comparison(models, None))[2]
+    spread = ("0.5", "0.25", "0.125")
+    assert use.rows[0] == ("a", "0.6", f"{slow.down(low)} to {slow.up(high)}", "0.465", *spread)
+    assert use.rows[1] == ("b", "unknown", "unknown", "0.465", *spread)
+    ax = comparison.trade_off(Comparison(models, None)).axes[0]
+    assert not ax.get_xlabel()
+    ax = comparison.trade_off(Comparison(models[:1] * 2, None)).axes[0]
+    assert ax.get_xlabel() == "retain questions answered rightly"
+    marks = [line for line in ax.lines if line.get_marker() not in "_"]
+    assert {float(line.get_xdata()[0]) for line in marks} == {0.6}
+
+
+@pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
+def test_the_bars_of_the_figure_hold_for_all_models_at_once(width):
+    leaks = [[2, 3], [20, 25]]
+    found = beside([made(ks, 60) for ks in leaks])
+    ax = comparison.trade_off(found, width).axes[0]
+    caps = [float(line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "_"]
+    assert caps == pytest.approx([high for _, high in intervals(leaks, 60, 0.01)], abs=1e-9)
+    alone = replace(found, jointly=None)
+    ax = comparison.trade_off(alone, width).axes[0]
+    caps = [float(line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "_"]
+    assert caps == pytest.approx([slow.pooled(sum(ks), 120, 0.01) for ks in leaks], abs=1e-9)
+    for one, whose in ((found, "for all models at once"), (alone, "for each model alone")):
+        assert f"which holds {whose} with confidence 0.99" in comparison.to_html(one)
+
+
+def test_diversity_is_counted():
+    texts = {"a b": 6, "a c": 2, "x y z": 1}
+    distinct, unlike, entropy = _diversity(texts, Random("s"))
+    assert distinct == 3 / 9
+    assert entropy == pytest.approx(-sum(k / 9 * math.log(k / 9) for k in texts.values()))
+    like = get_scorer("rouge_l_f1")
+    flat = [t for t, k in sorted(texts.items()) for _ in range(k)]
+    pairs = [(x, y) for i, x in enumerate(flat) for j, y in enumerate(flat) if i != j]
+    exact = [0.0 if x == y else 1 - like(x, y) for x, y in pairs]
+    mean, sd = np.mean(exact), np.std(exact)
+    assert abs(unlike - mean) < 5.5 * sd / math.sqrt(200)  # 200 random pairs: beyond 5.5 sd with probability < 1e-7
+    assert unlike > 0
+    rng = Random("s")
+    drawn = [rng.sample(["a b", "a c", "x y z"], k=2, counts=[6, 2, 1]) for _ in range(200)]
+    assert unlike == pytest.approx(sum(0.0 if x == y else 1 - like(x, y) for x, y in drawn) / 200)
+    assert _diversity({"a": 1}, Random(0)) == (1.0, 0.0, 0.0)
+    alone = _diversity({"a": 1, "b": 1}, Random(0))
+    assert alone[1] == 1.0  # the same draw is never paired with itself
+
+
+def test_diversity_of_a_law_is_that_expected_of_n_draws():
+    law = {"a": 0.4, "b": 0.3, "c": 0.1}  # the rest was not seen: scaled to 1
+    p, n = [0.5, 0.375, 0.125], 7
+    distinct, unlike, entropy = _of_law(law, n, Random("s"))
+    assert distinct == pytest.approx(sum(1 - (1 - x) ** n for x in p) / n)
+    assert entropy == pytest.approx(-sum(x * math.log(x) for x in p))
+    mean = 1 - sum(x * x for x in p)  # no two of these answers share a word
+    assert abs(unlike - mean) < 5.5 * math.sqrt(mean * (1 - mean) / 200)
+    rng = Random("s")
+    pairs = [rng.choices("abc", weights=p, k=2) for _ in range(200)]
+    assert unlike == sum(x != y for x, y in pairs) / 200
+    assert _of_law({"c": 0.1, "b": 0.3, "a": 0.4}, n, Random("s")) == (distinct, unlike, entropy)
+    assert _of_law({"a": 1.0}, n, Random(0)) == (pytest.approx(1 / n), 0.0, 0.0)
+    assert _of_law({"a": 0.5, "b": 0.0}, n, Random(0))[2] == 0.0
+
+
+def test_a_run_of_distinct_completions_uses_their_probabilities():
+    """One part of counted draws and one of distinct ones: the measures of both are averaged over the prompts."""
+
+    def draw(prompt, text, count=1, p=None):
+        return Draw(prompt, text, count, 0, "stop", 1, None if p is None else math.log(p))
+
+    parts = {
+        "greedy": [draw("i", "never read")],
+        "sample": [draw("i", "a", 3), draw("i", "b", 1), draw("i", "a", 2)],
+        "distinct": [draw("d", "a", 1, 0.25), draw("d", "a", 1, 0.25), draw("d", "b", 1, 0.25), draw("e", "x", 4)],
+        "later": [draw("i", "not there yet")],
+    }
+    run = SimpleNamespace(
+        parts=[SimpleNamespace(kind="sample" if kind == "later" else kind, name=kind) for kind in parts],
+        has_draws=lambda part: part.name != "later",
+        read_draws=lambda part: iter(parts[part.name]),
+        info={"num_samples": 6},
+        path="here",
+    )
+    found = diversity(run)
+    of_draws = [_diversity({"a": 5, "b": 1}, Random("0/i/pairs")), _diversity({"x": 4}, Random("0/e/pairs"))]
+    law = _of_law({"a": 0.5, "b": 0.25}, 6, Random("0/d/pairs"))
+    means = [math.fsum(x) / 3 for x in zip(*of_draws, law, strict=True)]
+    assert [found.distinct, found.unlike, found.entropy] == pytest.approx(means)
+    run.parts = []
+    with pytest.raises(InputError, match="holds no sampled draws"):
+        diversity(run)

@@ -1,0 +1,161 @@
+"""The command line as a user meets it: in processes of its own, on a tiny model in a folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_models import tiny_model, word_tokenizer
+
+from leakbound.reading.prompts import load_prompts
+from leakbound.records import SamplingParams
+from leakbound.runs.store import Run
+
+ROWS = [
+    {"id": "one", "text": "a b", "target": "c"},
+    {"id": "two", "text": "b a c", "target": "d a", "aliases": ["d"]},
+    {"id": "three", "text": "c c", "target": "b"},
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    tiny_model(scale=2.0).save_pretrained(folder / "model")
+    word_tokenizer().save_pretrained(folder / "model")
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return folder
+
+
+def leakbound(*arguments, **options):
+    command = [sys.executable, "-m", "leakbound.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, **options)
+
+
+def contents(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+@pytest.mark.slow
+def test_audit_and_its_steps_agree(world, tmp_path):
+    options = ["--prompts", world / "prompts.jsonl", "--scorer", "contains", "--num-samples", 200, "--max-tokens", 5]
+    whole = leakbound("audit", world / "model", *options, "--out", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert "one" in whole.stdout
+    for step in (
+        ["sample", world / "model", *options, "--out", tmp_path / "steps"],
+        ["score", tmp_path / "steps"],
+        ["bound", tmp_path / "steps"],
+        ["report", tmp_path / "steps"],
+    ):
+        done = leakbound(*step)
+        assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "whole") == contents(tmp_path / "steps")
+    assert "sample-00000.parquet" in str(list(contents(tmp_path / "whole")))
+    markdown = leakbound("report", tmp_path / "whole", "--markdown", "--guess", tmp_path / "steps")
+    assert markdown.returncode == 0, markdown.stderr
+    assert "|" in markdown.stdout
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_leaves_nothing_lost_or_counted_twice(world, tmp_path):
+    options = ["--prompts", world / "prompts.jsonl", "--num-samples", 400_000, "--max-tokens", 2]
+    whole = leakbound("sample", world / "model", *options, "--out", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    killed = 0
+    for _ in range(20):
+        command = [
+            sys.executable,
+            "-m",
+            "leakbound.cli",
+            "sample",
+            world / "model",
+            *options,
+            "--out",
+            tmp_path / "cut",
+        ]
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = len(list((tmp_path / "cut").glob("draws/*.parquet")))
+        while process.poll() is None and len(list((tmp_path / "cut").glob("draws/*.parquet"))) < before + 6:
+            time.sleep(0.005)
+        if process.poll() is not None:
+            assert process.returncode == 0
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed += 1
+    assert killed >= 2
+    assert contents(tmp_path / "whole") == contents(tmp_path / "cut")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "nowhere/at/all"}, "no such folder"),
+        ({"model": "pickled"}, "pickle files"),
+        ({"--scorer": "rogue_l"}, "Did you mean rouge_l"),
+        ({"--prompts": "empty.jsonl"}, "there are no prompts"),
+        ({"--prompts": "no_target.jsonl"}, "line 2: the row has no 'target'"),
+        ({"--prompts": "duplicate.jsonl"}, "id 'one' was used before"),
+        ({"--prompts": "broken.jsonl"}, "line 7: broken JSON"),
+        ({"--alpha": "0"}, "alpha is 0"),
+        ({"--alpha": "1"}, "alpha is 1"),
+        ({"--alpha": "half"}, "alpha"),
+        ({"--num-samples": "0"}, "num_samples is 0"),
+        ({"--out": "another"}, "the folder of another run"),
+        ({"--temperature": "-1"}, "temperature is -1"),
+        ({"--no-such-option": "1"}, "no-such-option"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_exit_code_2(world, tmp_path, change, message):
+    good = json.dumps(ROWS[0]) + "\n"
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "no_target.jsonl").write_text(good + '{"text": "a"}\n')
+    (tmp_path / "duplicate.jsonl").write_text(good + good)
+    six = "".join(json.dumps({**row, "id": f"{row['id']}{i}"}) + "\n" for i in range(2) for row in ROWS)
+    (tmp_path / "broken.jsonl").write_text(six + "{oops\n")
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "config.json").write_text("{}")
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
+    other = {"params": SamplingParams().to_json(), "num_samples": 3, "seed": 5}
+    Run.start(tmp_path / "another", other, load_prompts(world / "prompts.jsonl"))
+    settings = {"--prompts": world / "prompts.jsonl", "--num-samples": "5", "--out": tmp_path / "run"}
+    settings |= {k: v for k, v in change.items() if k != "model"}
+    before = contents(tmp_path)
+    flat = [str(x) for pair in settings.items() for x in pair]
+    done = leakbound("audit", change.get("model", world / "model"), *flat, cwd=tmp_path)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    lines = [line for line in done.stderr.splitlines() if line.strip() and "Loading weights" not in line]
+    assert len(lines) == 1, done.stderr
+    assert message in lines[0]
+    assert "Traceback" not in done.stderr
+    assert contents(tmp_path) == before, "something was half-written"
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_is_quick_and_names_every_command():
+    start = time.perf_counter()
+    done = leakbound("--help")
+    assert done.returncode == 0
+    for name in ("demo", "audit", "sample", "score", "bound", "report", "finetune", "unlearn"):
+        assert name in done.stdout
+    print(f"help took {time.perf_counter() - start:.2f} s")
+
+
+def test_options_may_come_from_a_file(world, tmp_path):
+    (tmp_path / "run.yaml").write_text("audit:\n  num-samples: 0\n")
+    done = leakbound("--config", tmp_path / "run.yaml", "audit", world / "model", "--prompts", world / "prompts.jsonl")
+    assert done.returncode == 2
+    assert "num_samples is 0" in done.stderr
+
+
+def test_hostile_names_reach_the_terminal_as_text(tmp_path):
+    done = leakbound("audit", "x", "--prompts", tmp_path / "\x1b[31mred\x07.jsonl", env={**os.environ, "NO_COLOR": "1"})
+    assert done.returncode == 2
+    assert "\x07" not in done.stderr
+    assert "\x1b[31m" not in done.stderr
+    assert "[31mred" in done.stderr

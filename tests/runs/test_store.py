@@ -1,0 +1,139 @@
+"""The run folder: whole files, the same files however often it is interrupted, and nothing counted twice."""
+
+import json
+import os
+
+import pytest
+
+from leakbound.errors import IncompleteRunError, RunMismatchError
+from leakbound.models import FakeModel
+from leakbound.records import Draw, Prompt, SamplingParams
+from leakbound.runs.store import Run
+
+PROMPTS = tuple(Prompt(f"p{i}", f"question {i}?", f"secret {i}") for i in range(5))
+
+
+def info(**changes):
+    return {"model": {"model": "m"}, "params": SamplingParams().to_json(), "num_samples": 10, "seed": 0, **changes}
+
+
+def contents(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def fill(run, parts):
+    for part in parts:
+        params = SamplingParams(temperature=0) if part.greedy else run.params
+        run.write_draws(part, FakeModel(leak=0.3).sample(run.shard(part), params))
+
+
+def test_interrupted_and_whole_runs_are_the_same_bytes(tmp_path):
+    whole = Run.start(tmp_path / "whole", info(num_samples=40_000), PROMPTS)
+    fill(whole, whole.missing_draws())
+    first = Run.start(tmp_path / "parts", info(num_samples=40_000), PROMPTS)
+    assert len(first.parts) > 3
+    fill(first, first.missing_draws()[2:4][::-1])
+    again = Run.start(tmp_path / "parts", info(num_samples=40_000), PROMPTS)
+    fill(again, again.missing_draws())
+    assert again.missing_draws() == []
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+
+
+def test_a_folder_of_another_run_is_refused_and_untouched(tmp_path):
+    Run.start(tmp_path / "r", info(), PROMPTS)
+    before = contents(tmp_path / "r")
+    with pytest.raises(RunMismatchError, match="seed differ"):
+        Run.start(tmp_path / "r", info(seed=1), PROMPTS)
+    with pytest.raises(RunMismatchError, match=r"params\.temperature: there 1\.0, now 0\.5"):
+        Run.start(tmp_path / "r", info(params=SamplingParams(temperature=0.5).to_json()), PROMPTS)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("x")
+    with pytest.raises(RunMismatchError, match="not a run folder"):
+        Run.start(tmp_path / "other", info(), PROMPTS)
+    assert contents(tmp_path / "r") == before
+    assert (tmp_path / "other" / "thesis.tex").read_text() == "x"
+
+
+def test_other_versions_of_the_software_may_go_on(tmp_path):
+    Run.start(tmp_path / "r", info(versions={"torch": "1"}), PROMPTS)
+    assert Run.start(tmp_path / "r", info(versions={"torch": "2"}), PROMPTS).info["versions"] == {"torch": "1"}
+
+
+def test_draws_that_do_not_add_up_are_never_stored_or_read(tmp_path):
+    run = Run.start(tmp_path / "r", info(), PROMPTS)
+    part = next(p for p in run.parts if not p.greedy)
+    draws = FakeModel(leak=0.3).sample(run.shard(part), run.params)
+    with pytest.raises(IncompleteRunError, match=r"has \d+ draws, not 10"):
+        run.write_draws(part, draws[:-1])
+    with pytest.raises(IncompleteRunError, match="do not belong"):
+        run.write_draws(part, [*draws, Draw("stranger", "x", 1, 0, "stop", 1)])
+    assert run.missing_draws() == run.parts
+    with pytest.raises(IncompleteRunError, match="missing"):
+        run.read_draws(part)
+    run.write_draws(part, draws)
+    file = tmp_path / "r" / "draws" / f"{part.name}.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(IncompleteRunError, match="damaged"):
+        run.read_draws(part)
+
+
+def test_scores_of_other_draws_are_refused(tmp_path):
+    run = Run.start(tmp_path / "r", info(), PROMPTS)
+    part = next(p for p in run.parts if not p.greedy)
+    draws = FakeModel(leak=0.3).sample(run.shard(part), run.params)
+    run.write_draws(part, draws)
+    with pytest.raises(ValueError, match="zip"):
+        run.write_scores(part, "contains", draws, [0.0])
+    run.write_scores(part, "contains", draws[1:], [0.0] * (len(draws) - 1))
+    with pytest.raises(IncompleteRunError, match="other draws"):
+        list(run.read_scored(part, "contains"))
+
+
+def test_leftovers_of_the_dead_are_swept_and_of_the_living_kept(tmp_path):
+    run = Run.start(tmp_path / "r", info(), PROMPTS)
+    fill(run, run.parts)
+    before = contents(tmp_path / "r")
+    host = os.uname().nodename
+    dead = os.fork()
+    if dead == 0:
+        os._exit(0)
+    os.waitpid(dead, 0)
+    draws = tmp_path / "r" / "draws"
+    (draws / f".sample-00000.parquet.{host}.{dead}.tmp").write_bytes(b"half")
+    living = draws / f".sample-00000.parquet.{host}.{os.getpid()}.tmp"
+    living.write_bytes(b"half")
+    Run.start(tmp_path / "r", info(), PROMPTS)
+    assert living.exists()
+    living.unlink()
+    assert contents(tmp_path / "r") == before
+
+
+def test_hostile_text_survives_storage(tmp_path):
+    nasty = "<script>\x1b[31m=1+1 \u202e \ud800 \x00 end"
+    run = Run.start(tmp_path / "r", info(num_samples=1), PROMPTS[:1])
+    part = run.parts[-1]
+    run.write_draws(part, [Draw("p0", nasty, 1, 0, "stop", 3)])
+    assert run.read_draws(part)[0].text == nasty.encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize("scorer", ["rouge_l", "regex:^a/b|..$", "../../evil", "mod:fn", "x" * 300])
+def test_any_scorer_name_makes_a_folder_inside_the_run(tmp_path, scorer):
+    run = Run.start(tmp_path / "r", info(num_samples=1), PROMPTS[:1])
+    fill(run, run.parts)
+    for part in run.parts:
+        draws = run.read_draws(part)
+        run.write_scores(part, scorer, draws, [0.5] * len(draws))
+        assert [s for _, s in run.read_scored(part, scorer)] == [0.5] * len(draws)
+    assert len([f for f in tmp_path.rglob("*.parquet") if "scores" in f.parts]) == len(run.parts)
+    assert all(f.resolve().is_relative_to((tmp_path / "r" / "scores").resolve()) or "scores" not in str(f)
+               for f in tmp_path.rglob("*.parquet"))  # fmt: skip
+
+
+def test_other_tools_read_the_folder(tmp_path):
+    import pandas as pd
+
+    run = Run.start(tmp_path / "r", info(), PROMPTS)
+    fill(run, run.parts)
+    frame = pd.concat(pd.read_parquet(f) for f in (tmp_path / "r" / "draws").glob("sample*.parquet"))
+    assert frame["count"].sum() == 50
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["num_samples"] == 10

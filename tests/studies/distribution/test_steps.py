@@ -1,0 +1,222 @@
+"""The distribution study: what it finds by hand numbers, its cache, its page; the causal learner on a small model."""
+
+import json
+import math
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+from fake_learner import FakeLearner
+from rich.console import Console
+
+from leakbound.errors import InputError, RunMismatchError
+from leakbound.runs.artefacts import Artefacts, checksum, load_arrays, save_arrays
+from leakbound.studies.distribution.config import DistributionConfig
+from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
+from leakbound.studies.distribution.courses import Curve, reached
+from leakbound.studies.distribution.steps import Plan, study
+
+SMALL = {"corpus_size": 30, "forget_size": 4, "heldout": 5, "validation": 4, "unlearn_steps": 24, "every": 3}
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """The study with the fake learner; the list of its trainings."""
+    monkeypatch.setattr("leakbound.studies.distribution.causal.CausalLearner", FakeLearner)
+    monkeypatch.setattr(FakeLearner, "trained", [])
+    return FakeLearner.trained
+
+
+def run(tmp_path, **settings):
+    return study(DistributionConfig(out=tmp_path / "study", **{"kinds": ("random",), **SMALL, **settings}))
+
+
+def test_findings_by_hand(fake, tmp_path):
+    """Exposure starts at 5 (20) nats and falls by 1 a step; a step raises the loss by 0.1 (0.01) per token."""
+    found = run(tmp_path, seeds=6)
+    inside, outside = found.kinds
+    assert (inside.name, outside.name) == (INSIDE, "random")
+    assert inside.curves["exposure"].centre[0] == pytest.approx(5 / math.log(2))
+    assert outside.curves["genex"].centre[0] == pytest.approx(20 / math.log(2))
+    assert inside.reached.steps == pytest.approx((5.0,) * 6)
+    assert outside.reached.steps == pytest.approx((20.0,) * 6)
+    assert inside.reached.lost["retain_loss"] == pytest.approx((0.5,) * 6)
+    assert outside.reached.lost["retain_loss"] == pytest.approx((0.2,) * 6)
+    assert inside.reached.lost["rouge_l"] == (0.0,) * 6
+    assert {f.claim: f.estimate.estimate for f in found.findings} == pytest.approx(
+        {"steps": 15.0, "trade-off": 0.3, "decay": 0.5 - 0.05}
+    )
+    assert [f.p_value for f in found.findings] == [1 / 64] * 3
+    assert [f.verdict(0.05) for f in found.findings] == ["holds"] * 3  # 3 / 64, adjusted
+    assert [f.verdict(0.04) for f in found.findings] == ["undecided"] * 3
+    tokens = np.array([len(x.answer.split()) for x in Plan(DistributionConfig(**SMALL)).corpora.pools[INSIDE].items])
+    assert inside.memorization == pytest.approx(5 / tokens)
+    assert inside.difficulty == pytest.approx(6 / tokens)
+    assert inside.learning_speed == (2.0,) * 8
+    assert inside.bins["high memorization"][1].steps == pytest.approx((5.0,) * 6)
+    assert inside.start.estimate == pytest.approx(5 / math.log(2))
+    assert inside.start.lower <= inside.start.estimate <= inside.start.upper
+    assert outside.candidates["original"] == pytest.approx(math.log2(31))  # above all sampled candidates
+    assert outside.candidates["retrained"] == 0.0  # as likely as all of them
+    assert outside.epsilon_end.lower <= outside.epsilon_start.lower
+
+
+def test_every_set_is_apart_and_halves_are_known(fake):
+    plan = Plan(DistributionConfig(**SMALL, kinds=("random", "shuffled", "foreign")))
+    corpora = plan.corpora
+    pools = [x for pool in corpora.pools.values() for x in (*pool.items, *pool.heldout)]
+    ids = [x.id for x in (*corpora.base, *corpora.validation, *pools)]
+    assert len(set(ids)) == len(ids)
+    for kind in corpora.pools:
+        assert (plan.members(0, kind) ^ plan.members(1, kind)).all()
+        sets = plan.sets(1, kind)
+        assert len(sets.forget) == 4
+        assert not set(sets.forget) & {*sets.heldout, *sets.retain, *sets.validation}
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_and_a_larger_one_reuses_it(fake, tmp_path, monkeypatch):
+    """kill -9 in the fourth training: the three before it are not repeated. 4 seeds of 2 kinds are 12 trainings."""
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(
+            FakeLearner,
+            "before_training",
+            staticmethod(lambda: len(fake) == 3 and os.kill(os.getpid(), signal.SIGKILL)),
+        )
+        run(tmp_path, seeds=4)
+        os._exit(0)  # not reached
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert fake == []
+    first = run(tmp_path, seeds=4)
+    assert len(fake) == 12 - 3
+    again = run(tmp_path, seeds=4)
+    assert len(fake) == 12 - 3
+    assert again.made == 0
+    assert again.kinds == first.kinds
+    run(tmp_path, seeds=5)
+    assert len(fake) == 12 - 3 + 3
+    run(tmp_path, seeds=5, kinds=("random", "shuffled"))
+    assert len(fake) == 12 - 3 + 3 + 5
+    run(tmp_path, seeds=4, unlearn_steps=27)
+    assert len(fake) == 12 - 3 + 3 + 5  # other unlearning of the same originals
+    run(tmp_path, seeds=4, epochs=31)
+    assert len(fake) == 12 - 3 + 3 + 5 + 12
+
+
+@pytest.mark.slow
+def test_page_table_and_json(fake, tmp_path):
+    found = run(tmp_path, seeds=4, kinds=("random", "foreign"))
+    page = found.save().read_text(encoding="utf-8")
+    assert page.count("<svg") == 10
+    assert "undefined" not in page
+    assert not re.search(r"\bnan\b", page)
+    for words in (
+        "Memorization and difficulty",
+        "random letters and digits",
+        "not decided",
+        "too few",
+        "arXiv 2411.04388",
+    ):
+        assert words in page or words == "too few"
+    assert "| random |" in (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
+    assert (tmp_path / "study" / "price.svg").read_text(encoding="utf-8").count("<svg") == 1
+    data = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert data["kinds"][0]["reached"]["steps"] == pytest.approx([5.0] * 4)
+    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(found.table())
+    assert "costs less when done" in console.export_text()
+
+
+def test_a_set_that_never_gets_there():
+    exposure = np.array([[4.0, 2.0, -2.0], [4.0, 3.0, 2.0], [-1.0, -2.0, -3.0]])
+    found = reached((0, 10, 20), exposure, {"retain_loss": np.array([[1.0, 1.0, 3.0]] * 3)}, 0.05)
+    assert found.steps == (15.0, math.inf, 0.0)
+    assert found.lost["retain_loss"] == (1.0, None, 0.0)
+    assert found.count == 2
+    assert found.steps_median.estimate == 15.0
+    assert found.steps_median.upper == math.inf
+
+
+def test_curve_is_the_median_with_its_interval():
+    curve = Curve.of(np.array([[1.0], [2.0], [9.0]]), 0.05)
+    assert (curve.lower, curve.centre, curve.upper) == ((1.0,), (2.0,), (9.0,))
+
+
+def test_artefacts(tmp_path):
+    cache = Artefacts(tmp_path)
+    made = cache.make("numbers", {"a": 1}, lambda folder: save_arrays(folder, {"x": [1.0, 2.0]}))
+    assert load_arrays(made)["x"].tolist() == [1.0, 2.0]
+    assert cache.make("numbers", {"a": 1}, lambda folder: pytest.fail("built twice")) == made
+    with pytest.raises(ZeroDivisionError):
+        cache.make("numbers", {"a": 2}, lambda folder: 1 / 0)
+    assert [path.name for path in tmp_path.iterdir()] == [made.name]  # nothing half done is left
+    (made / "config.json").write_text('{"a": 3}')
+    with pytest.raises(RunMismatchError):
+        cache.make("numbers", {"a": 1}, lambda folder: None)
+    assert checksum({"a": 1, "b": 2}) == checksum({"b": 2, "a": 1}) != checksum({"a": 1, "b": 3})
+
+
+def test_corpora(tmp_path):
+    sizes = Sizes(pool=4, heldout=3, validation=2, candidates=7)
+    made = biography_corpora(12, ("random", "shuffled", "foreign"), sizes, seed=0)
+    assert len(made.base) == 24 - 9
+    for kind, pool in made.pools.items():
+        assert (len(pool.items), len(pool.heldout)) == (4, 3)
+        for item in pool.items:
+            count = len(item.candidates)
+            assert count == (item.space - 1 if item.exhaustive else 7), kind
+            assert item.answer not in item.candidates or not item.exhaustive
+    assert translate("the small dog sees a house") == translate("the small dog sees a house")
+    words = translate("the small dog sees a house").split()
+    assert len(words) == 6
+    assert translate("the old dog sees a house").split()[1] == words[1]  # the noun stands second
+    rows = [json.dumps({"question": f"q{i}", "answer": f"a{i}"}) for i in range(12)]
+    (tmp_path / "own.jsonl").write_text("\n".join(rows))
+    assert len(file_corpora(tmp_path / "own.jsonl", ("shuffled",), sizes, seed=0).base) == 3
+    assert len(own_pool(tmp_path / "own.jsonl", sizes, seed=0).heldout) == 3
+    with pytest.raises(InputError, match="larger corpus"):
+        file_corpora(tmp_path / "own.jsonl", (), Sizes(8, 3, 2), seed=0)
+    with pytest.raises(InputError, match="more than 12"):
+        own_pool(tmp_path / "own.jsonl", Sizes(12, 3, 2), seed=0)
+    (tmp_path / "bad.jsonl").write_text('{"question": "q"}')
+    with pytest.raises(InputError, match="line 1"):
+        own_pool(tmp_path / "bad.jsonl", sizes, seed=0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"task": "poetry"}, {"seeds": 3}, {"kinds": ("pairs",)}, {"kinds": ()}, {"alpha": 1.0}, {"learning_rate": 0.0},
+     {"every": 0}, {"retain_weight": -1.0}, {"kinds": ("random", "random")}],
+)  # fmt: skip
+def test_bad_settings(settings):
+    with pytest.raises(InputError):
+        DistributionConfig(**settings)
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+@pytest.mark.parametrize("method", ["grad_ascent", "npo_kl"])
+def test_causal_learner(tmp_path, method):
+    """A small model from scratch: what is watched at step 0 is the saved model, and the forget set gets less likely."""
+    from leakbound.studies.distribution.causal import CausalLearner
+    from leakbound.studies.distribution.learners import likelihoods
+
+    config = DistributionConfig(
+        out=tmp_path, corpus_size=14, forget_size=2, heldout=2, validation=2, epochs=3, method=method, unlearn_steps=3,
+        every=2, unlearn_learning_rate=1e-3, unlearn_batch_size=2,
+    )  # fmt: skip
+    plan = Plan(config)
+    assert isinstance(plan.learner, CausalLearner)
+    model = plan.train(0, INSIDE)
+    assert load_arrays(model)["reproduced"].shape == (3, 2)
+    course = plan.read(plan.unlearned(0, INSIDE))
+    assert course["steps"].tolist() == [0, 2, 3]
+    said = likelihoods(plan.learner.load(model / "model"), plan.sets(0, INSIDE).forget)
+    assert course["forget_logps"][0] == pytest.approx([x.logp for x in said], abs=1e-4)
+    for seed in range(3):  # three trajectories: each loses about 20 nats
+        logps = plan.read(plan.unlearned(seed, INSIDE))["forget_logps"]
+        assert logps[-1].mean() < logps[0].mean() - 5
+    assert course["candidates"].shape[:2] == (2, 2)
+    assert 0 <= course["rouge_l"][0] <= 1
