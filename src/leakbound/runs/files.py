@@ -74,7 +74,7 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder to write into that takes the name ``out`` when all went well and is removed when not.
 
