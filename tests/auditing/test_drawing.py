@@ -128,7 +128,7 @@ def test_a_statement_is_refused_outside_its_limits():
     for alpha in (0, 1, -0.1, 1.5):
         with pytest.raises(InputError, match=f"alpha is {alpha!r}: give a number strictly between 0 and 1"):
             Statement(alpha=alpha)
-    with pytest.raises(InputError, match="scorer 'rouge_z' is unknown"):
+    with pytest.raises(InputError, match="scorer is 'rouge_z': give one of"):
         Statement("rouge_z")
 
 

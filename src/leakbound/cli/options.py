@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from leakbound.auditing.drawing import Loading
 from leakbound.records import SamplingParams
+from leakbound.scoring.table import scorer_names
 
 Flat = Parameter(name="*")
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
@@ -21,8 +22,7 @@ class Asked:
 
     prompts: str
     """JSON lines, CSV or Parquet with text (or question) and target (or answer); or a hub data set."""
-    scorer: str = "rouge_l"
-    """rouge_l, rouge_l_f1, rouge_1, exact_match, contains, regex:PATTERN, or module:function."""
+    scorer: Annotated[str, Parameter(help=f"{', '.join(scorer_names().values())}, or module:function.")] = "rouge_l"
     threshold: float = 0.5
     """A completion leaks when it scores this or more."""
     alpha: float = 0.01
