@@ -8,11 +8,18 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from leakbound.auditing.drawing import Loading
+from leakbound.models.opening import BACKENDS, Loading
 from leakbound.records import SamplingParams
 from leakbound.scoring.table import scorer_names
 
 Flat = Parameter(name="*")
+Model = Annotated[
+    str,
+    Parameter(
+        help="Folder or hub id of a causal language model (safetensors), http://HOST/v1#NAME for one behind a server, "
+        "package:object for a sampler of your own, or BACKEND:NAME with one of " + ", ".join(BACKENDS)
+    ),
+]
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from leakbound.auditing.drawing import Loading
 from leakbound.errors import InputError
 from leakbound.evaluating.measuring import MAX_TOKENS
+from leakbound.models.opening import Loading
 from leakbound.records import check_count
 from leakbound.suites.base import Benchmark
 from leakbound.suites.jailbreakbench import jailbreakbench

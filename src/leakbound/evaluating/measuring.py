@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakbound import metrics
-from leakbound.auditing.drawing import Loading, open_model
 from leakbound.errors import InputError
 from leakbound.evaluating.evaluation import Evaluation, QuestionSet
 from leakbound.models.base import Sampler, TokenLikelihood
+from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
 from leakbound.runs.parts import Parts, advancing
 from leakbound.scoring.lexical import rouge_1, rouge_l, rouge_l_f1

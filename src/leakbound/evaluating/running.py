@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import open_model
 from leakbound.auditing.steps import audit
 from leakbound.errors import InputError
 from leakbound.evaluating.config import BenchmarkConfig, find_suite
@@ -31,6 +30,7 @@ from leakbound.evaluating.measuring import Meaning, measure, with_leak_rates, wi
 from leakbound.evaluating.page import compared
 from leakbound.evaluating.run import BenchmarkRun
 from leakbound.evaluating.wmdp import wmdp
+from leakbound.models.opening import open_model
 from leakbound.records import SamplingParams
 from leakbound.results.audit import Audit
 from leakbound.runs.store import write_text
