@@ -236,7 +236,8 @@ def calibrate(model: str, *, asked: Annotated[Asked, Flat], share: float = 0.05)
     """
     from leakbound.auditing.calibrating import calibrate as run_calibrate
 
+    how = asked.how
     found = run_calibrate(
-        model, asked.prompts, share=share, params=asked.params, template=asked.template, loading=asked.loading
+        model, asked.prompts, share=share, params=how.params, template=how.template, loading=how.loading
     )
     Console().print(str(found), highlight=False, markup=False)
