@@ -1,6 +1,7 @@
 from .auditing.certifying import certify
 from .auditing.comparing import compare
-from .auditing.steps import Loading, Statement, audit, bound, sample, score
+from .auditing.drawing import Statement, sample, score
+from .auditing.steps import audit, bound
 from .bounds import (
     Bound,
     SurvivalBand,
@@ -30,6 +31,7 @@ from .evaluating.running import benchmark
 from .importing import import_log
 from .models import FakeModel, Likelihood, OpenAIModel, Sampler
 from .models.hf import HFModel
+from .models.opening import Loading
 from .reading.prompts import load_prompts
 from .records import Draw, Prompt, SamplingParams, Shard
 from .results.audit import Audit, PromptAudit, ScoredCompletion

@@ -16,7 +16,7 @@ from small_world import SEEDS, answer, forget, known_things, learn, weights_of
 from tiny_models import tiny_model
 
 from leakbound.errors import TrainingError
-from leakbound.models.opening import load_model
+from leakbound.models.hf.loading import load_model
 from leakbound.unlearning.callbacks import newest_checkpoint
 from leakbound.unlearning.objectives import OBJECTIVES
 from leakbound.unlearning.trainer import Weights, reference_logps

@@ -11,7 +11,7 @@ from tiny_models import FAMILIES, tiny_model
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError, TrainingError
-from leakbound.models.opening import load_model
+from leakbound.models.hf.loading import load_model
 from leakbound.records import Draw
 from leakbound.unlearning import UnlearnConfig, train
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of

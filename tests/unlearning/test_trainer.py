@@ -12,7 +12,7 @@ from small_world import forget, learn, weights_of
 from tiny_models import tiny_model
 
 from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
-from leakbound.models.opening import load_tokenizer
+from leakbound.models.hf.loading import load_tokenizer
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune
 from leakbound.unlearning.data import IGNORED, PairedData
 from leakbound.unlearning.trainer import Weights, reference_logps

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from leakbound.auditing.drawing import Loading
+from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams
+from leakbound.scoring.table import scorer_names
 
 Flat = Parameter(name="*")
 """Marks a group of settings whose options stand beside those of the config that holds it."""
@@ -18,8 +19,7 @@ Flat = Parameter(name="*")
 class How:
     """How a model is asked and what is claimed of it."""
 
-    scorer: str = "rouge_l"
-    """rouge_l, rouge_l_f1, rouge_1, exact_match, contains, regex:PATTERN, or module:function."""
+    scorer: Annotated[str, Parameter(help=f"{', '.join(scorer_names().values())}, or module:function.")] = "rouge_l"
     threshold: float = 0.5
     """A completion leaks when it scores this or more."""
     alpha: float = 0.01

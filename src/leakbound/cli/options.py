@@ -9,9 +9,17 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from leakbound.auditing.settings import Drawn, Flat, How
+from leakbound.models.opening import BACKENDS
 
-__all__ = ["Asked", "Drawn", "Flat", "Out"]
+__all__ = ["Asked", "Drawn", "Flat", "Model", "Out"]
 
+Model = Annotated[
+    str,
+    Parameter(
+        help="Folder or hub id of a causal language model (safetensors), http://HOST/v1#NAME for one behind a server, "
+        "package:object for a sampler of your own, or BACKEND:NAME with one of " + ", ".join(BACKENDS)
+    ),
+]
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 
 

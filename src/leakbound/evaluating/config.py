@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal  # noqa: F401 - cyclopts evaluates wh
 
 from cyclopts import Parameter
 
-from leakbound.auditing.drawing import Loading
 from leakbound.auditing.settings import Drawn, Flat, How
 from leakbound.errors import InputError
 from leakbound.evaluating.measuring import MAX_TOKENS
 from leakbound.metrics.conventions import check_convention
+from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams, check_count
 from leakbound.unlearning.config import Forgetting, Training
 

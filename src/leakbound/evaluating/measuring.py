@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakbound import metrics
-from leakbound.auditing.drawing import Loading, open_model
 from leakbound.errors import InputError
 from leakbound.metrics.questions import QuestionSet
 from leakbound.models.base import Sampler, TokenLikelihood
+from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
 from leakbound.results.evaluation import Evaluation
 from leakbound.runs.parts import Parts, advancing

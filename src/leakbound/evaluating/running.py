@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import open_model
 from leakbound.auditing.steps import audit
 from leakbound.errors import InputError
 from leakbound.evaluating.config import BenchmarkConfig
@@ -29,6 +28,7 @@ from leakbound.evaluating.measuring import Meaning, measure, with_leak_rates, wi
 from leakbound.evaluating.page import compared
 from leakbound.evaluating.run import BenchmarkRun
 from leakbound.metrics.questions import QuestionSet
+from leakbound.models.opening import open_model
 from leakbound.results.audit import Audit
 from leakbound.results.evaluation import Evaluation
 from leakbound.runs.store import write_text

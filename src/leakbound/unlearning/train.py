@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError
-from leakbound.models.opening import load_tokenizer
+from leakbound.models.hf.loading import load_tokenizer
 from leakbound.runs.files import is_main, new_folder
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress
