@@ -27,7 +27,6 @@ from .errors import (
     RunMismatchError,
     TrainingError,
 )
-from .evaluating.evaluation import Evaluation
 from .evaluating.running import benchmark
 from .importing import import_log
 from .models import FakeModel, Likelihood, OpenAIModel, Sampler
@@ -37,6 +36,7 @@ from .reading.prompts import load_prompts
 from .records import Draw, Prompt, SamplingParams, Shard
 from .results.audit import Audit, PromptAudit, ScoredCompletion
 from .results.certificate import Certification, PromptCertificate
+from .results.evaluation import Evaluation
 from .runs.store import Run
 from .scoring import SCORERS, get_scorer
 from .suites.biographies import biographies

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.metrics.questions import QuestionSet
+from leakbound.results.evaluation import Evaluation
 
 LN2 = math.log(2)
 
@@ -188,7 +189,7 @@ def test_it_reads_back_bit_for_bit(tmp_path):
     assert file == tmp_path / "run" / "evaluation.json"
     for source in (file, tmp_path / "run"):
         again = Evaluation.load(source)
-        assert (again.model, again.benchmark) == ("org/model", "tofu")
+        assert (again.model, again.suite) == ("org/model", "tofu")
         assert again.to_json() == evaluation.to_json()
         for name, values in one.values.items():
             assert np.array_equal(again.sets["forget"].values[name], values)

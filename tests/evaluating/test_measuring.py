@@ -12,17 +12,17 @@ from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.cli import main
 from leakbound.errors import InputError, RunMismatchError
-from leakbound.evaluating.config import BenchmarkConfig, ContinualConfig
+from leakbound.evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, Sampled
 from leakbound.evaluating.continual import run_continual
-from leakbound.evaluating.evaluation import Evaluation
 from leakbound.evaluating.measuring import Meaning, evaluate, measure, with_reference_losses
 from leakbound.evaluating.running import benchmark
 from leakbound.evaluating.table import benchmark_table
 from leakbound.models.fake import FakeModel
 from leakbound.models.hf import HFModel
 from leakbound.results.audit import Audit
+from leakbound.results.evaluation import Evaluation
 from leakbound.runs.parts import Parts
-from leakbound.suites import Benchmark, QuestionAnswer
+from leakbound.suites import QuestionAnswer, Suite
 from leakbound.suites.base import Asking
 
 
@@ -39,7 +39,7 @@ AUTHORS = (
     question("r1", "a d", "c", "", ["a", "b b"], "c d c"),
     question("r2", "b", "d a", "", ["b c", "a"], "d a a"),
 )
-WORLD = Benchmark("world", FORGET, AUTHORS, evaluated={"forget": FORGET, "real_authors": AUTHORS})
+WORLD = Suite("world", FORGET, AUTHORS, evaluated={"forget": FORGET, "real_authors": AUTHORS})
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_max_questions_takes_the_first_of_each_set(model):
 
 def test_a_set_is_asked_as_its_suite_prescribes(model):
     asking = {"forget": Asking(0), "real_authors": Asking(3, ("c",), "knowledge_memorization")}
-    found = evaluate(model, Benchmark("w", FORGET, AUTHORS, evaluated=WORLD.evaluated, asking=asking), progress=False)
+    found = evaluate(model, Suite("w", FORGET, AUTHORS, evaluated=WORLD.evaluated, asking=asking), progress=False)
     assert found.sets["forget"].generations == ()
     assert "rouge_l_recall" not in found.sets["forget"].values
     texts = [text for _, text, _ in found.sets["real_authors"].generations]
@@ -211,11 +211,11 @@ def test_a_broken_part_is_named(tmp_path):
 def test_what_cannot_be_evaluated(model):
     with pytest.raises(InputError, match="model is a FakeModel: the classic metrics need one that gives likelihoods"):
         evaluate(FakeModel(0.5), WORLD, progress=False)
-    uneven = Benchmark("w", (FORGET[0], question("x", "a", "b", "c", ["d"])), ())
+    uneven = Suite("w", (FORGET[0], question("x", "a", "b", "c", ["d"])), ())
     with pytest.raises(InputError, match=r"set forget: its questions have \[1, 3\] wrong answers"):
         evaluate(model, uneven, progress=False)
     with pytest.raises(InputError, match="its set forget holds no questions"):
-        evaluate(model, Benchmark("w", (), (), evaluated={"forget": ()}), progress=False)
+        evaluate(model, Suite("w", (), (), evaluated={"forget": ()}), progress=False)
 
 
 # --- the whole run ---
@@ -248,15 +248,10 @@ def folders(tmp_path_factory):
 
 
 def settings(folders, out, **more):
-    given = {
-        "split": "forget01",
-        "data": folders / "tofu",
-        "template": "raw",
-        "max_tokens": 4,
-        "num_samples": 32,
-        **more,
-    }
-    return BenchmarkConfig(model=str(folders / "model"), out=out, **given)
+    how = HowAsked(template="raw", params=Answering(max_tokens=4), scorer=more.pop("scorer", "auto"))
+    given = {"split": "forget01", "data": folders / "tofu", **more}
+    drawn = Sampled(num_samples=given.pop("num_samples", 32))
+    return BenchmarkConfig(model=str(folders / "model"), out=out, how=how, drawn=drawn, **given)
 
 
 @pytest.mark.slow
@@ -306,7 +301,7 @@ def test_the_continual_run_starts_from_the_last_and_is_resumed(folders, tmp_path
     how = ContinualConfig(continual=True, num_tasks=2, method="grad_diff", epochs=1, batch_size=4, learning_rate=1e-3)
     config = settings(folders, tmp_path, num_samples=0, unlearning=how)
     found = run_continual("tofu", config, progress=False)
-    assert [run.benchmark.name for run in found.runs] == ["tofu-forget01-task01", "tofu-forget01-task02"]
+    assert [run.suite.name for run in found.runs] == ["tofu-forget01-task01", "tofu-forget01-task02"]
     record = json.loads((tmp_path / "task-02" / "model" / "training.json").read_text())["config"]
     assert record["model"] == str(tmp_path / "task-01" / "model")
     retained = (tmp_path / "task-01" / "data" / "retain.jsonl").read_text().splitlines()
@@ -323,17 +318,17 @@ def test_the_continual_run_starts_from_the_last_and_is_resumed(folders, tmp_path
         run_continual("tofu", other, progress=False)
 
 
-def judge(prompt, completion, target):
-    return "a" in completion.split()
-
-
 @pytest.mark.slow
 def test_jailbreakbench_is_sampled_and_judged(folders, tmp_path, monkeypatch):
+    (tmp_path / "my_judge.py").write_text(
+        "def judge(prompt, completion, target):\n    return 'a' in completion.split()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "data").mkdir()
     for kind in ("harmful", "benign"):
         rows = "".join(f"{i},{q},Sure,Thing,Kind,Original\n" for i, q in enumerate(("a b", "c")))
         (tmp_path / "data" / f"{kind}-behaviors.csv").write_text("Index,Goal,Target,Behavior,Category,Source\n" + rows)
-    config = settings(folders, tmp_path / "run", split=None, data=tmp_path / "data", scorer="judge:test_suite:judge")
+    config = settings(folders, tmp_path / "run", split=None, data=tmp_path / "data", scorer="judge:my_judge:judge")
     run = benchmark("jailbreakbench", config, progress=False)
     harmful = run.evaluation.sets["harmful"]
     assert harmful.ids == ("harmful:1", "harmful:2")
@@ -343,7 +338,7 @@ def test_jailbreakbench_is_sampled_and_judged(folders, tmp_path, monkeypatch):
         assert prompt.greedy_score == ("a" in prompt.greedy_text.split())
     for wrong in ({"num_samples": 0}, {"scorer": "rouge_l"}):
         with pytest.raises(InputError, match="jailbreakbench is sampled and judged"):
-            benchmark("jailbreakbench", settings(folders, tmp_path / "x", data=tmp_path / "data",
+            benchmark("jailbreakbench", settings(folders, tmp_path / "x", split=None, data=tmp_path / "data",
                                                  **{"scorer": "judge:m:f", **wrong}), progress=False)  # fmt: skip
 
 
@@ -354,7 +349,7 @@ def test_wrong_settings(folders, tmp_path):
         settings(folders, tmp_path, convention="x")
     with pytest.raises(InputError, match="give one of the two"):
         settings(folders, tmp_path, retain_model="m", reference=tmp_path)
-    with pytest.raises(InputError, match="only tofu has the continual setting"):
+    with pytest.raises(InputError, match="suite is 'muse': it has no tasks for the continual setting"):
         run_continual("muse", settings(folders, tmp_path))
     many = settings(folders, tmp_path, unlearning=ContinualConfig(num_tasks=4))
     with pytest.raises(InputError, match=r"num_tasks is 4: .* belongs to 3 tasks"):

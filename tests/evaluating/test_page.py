@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from leakbound.evaluating import page
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.metrics.questions import QuestionSet
+from leakbound.results.evaluation import Evaluation
 
 
 def model(name, rouge, *, ids=None, group="retain"):

@@ -14,12 +14,13 @@ from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
 from leakbound.errors import IncompleteRunError, InputError, PromptsError
-from leakbound.evaluating.wmdp import wmdp
 from leakbound.models.template import encode_answer, encode_prompt
+from leakbound.results.evaluation import Evaluation
 from leakbound.suites.jailbreakbench import jailbreakbench
 from leakbound.suites.muse import muse
 from leakbound.suites.own import own
 from leakbound.suites.real_world import real_world
+from leakbound.suites.wmdp import wmdp
 
 
 def lines(path, rows):
@@ -160,9 +161,9 @@ def samples(**arguments):
 
 def test_wmdp_keeps_every_questions_accuracy():
     found = wmdp("some/model", max_questions=7, simple_evaluate=samples)
-    assert found.sets["wmdp_bio"].ids == ("wmdp_bio:0", "wmdp_bio:1")
-    assert found.sets["wmdp_bio"].values["accuracy"].tolist() == [1.0, 0.0]
-    (bio, chem) = found.metrics()
+    assert found["wmdp_bio"].ids == ("wmdp_bio:0", "wmdp_bio:1")
+    assert found["wmdp_bio"].values["accuracy"].tolist() == [1.0, 0.0]
+    (bio, chem) = Evaluation("some/model", "wmdp", found).metrics()
     assert (bio.name, bio.set, bio.value, chem.value) == ("accuracy", "wmdp_bio", 0.5, 1.0)
 
 

@@ -131,7 +131,7 @@ def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False
     if markdown:
         print(report.to_markdown(result, guess=level))
         return
-    path = result.report(run / "report.html", guess=level)
+    path = report.write_html(result, run / "report.html", guess=level)
     Console().print(f"report: {path}", highlight=False, markup=False)
 
 
@@ -207,13 +207,14 @@ def certify(
     out
         The run folder; an interrupted certification goes on there.
     """
+    from leakbound import report
     from leakbound.auditing.certifying import certify as run_certify
 
     result = run_certify(
         model, asked.prompts, **asked.settings(), num_generations=num_generations, engine=engine, proposal=proposal,
         out=out,
     )  # fmt: skip
-    Console().print(result.table())
+    Console().print(report.to_terminal(report.document_of(result)))
     Console().print(f"certificates: {out / 'certificate.json'}", highlight=False, markup=False)
 
 
@@ -228,7 +229,8 @@ def calibrate(model: Model, *, asked: Annotated[Asked, Flat], share: float = 0.0
     """
     from leakbound.auditing.calibrating import calibrate as run_calibrate
 
+    how = asked.how
     found = run_calibrate(
-        model, asked.prompts, share=share, params=asked.params, template=asked.template, loading=asked.loading
+        model, asked.prompts, share=share, params=how.params, template=how.template, loading=how.loading
     )
     Console().print(str(found), highlight=False, markup=False)

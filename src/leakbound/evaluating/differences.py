@@ -9,7 +9,8 @@ import numpy as np
 
 from leakbound.bounds import mean_bound
 from leakbound.errors import InputError
-from leakbound.evaluating.conventions import (
+from leakbound.metrics.checks import Floats
+from leakbound.metrics.conventions import (
     FORGET,
     UTILITY,
     check_convention,
@@ -17,9 +18,9 @@ from leakbound.evaluating.conventions import (
     hmean_of,
     retained,
 )
-from leakbound.evaluating.evaluation import OTHERS, Evaluation
-from leakbound.metrics.checks import Floats
 from leakbound.metrics.intervals import SAMPLE, Metric, bootstrap_metric
+from leakbound.metrics.questions import OTHERS
+from leakbound.results.evaluation import Evaluation
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from leakbound.bounds.result import show_confidence, show_number
 from leakbound.bounds.shown import NOTHING
-from leakbound.evaluating.conventions import FORGET, HOLDOUT, available
 from leakbound.evaluating.differences import Difference, difference
-from leakbound.evaluating.evaluation import OTHERS, Evaluation
+from leakbound.metrics.conventions import FORGET, HOLDOUT, available
 from leakbound.metrics.intervals import Metric
+from leakbound.metrics.questions import OTHERS
+from leakbound.results.evaluation import Evaluation
 from leakbound.wording import about, at_least, at_most, brief, markdown_cell, visible
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def table(evaluation: Evaluation, lines: Sequence[Line], notes: Sequence[str] = 
                 Text(brief(before.replace("_", " ") or "all sets", 30), style="bold"), Text(size and f"n = {size}")
             )
         grid.add_row(*(Text(f"  {cell}" if i == 0 else cell) for i, cell in enumerate(cells)))
-    title = Text(f"{evaluation.benchmark}: {brief(evaluation.model, 60)}", style="bold")
+    title = Text(f"{evaluation.suite}: {brief(evaluation.model, 60)}", style="bold")
     said = [visible(note, 2000) for note in notes]
     return Group(title, grid, *(Text(note, style="dim") for note in [*said, legend(lines)]))
 
@@ -154,5 +155,5 @@ def to_markdown(evaluation: Evaluation, lines: Sequence[Line], notes: Sequence[s
             yield "| " + " | ".join(cells) + " |"
 
     said = [f"- {markdown_cell(note, 400)}" for note in notes]
-    title = f"# {markdown_cell(evaluation.benchmark)}: {markdown_cell(evaluation.model)}"
+    title = f"# {markdown_cell(evaluation.suite)}: {markdown_cell(evaluation.model)}"
     return "\n".join([title, "", *rows(), "", *said, *([""] if said else []), legend(lines)]) + "\n"

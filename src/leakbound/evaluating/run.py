@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.shown import limits
 from leakbound.evaluating import page
-from leakbound.evaluating.evaluation import Evaluation
 from leakbound.evaluating.page import Line
 from leakbound.metrics.intervals import Metric
 from leakbound.report.tables import statements, summary
 from leakbound.results.audit import Audit
+from leakbound.results.evaluation import Evaluation
 from leakbound.runs.store import write_text
-from leakbound.suites.base import Benchmark
+from leakbound.suites.base import Suite
 from leakbound.wording import about, markdown_cell
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class BenchmarkRun:
     """One model on one suite; ``guess`` is the audit of the reference model, which never saw what is forgotten."""
 
-    benchmark: Benchmark
+    suite: Suite
     evaluation: Evaluation
     lines: tuple[Line, ...]
     """Every metric, the reference's beside it where there is one."""
@@ -74,7 +74,7 @@ class BenchmarkRun:
         parts = [page.to_markdown(self.evaluation, self.lines, notes=self.verdict())]
         if self.audit is not None:
             parts += [*markdown_table(STATEMENT_HEAD, self._statement_rows()), ""]
-        parts += [self.time_shares(), "", *markdown_table(("file", "checksum"), self.benchmark.checksums.items())]
+        parts += [self.time_shares(), "", *markdown_table(("file", "checksum"), self.suite.checksums.items())]
         return "\n".join(parts) + "\n"
 
     def time_shares(self) -> str:
@@ -87,10 +87,10 @@ class BenchmarkRun:
         """Write evaluation.json, benchmark.json and evaluation.md into the folder."""
         self.evaluation.save(out / "evaluation.json")
         data = {
-            "suite": self.benchmark.name,
+            "suite": self.suite.name,
             "model": self.evaluation.model,
             "settings": self.settings,
-            "checksums": dict(self.benchmark.checksums),
+            "checksums": dict(self.suite.checksums),
             "reference": self.reference.model if self.reference else None,
             "metrics": [asdict(line.metric) for line in self.lines],
             "differences": [asdict(line.gap) for line in self.lines if line.gap is not None],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from leakbound.evaluating import page
-from leakbound.evaluating.evaluation import Evaluation
 from leakbound.importing import Import
+from leakbound.results.evaluation import Evaluation
 from leakbound.runs.store import Run, write_text
 from leakbound.wording import brief, plural
 
