@@ -9,69 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from leakbound.bounds.result import show_confidence
-from leakbound.bounds.shown import limits
+from leakbound import report
 from leakbound.errors import InputError, RunMismatchError
 from leakbound.evaluating.config import BenchmarkConfig
-from leakbound.evaluating.run import BenchmarkRun, cell, markdown_table, terminal_table
 from leakbound.evaluating.running import run_on, settled
+from leakbound.results.benchmark import ContinualRun
 from leakbound.runs.store import write_text
 from leakbound.suites.base import Suite
 from leakbound.suites.table import SUITES
 from leakbound.unlearning.config import UnlearnConfig
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-
-@dataclass(frozen=True)
-class ContinualRun:
-    """The benchmark runs after each task, in order."""
-
-    name: str
-    runs: tuple[BenchmarkRun, ...]
-
-    def show(self) -> Table:
-        """One line for each task, for a terminal, without the intervals."""
-        rows = [tuple(text.partition(" (")[0] for text in row) for row in self._rows()]
-        return terminal_table(self.name, HEAD, rows)
-
-    def to_markdown(self) -> str:
-        """The same as Markdown, intervals included."""
-        alone = f"Intervals and bounds: each alone, confidence {show_confidence(self.runs[0].settings['alpha'])}."
-        return "\n".join([f"# {self.name}", "", *markdown_table(HEAD, self._rows()), "", alone]) + "\n"
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        rows = []
-        for number, run in enumerate(self.runs, start=1):
-            measured = [run.metric(*name) for name in SHOWN]
-            proven = limits(run.audit.mean_leak) if run.audit is not None else "not sampled"
-            rows.append((str(number), *("not measured" if m is None else cell(m) for m in measured), proven))
-        return rows
-
-
-SHOWN = (
-    ("model_utility",),
-    ("forget_efficacy",),
-    ("rouge_l_recall", "forget"),
-    ("probability", "forget"),
-    ("truth_ratio", "forget"),
-    ("rouge_l_recall", "retain"),
-)
-HEAD = (
-    "task",
-    "model utility",
-    "forget efficacy",
-    "forget ROUGE-L",
-    "forget probability",
-    "forget truth ratio",
-    "retain ROUGE-L",
-    "P(leak), average prompt",
-)
 
 NOT_COMPARED = ("num_tasks", "save_every", "report_to")
 """Settings on which the models do not depend."""
@@ -100,7 +50,8 @@ def run_continual(suite: str, config: BenchmarkConfig, *, progress: bool = True)
         model = _unlearned(task, _settings(model, folder, config), progress)
         runs.append(run_on(task, kind, replace(config, model=model, out=folder), progress=progress))
     found = ContinualRun(f"{config.split or 'forget01'}, {len(runs)} tasks by {config.unlearning.method}", tuple(runs))
-    write_text(config.out / "continual.md", found.to_markdown())
+    found.save(config.out)
+    write_text(config.out / "continual.md", report.to_markdown(found))
     return found
 
 
