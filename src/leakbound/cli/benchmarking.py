@@ -11,17 +11,14 @@ from rich.console import Console
 from leakbound.cli.app import app
 from leakbound.cli.options import Flat
 from leakbound.evaluating.config import BenchmarkConfig
+from leakbound.suites.table import SUITES
+
+SuiteName = Annotated[str, Parameter(help=f"One of {', '.join(SUITES)}; own: a file of your questions.")]
 
 
 @app.command
-def benchmark(suite: str, *, config: Annotated[BenchmarkConfig, Flat]) -> None:
-    """Evaluate a model on a suite: the field's metrics with intervals, what sampling proves, and the verdict.
-
-    Parameters
-    ----------
-    suite
-        tofu, real_world, muse, wmdp, jailbreakbench, or own: a file of your questions.
-    """
+def benchmark(suite: SuiteName, *, config: Annotated[BenchmarkConfig, Flat]) -> None:
+    """Evaluate a model on a suite: the field's metrics with intervals, what sampling proves, and the verdict."""
     from leakbound import report
     from leakbound.evaluating.continual import run_continual
     from leakbound.evaluating.running import benchmark as run_benchmark
