@@ -16,6 +16,7 @@ from leakbound.runs.artefacts import Artefacts, checksum, load_arrays, save_arra
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
 from leakbound.studies.distribution.courses import Curve, reached
+from leakbound.studies.distribution.page import save, to_terminal
 from leakbound.studies.distribution.steps import Plan, study
 
 SMALL = {"corpus_size": 30, "forget_size": 4, "heldout": 5, "validation": 4, "unlearn_steps": 24, "every": 3}
@@ -108,7 +109,7 @@ def test_a_killed_study_goes_on_and_a_larger_one_reuses_it(fake, tmp_path, monke
 @pytest.mark.slow
 def test_page_table_and_json(fake, tmp_path):
     found = run(tmp_path, seeds=4, kinds=("random", "foreign"))
-    page = found.save().read_text(encoding="utf-8")
+    page = save(found).read_text(encoding="utf-8")
     assert page.count("<svg") == 10
     assert "undefined" not in page
     assert not re.search(r"\bnan\b", page)
@@ -125,7 +126,7 @@ def test_page_table_and_json(fake, tmp_path):
     data = json.loads((tmp_path / "study" / "study.json").read_text())
     assert data["kinds"][0]["reached"]["steps"] == pytest.approx([5.0] * 4)
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(found.table())
+    console.print(to_terminal(found))
     assert "costs less when done" in console.export_text()
 
 
@@ -211,12 +212,12 @@ def test_causal_learner(tmp_path, method):
     assert isinstance(plan.learner, CausalLearner)
     model = plan.train(0, INSIDE)
     assert load_arrays(model)["reproduced"].shape == (3, 2)
-    course = plan.read(plan.unlearned(0, INSIDE))
+    course = load_arrays(plan.unlearned(0, INSIDE))
     assert course["steps"].tolist() == [0, 2, 3]
     said = likelihoods(plan.learner.load(model / "model"), plan.sets(0, INSIDE).forget)
     assert course["forget_logps"][0] == pytest.approx([x.logp for x in said], abs=1e-4)
     for seed in range(3):  # three trajectories: each loses about 20 nats
-        logps = plan.read(plan.unlearned(seed, INSIDE))["forget_logps"]
+        logps = load_arrays(plan.unlearned(seed, INSIDE))["forget_logps"]
         assert logps[-1].mean() < logps[0].mean() - 5
     assert course["candidates"].shape[:2] == (2, 2)
     assert 0 <= course["rouge_l"][0] <= 1

@@ -6,20 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from leakbound.bounds.gate import Floats
 from leakbound.report import plots
 from leakbound.studies.distribution.corpora import INSIDE
-from leakbound.studies.distribution.seeds import median
+from leakbound.studies.distribution.courses import Curve, crossing, sign
+from leakbound.studies.distribution.findings import PRICES, KindFound, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from leakbound.studies.distribution.courses import Curve
-    from leakbound.studies.distribution.findings import KindFound, Study
-
-Floats = NDArray[np.float64]
 ORANGE, BLUE, GREY = plots.COLOURS["hidden"], plots.COLOURS["plain"], plots.COLOURS["unseen"]
 STYLES: tuple[tuple[str, Any, str], ...] = (
     (BLUE, (0, (5, 2)), "s"),
@@ -32,13 +29,6 @@ UNSEEN = float(np.log2(np.e))
 """Bits: the mean exposure among held-out examples of an example that was never seen, at most."""
 LEVELS = np.linspace(1, 0, 21)
 """Shares of the first exposure at which the price is read."""
-PRICES = {
-    "retain_loss": "loss on retained examples, rise",
-    "validation_loss": "loss on unseen examples, rise",
-    "rouge_l": "ROUGE-L of retained answers, fall",
-    "bleu": "BLEU of unseen sentences, fall",
-    "chrf": "chrF of unseen sentences, fall",
-}
 
 
 def style(study: Study, kind: KindFound) -> tuple[str, Any, str]:
@@ -60,48 +50,38 @@ def exposure_by_steps(study: Study, width: int = plots.WIDE) -> Figure:
             ax.plot(kind.steps, row, color=colour, linewidth=0.7, alpha=0.45)
         _band(ax, kind.steps, curve, colour, dashes)
         ax.axhline(0 if name == "exposure" else UNSEEN, color=plots.INK, linewidth=1)
-        ax.set_title(f"{kind.name}, {names[name]}", loc="left", fontsize=11, color=plots.INK)
+        _name(ax, f"{kind.name}, {names[name]}")
     for ax in panels[-len(study.kinds) :]:
-        ax.set_xlabel("steps of unlearning", fontsize=11, color=plots.MUTED)
+        _name(ax, x="steps of unlearning")
     for ax in panels[:: len(study.kinds)]:
-        ax.set_ylabel("exposure, bits", fontsize=11, color=plots.MUTED)
+        _name(ax, y="exposure, bits")
     return figure
 
 
 def price_by_exposure(study: Study, width: int = plots.WIDE) -> Figure:
     """For each measure a panel: what is lost, against the share of the first exposure that is left."""
-    names = ("retain_loss", "validation_loss", *study.qualities)
-    figure, panels = _panels(len(names), width, 300)
-    for ax, name in zip(panels, names, strict=True):
+    figure, panels = _panels(len(study.measures), width, 300)
+    for ax, name in zip(panels, study.measures, strict=True):
         for kind in study.kinds:
             colour, dashes, marker = style(study, kind)
-            shares, low, centre, high = price(kind, name, study.alpha)
-            ax.fill_between(shares, low, high, color=colour, alpha=0.15, linewidth=0)
-            ax.plot(shares, centre, color=colour, linewidth=2, linestyle=dashes, label=kind.name)
-            ax.plot(shares[-1:], centre[-1:], marker, color=colour, markersize=7, clip_on=False)
+            shares, found = price(kind, name, study.config.alpha)
+            _band(ax, shares, found, colour, dashes, kind.name)
+            ax.plot(shares[-1:], found.centre[-1:], marker, color=colour, markersize=7, clip_on=False)
         ax.set_xlim(1, -0.03)
         ax.set_xticks([1, 0.75, 0.5, 0.25, 0], ["all", "3/4", "1/2", "1/4", "none"])
-        ax.set_title(PRICES[name], loc="left", fontsize=12, color=plots.INK)
-        ax.set_xlabel("exposure left", fontsize=11, color=plots.MUTED)
+        _name(ax, PRICES[name], x="exposure left")
     _legend(figure, panels[0], width)
     return figure
 
 
 def price_by_steps(study: Study, width: int = plots.WIDE) -> Figure:
     """For each measure a panel: what is lost, over the steps."""
-    names = ("retain_loss", "validation_loss", *study.qualities)
-    figure, panels = _panels(len(names), width, 300)
-    for ax, name in zip(panels, names, strict=True):
+    figure, panels = _panels(len(study.measures), width, 300)
+    for ax, name in zip(panels, study.measures, strict=True):
         for kind in study.kinds:
             colour, dashes, _ = style(study, kind)
-            rows = _rises(kind.curves[name], name)
-            found = [median(column.tolist(), alpha=study.alpha) for column in rows.T]
-            low, high = [x.lower for x in found], [x.upper for x in found]
-            ax.fill_between(kind.steps, low, high, color=colour, alpha=0.15, linewidth=0)
-            centre = [x.estimate for x in found]
-            ax.plot(kind.steps, centre, color=colour, linewidth=2, linestyle=dashes, label=kind.name)
-        ax.set_title(PRICES[name], loc="left", fontsize=12, color=plots.INK)
-        ax.set_xlabel("steps of unlearning", fontsize=11, color=plots.MUTED)
+            _band(ax, kind.steps, Curve.of(_lost(kind, name), study.config.alpha), colour, dashes, kind.name)
+        _name(ax, PRICES[name], x="steps of unlearning")
     _legend(figure, panels[0], width)
     return figure
 
@@ -114,10 +94,10 @@ def halves(study: Study, width: int = plots.WIDE) -> Figure:
         for part, colour, dashes in (("low", BLUE, (0, (5, 2))), ("high", ORANGE, "-")):
             _band(ax, kind.steps, kind.bins[f"{part} {name}"][0], colour, dashes, f"{part} half")
         ax.axhline(0, color=plots.INK, linewidth=1)
-        ax.set_title(f"{kind.name}, by {name}", loc="left", fontsize=11, color=plots.INK)
+        _name(ax, f"{kind.name}, by {name}")
     for ax in panels[-len(study.kinds) :]:
-        ax.set_xlabel("steps of unlearning", fontsize=11, color=plots.MUTED)
-    panels[0].set_ylabel("exposure, bits", fontsize=11, color=plots.MUTED)
+        _name(ax, x="steps of unlearning")
+    _name(panels[0], y="exposure, bits")
     _legend(figure, panels[0], width)
     return figure
 
@@ -134,53 +114,38 @@ def memorization_by_difficulty(study: Study, width: int = plots.WIDE) -> Figure:
         ax.plot(kind.difficulty, kind.memorization, marker, color=colour, markersize=6, alpha=0.85, label=kind.name)
         most = max(most, *kind.difficulty)
     ax.plot([0, most], [0, most], color=plots.MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    ax.set_xlabel("difficulty: loss unseen, nats per token", fontsize=11, color=plots.MUTED)
-    ax.set_ylabel("memorization, nats per token", fontsize=11, color=plots.MUTED)
+    _name(ax, x="difficulty: loss unseen, nats per token", y="memorization, nats per token")
     _legend(figure, ax, width)
     return figure
 
 
-def price(kind: KindFound, name: str, alpha: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """Shares of exposure left, and the lower limit, median and upper limit over the seeds of what is lost there.
+def price(kind: KindFound, name: str, alpha: float) -> tuple[list[float], Curve]:
+    """Shares of exposure left, and over the seeds what is lost there.
 
     A seed counts at a share only where its exposure started above 0 and fell so far; a share that not every such seed
     reached is left out.
     """
     exposure = np.array(kind.curves["exposure"].values)
-    rows = [(e, r) for e, r in zip(exposure, _rises(kind.curves[name], name), strict=True) if e[0] > 0]
-    found, shares = [], []
+    rows = [(e, r) for e, r in zip(exposure, _lost(kind, name), strict=True) if e[0] > 0]
+    found: list[list[float]] = []
     for level in LEVELS if rows else ():
-        at = [_first(e, level * e[0], r) for e, r in rows]
-        if None in at:
+        places = [crossing(e, level * e[0] + 1e-12) for e, _ in rows]
+        at = [np.interp(x, range(len(r)), r) for x, (_, r) in zip(places, rows, strict=True) if x is not None]
+        if len(at) < len(rows):
             break
-        found.append(median([x for x in at if x is not None], alpha=alpha))
-        shares.append(level)
-    low, centre, high = (np.array([getattr(x, n) for x in found]) for n in ("lower", "estimate", "upper"))
-    return np.array(shares), low, centre, high
+        found.append([float(x) for x in at])
+    return LEVELS[: len(found)].tolist(), Curve.of(np.array(found).T, alpha)
 
 
-def _first(exposure: Floats, limit: float, values: Floats) -> float | None:
-    """The value where exposure first falls to a limit, interpolated between two measurements."""
-    below = np.flatnonzero(exposure <= limit + 1e-12)
-    if not len(below):
-        return None
-    i = int(below[0])
-    if i == 0:
-        return float(values[0])
-    share = (exposure[i - 1] - limit) / (exposure[i - 1] - exposure[i])
-    return float(values[i - 1] + share * (values[i] - values[i - 1]))
+def _lost(kind: KindFound, name: str) -> Floats:
+    """What was lost since the start, (seeds, steps)."""
+    rows = np.array(kind.curves[name].values)
+    return np.asarray((rows - rows[:, :1]) * sign(name))
 
 
-def _rises(curve: Curve, name: str) -> Floats:
-    """What was lost since the start, (seeds, steps): the rise of a loss, the fall of a quality."""
-    rows: Floats = np.array(curve.values)
-    sign = 1.0 if name.endswith("_loss") else -1.0
-    return np.asarray((rows - rows[:, :1]) * sign)
-
-
-def _band(ax: Axes, steps: Sequence[int], curve: Curve, colour: str, dashes: Any, label: str = "") -> None:
-    ax.fill_between(steps, curve.lower, curve.upper, color=colour, alpha=0.18, linewidth=0)
-    ax.plot(steps, curve.centre, color=colour, linewidth=2.2, linestyle=dashes, label=label or None)
+def _band(ax: Axes, x: Sequence[float], curve: Curve, colour: str, dashes: Any, label: str = "") -> None:
+    ax.fill_between(x, curve.lower, curve.upper, color=colour, alpha=0.15, linewidth=0)
+    ax.plot(x, curve.centre, color=colour, linewidth=2.2, linestyle=dashes, label=label or None)
 
 
 def _panels(count: int, width: int, height: int, columns: int | None = None) -> tuple[Figure, list[Axes]]:
@@ -201,6 +166,15 @@ def _panels(count: int, width: int, height: int, columns: int | None = None) -> 
         ax.grid(axis="y", color=plots.LINE, linewidth=0.8)
         ax.set_axisbelow(True)
     return figure, panels
+
+
+def _name(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
+    if title:
+        ax.set_title(title, loc="left", fontsize=11, color=plots.INK)
+    if x:
+        ax.set_xlabel(x, fontsize=11, color=plots.MUTED)
+    if y:
+        ax.set_ylabel(y, fontsize=11, color=plots.MUTED)
 
 
 def _legend(figure: Figure, ax: Axes, width: int) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakbound.report import plots
 from leakbound.report.page import template
+from leakbound.runs.artefacts import plain
+from leakbound.runs.files import write_text
 from leakbound.studies.distribution.corpora import INSIDE, MEANINGS
+from leakbound.studies.distribution.courses import Finding, Reached
 from leakbound.studies.distribution.figures import FIGURES
+from leakbound.studies.distribution.findings import Study
 from leakbound.studies.distribution.tables import sections
 from leakbound.wording import brief, markdown_cell
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from leakbound.studies.distribution.courses import Finding, Reached
-    from leakbound.studies.distribution.findings import Study
 
 TITLE = "Unlearning inside and outside the training distribution"
 CLAIMS = {
@@ -58,11 +63,11 @@ DEFINITIONS = (
 
 def sentences(study: Study) -> Iterator[str]:
     """What was found, in words."""
-    config = study.config
+    config, alpha = study.config, study.config.alpha
     inside = next(k for k in study.kinds if k.name == INSIDE)
     yield (
-        f"{config['seeds']} original models of each kind unlearned {config['forget_size']} examples each by "
-        f"{config['method']}. The in-distribution sets reached the exposure of models that never saw them after "
+        f"{config.seeds} original models of each kind unlearned {config.forget_size} examples each by "
+        f"{config.method}. The in-distribution sets reached the exposure of models that never saw them after "
         f"{_steps(inside.reached, study)}; " + ", ".join(
             f"{kind.name} after {_steps(kind.reached, study)}" for kind in study.kinds if kind is not inside
         ) + "."
@@ -72,9 +77,21 @@ def sentences(study: Study) -> Iterator[str]:
         yield f"Claim of the paper: {text}. {_capital('; '.join(parts))}."
     yield (
         "Verdicts are exact sign tests over the seeds, all of them right together with confidence "
-        f"{1 - study.alpha:g} in each direction (Holm). {_power(study)}They speak about these models, these data and "
-        "this learning rate."
+        f"{1 - alpha:g} in each direction (Holm). {_power(study)}They speak about these models, these data and this "
+        "learning rate."
     )
+
+
+def save(study: Study) -> Path:
+    """Write study.json, report.html, report.md and its figures into the study's folder; returns the page."""
+    folder = study.config.out
+    write_text(folder / "study.json", json.dumps(plain(asdict(study)), indent=1) + "\n")
+    write_text(folder / "report.md", to_markdown(study))
+    for name in FIGURE_FILES:
+        figure = FIGURES[name][0](study, plots.WIDE)
+        figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
+    write_text(folder / "report.html", to_html(study))
+    return folder / "report.html"
 
 
 def to_html(study: Study) -> str:
@@ -84,7 +101,7 @@ def to_html(study: Study) -> str:
         wide = plots.svg(draw(study, plots.WIDE), f"{name}-wide", title)
         narrow = plots.svg(draw(study, plots.NARROW), f"{name}-narrow", title)
         figures.append({"title": title, "caption": caption, "wide": wide, "narrow": narrow})
-    facts = [(name, brief(str(value), 120)) for name, value in study.config.items()]
+    facts = [(name, brief(str(value), 120)) for name, value in asdict(study.config).items()]
     return template("distribution.html.j2").render(
         title=TITLE, sentences=list(sentences(study)), kinds=[(k.name, MEANINGS[k.name]) for k in study.kinds],
         definitions=DEFINITIONS, figures=figures, tables=sections(study), facts=facts, config=study.config,
@@ -109,7 +126,7 @@ FIGURE_FILES = ("exposure", "price")
 """The figures that are files beside the Markdown page."""
 
 
-def table(study: Study) -> Group:
+def to_terminal(study: Study) -> Group:
     """The study for the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Group
@@ -129,7 +146,7 @@ def table(study: Study) -> Group:
 
 def _said(found: Finding, study: Study) -> str:
     """A verdict with the count of seeds it rests on."""
-    n, verdict = len(found.differences), found.verdict(study.alpha)
+    n, verdict = len(found.differences), found.verdict(study.config.alpha)
     favour, against = sum(x > 0 for x in found.differences), sum(x < 0 for x in found.differences)
     if verdict == "holds":
         return f"holds here ({favour} of {n} seeds)"
@@ -141,17 +158,17 @@ def _said(found: Finding, study: Study) -> str:
 def _steps(found: Reached, study: Study) -> str:
     middle = found.steps_median.estimate
     if math.isinf(middle):
-        return f"more than {study.config['unlearn_steps']} steps"
+        return f"more than {study.config.unlearn_steps} steps"
     return f"{middle:.1f} steps"
 
 
 def _power(study: Study) -> str:
     """Says where the seeds are too few for any verdict."""
-    least = 2.0 ** -int(study.config["seeds"]) * max(1, len(study.findings))
-    if least <= study.alpha:
+    least = 2.0 ** -int(study.config.seeds) * max(1, len(study.findings))
+    if least <= study.config.alpha:
         return ""
     return (
-        f"With {study.config['seeds']} seeds and {len(study.findings)} findings none can be decided, even where all "
+        f"With {study.config.seeds} seeds and {len(study.findings)} findings none can be decided, even where all "
         f"seeds agree (adjusted p {least:.3f} at best): the column “seeds in favour” says what was seen. "
     )
 

@@ -13,13 +13,12 @@ After arXiv 2411.04388, of which the abstract and a summary could be read; what 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -34,10 +33,8 @@ from leakbound.studies.distribution.corpora import (
     own_pool,
     translation_corpora,
 )
+from leakbound.studies.distribution.findings import Measured, Study, find
 from leakbound.studies.distribution.learners import JUDGES, Learner, Sets, Speaker, candidate_logps, measure
-
-if TYPE_CHECKING:
-    from leakbound.studies.distribution.findings import Study
 
 RETAINED = 24
 """Items of the base corpus whose loss is measured, and at most as many greedy answers are judged."""
@@ -49,8 +46,6 @@ def study(config: DistributionConfig) -> Study:
 
     :raises InputError: the corpus is too small, a file cannot be used. :raises TrainingError: a loss is not finite.
     """
-    from leakbound.studies.distribution.findings import find
-
     plan = Plan(config)
     plan.tokenizer  # noqa: B018 - made once, before the workers share it
     chains = [(config, seed, kind) for seed in range(config.seeds) for kind in (None, *plan.corpora.pools)]
@@ -60,7 +55,9 @@ def study(config: DistributionConfig) -> Study:
         with ProcessPoolExecutor(config.processes, get_context("spawn"), _one_thread) as pool:
             done = list(pool.map(_work, chains))
     plan.artefacts.made.extend(name for names in done for name in names)
-    return find(plan)
+    measured = {kind: plan.measured(kind) for kind in plan.corpora.pools}
+    made = set(plan.artefacts.made)
+    return find(config, measured, made=len(made), found=len(set(plan.artefacts.found) - made))
 
 
 def _one_thread() -> None:
@@ -193,9 +190,16 @@ class Plan:
         }  # fmt: skip
         return self.artefacts.make("unlearned", settings, build)
 
-    def read(self, folder: Path) -> dict[str, Any]:
-        """The numbers of an artefact."""
-        return load_arrays(folder)
+    def measured(self, kind: str) -> Measured:
+        """The numbers of one kind, of all seeds."""
+        seeds = range(self.config.seeds)
+        return Measured(
+            self.corpora.pools[kind].items,
+            np.array([self.members(seed, kind) for seed in seeds]),
+            [load_arrays(self.unlearned(seed, kind)) for seed in seeds],
+            [load_arrays(self.retrained(seed, kind)) for seed in seeds],
+            [load_arrays(self.train(seed, kind))["reproduced"] for seed in seeds],
+        )
 
     @cached_property
     def _learning(self) -> dict[str, Any]:
@@ -212,13 +216,5 @@ def _items_sum(items: tuple[Item, ...]) -> str:
 
 
 def _file_sum(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        for block in _blocks(file):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _blocks(file: Any) -> Iterator[bytes]:
-    while block := file.read(2**20):
-        yield block
+        return hashlib.file_digest(file, "sha256").hexdigest()

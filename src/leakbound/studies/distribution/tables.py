@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from leakbound.metrics.exposure import largest_epsilon
 from leakbound.report.comparison import Section
 from leakbound.studies.distribution.corpora import MEANINGS
-from leakbound.studies.distribution.figures import PRICES
-
-if TYPE_CHECKING:
-    from leakbound.studies.distribution.findings import KindFound, Study
-    from leakbound.studies.distribution.seeds import Median
+from leakbound.studies.distribution.findings import PRICES, KindFound, Study
+from leakbound.studies.distribution.seeds import Median
 
 
 def sections(study: Study) -> tuple[Section, ...]:
@@ -21,14 +17,13 @@ def sections(study: Study) -> tuple[Section, ...]:
 
 
 def _price(study: Study) -> Section:
-    names = ("retain_loss", "validation_loss", *study.qualities)
     one = study.kinds[0].reached.steps_median
     return Section(
         "Until the retrained models' exposure is reached",
         f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
         f"{one.confidence:.4g} for each number alone, given the retrained models and taking the seeds as draws of "
         "one law. Losses in nats per token.",
-        ("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in names)),
+        ("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in study.measures)),
         tuple(
             (
                 kind.name,
@@ -36,7 +31,7 @@ def _price(study: Study) -> Section:
                 f"{kind.curves['exposure'].centre[0]:.1f}",
                 _interval(kind.reached.steps_median, 1),
                 f"{kind.reached.count} of {len(kind.reached.steps)}",
-                *(_interval(kind.reached.lost_median[n], 2 if n in ("bleu", "chrf") else 3) for n in names),
+                *(_interval(kind.reached.lost_median[n], 2 if n in ("bleu", "chrf") else 3) for n in study.measures),
             )
             for kind in study.kinds
         ),
@@ -60,7 +55,7 @@ def _claims(study: Study) -> Section:
                 f"{sum(x > 0 for x in f.differences)} of {len(f.differences)}",
                 f"{f.p_value:.4f}",
                 f"{f.adjusted:.4f}",
-                f.verdict(study.alpha),
+                f.verdict(study.config.alpha),
             )
             for f in study.findings
         ),
@@ -106,9 +101,9 @@ def _measures(study: Study) -> Section:
         "Bits; means over the examples. GenEx with likelihood means has a bootstrap interval over the models, "
         "without a guarantee. Among candidates: in brackets the retrained models' value and the largest possible "
         "one. Epsilon: an unlearner whose models cannot be told from retrained ones has 0 nats; each bound is "
-        f"proven by itself with confidence {1 - study.alpha:g} (nothing: 0 nats), seeds taken as draws of one law, "
-        "from how many models still give the forget set more than half a probability per token. With "
-        f"{study.config['seeds']} models of each sort no more than {_most(study):.2f} nats could be proven.",
+        f"proven by itself with confidence {1 - study.config.alpha:g} (nothing: 0 nats), seeds taken as draws of one "
+        "law, from how many models still give the forget set more than half a probability per token. With "
+        f"{study.config.seeds} models of each sort no more than {_most(study):.2f} nats could be proven.",
         ("kind", "GenEx, likelihood mean", "RelEx a", "RelEx b", "among candidates", "epsilon"),
         tuple(
             (
@@ -145,8 +140,8 @@ def _examples(study: Study) -> Section:
 
 
 def _most(study: Study) -> float:
-    seeds = int(study.config["seeds"])
-    return largest_epsilon(seeds, seeds, alpha=study.alpha)
+    seeds = study.config.seeds
+    return largest_epsilon(seeds, seeds, alpha=study.config.alpha)
 
 
 def _interval(found: Median | None, digits: int) -> str:
