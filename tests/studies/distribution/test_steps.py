@@ -12,11 +12,12 @@ from fake_learner import FakeLearner
 from rich.console import Console
 
 from leakbound.errors import InputError, RunMismatchError
+from leakbound.report.document import to_terminal
 from leakbound.runs.artefacts import Artefacts, checksum, load_arrays, save_arrays
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
 from leakbound.studies.distribution.courses import Curve, reached
-from leakbound.studies.distribution.page import save, to_terminal
+from leakbound.studies.distribution.page import document, save
 from leakbound.studies.distribution.steps import Plan, study
 
 SMALL = {"corpus_size": 30, "forget_size": 4, "heldout": 5, "validation": 4, "unlearn_steps": 24, "every": 3}
@@ -126,7 +127,7 @@ def test_page_table_and_json(fake, tmp_path):
     data = json.loads((tmp_path / "study" / "study.json").read_text())
     assert data["kinds"][0]["reached"]["steps"] == pytest.approx([5.0] * 4)
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(to_terminal(found))
+    console.print(to_terminal(document(found)))
     assert "costs less when done" in console.export_text()
 
 

@@ -64,6 +64,11 @@ class Finding:
     adjusted: float
     adjusted_opposite: float
 
+    @property
+    def in_favour(self) -> int:
+        """In how many seeds it was seen."""
+        return sum(x > 0 for x in self.differences)
+
     def verdict(self, alpha: float) -> str:
         """holds, opposite or undecided, at level alpha for all findings together (Holm)."""
         return "holds" if self.adjusted <= alpha else "opposite" if self.adjusted_opposite <= alpha else "undecided"

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from leakbound.metrics.exposure import largest_epsilon
-from leakbound.report.comparison import Section
+from leakbound.report.document import Section, Table
 from leakbound.studies.distribution.corpora import MEANINGS
 from leakbound.studies.distribution.findings import PRICES, KindFound, Study
 from leakbound.studies.distribution.seeds import Median
 
+CLAIMS = {
+    "steps": ("more steps", "examples outside the distribution need more steps"),
+    "trade-off": ("costs less when done", "once unlearned, they have cost less"),
+    "decay": (
+        "costs less at equal steps",
+        "after as many steps as the in-distribution set needs, they have cost less: it decays faster",
+    ),
+}
+"""The paper's sentences, in short and in full."""
+
 
 def sections(study: Study) -> tuple[Section, ...]:
-    """The tables."""
+    """The tables, each a section of its own."""
     return _price(study), _claims(study), _halves(study), _measures(study), _examples(study)
 
 
 def _price(study: Study) -> Section:
     one = study.kinds[0].reached.steps_median
-    return Section(
+    return _section(
         "Until the retrained models' exposure is reached",
         f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
         f"{one.confidence:.4g} for each number alone, given the retrained models and taking the seeds as draws of "
         "one law. Losses in nats per token.",
         ("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in study.measures)),
-        tuple(
+        (
             (
                 kind.name,
                 f"{kind.tokens:.1f}",
@@ -39,20 +50,18 @@ def _price(study: Study) -> Section:
 
 
 def _claims(study: Study) -> Section:
-    return Section(
+    return _section(
         "The paper's findings, checked",
         "Difference to the in-distribution set of the same seed: steps more, loss on retained examples less (nats per "
         "token). p: exact one-sided sign test that a seed's difference is positive no more often than not; adjusted by "
         "Holm over all rows.",
         ("finding", "kind", "median difference", "seeds in favour", "p", "adjusted", "verdict"),
-        tuple(
+        (
             (
-                {"steps": "more steps", "trade-off": "costs less when done", "decay": "costs less at equal steps"}[
-                    f.claim
-                ],
+                CLAIMS[f.claim][0],
                 f.kind,
                 _interval(f.estimate, 1 if f.claim == "steps" else 3),
-                f"{sum(x > 0 for x in f.differences)} of {len(f.differences)}",
+                f"{f.in_favour} of {len(f.differences)}",
                 f"{f.p_value:.4f}",
                 f"{f.adjusted:.4f}",
                 f.verdict(study.config.alpha),
@@ -63,11 +72,11 @@ def _claims(study: Study) -> Section:
 
 
 def _halves(study: Study) -> Section:
-    return Section(
+    return _section(
         "By memorization and difficulty",
         "Each half of a forget set on its own; medians over the seeds with exact intervals, as above.",
         ("kind", "half", "exposure at first, bits", "steps to the retrained models' exposure", "reached"),
-        tuple(
+        (
             (
                 kind.name,
                 name,
@@ -96,7 +105,7 @@ def _measures(study: Study) -> Section:
         first, last = (f"{x.estimate:.1f} [{x.lower:.1f}, {x.upper:.1f}]" for x in (kind.start, kind.end))
         return f"{first} → {last}"
 
-    return Section(
+    return _section(
         "All measures of exposure, original → after the last step",
         "Bits; means over the examples. GenEx with likelihood means has a bootstrap interval over the models, "
         "without a guarantee. Among candidates: in brackets the retrained models' value and the largest possible "
@@ -105,7 +114,7 @@ def _measures(study: Study) -> Section:
         "law, from how many models still give the forget set more than half a probability per token. With "
         f"{study.config.seeds} models of each sort no more than {_most(study):.2f} nats could be proven.",
         ("kind", "GenEx, likelihood mean", "RelEx a", "RelEx b", "among candidates", "epsilon"),
-        tuple(
+        (
             (
                 kind.name,
                 genex(kind),
@@ -128,15 +137,22 @@ def _examples(study: Study) -> Section:
         known = sorted(values)[(len(values) - 1) // 2]
         return f"{'never' if math.isinf(known) else f'epoch {known:g}'} ({never} of {len(values)} never)"
 
-    return Section(
+    return _section(
         "How the examples were learned",
         "Means over the examples of each kind's pool, nats per token; learning speed is the median.",
         ("kind", "what it is", "memorization", "difficulty", "learning speed"),
-        tuple(
+        (
             (kind.name, MEANINGS[kind.name], mean(kind.memorization), mean(kind.difficulty), speed(kind.learning_speed))
             for kind in study.kinds
         ),
+        left=(0, 1),
     )
+
+
+def _section(
+    title: str, note: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]], left: tuple[int, ...] = (0,)
+) -> Section:
+    return Section(title, (Table(head, tuple(rows), note=note, left=left),))
 
 
 def _most(study: Study) -> float:
