@@ -21,7 +21,6 @@ from leakbound.bounds import Bound
 from leakbound.bounds.unguaranteed import Unguaranteed
 from leakbound.metrics import exposure as ex
 from leakbound.metrics import memorization as mem
-from leakbound.runs.artefacts import plain
 from leakbound.studies.distribution.corpora import INSIDE
 from leakbound.studies.distribution.courses import Course, Curve, Finding, Reached, findings, reached
 from leakbound.studies.distribution.learners import JUDGES
@@ -185,6 +184,17 @@ def _kind(plan: Plan, name: str) -> KindFound:
         limit,
         float(lengths.mean()),
     )
+
+
+def plain(value: Any) -> Any:
+    """A result as JSON: a number that is not finite becomes a text, since JSON has none."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else str(float(value))
+    return str(value) if isinstance(value, Path) else value
 
 
 def measures(task: str) -> tuple[str, ...]:
