@@ -11,9 +11,9 @@ import pytest
 from fake_learner import FakeLearner
 from rich.console import Console
 
-from leakbound.errors import InputError, RunMismatchError
+from leakbound.errors import InputError
 from leakbound.report.document import to_terminal
-from leakbound.runs.artefacts import Artefacts, checksum, load_arrays, save_arrays
+from leakbound.runs.cache import load_arrays
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
 from leakbound.studies.distribution.courses import Curve, reached
@@ -144,20 +144,6 @@ def test_a_set_that_never_gets_there():
 def test_curve_is_the_median_with_its_interval():
     curve = Curve.of(np.array([[1.0], [2.0], [9.0]]), 0.05)
     assert (curve.lower, curve.centre, curve.upper) == ((1.0,), (2.0,), (9.0,))
-
-
-def test_artefacts(tmp_path):
-    cache = Artefacts(tmp_path)
-    made = cache.make("numbers", {"a": 1}, lambda folder: save_arrays(folder, {"x": [1.0, 2.0]}))
-    assert load_arrays(made)["x"].tolist() == [1.0, 2.0]
-    assert cache.make("numbers", {"a": 1}, lambda folder: pytest.fail("built twice")) == made
-    with pytest.raises(ZeroDivisionError):
-        cache.make("numbers", {"a": 2}, lambda folder: 1 / 0)
-    assert [path.name for path in tmp_path.iterdir()] == [made.name]  # nothing half done is left
-    (made / "config.json").write_text('{"a": 3}')
-    with pytest.raises(RunMismatchError):
-        cache.make("numbers", {"a": 1}, lambda folder: None)
-    assert checksum({"a": 1, "b": 2}) == checksum({"b": 2, "a": 1}) != checksum({"a": 1, "b": 3})
 
 
 def test_corpora(tmp_path):

@@ -8,7 +8,8 @@ models on average. The exposure of the retrained model is reached where it first
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,11 @@ class Study:
     made: int
     found: int
 
+    def to_json(self) -> dict[str, Any]:
+        """All of it as a JSON object."""
+        found: dict[str, Any] = plain(asdict(self))
+        return found
+
     @property
     def measures(self) -> tuple[str, ...]:
         """What may be lost."""
@@ -108,6 +114,17 @@ def find(config: DistributionConfig, measured: Mapping[str, Measured], *, made: 
     kinds = tuple(_kind(config, name, numbers) for name, numbers in measured.items())
     courses = {kind.name: Course(kind.steps, kind.curves["retain_loss"], kind.reached) for kind in kinds}
     return Study(config, kinds, findings(courses.pop(INSIDE), courses), made, found)
+
+
+def plain(value: Any) -> Any:
+    """A result as JSON: a number that is not finite becomes a text, since JSON has none."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else str(float(value))
+    return str(value) if isinstance(value, Path) else value
 
 
 def measures(task: str) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from leakbound.report.document import Document, Section, Small, Table, Terms, to_html, to_markdown
 from leakbound.report.style import WIDE
-from leakbound.runs.artefacts import plain
 from leakbound.runs.files import write_text
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, MEANINGS
@@ -102,7 +101,7 @@ def document(study: Study) -> Document:
 def save(study: Study) -> Path:
     """Write study.json, report.html, report.md and its figures into the study's folder; returns the page."""
     folder, shown = study.config.out, document(study)
-    write_text(folder / "study.json", json.dumps(plain(asdict(study)), indent=1) + "\n")
+    write_text(folder / "study.json", json.dumps(study.to_json(), indent=1) + "\n")
     write_text(folder / "report.md", to_markdown(shown, pictures=FIGURE_FILES))
     for picture in pictures(study):
         if picture.name in FIGURE_FILES:

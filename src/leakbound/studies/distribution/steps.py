@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from leakbound.metrics.memorization import draw_subsets
-from leakbound.runs.artefacts import Artefacts, checksum, load_arrays, save_arrays
+from leakbound.runs.cache import Cache, checksum, load_arrays, save_arrays
+from leakbound.runs.progress import steps
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import (
     Corpora,
@@ -41,7 +42,7 @@ RETAINED = 24
 ASKED = 16
 
 
-def study(config: DistributionConfig) -> Study:
+def study(config: DistributionConfig, *, progress: bool = True) -> Study:
     """Run what is not there yet, on ``config.processes`` processes, and say what was found.
 
     :raises InputError: the corpus is too small, a file cannot be used. :raises TrainingError: a loss is not finite.
@@ -49,11 +50,12 @@ def study(config: DistributionConfig) -> Study:
     plan = Plan(config)
     plan.tokenizer  # noqa: B018 - made once, before the workers share it
     chains = [(config, seed, kind) for seed in range(config.seeds) for kind in (None, *plan.corpora.pools)]
-    if config.processes == 1:
-        done = [_work(chain) for chain in chains]
-    else:
-        with ProcessPoolExecutor(config.processes, get_context("spawn"), _one_thread) as pool:
-            done = list(pool.map(_work, chains))
+    with steps(chains, f"study {config.out.name}", unit="models", show=progress) as counted:
+        if config.processes == 1:
+            done = [_work(chain) for chain in counted]
+        else:
+            with ProcessPoolExecutor(config.processes, get_context("spawn"), _one_thread) as pool:
+                done = [names for _, names in zip(counted, pool.map(_work, chains), strict=True)]
     plan.artefacts.made.extend(name for names in done for name in names)
     measured = {kind: plan.measured(kind) for kind in plan.corpora.pools}
     made = set(plan.artefacts.made)
@@ -100,9 +102,9 @@ class Plan:
         return replace(made, pools=pools)
 
     @cached_property
-    def artefacts(self) -> Artefacts:
+    def artefacts(self) -> Cache:
         """The cache."""
-        return Artefacts(self.config.out / "artefacts")
+        return Cache(self.config.out / "artefacts")
 
     @cached_property
     def learner(self) -> Learner:
