@@ -17,6 +17,7 @@ from leakbound.runs.cache import load_arrays
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
 from leakbound.studies.distribution.courses import Curve, reached
+from leakbound.studies.distribution.findings import Study
 from leakbound.studies.distribution.page import document, save
 from leakbound.studies.distribution.steps import Plan, study
 
@@ -126,6 +127,7 @@ def test_page_table_and_json(fake, tmp_path):
     assert (tmp_path / "study" / "price.svg").read_text(encoding="utf-8").count("<svg") == 1
     data = json.loads((tmp_path / "study" / "study.json").read_text())
     assert data["kinds"][0]["reached"]["steps"] == pytest.approx([5.0] * 4)
+    assert Study.load(tmp_path / "study") == found
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(to_terminal(document(found)))
     assert "costs less when done" in console.export_text()

@@ -7,10 +7,9 @@ models on average. The exposure of the retrained model is reached where it first
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from leakbound.bounds.gate import Floats
 from leakbound.bounds.unguaranteed import Unguaranteed
 from leakbound.metrics import exposure as ex
 from leakbound.metrics import memorization as mem
+from leakbound.results.base import Result
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Item
 from leakbound.studies.distribution.courses import Course, Curve, Finding, Reached, findings, reached
@@ -89,8 +89,11 @@ class KindFound:
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Result):
     """Everything that a report needs."""
+
+    FILE: ClassVar[str] = "study.json"
+    COMMAND: ClassVar[str] = "leakbound study distribution"
 
     config: DistributionConfig
     kinds: tuple[KindFound, ...]
@@ -98,10 +101,21 @@ class Study:
     made: int
     found: int
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it as a JSON object."""
-        found: dict[str, Any] = plain(asdict(self))
-        return found
+    def __str__(self) -> str:
+        c = self.config
+        steps = (f"{kind.name} {kind.reached.steps_median.estimate:.1f}" for kind in self.kinds)
+        return (
+            f"Steps of {c.method} until {c.forget_size} examples are as if never seen, median of {c.seeds} seeds: "
+            f"{', '.join(steps)}"
+        )
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Each curve's value of each kind, seed and step."""
+        for kind in self.kinds:
+            for name, curve in kind.curves.items():
+                for seed, values in enumerate(curve.values):
+                    for step, value in zip(kind.steps, values, strict=True):
+                        yield {"kind": kind.name, "seed": seed, "step": step, "measure": name, "value": value}
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -114,17 +128,6 @@ def find(config: DistributionConfig, measured: Mapping[str, Measured], *, made: 
     kinds = tuple(_kind(config, name, numbers) for name, numbers in measured.items())
     courses = {kind.name: Course(kind.steps, kind.curves["retain_loss"], kind.reached) for kind in kinds}
     return Study(config, kinds, findings(courses.pop(INSIDE), courses), made, found)
-
-
-def plain(value: Any) -> Any:
-    """A result as JSON: a number that is not finite becomes a text, since JSON has none."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else str(float(value))
-    return str(value) if isinstance(value, Path) else value
 
 
 def measures(task: str) -> tuple[str, ...]:

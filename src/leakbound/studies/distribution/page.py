@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from leakbound.studies.distribution.corpora import INSIDE, MEANINGS
 from leakbound.studies.distribution.courses import Finding, Reached
 from leakbound.studies.distribution.figures import pictures
 from leakbound.studies.distribution.findings import Study
-from leakbound.studies.distribution.tables import CLAIMS, sections
+from leakbound.studies.distribution.tables import CLAIMS, tables
 from leakbound.wording import brief
 
 TITLE = "Unlearning inside and outside the training distribution"
@@ -89,7 +88,7 @@ def document(study: Study) -> Document:
         (
             Section("What was done", (_done(study.config), kinds), on=("page",)),
             *figures,
-            *sections(study),
+            Section("", tables(study)),
             Section("Words", (Terms(DEFINITIONS), Small(SOURCE)), on=("page",)),
             Section("Settings", (Table((), settings, left=(0, 1)),), on=("page",)),
         ),
@@ -101,7 +100,7 @@ def document(study: Study) -> Document:
 def save(study: Study) -> Path:
     """Write study.json, report.html, report.md and its figures into the study's folder; returns the page."""
     folder, shown = study.config.out, document(study)
-    write_text(folder / "study.json", json.dumps(study.to_json(), indent=1) + "\n")
+    study.save(folder)
     write_text(folder / "report.md", to_markdown(shown, pictures=FIGURE_FILES))
     for picture in pictures(study):
         if picture.name in FIGURE_FILES:

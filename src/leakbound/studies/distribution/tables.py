@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from leakbound.metrics.exposure import largest_epsilon
-from leakbound.report.document import Section, Table
+from leakbound.report.document import Table
 from leakbound.studies.distribution.corpora import MEANINGS
 from leakbound.studies.distribution.findings import PRICES, KindFound, Study
 from leakbound.studies.distribution.seeds import Median
@@ -22,20 +21,20 @@ CLAIMS = {
 """The paper's sentences, in short and in full."""
 
 
-def sections(study: Study) -> tuple[Section, ...]:
-    """The tables, each a section of its own."""
+def tables(study: Study) -> tuple[Table, ...]:
+    """The tables."""
     return _price(study), _claims(study), _halves(study), _measures(study), _examples(study)
 
 
-def _price(study: Study) -> Section:
+def _price(study: Study) -> Table:
     one = study.kinds[0].reached.steps_median
-    return _section(
-        "Until the retrained models' exposure is reached",
-        f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
+    return Table(
+        title="Until the retrained models' exposure is reached",
+        note=f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
         f"{one.confidence:.4g} for each number alone, given the retrained models and taking the seeds as draws of "
         "one law. Losses in nats per token.",
-        ("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in study.measures)),
-        (
+        head=("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in study.measures)),
+        rows=tuple(
             (
                 kind.name,
                 f"{kind.tokens:.1f}",
@@ -49,14 +48,14 @@ def _price(study: Study) -> Section:
     )
 
 
-def _claims(study: Study) -> Section:
-    return _section(
-        "The paper's findings, checked",
-        "Difference to the in-distribution set of the same seed: steps more, loss on retained examples less (nats per "
-        "token). p: exact one-sided sign test that a seed's difference is positive no more often than not; adjusted by "
-        "Holm over all rows.",
-        ("finding", "kind", "median difference", "seeds in favour", "p", "adjusted", "verdict"),
-        (
+def _claims(study: Study) -> Table:
+    return Table(
+        title="The paper's findings, checked",
+        note="Difference to the in-distribution set of the same seed: steps more, loss on retained examples less (nats "
+        "per token). p: exact one-sided sign test that a seed's difference is positive no more often than not; "
+        "adjusted by Holm over all rows.",
+        head=("finding", "kind", "median difference", "seeds in favour", "p", "adjusted", "verdict"),
+        rows=tuple(
             (
                 CLAIMS[f.claim][0],
                 f.kind,
@@ -71,12 +70,12 @@ def _claims(study: Study) -> Section:
     )
 
 
-def _halves(study: Study) -> Section:
-    return _section(
-        "By memorization and difficulty",
-        "Each half of a forget set on its own; medians over the seeds with exact intervals, as above.",
-        ("kind", "half", "exposure at first, bits", "steps to the retrained models' exposure", "reached"),
-        (
+def _halves(study: Study) -> Table:
+    return Table(
+        title="By memorization and difficulty",
+        note="Each half of a forget set on its own; medians over the seeds with exact intervals, as above.",
+        head=("kind", "half", "exposure at first, bits", "steps to the retrained models' exposure", "reached"),
+        rows=tuple(
             (
                 kind.name,
                 name,
@@ -90,7 +89,7 @@ def _halves(study: Study) -> Section:
     )
 
 
-def _measures(study: Study) -> Section:
+def _measures(study: Study) -> Table:
     def pair(kind: KindFound, name: str) -> str:
         centre = kind.curves[name].centre
         return f"{centre[0]:.1f} → {centre[-1]:.1f}"
@@ -105,16 +104,16 @@ def _measures(study: Study) -> Section:
         first, last = (f"{x.estimate:.1f} [{x.lower:.1f}, {x.upper:.1f}]" for x in (kind.start, kind.end))
         return f"{first} → {last}"
 
-    return _section(
-        "All measures of exposure, original → after the last step",
-        "Bits; means over the examples. GenEx with likelihood means has a bootstrap interval over the models, "
+    return Table(
+        title="All measures of exposure, original → after the last step",
+        note="Bits; means over the examples. GenEx with likelihood means has a bootstrap interval over the models, "
         "without a guarantee. Among candidates: in brackets the retrained models' value and the largest possible "
         "one. Epsilon: an unlearner whose models cannot be told from retrained ones has 0 nats; each bound is "
         f"proven by itself with confidence {1 - study.config.alpha:g} (nothing: 0 nats), seeds taken as draws of one "
         "law, from how many models still give the forget set more than half a probability per token. With "
         f"{study.config.seeds} models of each sort no more than {_most(study):.2f} nats could be proven.",
-        ("kind", "GenEx, likelihood mean", "RelEx a", "RelEx b", "among candidates", "epsilon"),
-        (
+        head=("kind", "GenEx, likelihood mean", "RelEx a", "RelEx b", "among candidates", "epsilon"),
+        rows=tuple(
             (
                 kind.name,
                 genex(kind),
@@ -128,7 +127,7 @@ def _measures(study: Study) -> Section:
     )
 
 
-def _examples(study: Study) -> Section:
+def _examples(study: Study) -> Table:
     def mean(values: tuple[float, ...]) -> str:
         return f"{math.fsum(values) / len(values):.2f}"
 
@@ -137,22 +136,16 @@ def _examples(study: Study) -> Section:
         known = sorted(values)[(len(values) - 1) // 2]
         return f"{'never' if math.isinf(known) else f'epoch {known:g}'} ({never} of {len(values)} never)"
 
-    return _section(
-        "How the examples were learned",
-        "Means over the examples of each kind's pool, nats per token; learning speed is the median.",
-        ("kind", "what it is", "memorization", "difficulty", "learning speed"),
-        (
+    return Table(
+        title="How the examples were learned",
+        note="Means over the examples of each kind's pool, nats per token; learning speed is the median.",
+        head=("kind", "what it is", "memorization", "difficulty", "learning speed"),
+        rows=tuple(
             (kind.name, MEANINGS[kind.name], mean(kind.memorization), mean(kind.difficulty), speed(kind.learning_speed))
             for kind in study.kinds
         ),
         left=(0, 1),
     )
-
-
-def _section(
-    title: str, note: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]], left: tuple[int, ...] = (0,)
-) -> Section:
-    return Section(title, (Table(head, tuple(rows), note=note, left=left),))
 
 
 def _most(study: Study) -> float:
