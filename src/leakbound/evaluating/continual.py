@@ -7,18 +7,18 @@ tasks are not asked again, as in the published script. arXiv 2410.08109.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from leakbound import report
-from leakbound.errors import InputError, RunMismatchError
+from leakbound.errors import InputError
 from leakbound.evaluating.config import BenchmarkConfig
 from leakbound.evaluating.running import run_on, settled
 from leakbound.results.benchmark import ContinualRun
-from leakbound.runs.store import write_text
+from leakbound.runs.cache import settle
+from leakbound.runs.files import write_text
 from leakbound.suites.base import Suite
 from leakbound.suites.table import SUITES
 from leakbound.unlearning.config import UnlearnConfig
@@ -43,7 +43,7 @@ def run_continual(suite: str, config: BenchmarkConfig, *, progress: bool = True)
     if config.unlearning.num_tasks is not None and len(chosen) < config.unlearning.num_tasks:
         raise InputError(f"num_tasks is {config.unlearning.num_tasks}: {tasks[0].name} belongs to {len(tasks)} tasks")
     _settings(config.model, config.out, config)  # what it refuses is refused before anything is written
-    _same_settings(config, chosen)
+    settle(config.out / "continual.json", _fixed(config, chosen))
     model, runs = config.model, []
     for number, task in enumerate(chosen, start=1):
         folder = config.out / f"task-{number:02d}"
@@ -76,21 +76,12 @@ def _unlearned(task: Suite, settings: UnlearnConfig, progress: bool) -> str:
     return str(settings.out)
 
 
-def _same_settings(config: BenchmarkConfig, tasks: Sequence[Suite]) -> None:
-    """Write down what the models depend on, or see that it is what was written down before."""
-    mine: dict[str, Any] = {
+def _fixed(config: BenchmarkConfig, tasks: Sequence[Suite]) -> dict[str, Any]:
+    """What the models depend on."""
+    return {
         "model": config.model,
         "template": config.how.template,
         "seed": config.how.seed,
         "checksums": dict(tasks[0].checksums),
         **{name: value for name, value in config.unlearning.to_json().items() if name not in NOT_COMPARED},
     }
-    file = config.out / "continual.json"
-    if file.exists():
-        theirs = json.loads(file.read_text(encoding="utf-8"))
-        if different := sorted(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)):
-            raise RunMismatchError(
-                f"out is {str(config.out)!r}, which holds a run with other settings ({', '.join(different)}): "
-                "give the same, or a new folder"
-            )
-    write_text(file, json.dumps(mine, indent=1) + "\n")

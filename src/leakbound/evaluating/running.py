@@ -34,7 +34,7 @@ from leakbound.report.tables import statements
 from leakbound.results.audit import Audit
 from leakbound.results.benchmark import BenchmarkRun, Line
 from leakbound.results.evaluation import Evaluation
-from leakbound.runs.store import write_text
+from leakbound.runs.files import write_text
 from leakbound.suites.base import Asking, Suite, SuiteKind
 from leakbound.suites.table import SUITES
 from leakbound.wording import about
