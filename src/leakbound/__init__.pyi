@@ -28,7 +28,6 @@ from .errors import (
     TrainingError,
 )
 from .evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, LoadingModel, Sampled
-from .evaluating.run import BenchmarkRun
 from .evaluating.running import benchmark
 from .importing import Import, import_log
 from .importing.repeats import Repeats
@@ -41,6 +40,7 @@ from .models.opening import Loading
 from .reading.prompts import load_prompts
 from .records import Draw, Prompt, SamplingParams, Shard
 from .results.audit import Audit, PromptAudit, ScoredCompletion
+from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
 from .results.comparison import Comparison
 from .results.evaluation import Evaluation

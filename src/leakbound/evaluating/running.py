@@ -14,26 +14,33 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
 
 import numpy as np
 
+from leakbound import report
 from leakbound.auditing.steps import audit
 from leakbound.errors import InputError
 from leakbound.evaluating.config import BenchmarkConfig
+from leakbound.evaluating.differences import compared
 from leakbound.evaluating.measuring import Meaning, measure, with_leak_rates, with_reference_losses
-from leakbound.evaluating.page import compared
-from leakbound.evaluating.run import BenchmarkRun
 from leakbound.metrics.questions import QuestionSet
 from leakbound.models.opening import open_model
+from leakbound.report.findings import find
+from leakbound.report.tables import statements
 from leakbound.results.audit import Audit
+from leakbound.results.benchmark import BenchmarkRun, Line
 from leakbound.results.evaluation import Evaluation
-from leakbound.runs.store import write_text
+from leakbound.runs.files import write_text
 from leakbound.suites.base import Asking, Suite, SuiteKind
 from leakbound.suites.table import SUITES
+from leakbound.wording import about
+
+BOUNDS = ("worst_prompt", "mean_leak", "mean_score")
+"""The bounds of an audit that benchmark.json holds."""
 
 
 def benchmark(suite: str, config: BenchmarkConfig, *, progress: bool = True) -> BenchmarkRun:
@@ -52,7 +59,7 @@ def run_on(questions: Suite, kind: SuiteKind, config: BenchmarkConfig, *, progre
     if kind.ask is not None:
         start = time.perf_counter()
         asked = Evaluation(config.model, questions.name, kind.ask(config.model, config.max_questions))
-        return _finish(questions, asked, reference, config, {"lm-eval": time.perf_counter() - start})
+        return _finish(questions, kind, asked, reference, config, {"lm-eval": time.perf_counter() - start})
     model = open_model(config.model, template=config.how.template, loading=config.how.loading)
     evaluation: Evaluation | None = None
     audited: Audit | None = None
@@ -76,7 +83,7 @@ def run_on(questions: Suite, kind: SuiteKind, config: BenchmarkConfig, *, progre
         rates = {p.prompt.id: p.leak_rate for p in audited.prompts}
         evaluation = with_leak_rates(evaluation or _judged(audited, questions), rates)
     assert evaluation is not None  # a judged suite is always sampled
-    return _finish(questions, evaluation, reference, config, seconds, audited, guess)
+    return _finish(questions, kind, evaluation, reference, config, seconds, audited, guess)
 
 
 def settled(suite: str, kind: SuiteKind, config: BenchmarkConfig) -> BenchmarkConfig:
@@ -96,6 +103,7 @@ def settled(suite: str, kind: SuiteKind, config: BenchmarkConfig) -> BenchmarkCo
 
 def _finish(
     questions: Suite,
+    kind: SuiteKind,
     evaluation: Evaluation,
     reference: Evaluation | None,
     config: BenchmarkConfig,
@@ -105,9 +113,40 @@ def _finish(
 ) -> BenchmarkRun:
     """Compute the metrics and write the run's files."""
     lines = compared(evaluation, reference, convention=config.convention, alpha=config.how.alpha)
-    run = BenchmarkRun(questions, evaluation, lines, seconds, config.to_json(), reference, audited, guess)
+    run = BenchmarkRun(
+        suite=questions.name,
+        model=evaluation.model,
+        settings=config.to_json(),
+        checksums=questions.checksums,
+        reference=None if reference is None else reference.model,
+        metrics=tuple(line.metric for line in lines),
+        differences=tuple(line.gap for line in lines if line.gap is not None),
+        bounds={} if audited is None else {name: getattr(audited, name) for name in BOUNDS},
+        seconds=seconds,
+        verdict=tuple(_verdict(lines, reference, audited, guess)),
+        beside=tuple(line.other for line in lines if line.other is not None),
+        statements=() if audited is None else tuple(statements(find(audited, guess))),
+        columns=kind.columns,
+    )
+    evaluation.save(config.out)
     run.save(config.out)
+    write_text(config.out / "evaluation.md", report.to_markdown(run))
     return run
+
+
+def _verdict(
+    lines: Sequence[Line], reference: Evaluation | None, audited: Audit | None, guess: Audit | None
+) -> Iterator[str]:
+    """The run in a few plain sentences."""
+    quality = next((line.metric.value for line in lines if line.metric.name == "forget_quality"), None)
+    if quality is not None and reference is not None:
+        told = "differ from" if quality < 0.05 else "cannot be told, at 0.05, from"
+        yield (
+            f"Truth ratios on the forget set {told} those of {reference.model}: forget quality (p-value of a "
+            f"Kolmogorov-Smirnov test) {about(quality)}."
+        )
+    if audited is not None:
+        yield report.summary(audited, guess)
 
 
 def _judged(audited: Audit, questions: Suite) -> Evaluation:
@@ -187,7 +226,8 @@ def _reference(
             how=replace(config.how, loading=loading),
         )  # fmt: skip
         run = run_on(questions, kind, settings, progress=progress)
-        return run.evaluation, run.audit
+        retained = config.out / "retained"
+        return Evaluation.load(retained), Audit.load(retained / "audit") if run.bounds else None
     if config.reference is None:
         return None, None
     path = config.reference.expanduser()

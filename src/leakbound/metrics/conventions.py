@@ -53,6 +53,21 @@ UTILITY: dict[str, tuple[str, ...]] = {
 }
 """Convention -> what model utility takes from each set that is to be retained."""
 
+Column = tuple[str, str, str]
+"""A column of the table of several runs: its heading, the metric, the set that the metric is of ("" for none)."""
+CLASSIC: tuple[Column, ...] = (
+    ("model utility", "model_utility", ""),
+    ("forget quality (p)", "forget_quality", "forget"),
+    ("KS distance", "forget_distance", "forget"),
+    ("forget efficacy", "forget_efficacy", "forget"),
+    ("forget ROUGE-L", "rouge_l_recall", "forget"),
+    ("forget probability", "probability", "forget"),
+    ("forget truth ratio", "truth_ratio", "forget"),
+    ("forget extraction strength", "extraction_strength", "forget"),
+    ("retain ROUGE-L", "rouge_l_recall", "retain"),
+)
+"""The columns of a suite that names none of its own."""
+
 
 class Answered(Protocol):
     """What one model answered: its sets of questions by name."""

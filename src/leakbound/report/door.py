@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from leakbound.report import certificates, comparison, document, page, tables
+from leakbound.report import benchmark, certificates, comparison, document, evaluation, page, tables
 from leakbound.report.document import Document
 from leakbound.results.audit import Audit
 from leakbound.results.base import Result
+from leakbound.results.benchmark import BenchmarkRun, BenchmarkTable, ContinualRun
 from leakbound.results.certificate import Certification
 from leakbound.results.comparison import Comparison
+from leakbound.results.evaluation import Evaluation
 from leakbound.results.judged import JudgedAudit
 from leakbound.runs.files import write_text
 
@@ -19,6 +21,10 @@ DOCUMENTS: Mapping[type[Result], Callable[[Any], Document]] = {
     Comparison: comparison.document,
     Certification: certificates.certificates,
     JudgedAudit: certificates.judged,
+    Evaluation: evaluation.document,
+    BenchmarkRun: benchmark.run,
+    BenchmarkTable: benchmark.side_by_side,
+    ContinualRun: benchmark.tasks,
 }
 
 

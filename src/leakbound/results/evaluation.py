@@ -5,24 +5,24 @@ Everything that is printed about a model is a function of this record; :mod:`lea
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
 from leakbound.metrics.conventions import summarise
 from leakbound.metrics.intervals import Metric
 from leakbound.metrics.questions import QuestionSet
-from leakbound.runs import store
-
-FILE = "evaluation.json"
+from leakbound.results.base import Result
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Result):
     """All evaluated sets of one model."""
+
+    FILE = "evaluation.json"
+    COMMAND = "leakbound benchmark"
+    ASCII = True  # a log's lone surrogates too
 
     model: str
     suite: str
@@ -63,25 +63,14 @@ class Evaluation:
         sets = {name: QuestionSet(name=name, **questions) for name, questions in data["sets"].items()}
         return cls(data["model"], data["benchmark"], sets)
 
-    def save(self, path: str | Path) -> Path:
-        """Write it as JSON, whole or not at all: evaluation.json in a folder, or a file whose name ends in .json."""
-        file = Path(path).expanduser()
-        file = file if file.suffix == ".json" else file / FILE
-        store.write_text(file, json.dumps(self.to_json(), indent=1) + "\n")  # ASCII: a log's lone surrogates too
-        return file
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row for each question: its set, its id, its values, and what was asked and answered."""
+        for questions in self.sets.values():
+            texts = questions.generations or [("", "", "")] * len(questions.ids)
+            for i, (id, said) in enumerate(zip(questions.ids, texts, strict=True)):
+                values = {name: column[i].tolist() for name, column in questions.values.items()}
+                asked = dict(zip(("prompt", "generation", "target"), said, strict=True))
+                yield {"set": questions.name, "id": id, **values, **asked}
 
-    @classmethod
-    def load(cls, path: str | Path) -> Evaluation:
-        """The evaluation in a folder or an evaluation.json. Raises InputError where there is none."""
-        file = Path(path).expanduser()
-        file = file / FILE if file.is_dir() else file
-        try:
-            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise InputError(
-                f"evaluation is {str(path)!r}: no {FILE} there; run `leakbound benchmark` or `leakbound import` first"
-            ) from error
-        except InputError as error:
-            raise InputError(f"evaluation is {str(file)!r}: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"evaluation is {str(file)!r}: it cannot be read ({error}); make it again") from error
+    def __str__(self) -> str:
+        return f"{self.suite}: {self.model}, {', '.join(f'{len(q.ids)} {name}' for name, q in self.sets.items())}"

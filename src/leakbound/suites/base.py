@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
+from leakbound.metrics.conventions import CLASSIC, Column
 from leakbound.metrics.questions import QuestionSet
 from leakbound.records import Prompt
 
@@ -122,22 +123,6 @@ def _write_rows(path: Path, rows: Iterable[QuestionAnswer]) -> Path:
     lines = (json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
     path.write_text("".join(lines), encoding="utf-8")
     return path
-
-
-Column = tuple[str, str, str]
-"""A column of the table of several runs: its heading, the metric, the set that the metric is of ("" for none)."""
-CLASSIC: tuple[Column, ...] = (
-    ("model utility", "model_utility", ""),
-    ("forget quality (p)", "forget_quality", "forget"),
-    ("KS distance", "forget_distance", "forget"),
-    ("forget efficacy", "forget_efficacy", "forget"),
-    ("forget ROUGE-L", "rouge_l_recall", "forget"),
-    ("forget probability", "probability", "forget"),
-    ("forget truth ratio", "truth_ratio", "forget"),
-    ("forget extraction strength", "extraction_strength", "forget"),
-    ("retain ROUGE-L", "rouge_l_recall", "retain"),
-)
-"""The columns of a suite that names none of its own."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from leakbound.errors import InputError, PromptsError
+from leakbound.metrics.conventions import CLASSIC
 from leakbound.reading.rows import Row, Tables
-from leakbound.suites.base import CLASSIC, Asking, QuestionAnswer, Suite, SuiteKind
+from leakbound.suites.base import Asking, QuestionAnswer, Suite, SuiteKind
 
 CORPORA = {"news": "muse-bench/MUSE-News", "books": "muse-bench/MUSE-Books"}
 NEXT_QUESTION = ("\n\n", "\nQuestion", "Question:")

@@ -17,8 +17,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from leakbound.errors import InputError
+from leakbound.metrics.conventions import CLASSIC
 from leakbound.reading.rows import Row, Tables, unique
-from leakbound.suites.base import CLASSIC, QuestionAnswer, Suite, SuiteKind
+from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 SOURCE = "github.com/sail-sg/closer-look-LLM-unlearning (data/real_world)"
 NUM_WRONG = 5
