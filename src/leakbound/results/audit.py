@@ -11,6 +11,7 @@ from leakbound.bounds import Bound, Look, SurvivalBand
 from leakbound.bounds.gate import reaches
 from leakbound.records import Prompt
 from leakbound.report import plots
+from leakbound.results.outdated import refuse_outdated
 from leakbound.runs.files import Saved
 
 if TYPE_CHECKING:
@@ -150,7 +151,11 @@ class Audit(Saved):
     def from_json(cls, data: dict[str, Any]) -> Self:
         """The audit that :meth:`to_json` wrote."""
         bounds = {name: Bound.from_json(data[name]) for name in ("worst_prompt", "mean_leak", "mean_score")}
-        return cls(**{**data, "prompts": tuple(PromptAudit.from_json(p) for p in data["prompts"]), **bounds})
+        prompts = tuple(PromptAudit.from_json(p) for p in data["prompts"])
+        refuse_outdated(data["run"], (b for p in prompts for b in (p.mean, p.std, p.ed_bound)))
+        if any(p.leak_jointly.alpha != data["alpha"] for p in prompts):
+            raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
+        return cls(**{**data, "prompts": prompts, **bounds})
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each prompt: greedy score, draws, leaks, and the bounds."""

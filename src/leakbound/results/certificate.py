@@ -10,6 +10,7 @@ from leakbound.bounds import Bound
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.shown import NOTHING, says_nothing
 from leakbound.records import Prompt
+from leakbound.results.outdated import refuse_outdated
 from leakbound.results.saying import USEFUL, draws_needed
 from leakbound.runs.files import Saved
 from leakbound.wording import about, at_least, at_most, brief
@@ -99,6 +100,7 @@ class Certification(Saved):
     def from_json(cls, data: dict[str, Any]) -> Self:
         """The certification that :meth:`to_json` wrote."""
         prompts = tuple(PromptCertificate.from_json(p) for p in data["prompts"])
+        refuse_outdated(data["run"], (p.mean for p in prompts))
         return cls(**{**data, "prompts": prompts, "worst_prompt": Bound.from_json(data["worst_prompt"])})
 
     def table(self, rows: int = 20) -> Table:
