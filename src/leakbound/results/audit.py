@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from leakbound.bounds import Bound, Look, SurvivalBand
 from leakbound.bounds.gate import reaches
 from leakbound.records import Prompt
 from leakbound.results.base import Result
+from leakbound.results.outdated import refuse_outdated
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,15 @@ class Audit(Result):
     def mean_ed(self) -> float:
         """The data set's ED score: the mean of the prompts'. A plug-in score without a guarantee."""
         return sum(p.ed for p in self.prompts) / len(self.prompts)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The audit that :meth:`to_json` wrote."""
+        made = super().from_json(data)
+        refuse_outdated(made.run, (b for p in made.prompts for b in (p.mean, p.std, p.ed_bound)))
+        if any(p.leak_jointly.alpha != made.alpha for p in made.prompts):
+            raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
+        return made
 
     @property
     def num_asked(self) -> int:
