@@ -29,7 +29,7 @@ from leakbound.auditing.drawing import (
 )
 from leakbound.auditing.stopping import StoppingRule, clean_look
 from leakbound.bounds import Claim, plan_leak_claim
-from leakbound.errors import IncompleteRunError, InputError
+from leakbound.errors import IncompleteRunError, InputError, PromptsError
 from leakbound.models import FakeModel
 from leakbound.models.base import Generation
 from leakbound.models.openai import OpenAIModel
@@ -477,7 +477,7 @@ def test_planned_draws_are_those_of_the_claim():
     [
         # 2.5 s for 4 x 64 draws are 9.765625 ms each; times 7 x 4,096 = 28,672 draws are 280 s
         (7, 4096, (("p0", "p1", "p2", "p3"), 0, 64, False),
-         "7 prompts x 4096 draws: at most about 4.7 minutes on this machine "
+         "7 prompts x 4,096 draws: at most about 4.7 minutes on this machine "
          "(9.77 ms a draw in a pilot of 4 prompts x 64 draws)"),
         # 2.5 s for 3 x 20 draws are 41.67 ms each; the pilot is all there is
         (3, 20, (("p0", "p1", "p2"), 0, 20, False),
@@ -485,8 +485,8 @@ def test_planned_draws_are_those_of_the_claim():
          "(41.67 ms a draw in a pilot of 3 prompts x 20 draws)"),
         # 2.5 s for 1 x 64 draws are 39.0625 ms each; times 5,000,000 are 195,312.5 s
         (1, 5000000, (("p0",), 0, 64, False),
-         "1 prompts x 5000000 draws: at most about 3255.2 minutes on this machine "
-         "(39.06 ms a draw in a pilot of 1 prompts x 64 draws)"),
+         "1 prompt x 5,000,000 draws: at most about 3255.2 minutes on this machine "
+         "(39.06 ms a draw in a pilot of 1 prompt x 64 draws)"),
     ],
 )  # fmt: skip
 def test_the_cost_follows_from_a_timed_pilot(monkeypatch, count, num_samples, pilot, wanted):
@@ -507,6 +507,14 @@ def test_the_cost_follows_from_a_timed_pilot(monkeypatch, count, num_samples, pi
     params = SamplingParams(temperature=0.3)
     assert preview_cost(model, prompts, num_samples=num_samples, params=params) == wanted
     assert model.params[1:] == [params]
+
+
+def test_a_cost_needs_draws_and_prompts():
+    for num_samples in (0, -3, 2.5, True):
+        with pytest.raises(InputError, match=r"num_samples is .*: give a whole number >= 1"):
+            preview_cost(Noting(), PROMPTS, num_samples=num_samples)
+    with pytest.raises(PromptsError, match="there are no prompts in it"):
+        preview_cost(Noting(), [], num_samples=10)
 
 
 def test_the_versions_of_what_ran(monkeypatch):

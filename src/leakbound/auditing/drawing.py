@@ -26,6 +26,7 @@ from leakbound.runs.layout import Part
 from leakbound.runs.progress import steps
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completions
+from leakbound.wording import plural
 
 Prompts = str | Path | Iterable[Prompt | dict[str, Any]]
 """A file, a hub data set, or prompts (or mappings with text and target)."""
@@ -195,6 +196,7 @@ def preview_cost(
 
     The pilot's time grows in proportion; shared prefixes make the real run cheaper than that, never its law different.
     """
+    check_count("num_samples", num_samples, least=1)
     questions = open_prompts(prompts)
     sampler = open_model(model, template=template, loading=loading)
     few, size = questions[:4], min(64, num_samples)
@@ -203,8 +205,9 @@ def preview_cost(
     seconds = (time.perf_counter() - start) / (len(few) * size)
     total = seconds * num_samples * len(questions)
     return (
-        f"{len(questions)} prompts x {num_samples} draws: at most about {total / 60:.1f} minutes on this machine "
-        f"({seconds * 1000:.2f} ms a draw in a pilot of {len(few)} prompts x {size} draws)"
+        f"{plural(len(questions), 'prompt')} x {plural(num_samples, 'draw')}: at most about {total / 60:.1f} minutes "
+        f"on this machine ({seconds * 1000:.2f} ms a draw in a pilot of {plural(len(few), 'prompt')} x "
+        f"{plural(size, 'draw')})"
     )
 
 

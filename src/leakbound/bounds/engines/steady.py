@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.engines.games import OUTWARD, pair_squares, squares_about_past
-from leakbound.bounds.engines.portfolio import least_rejected
+from leakbound.bounds.engines.order import looks_arranged
+from leakbound.bounds.engines.portfolio import least_rejected, squares_upper
 from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_draws, check_scores, check_side
 from leakbound.bounds.result import Bound
 from leakbound.bounds.spread import check_kappa, moments
@@ -33,6 +34,9 @@ LOWER: Floats = np.full(18, 1 / 18)
 
 FED_ONLY = 4
 """First draws that only feed the centre of the squares."""
+
+CENTRES: Floats = np.linspace(0.0, 1.0, 65)
+"""Centres of the squares where the order of the draws is in doubt; no number of draws decides them."""
 
 CHUNK = 2**15
 """Draws whose gains are computed together."""
@@ -107,19 +111,35 @@ def spread_steps(x: Floats, kappa: float, alpha: float) -> tuple[Floats, Floats]
     return y[FED_ONLY:], np.maximum(at_zero, at_one)[FED_ONLY:] * OUTWARD
 
 
+def variance_without_order(x: Floats, alpha: float) -> float:
+    """Upper limit on the variance at any stopping time that needs no order: constant bets on squares about CENTRES."""
+    values, counts = check_scores(x)
+
+    def wealth(y: Floats, v: float, top: float) -> float:
+        return log_mix(log_wealths((v - y) / (top - v), counts), UPPER)
+
+    return squares_upper(values, counts, alpha, CENTRES, wealth)
+
+
 def std_sequence_bound(scores: Scores, *, alpha: float, side: Side = "upper") -> Bound:
     """Bound sd(h) after all draws so far, in the order of generation, valid for all n at once.
 
     Upper: bets on the squares about the mean of the past draws; lower: on the squared differences of consecutive pairs,
-    which have twice the variance as mean. ``side="both"``: alpha / 2 each.
+    which have twice the variance as mean. ``side="both"``: alpha / 2 each. Draws that look sorted or grouped get the
+    larger of this upper limit and one that needs no order, and no lower limit.
+
+    Assumes independent draws of one law on [0, 1]. Proof: docs/methods.md, constant bets at any time.
     """
     alpha, side = check_alpha(alpha), check_side(side)
     x = check_draws(scores)
     share, upper, lower = alpha / 2 if side == "both" else alpha, 0.5, 0.0
+    doubtful = looks_arranged(x)
     if side != "lower":
         y, top = square_steps(x)
-        upper = math.sqrt(steady_upper(y, top, np.ones(y.size, np.int64), 0.25, share, UPPER)) * OUTWARD
-    if side != "upper" and x.size > 1:
+        variance = steady_upper(y, top, np.ones(y.size, np.int64), 0.25, share, UPPER)
+        variance = max(variance, variance_without_order(x, share)) if doubtful else variance
+        upper = math.sqrt(variance) * OUTWARD
+    if side != "upper" and x.size > 1 and not doubtful:
         pairs = pair_squares(x)
         lower = math.sqrt(unit_limits(pairs, np.ones(pairs.size, np.int64), share, "lower")[0] / 2) / OUTWARD
     sd = min(moments(*check_scores(x))[1], 0.5)
@@ -130,12 +150,19 @@ def ed_sequence_bound(scores: Scores, *, alpha: float, kappa: float = 2.0) -> Bo
     """Upper bound on E[h] + kappa sd(h) after all draws so far, in the order of generation, valid for all n at once.
 
     One test, as ed_bound's: bets on :func:`spread_steps`. Never above (1 + sqrt(1 + kappa^2)) / 2, the largest value.
+    Draws that look sorted or grouped get the larger of this and the limits of mean and sd, alpha / 2 each, that need no
+    order.
+
+    Assumes independent draws of one law on [0, 1]. Proof: docs/methods.md, constant bets at any time.
     """
     alpha, kappa = check_alpha(alpha), check_kappa(kappa)
     x = check_draws(scores)
     y, top = spread_steps(x, kappa, alpha)
     most = (1 + math.sqrt(1 + kappa**2)) / 2
     upper = steady_upper(y, top, np.ones(y.size, np.int64), most, alpha, UPPER)
+    if looks_arranged(x):
+        spread = min(math.sqrt(variance_without_order(x, alpha / 2)) * OUTWARD, 0.5)
+        upper = max(upper, min(unit_limits(*check_scores(x), alpha / 2, "upper")[1] + kappa * spread, most))
     mean, sd = moments(*check_scores(x))
     estimate, name = mean + kappa * sd, f"E[h] + {kappa:g} sd(h)"
     return Bound(name, estimate, 0.0, max(upper, estimate), alpha, "upper", x.size, METHOD)
