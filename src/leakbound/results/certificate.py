@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from leakbound.bounds import Bound
+from leakbound.bounds import Bound, draws_to_extract
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.shown import NOTHING, says_nothing
 from leakbound.records import Prompt
@@ -58,6 +59,11 @@ class PromptCertificate:
     """P(h >= threshold), lower, by importance sampling from a model that knows the secret; where one was given."""
     worst: tuple[SeenCompletion, ...]
     """The most leaking completions, highest score first."""
+
+    def draws_to_extract(self, p: float) -> int | None:
+        """So many independent draws begin with the target at least once with probability >= ``p``: certain, as
+        ``verbatim`` is. None where its probability is too small for a float."""
+        return draws_to_extract(math.log(self.verbatim.lower), p) if self.verbatim.lower > 0 else None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PromptCertificate:
