@@ -4,7 +4,6 @@ import dataclasses
 import math
 import sys
 import time
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -35,7 +34,8 @@ from leakbound.models.base import Generation
 from leakbound.models.openai import OpenAIModel
 from leakbound.reading.prompts import checksum
 from leakbound.records import Prompt, SamplingParams
-from leakbound.runs import layout
+from leakbound.runs import layout, progress
+from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
 
 PROMPTS = tuple(Prompt(f"p{i}", f"What is secret {i}?", f"alpha beta {i}") for i in range(4))
@@ -97,15 +97,16 @@ def judged(monkeypatch):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What the progress bars were asked to show: the words, the number of steps, whether at all."""
+    """What was asked to be shown: the words, how many draws, whether at all."""
     bars = []
 
-    @contextmanager
-    def steps(what, run, items, progress):
-        bars.append((what, len(items), progress))
-        yield iter(items)
+    class Noted(Progress):
+        def __init__(self, title, total, unit, *, show):
+            bars.append((title, total, unit, show))
+            super().__init__(title, total, unit, show=False)
 
-    monkeypatch.setattr(drawing, "steps", steps)
+    monkeypatch.setattr(progress, "Progress", Noted)
+    monkeypatch.setattr(drawing, "Progress", Noted)
     return bars
 
 
@@ -249,7 +250,7 @@ def test_the_usual_run_says_all_that_fixes_it(tmp_path, shown):
     }
     assert model.asked == [(("p0", "p1"), 0, 1, True), (("p0", "p1"), 0, 1024, False)]
     assert model.seeds == {0}
-    assert shown == [("drawing", 2, False)]
+    assert shown == [("drawing run", 2 * (1 + 1024), "draws", False)]
     assert Run.open(tmp_path / "run").info == run.info
 
 
@@ -260,7 +261,7 @@ def test_the_smallest_numbers_are_taken_and_written_down(tmp_path, shown):
     assert run.params == params
     assert model.params == [SamplingParams(temperature=0, max_tokens=9), params]
     assert run.info["statement"] == {"scorer": "contains", "threshold": 0.5, "alpha": 0.01}
-    assert shown == [("drawing", 2, True)]
+    assert shown == [("drawing one", 4 * (1 + 1), "draws", True)]
     model = Noting()
     draw(tmp_path / "five", model, PROMPTS[:1], num_samples=5, draws_per_shard=2, seed=7)
     assert model.asked == [
@@ -352,7 +353,7 @@ def test_a_rule_draws_greedily_first_and_each_prompt_to_its_verdict(tmp_path, ju
     for r, (first, size) in enumerate(spans(sizes)[: clean + 1]):
         wanted += [((f"p{i}",), first, size, False) for i in range(4) if i % 2 or r == 0]
     assert model.asked == wanted
-    assert shown == [("drawing", 1, True), ("rounds of", len(sizes), True)]
+    assert shown == [("drawing run", 4, "draws", True), ("rounds of run", 4 * 200, "draws of the budget", True)]
     assert sorted(judged) == sorted((p.target if i % 2 == 0 else "I do not know.", p.target)
                                     for i, p in enumerate(PROMPTS))  # fmt: skip
     drawn = {part.name for part in run.parts if run.has_draws(part)}
@@ -365,7 +366,7 @@ def test_a_rule_draws_greedily_first_and_each_prompt_to_its_verdict(tmp_path, ju
     shown.clear()
     found = watch(run, model, each=lambda part, d, value: seen.append((part.name, d.prompt_id, d.count, value)))
     assert (model.asked, judged) == (asked, before)
-    assert shown == [("rounds of", len(sizes), False)]
+    assert shown == [("rounds of run", 4 * 200, "draws of the budget", False)]
     assert seen == [
         (f"sample-{r:03d}-{i:05d}", f"p{i}", size, float(i % 2 == 0))
         for r, (_, size) in enumerate(spans(sizes)[: clean + 1])
@@ -429,15 +430,15 @@ def test_scoring_judges_each_completion_of_a_prompt_once(tmp_path, judged, shown
     both = [(text, p.target) for p in PROMPTS for text in (p.target, "I do not know.")]
     assert sorted(judged) == sorted(both)
     assert len(run.parts) == 9
-    assert shown == [("scoring", 9, False)]
+    assert shown == [("scoring run", 4 * (1 + 20), "draws", False)]
     assert run.missing_scores("noting:seen") == []
     for part in run.parts:
         for d, value in run.read_scored(part, "noting:seen"):
             assert value == float(d.text.startswith("alpha"))
     score(run)
-    assert shown.pop() == ("scoring", 0, False)
+    assert shown.pop() == ("scoring run", 0, "draws", False)
     score(run, "contains", progress=True)
-    assert shown.pop() == ("scoring", 9, True)
+    assert shown.pop() == ("scoring run", 4 * (1 + 20), "draws", True)
     assert run.missing_scores("contains") == []
     assert len(judged) == len(both)
 

@@ -114,7 +114,7 @@ def test_an_audit_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
     run_audit(tmp_path)
     for change in ({"seed": 1}, {"num_samples": 301}, {"alpha": 0.05}, {"params": SamplingParams(temperature=0.7)}):
-        with pytest.raises(RunMismatchError, match="the folder of another run"):
+        with pytest.raises(RunMismatchError, match="holds a run with other settings"):
             run_audit(tmp_path, **change)
 
 

@@ -21,7 +21,6 @@ from leakbound.evaluating.table import benchmark_table
 from leakbound.models.fake import FakeModel
 from leakbound.models.hf import HFModel
 from leakbound.results.audit import Audit
-from leakbound.runs.parts import Parts
 from leakbound.suites import Benchmark, QuestionAnswer
 from leakbound.suites.base import Asking
 
@@ -197,15 +196,6 @@ def test_another_model_is_another_part(tmp_path):
         measure(HFModel(tiny_model(seed=seed), word_tokenizer(), template="raw"), WORLD, max_tokens=2, out=tmp_path,
                 progress=False)  # fmt: skip
     assert len(list((tmp_path / "parts").iterdir())) == 8
-
-
-def test_a_broken_part_is_named(tmp_path):
-    parts = Parts(tmp_path)
-    assert parts.get("forget", "likelihoods", {"a": 1}, lambda: {"x": [1.5]}) == {"x": [1.5]}
-    (file,) = tmp_path.iterdir()
-    file.write_text(file.read_text()[:10])
-    with pytest.raises(InputError, match=r"forget-likelihoods-.*\.json: cannot be read .* remove it"):
-        parts.get("forget", "likelihoods", {"a": 1}, dict)
 
 
 def test_what_cannot_be_evaluated(model):

@@ -23,7 +23,7 @@ from leakbound.models.openai import OpenAIModel
 from leakbound.reading.prompts import as_prompts, checksum, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
 from leakbound.runs.layout import Part
-from leakbound.runs.progress import steps
+from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completions
 from leakbound.wording import plural
@@ -159,7 +159,7 @@ def sample(
     run = Run.start(out, info, questions)
     missing = [part for part in run.missing_draws() if rule is None or part.greedy]
     engines: dict[str, str] = {}
-    with steps("drawing", run, missing, progress) as parts:
+    with run.going_through("drawing", missing, show=progress) as parts:
         for part in parts:
             if not engines and part.kind in ("sample", "distinct"):
                 engines = chosen_engines(run)  # all pilots are there by now: the layout has them first
@@ -216,7 +216,7 @@ def score(run: Run, scorer: str | None = None, *, progress: bool = False) -> Non
     name = scorer or run.info["statement"]["scorer"]
     missing = [part for part in run.missing_scores(name) if not run.rule or run.has_draws(part)]
     marks = Marks(run, name)
-    with steps("scoring", run, missing, progress) as parts:
+    with run.going_through("scoring", missing, show=progress) as parts:
         for part in parts:
             marks.score(part)
 
@@ -263,13 +263,15 @@ def watch(
     if sampler is not None:
         for part in [p for p in run.missing_scores(marks.name) if p.greedy]:
             marks.score(part)
-    with steps("rounds of", run, [rounds[r] for r in sorted(rounds)], progress) as groups:
-        for group in groups:
+    budget = sum(part.num_draws for group in rounds.values() for part in group)
+    with Progress(f"rounds of {run.path.name}", budget, "draws of the budget", show=progress) as shown:
+        for _, group in sorted(rounds.items()):
             still = {prompt_id for prompt_id, w in watches.items() if not w.ended}
             found: dict[str, list[tuple[float, int]]] = {prompt_id: [] for prompt_id in still}
             for part in group:
                 members = [p for p in run.prompts[part.start : part.stop] if p.id in still]
                 if not members:
+                    shown.advance(part.num_draws)
                     continue
                 if sampler is not None and not run.has_draws(part):
                     run.write_draws(part, sampler.sample(run.shard(part, members), run.params))
@@ -279,6 +281,7 @@ def watch(
                     found[draw.prompt_id].append((value, draw.count))
                     if each is not None:
                         each(part, draw, value)
+                shown.advance(part.num_draws)
             for prompt_id, pairs in found.items():
                 watches[prompt_id].add(np.array([v for v, _ in pairs]), np.array([c for _, c in pairs]))
     return watches

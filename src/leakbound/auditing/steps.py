@@ -20,7 +20,6 @@ from leakbound.records import Draw, SamplingParams
 from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.runs.layout import Part
-from leakbound.runs.progress import steps
 from leakbound.runs.store import Run
 
 __all__ = ["Loading", "Statement", "audit", "bound", "open_model", "open_prompts", "sample", "score"]
@@ -126,7 +125,7 @@ def bound(
     once = bool(run.rule) and statement.scorer == fixed["scorer"]  # the rounds are read by watch, with these scores
     watches = watch(run, each=collect if once else None) if run.rule else {}
     drawn = [p for p in run.parts if p.greedy or (p.judged and not once and (not run.rule or run.has_draws(p)))]
-    with steps("bounding", run, drawn, progress) as parts:
+    with run.going_through("bounding", drawn, show=progress) as parts:
         for part in parts:
             for draw, value in run.read_scored(part, statement.scorer):
                 collect(part, draw, value)

@@ -7,7 +7,6 @@ tasks are not asked again, as in the published script. arXiv 2410.08109.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.shown import limits
-from leakbound.errors import InputError, RunMismatchError
+from leakbound.errors import InputError
 from leakbound.evaluating.config import BenchmarkConfig
 from leakbound.evaluating.run import BenchmarkRun, cell, markdown_table, terminal_table
 from leakbound.evaluating.running import run_on
-from leakbound.runs.store import write_text
+from leakbound.runs.cache import settle
+from leakbound.runs.files import write_text
 from leakbound.suites.base import Benchmark
 from leakbound.suites.tofu import tofu_tasks
 
@@ -84,7 +84,7 @@ def run_continual(suite: str, config: BenchmarkConfig, *, progress: bool = True)
     chosen = tasks[: config.unlearning.num_tasks]
     if config.unlearning.num_tasks is not None and len(chosen) < config.unlearning.num_tasks:
         raise InputError(f"num_tasks is {config.unlearning.num_tasks}: {tasks[0].name} belongs to {len(tasks)} tasks")
-    _same_settings(config, chosen)
+    settle(config.out / "continual.json", _settings(config, chosen))
     model, runs = config.model, []
     for number, task in enumerate(chosen, start=1):
         folder = config.out / f"task-{number:02d}"
@@ -112,21 +112,12 @@ def _unlearned(model: str, task: Benchmark, folder: Path, config: BenchmarkConfi
     return str(unlearn(settings, progress=progress))
 
 
-def _same_settings(config: BenchmarkConfig, tasks: Sequence[Benchmark]) -> None:
-    """Write down what the models depend on, or see that it is what was written down before."""
-    mine: dict[str, Any] = {
+def _settings(config: BenchmarkConfig, tasks: Sequence[Benchmark]) -> dict[str, Any]:
+    """What the models depend on."""
+    return {
         "model": config.model,
         "template": config.template,
         "seed": config.seed,
         "checksums": dict(tasks[0].checksums),
         **{name: value for name, value in asdict(config.unlearning).items() if name != "num_tasks"},
     }
-    file = config.out / "continual.json"
-    if file.exists():
-        theirs = json.loads(file.read_text(encoding="utf-8"))
-        if different := sorted(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)):
-            raise RunMismatchError(
-                f"out is {str(config.out)!r}, which holds a run with other settings ({', '.join(different)}): "
-                "give the same, or a new folder"
-            )
-    write_text(file, json.dumps(mine, indent=1) + "\n")

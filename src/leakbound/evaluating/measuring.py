@@ -10,7 +10,8 @@ set has wrong answers and no paraphrase, the right answer takes the paraphrase's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,8 @@ from leakbound.errors import InputError
 from leakbound.evaluating.evaluation import Evaluation, QuestionSet
 from leakbound.models.base import Sampler, TokenLikelihood
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
-from leakbound.runs.parts import Parts, advancing
+from leakbound.runs.cache import Cache
+from leakbound.runs.progress import steps
 from leakbound.scoring.lexical import rouge_1, rouge_l, rouge_l_f1
 from leakbound.suites.base import Asking, Benchmark, QuestionAnswer
 
@@ -118,7 +120,7 @@ def measure(
     check_count("max_tokens", max_tokens, least=1)
     if max_questions is not None:
         check_count("max_questions", max_questions, least=1)
-    parts = Parts(None if out is None else Path(out).expanduser() / "parts")
+    parts = Cache(None if out is None else Path(out).expanduser() / "parts")
     described = model.describe()
     sets = {}
     for name, everyone in benchmark.sets.items():
@@ -148,19 +150,25 @@ def measure(
     return Measured(Evaluation(str(described.get("model")), benchmark.name, sets), dict(parts.seconds))
 
 
+def _chunks(
+    what: str, name: str, rows: Sequence[QuestionAnswer], progress: bool
+) -> AbstractContextManager[Iterator[Sequence[QuestionAnswer]]]:
+    """The questions of each call of the model, and how many of them are done."""
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    return steps(chunks, f"{what}: {name}", unit="questions", weight=len, show=progress)
+
+
 def _likelihoods(model: AnswerLikelihood, name: str, rows: Sequence[QuestionAnswer], progress: bool) -> dict[str, Any]:
     """The values that teacher forcing gives, as lists."""
     wrong = {len(row.perturbed_answers) for row in rows}
     if len(wrong) > 1:
         raise InputError(f"set {name}: its questions have {sorted(wrong)} wrong answers: give all the same number")
-    texts = [[row.answer, *([row.paraphrased_answer] if row.paraphrased_answer else []), *row.perturbed_answers]
-             for row in rows]  # fmt: skip
     found: list[list[TokenLikelihood]] = []
-    starts = range(0, len(rows), CHUNK)
-    with advancing(starts, f"likelihoods: {name}", progress=progress) as chunks:
-        for start in chunks:
-            questions = [row.question for row in rows[start : start + CHUNK]]
-            found += model.answer_likelihoods(questions, texts[start : start + CHUNK])
+    with _chunks("likelihoods", name, rows, progress) as chunks:
+        for some in chunks:
+            texts = [[row.answer, *([row.paraphrased_answer] if row.paraphrased_answer else []), *row.perturbed_answers]
+                     for row in some]  # fmt: skip
+            found += model.answer_likelihoods([row.question for row in some], texts)
     right = [some[0] for some in found]
     values: dict[str, Any] = {
         "answer_loss": [x.loss for x in right],
@@ -183,9 +191,8 @@ def _likelihoods(model: AnswerLikelihood, name: str, rows: Sequence[QuestionAnsw
 def _gradients(model: Any, name: str, rows: Sequence[QuestionAnswer], progress: bool) -> dict[str, Any]:
     """The norm of the gradient of each right answer's loss."""
     norms: list[float] = []
-    with advancing(range(0, len(rows), CHUNK), f"gradients: {name}", progress=progress) as chunks:
-        for start in chunks:
-            some = rows[start : start + CHUNK]
+    with _chunks("gradients", name, rows, progress) as chunks:
+        for some in chunks:
             found = model.answer_gradient_norms([row.question for row in some], [row.answer for row in some])
             norms += [float(norm) for norm in found]
     return {"mia_gradient_norm": norms}
@@ -197,10 +204,9 @@ def _generations(
     """One greedy answer to each question, and what its words say."""
     greedy = SamplingParams(temperature=0.0, max_tokens=asking.max_tokens or MAX_TOKENS, stop=asking.stop)
     texts: list[str] = []
-    starts = range(0, len(rows), CHUNK)
-    with advancing(starts, f"generations: {name}", progress=progress) as chunks:
-        for start in chunks:
-            prompts = tuple(Prompt(row.id, row.question, row.answer) for row in rows[start : start + CHUNK])
+    with _chunks("generations", name, rows, progress) as chunks:
+        for some in chunks:
+            prompts = tuple(Prompt(row.id, row.question, row.answer) for row in some)
             texts += [draw.text for draw in model.sample(Shard(prompts, 0, 1, 0), greedy)]
     pairs = [(text, row.answer) for text, row in zip(texts, rows, strict=True)]
     values = {

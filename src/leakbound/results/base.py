@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -88,9 +89,11 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """A value as JSON has it: numbers that are not finite, which it does not have, as texts."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if hasattr(value, "to_json"):
-        return value.to_json()
+        return _plain(value.to_json())
     if dataclasses.is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in _fields(value)}
     if isinstance(value, Mapping):
@@ -116,4 +119,4 @@ def _typed(kind: Any, value: Any) -> Any:
         return tuple(_typed(one, part) for one, part in zip(kinds, value, strict=True))
     if origin in (dict, Mapping):
         return {name: _typed(inner[1], part) for name, part in value.items()}
-    return value
+    return float(value) if kind is float and isinstance(value, str) else value
