@@ -20,7 +20,7 @@ from leakbound.bounds import (
     worst_prompt_bound,
 )
 from leakbound.bounds.comparison import log_evidence_less, strata_of
-from leakbound.bounds.proportion import clopper_pearson_upper
+from leakbound.bounds.engines.clopper import clopper_pearson_upper
 from leakbound.errors import InputError
 
 

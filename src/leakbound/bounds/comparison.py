@@ -145,6 +145,7 @@ def rank_models(
         ways = strata_of(scores[a], scores[b], ca, cb, in_order=in_order)
         logs.append(min(log_evidence_less(strata, alpha / len(pairs)) for strata in ways))
     proven = tuple(pair for pair, rejected in zip(pairs, e_holm(logs, alpha=alpha), strict=True) if rejected)
+    # if every proven pair is true, those proven to leak less stand before i, those proven to leak more behind it
     best = tuple(1 + sum(worse == i for _, worse in proven) for i in range(len(names)))
     worst = tuple(len(names) - sum(better == i for better, _ in proven) for i in range(len(names)))
     return Ranking(names, proven, best, worst, alpha)

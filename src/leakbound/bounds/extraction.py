@@ -29,7 +29,9 @@ def subset_share(inside: npt.ArrayLike, n: int, k: int) -> Floats:
 def leak_at_k(leaks: int, n: int, k: int) -> float:
     """leak@k: the unbiased estimate of the chance that at least one of k draws leaks, 1 - C(n - leaks, k) / C(n, k).
 
-    An estimate without a guarantee; needs k <= n. With a guarantee: :func:`leak_at_k_bound`. Chen et al. 2021 (pass@k).
+    An estimate without a guarantee. With one: :func:`leak_at_k_bound`.
+
+    Assumes n independent draws, n fixed beforehand, and k <= n. Chen et al. 2021 (pass@k).
     """
     n = check_whole("n", n, 1)
     c, k = check_whole("leaks", leaks, 0, n), check_whole("k", k, 1, n)
@@ -39,7 +41,10 @@ def leak_at_k(leaks: int, n: int, k: int) -> float:
 def max_score_at_k(scores: Scores, k: int, *, counts: npt.ArrayLike | None = None) -> float:
     """The unbiased estimate of E[max score of k draws]: the average of the maximum over all k-subsets of the n draws.
 
-    sum over the distinct scores v of v (C(N_v, k) - C(N_(v-), k)) / C(n, k), N_v = number of draws <= v. Needs k <= n.
+    sum over the distinct scores v of v (C(N_v, k) - C(N_(v-), k)) / C(n, k), N_v = number of draws <= v. An estimate
+    without a guarantee. With one: :func:`max_score_at_k_bound`.
+
+    Assumes n independent draws, n fixed beforehand, and k <= n.
     """
     values, weights = check_scores(scores, counts)
     n = int(weights.sum())
@@ -80,6 +85,8 @@ def max_score_at_k_bound(band: SurvivalBand, k: int) -> Bound:
 
     E[max] = int_0^1 P(max > x) dx, and P(max of k > x) = 1 - (1 - S(x))^k rises with S. The band holds for all x at
     once, so one band gives all k at once. Between thresholds the band is a step function.
+
+    Assumes what the band does, and k future draws that are independent of one another and of the same law.
     """
     k = check_whole("k", k, 1)
     x = np.array(band.thresholds)
@@ -125,7 +132,9 @@ def extraction_probability(log_probability: float, n: int) -> float:
 def draws_to_extract(log_probability: float, p: float) -> int:
     """The smallest n for which a sequence of this log-probability is (n, p)-discoverable: ln(1 - p) / ln(1 - p_z), up.
 
-    Exact also where p_z is too small for a float.
+    ``log_probability`` and p_z as in :func:`extraction_probability`. Exact also where p_z is too small for a float.
+
+    Hayes et al. 2024 (arXiv 2410.19482).
     """
     log_p, p = check_log_probability(log_probability), check_fraction("p", p, open_ends=True)
     if log_p == 0:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from leakbound.bounds.certificates import without_replacement_bound
 from leakbound.bounds.engines.betting import CUSHION, play
 from leakbound.bounds.engines.binomial import AIM, log_tail
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.engines.games import mean_game
 from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction, check_scores, check_side, check_whole
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.sequences import leak_sequence_bound
 from leakbound.errors import InputError
@@ -129,7 +129,10 @@ def expected_width(n: int, rate: float, *, alpha: float, side: Side = "both") ->
 
 
 def plan_width(width: float, *, alpha: float, rate: float = 0.0, side: Side = "both") -> int:
-    """The smallest n (to within 1 %) whose mean Clopper-Pearson width at ``rate`` is at most ``width``."""
+    """The smallest n (to within 1 %) whose mean Clopper-Pearson width at ``rate`` is at most ``width``: a forecast.
+
+    Widths as in :func:`expected_width`. InputError for a width that would take more than 10 million draws.
+    """
     width = check_fraction("width", width, open_ends=True)
     low, high = 0, 8
     while expected_width(high, rate, alpha=alpha, side=side) > width:

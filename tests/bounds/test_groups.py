@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from leakbound.bounds import GroupPlan, group_bound, plan_groups, proportion_bound
-from leakbound.bounds.engines.groups import at_most, binomial, upper_limit, window
+from leakbound.bounds.groups import at_most, binomial, upper_limit, window
 from leakbound.errors import InputError
 
 TINY = (
