@@ -27,7 +27,7 @@ from leakbound.auditing.drawing import (
     watch,
 )
 from leakbound.auditing.stopping import StoppingRule, clean_look
-from leakbound.bounds import Claim, plan_leak_claim
+from leakbound.bounds import Claim, plan_leak_claim, plan_width
 from leakbound.errors import IncompleteRunError, InputError, PromptsError
 from leakbound.models import FakeModel
 from leakbound.models.base import Generation
@@ -469,8 +469,18 @@ def test_planned_draws_are_those_of_the_claim():
     plan = plan_draws("leak<=0.02", alpha=0.05, power=0.8, true_rate=0.001)
     assert plan == plan_leak_claim(0.02, alpha=0.05, power=0.8, true_rate=0.001)
     assert plan.limit == 0.02
-    with pytest.raises(InputError, match=r"until is 'mean<=0.05': only leak<=LIMIT can be planned"):
+    with pytest.raises(InputError, match=r"until is 'mean<=0.05': only leak<=LIMIT and width<=WIDTH can be planned"):
         plan_draws("mean<=0.05", alpha=0.05, power=0.8, true_rate=0.0)
+
+
+def test_a_width_is_planned():
+    assert plan_draws("width <= 0.05", alpha=0.05, power=0.8, true_rate=0.1) == plan_width(
+        0.05, alpha=0.05, true_rate=0.1
+    )
+    with pytest.raises(InputError, match=r"write 'leak<=0\.01' or 'width<=0\.05'"):
+        plan_draws("width<=wide", alpha=0.05, power=0.8, true_rate=0.1)
+    with pytest.raises(InputError, match=r"width is 0\.0"):
+        plan_draws("width<=0", alpha=0.05, power=0.8, true_rate=0.1)
 
 
 @pytest.mark.parametrize(

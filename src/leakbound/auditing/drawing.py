@@ -15,7 +15,7 @@ import numpy as np
 import leakbound
 from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.stopping import StoppingRule, Watch
-from leakbound.bounds import Claim, LeakPlan, plan_leak_claim
+from leakbound.bounds import Claim, LeakPlan, WidthPlan, plan_leak_claim, plan_width
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
@@ -169,16 +169,25 @@ def sample(
     return run
 
 
-def plan_draws(until: str, *, alpha: float, power: float, true_rate: float) -> LeakPlan:
+def plan_draws(until: str, *, alpha: float, power: float, true_rate: float) -> LeakPlan | WidthPlan:
     """The fewest draws per prompt that prove the claim ``until`` with probability ``power``; n fixed in advance.
 
-    For claims about P(leak). For one about E[h] the answer depends on how the scores spread: give the scores of a pilot
-    to :func:`leakbound.bounds.plan_mean_claim`.
+    For claims about P(leak), and for "width<=0.05": P(leak) known so well on average, whatever ``power``. For a claim
+    about E[h] the answer depends on how the scores spread: give the scores of a pilot to
+    :func:`leakbound.bounds.plan_mean_claim`.
     """
+    name, sign, limit = until.partition("<=")
+    if sign and name.strip() == "width":
+        try:
+            width = float(limit)
+        except ValueError:
+            raise InputError(f"until is {until!r}: write 'leak<=0.01' or 'width<=0.05'") from None
+        return plan_width(width, alpha=alpha, true_rate=true_rate)
     claim = Claim.parse(until, alpha)
     if claim.quantity != "leak":
         raise InputError(
-            f"until is {until!r}: only leak<=LIMIT can be planned without pilot scores; see plan_mean_claim"
+            f"until is {until!r}: only leak<=LIMIT and width<=WIDTH can be planned without pilot scores; see "
+            "plan_mean_claim"
         )
     return plan_leak_claim(claim.limit, alpha=alpha, power=power, true_rate=true_rate)
 

@@ -25,7 +25,7 @@ from leakbound.bounds.multiplicity import (
     simultaneous_alpha,
     worst_prompt_bound,
 )
-from leakbound.bounds.planning import LeakPlan, expected_width, plan_leak_claim, plan_mean_claim, plan_width
+from leakbound.bounds.planning import LeakPlan, WidthPlan, plan_leak_claim, plan_mean_claim, plan_width
 from leakbound.bounds.population import population_mean_bound, population_share_bound
 from leakbound.bounds.proportion import proportion_bound
 from leakbound.bounds.result import Bound, SurvivalBand
@@ -49,6 +49,7 @@ __all__ = [
     "PlannedLooks",
     "Ranking",
     "SurvivalBand",
+    "WidthPlan",
     "average_mean_bound",
     "average_proportion_bound",
     "bounds_of_binary",
@@ -59,7 +60,6 @@ __all__ = [
     "ed_bounds",
     "ed_score",
     "ed_sequence_bound",
-    "expected_width",
     "extraction_probability",
     "final_verdict",
     "group_bound",

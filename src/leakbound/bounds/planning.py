@@ -44,6 +44,22 @@ class LeakPlan:
         )
 
 
+@dataclass(frozen=True)
+class WidthPlan:
+    """``n`` draws know P(leak) to ``width`` from both sides, on average where it is ``true_rate``."""
+
+    width: float
+    alpha: float
+    true_rate: float
+    n: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n} draws per prompt know P(leak) to a width of {self.width:g} with confidence "
+            f"{show_confidence(self.alpha)}, on average where the true P(leak) is {self.true_rate:g}"
+        )
+
+
 def draws_allowing(leaks: int, limit: float, alpha: float) -> int:
     """The smallest n with P(Bin(n, limit) <= leaks) <= alpha, so that CP(leaks, n, alpha) <= limit."""
     wanted = math.log(alpha) - 3 * AIM  # the limits that are printed are proven by up to 2 AIM more than alpha
@@ -128,21 +144,22 @@ def expected_width(n: int, rate: float, *, alpha: float, side: Side = "both") ->
     return upper - lower if side == "both" else upper - rate if side == "upper" else rate - lower
 
 
-def plan_width(width: float, *, alpha: float, rate: float = 0.0, side: Side = "both") -> int:
-    """The smallest n (to within 1 %) whose mean Clopper-Pearson width at ``rate`` is at most ``width``: a forecast.
+def plan_width(width: float, *, alpha: float, true_rate: float = 0.0) -> WidthPlan:
+    """The smallest n (to within 1 %) with a mean Clopper-Pearson width at ``true_rate`` of at most ``width``; forecast.
 
-    Widths as in :func:`expected_width`. InputError for a width that would take more than 10 million draws.
+    Upper minus lower limit, as in :func:`expected_width`. InputError for a width that needs more than 10 million draws.
     """
     width = check_fraction("width", width, open_ends=True)
     low, high = 0, 8
-    while expected_width(high, rate, alpha=alpha, side=side) > width:
+    while expected_width(high, true_rate, alpha=alpha) > width:
         low, high = high, 2 * high
         if high > MOST_DRAWS:
             raise InputError(f"width is {width!r}: more than {MOST_DRAWS} draws; give a larger width")
     while high - low > max(1, high // 100):
         middle = (low + high) // 2
-        low, high = (middle, high) if expected_width(middle, rate, alpha=alpha, side=side) > width else (low, middle)
-    return high
+        narrow = expected_width(middle, true_rate, alpha=alpha) <= width
+        low, high = (low, middle) if narrow else (middle, high)
+    return WidthPlan(width, check_alpha(alpha), true_rate, high)
 
 
 def plan_mean_claim(

@@ -157,7 +157,7 @@ def plan(
     Parameters
     ----------
     until
-        The claim: leak<=0.01.
+        The claim: leak<=0.01; or how well P(leak) shall be known: width<=0.05.
     alpha
         The probability that the claim is printed although it is false.
     power
