@@ -6,6 +6,7 @@ import numpy as np
 import slow_path as slow
 from made_audits import ask, made
 
+from leakbound import report
 from leakbound.bounds import max_score_at_k_bound, survival_bound
 from leakbound.report import asking
 
@@ -26,7 +27,9 @@ def test_the_rows_follow_from_the_audits_own_bounds():
         for cell, limit in zip(row[2:], (average, worst), strict=True):
             assert cell == slow.cell(1 - (1 - limit) ** k)
     assert rows[0][2:] == (slow.cell(average), slow.cell(worst))  # asked once: the statements of the audit
-    assert len(asking.head(audit)) == len(rows[0]) == 4
+    (table,) = asking.section(audit).parts
+    assert table.rows == rows
+    assert len(table.head) == len(rows[0]) == 4
     assert "confidence 0.99" in asking.note(audit)
     assert "Best score" not in asking.note(audit)
 
@@ -38,7 +41,7 @@ def test_graded_scores_have_a_best_one():
         audit, prompts=tuple(replace(p, survival=band) for p, band in zip(audit.prompts, bands, strict=True))
     )
     rows = asking.rows(audit, (1, 10))
-    assert asking.head(audit)[-1] == "best score, every prompt"
+    assert asking.section(audit).parts[0].head[-1] == "best score, every prompt"
     assert "Best score" in asking.note(audit)
     for row, k in zip(rows, (1, 10), strict=True):
         assert row[-1] == slow.cell(max(max_score_at_k_bound(band, k).upper for band in bands))
@@ -56,3 +59,11 @@ def test_audits_that_stopped_or_drew_without_replacement_have_the_table():
 def test_where_every_answer_leaks_nothing_is_said():
     audit = made([100, 0], 100)
     assert [row[3] for row in asking.rows(audit)] == ["no limit"] * 4
+
+
+def test_the_page_and_markdown_show_it():
+    audit = made([0, 3], 100)
+    row = asking.rows(audit)[1]
+    for text in (report.to_markdown(audit), report.to_html(audit).replace("\xa0", " ")):
+        assert asking.TITLE in text
+        assert all(cell in text for cell in row)

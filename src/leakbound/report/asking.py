@@ -8,6 +8,7 @@ from leakbound.bounds import leak_at_k, leak_at_k_bound, max_score_at_k_bound, w
 from leakbound.bounds.extraction import any_of
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.shown import limits
+from leakbound.report.parts import Section, Table
 from leakbound.wording import about, plural
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ TITLE = "If somebody asks k times"
 ASKED = (1, 10, 100, 1000)
 
 
-def head(audit: Audit) -> tuple[str, ...]:
-    """The names of the columns."""
+def section(audit: Audit) -> Section:
+    """The table, for the page and Markdown."""
     more = ("best score, every prompt",) if _graded(audit) else ()
-    return ("answers to one prompt", "average, observed", "average prompt", "every prompt", *more)
+    head = ("answers to one prompt", "average, observed", "average prompt", "every prompt", *more)
+    return Section(TITLE, (Table(head, rows(audit), note=note(audit)),), on=("markdown", "page"))
 
 
 def rows(audit: Audit, asked: tuple[int, ...] = ASKED) -> tuple[tuple[str, ...], ...]:
