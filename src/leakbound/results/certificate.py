@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from leakbound.bounds import Bound, draws_to_extract
 from leakbound.records import Prompt
 from leakbound.results.base import Result
+from leakbound.results.outdated import refuse_outdated
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,13 @@ class Certification(Result):
     prompts: tuple[PromptCertificate, ...]
     worst_prompt: Bound
     """Every prompt's P(h >= threshold) is at most this."""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The certification that :meth:`to_json` wrote. ValueError where an older one claimed more than it proved."""
+        found = super().from_json(data)
+        refuse_outdated(found.run, (p.mean for p in found.prompts))
+        return found
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each prompt: how it was drawn, and its limits."""
