@@ -15,7 +15,7 @@ import numpy as np
 import leakbound
 from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.stopping import StoppingRule, Watch
-from leakbound.bounds import Claim, LeakPlan, plan_leak_claim
+from leakbound.bounds import Claim, LeakPlan, WidthPlan, plan_leak_claim, plan_width
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
@@ -26,6 +26,7 @@ from leakbound.runs.layout import Part
 from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completions
+from leakbound.wording import plural
 
 Prompts = str | Path | Iterable[Prompt | dict[str, Any]]
 """A file, a hub data set, or prompts (or mappings with text and target)."""
@@ -132,16 +133,25 @@ def sample(
     return run
 
 
-def plan_draws(until: str, *, alpha: float, power: float, true_rate: float) -> LeakPlan:
+def plan_draws(until: str, *, alpha: float, power: float, true_rate: float) -> LeakPlan | WidthPlan:
     """The fewest draws per prompt that prove the claim ``until`` with probability ``power``; n fixed in advance.
 
-    For claims about P(leak). For one about E[h] the answer depends on how the scores spread: give the scores of a pilot
-    to :func:`leakbound.bounds.plan_mean_claim`.
+    For claims about P(leak), and for "width<=0.05": P(leak) known so well on average, whatever ``power``. For a claim
+    about E[h] the answer depends on how the scores spread: give the scores of a pilot to
+    :func:`leakbound.bounds.plan_mean_claim`.
     """
+    name, sign, limit = until.partition("<=")
+    if sign and name.strip() == "width":
+        try:
+            width = float(limit)
+        except ValueError:
+            raise InputError(f"until is {until!r}: write 'leak<=0.01' or 'width<=0.05'") from None
+        return plan_width(width, alpha=alpha, true_rate=true_rate)
     claim = Claim.parse(until, alpha)
     if claim.quantity != "leak":
         raise InputError(
-            f"until is {until!r}: only leak<=LIMIT can be planned without pilot scores; see plan_mean_claim"
+            f"until is {until!r}: only leak<=LIMIT and width<=WIDTH can be planned without pilot scores; see "
+            "plan_mean_claim"
         )
     return plan_leak_claim(claim.limit, alpha=alpha, power=power, true_rate=true_rate)
 
@@ -159,6 +169,7 @@ def preview_cost(
 
     The pilot's time grows in proportion; shared prefixes make the real run cheaper than that, never its law different.
     """
+    check_count("num_samples", num_samples, least=1)
     questions = open_prompts(prompts)
     sampler = open_model(model, template=template, loading=loading)
     few, size = questions[:4], min(64, num_samples)
@@ -167,8 +178,9 @@ def preview_cost(
     seconds = (time.perf_counter() - start) / (len(few) * size)
     total = seconds * num_samples * len(questions)
     return (
-        f"{len(questions)} prompts x {num_samples} draws: at most about {total / 60:.1f} minutes on this machine "
-        f"({seconds * 1000:.2f} ms a draw in a pilot of {len(few)} prompts x {size} draws)"
+        f"{plural(len(questions), 'prompt')} x {plural(num_samples, 'draw')}: at most about {total / 60:.1f} minutes "
+        f"on this machine ({seconds * 1000:.2f} ms a draw in a pilot of {plural(len(few), 'prompt')} x "
+        f"{plural(size, 'draw')})"
     )
 
 

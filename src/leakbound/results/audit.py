@@ -11,6 +11,7 @@ from leakbound.bounds.gate import reaches
 from leakbound.records import Prompt
 from leakbound.results.base import Result
 from leakbound.results.outdated import refuse_outdated
+from leakbound.results.quantities import OF_A_PROMPT
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,15 @@ class PromptAudit:
         return self.num_leaks / self.num_samples if self.limits is None else self.leak.estimate
 
 
+def _bounds(p: PromptAudit) -> Iterator[tuple[str, float]]:
+    """The columns of a prompt's bounds: what was observed, and the upper limit."""
+    for q in OF_A_PROMPT:
+        if q.estimate:
+            yield q.estimate, getattr(p, q.field).estimate
+        if q.upper:
+            yield q.upper, getattr(p, q.field).upper
+
+
 @dataclass(frozen=True)
 class Audit(Result):
     """The audit of one model: a result for each prompt and the statements across prompts."""
@@ -127,12 +137,12 @@ class Audit(Result):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The audit that :meth:`to_json` wrote."""
-        made = super().from_json(data)
-        refuse_outdated(made.run, (b for p in made.prompts for b in (p.mean, p.std, p.ed_bound)))
-        if any(p.leak_jointly.alpha != made.alpha for p in made.prompts):
+        """The audit that :meth:`to_json` wrote. ValueError where an older version claimed more than it proved."""
+        found = super().from_json(data)
+        refuse_outdated(found.run, (b for p in found.prompts for b in (p.mean, p.std, p.ed_bound)))
+        if any(p.leak_jointly.alpha != found.alpha for p in found.prompts):
             raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
-        return made
+        return found
 
     @property
     def num_asked(self) -> int:
@@ -157,16 +167,8 @@ class Audit(Result):
                 "greedy_score": p.greedy_score,
                 "num_samples": p.num_samples,
                 "num_leaks": p.num_leaks,
-                "leak_rate": p.leak_rate,
-                "leak_upper": p.leak.upper,
-                "leak_upper_jointly": p.leak_jointly.upper,
-                "mean": p.mean.estimate,
-                "mean_upper": p.mean.upper,
-                "std": p.std.estimate,
-                "std_upper": p.std.upper,
+                **dict(_bounds(p)),
                 "max": p.max_score,
-                "ed": p.ed,
-                "ed_upper": p.ed_bound.upper,
                 "num_distinct": p.num_distinct,
                 "num_truncated": p.num_truncated,
                 "verdict": p.verdict,
