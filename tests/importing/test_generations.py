@@ -396,7 +396,7 @@ def test_options_are_checked(tmp_path):
         Repeats(threshold=0.0)
     with pytest.raises(InputError, match="alpha is 2"):
         Repeats(alpha=2.0)
-    with pytest.raises(InputError, match="scorer 'rouge'"):
+    with pytest.raises(InputError, match="scorer is 'rouge'"):
         Repeats(scorer="rouge")
     with pytest.raises(InputError, match="format tofu has no repeated draws"):
         import_log("tofu", tmp_path, out=tmp_path / "run", repeats=Repeats(alpha=0.05))
