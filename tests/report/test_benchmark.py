@@ -16,7 +16,7 @@ TITLES = ("P(leak) of every prompt, the worst one included", "P(leak), averaged 
 def run(model="m", sampled=True):
     names = (("probability", "forget"), ("rouge_l_recall", "forget"), ("extraction_strength", "forget"),
              ("rouge_l_recall", "retain"), ("model_utility", ""))  # fmt: skip
-    bounds = [Bound("P(h >= 0.5)", 0.01, 0.0, upper, 0.01, "upper", 128, "Clopper-Pearson") for upper in (0.2, 0.1)]
+    bounds = [Bound("P(h >= 0.5)", 0.01, 0.0, upper, 0.01, "upper", 128, "Clopper-Pearson") for upper in (0.25, 0.125)]
     return BenchmarkRun(
         suite="tofu-forget10", model=model, settings={}, checksums={"f.json": "sha256:0"}, reference=None,
         metrics=tuple(Metric(name, of, 0.25, 0.125, 0.5, 0.01, 40, "exact (betting)") for name, of in names),
@@ -71,4 +71,4 @@ def test_tasks():
     assert "not sampled" in " ".join(said.split())
     text = report.to_markdown(found)
     assert "| 1 | 0.25 (0.125 to 0.5) | not measured |" in text
-    assert "≤ 0.1 |" in text
+    assert "| ≤ 0.125 |" in text
