@@ -18,7 +18,6 @@ from leakbound.auditing.steps import bound
 from leakbound.errors import InputError, RunMismatchError
 from leakbound.evaluating.table import benchmark_table
 from leakbound.models import FakeModel
-from leakbound.report import to_markdown
 from leakbound.runs.cache import Cache, load_arrays
 from leakbound.runs.store import Run
 
@@ -145,14 +144,12 @@ def test_a_benchmark_run_is_read():
     assert forget.values["rouge_l_recall"].tolist() == [0.5, 1.0]
     assert forget.values["answer_loss"].tolist() == [8.447550654151708, 8.37430163950196]
     table = benchmark_table([folder])
-    text = to_markdown(table)
-    assert [cell.strip() for cell in text.splitlines()[-3].strip("|").split("|")] == [
-        "model", "forget ROUGE-L", "forget probability", "forget extraction strength", "P(leak), average prompt",
-        "P(leak), worst prompt",
-    ]  # fmt: skip
-    assert text.splitlines()[-1].startswith("| benchmark | 0.75 (")
-    assert text.endswith("| ≤ 0.979 | ≤ 0.993 |\n")
-    assert "## When it is sampled" not in to_markdown(table.runs[0])  # its statements were not written down then
+    leak = ("P(leak), average prompt", "P(leak), worst prompt")
+    assert table.head == ("forget ROUGE-L", "forget probability", "forget extraction strength", *leak)
+    row = next(table.rows())
+    assert (row["model"], row["forget ROUGE-L"]) == ("benchmark", 0.75)
+    limits = [row[f"{name}, upper"] for name in leak]
+    assert limits == pytest.approx([0.9788336258249898, 0.9924081433415208], abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,10 @@ def test_what_needs_something_after_its_name_is_refused_without(name):
 
 
 def test_help_and_pages_name_each_scorer_and_what_its_1_means():
-    from leakbound.cli.options import Asked
+    from leakbound.auditing.settings import How
 
     pages = "".join((ROOT / "docs" / page).read_text() for page in ("quickstart.md", "judges.md"))
-    shown = typing.get_type_hints(Asked, include_extras=True)["scorer"].__metadata__[0].help
+    shown = typing.get_type_hints(How, include_extras=True)["scorer"].__metadata__[0].help
     for name, line in SCORERS.own.items():
         written = name + line.argument
         assert written in shown

@@ -222,4 +222,4 @@ def test_where_a_finetuned_model_comes_from_must_be_clear(settings, message):
 def test_the_progress_bar_ends_with_the_training(world, tmp_path, capsys):
     config = FinetuneConfig(data=world / "full.jsonl", from_scratch="tiny", out=tmp_path / "shown", epochs=1)
     finetune(config, progress=True)
-    assert "finetune shown" in capsys.readouterr().out
+    assert "finetune shown" in capsys.readouterr().err

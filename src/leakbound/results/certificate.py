@@ -70,10 +70,10 @@ class Certification(Result):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The certification that :meth:`to_json` wrote. ValueError for one whose numbers meant something else."""
-        found = super().from_json(data)
-        refuse_outdated(found.run, (p.mean for p in found.prompts))
-        return found
+        """The certification that :meth:`to_json` wrote."""
+        made = super().from_json(data)
+        refuse_outdated(made.run, (p.mean for p in made.prompts))
+        return made
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each prompt: how it was drawn, and its limits."""
