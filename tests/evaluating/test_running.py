@@ -54,6 +54,18 @@ def test_some_of_the_forget_questions_are_sampled(folders, settings, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", [{"until": "leak<=0.5"}, {"engine": "without-replacement"}])
+def test_draws_that_stop_early_or_are_not_independent_give_bounds_and_no_leak_rate(settings, tmp_path, how):
+    """The share of leaks among them is no estimate of P(leak) that a mean with an interval could be made of."""
+    run = benchmark("tofu", settings(tmp_path, drawn=Sampled(num_samples=16, **how), max_questions=1), progress=False)
+    assert set(run.bounds) == {"worst_prompt", "mean_leak", "mean_score"}
+    assert run.metric("leak_rate", "forget") is None
+    (prompt,) = Audit.load(tmp_path / "audit").prompts
+    assert bool(prompt.verdict) == ("until" in how)
+    assert prompt.engine == how.get("engine", "iid")
+
+
+@pytest.mark.slow
 def test_jailbreakbench_is_sampled_and_judged(folders, settings, tmp_path, monkeypatch):
     (tmp_path / "my_judge.py").write_text(
         "def judge(prompt, completion, target):\n    return 'a' in completion.split()\n"

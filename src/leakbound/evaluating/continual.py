@@ -22,6 +22,7 @@ from leakbound.runs.files import write_text
 from leakbound.suites.base import Suite
 from leakbound.suites.table import SUITES
 from leakbound.unlearning.config import UnlearnConfig
+from leakbound.wording import plural
 
 NOT_COMPARED = ("num_tasks", "save_every", "report_to")
 """Settings on which the models do not depend."""
@@ -49,7 +50,8 @@ def run_continual(suite: str, config: BenchmarkConfig, *, progress: bool = True)
         folder = config.out / f"task-{number:02d}"
         model = _unlearned(task, _settings(model, folder, config), progress)
         runs.append(run_on(task, kind, replace(config, model=model, out=folder), progress=progress))
-    found = ContinualRun(f"{config.split or 'forget01'}, {len(runs)} tasks by {config.unlearning.method}", tuple(runs))
+    name = tasks[0].name.rpartition("-")[0]
+    found = ContinualRun(f"{name}, {plural(len(runs), 'task')} by {config.unlearning.method}", tuple(runs))
     found.save(config.out)
     write_text(config.out / "continual.md", report.to_markdown(found))
     return found

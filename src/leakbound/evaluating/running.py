@@ -80,8 +80,10 @@ def run_on(questions: Suite, kind: SuiteKind, config: BenchmarkConfig, *, progre
             evaluation = with_reference_losses(evaluation, reference)
     if config.drawn.num_samples:
         audited, seconds["sampling"] = _timed(config, lambda: _audit(model, questions, config, guess, progress))
-        rates = {p.prompt.id: p.leak_rate for p in audited.prompts}
-        evaluation = with_leak_rates(evaluation or _judged(audited, questions), rates)
+        evaluation = evaluation or _judged(audited, questions)
+        # the share of leaks estimates P(leak) without bias only among a number of independent draws fixed beforehand
+        if "rule" not in audited.run and all(p.engine == "iid" for p in audited.prompts):
+            evaluation = with_leak_rates(evaluation, {p.prompt.id: p.leak_rate for p in audited.prompts})
     assert evaluation is not None  # a judged suite is always sampled
     return _finish(questions, kind, evaluation, reference, config, seconds, audited, guess)
 
