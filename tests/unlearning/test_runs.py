@@ -12,11 +12,11 @@ from transformers import TrainerCallback
 
 from leakbound.errors import InputError, TrainingError
 from leakbound.models.opening import load_model
+from leakbound.reading.pairs import read_pairs
 from leakbound.records import Draw
 from leakbound.unlearning import UnlearnConfig, train
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
 from leakbound.unlearning.callbacks import CollapseGuard, newest_checkpoint
-from leakbound.unlearning.data import read_pairs
 from leakbound.unlearning.sampling import choose_answer
 
 IDS = torch.tensor([[2, 3, 4, 1], [5, 2, 3, 1]])

@@ -7,16 +7,16 @@ layout), inspect_ai itself is asked, if it is installed.
 
 from __future__ import annotations
 
-import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from leakbound.errors import IncompleteRunError, InputError
-from leakbound.importing import Imported
-from leakbound.importing.reading import read_json
-from leakbound.importing.repeats import Asked, Log, Repeats, filled, write_run
+from leakbound.importing.imported import Asked, Log
+from leakbound.reading.parsing import decode, parse, read_json
+from leakbound.reading.rows import encodable, filled
 from leakbound.records import Prompt
 
 REASONS = {
@@ -28,13 +28,12 @@ REASONS = {
 }
 """inspect_ai's stop reasons; any other one (content_filter) withholds what the model would have said."""
 
-
-def read(path: Path, out: Path, options: Repeats) -> Imported:
-    """The run folder of a log. IncompleteRunError for one that did not end with success, or holds a failed sample."""
-    return write_run(_log(path), out, options, None if options.greedy is None else _log(options.greedy))
+MOST_BYTES, MOST_TIMES = 2**28, 100
+"""A log may unpack to this many bytes, or to this many times its size, whatever is more."""
 
 
-def _log(path: Path) -> Log:
+def read(path: Path) -> Log:
+    """The samples of a log. IncompleteRunError for one that did not end with success, or holds a failed sample."""
     data = _from_zip(path) if zipfile.is_zipfile(path) else _from_json(path)
     if data.get("status") != "success":
         raise IncompleteRunError(
@@ -84,6 +83,7 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
             f"{where}: sample {name!r}, epoch {epoch}, ended with {reason!r}: an answer is withheld"
         )
     text, reasoned = _content((choices[0].get("message") or {}).get("content"), where)
+    encodable(text, where, "completion")
     target = sample.get("target")
     several = target if isinstance(target, list) and target else [target]
     right, *aliases = [filled(t, where, "target") for t in several]
@@ -141,6 +141,7 @@ def _from_zip(path: Path) -> dict[str, Any]:
     """header.json and samples/*.json of a .eval file."""
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(archive, path)
             names = archive.namelist()
             if "header.json" not in names:
                 state = "a log that was never finished" if "_journal/start.json" in names else "no header.json in it"
@@ -148,16 +149,24 @@ def _from_zip(path: Path) -> dict[str, Any]:
             header = _member(archive, "header.json", path)
             inside = sorted(n for n in names if n.startswith("samples/") and n.endswith(".json"))
             samples = [(name, _member(archive, name, path)) for name in inside]
-    except (NotImplementedError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:  # unknown compression, or damage
         return _by_inspect(path, error)
     return {**header, "samples": samples} if samples else _by_inspect(path, None)
 
 
+def _check_size(archive: zipfile.ZipFile, path: Path) -> None:
+    """JSON packs to a tenth or so; what unpacks to far more than it takes on the disk was made to fill the memory."""
+    packed, size = path.stat().st_size, sum(member.file_size for member in archive.infolist())
+    if size > max(MOST_BYTES, MOST_TIMES * packed):
+        raise InputError(
+            f"{path}: it unpacks from {packed:,} to {size:,} bytes, more than {MOST_TIMES} times as much: if you trust "
+            "it, convert it with `inspect log convert --to json`"
+        )
+
+
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Any:
-    try:
-        return json.loads(archive.read(name))
-    except ValueError as error:
-        raise InputError(f"{path}: {name} is broken JSON: {error}") from error
+    place = f"{path}: {name}"
+    return parse(decode(archive.read(name), place), place, foreign=True)
 
 
 def _by_inspect(path: Path, error: Exception | None) -> dict[str, Any]:

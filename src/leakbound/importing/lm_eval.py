@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
-from leakbound.importing import Imported
-from leakbound.importing.repeats import Asked, Log, Repeats, filled, read_lines, texts, write_run
+from leakbound.importing.imported import Asked, Log
+from leakbound.importing.values import texts
+from leakbound.reading.parsing import read_json
+from leakbound.reading.rows import filled, read_rows
 from leakbound.records import Prompt
 
 
-def read(path: Path, out: Path, options: Repeats) -> Imported:
-    """The run folder of a samples file, or of the one in a folder; the results file beside it names the model."""
-    return write_run(_log(path), out, options, None if options.greedy is None else _log(options.greedy))
-
-
-def _log(path: Path) -> Log:
+def read(path: Path) -> Log:
+    """The documents of a samples file, or of the one in a folder; the results file beside it names the model."""
     file = _samples_file(path)
     asked: dict[str, tuple[Asked, set[str]]] = {}
     settings: dict[str, Any] | None = None
-    for where, row in read_lines(file):
+    for found in read_rows(file, what="prompts", foreign=True):
+        where, row = found.where, found.values
         if isinstance(row.get("doc_id"), bool) or not isinstance(row.get("doc_id"), int | str):
             raise InputError(f"{where}: doc_id is {row.get('doc_id')!r}: every line needs one")
         text, given = _request(row, where)
@@ -58,7 +57,7 @@ def _samples_file(path: Path) -> Path:
     return found[0]
 
 
-def _request(row: dict[str, Any], where: str) -> tuple[str, Any]:
+def _request(row: Mapping[str, Any], where: str) -> tuple[str, Any]:
     """The prompt and the generation settings, in the saved or in the older shape."""
     arguments = row.get("arguments")
     requests = list(arguments.values()) if isinstance(arguments, dict) else arguments
@@ -75,14 +74,14 @@ def _request(row: dict[str, Any], where: str) -> tuple[str, Any]:
     return filled(request[0], where, "the prompt in arguments"), request[1] if len(request) > 1 else None
 
 
-def _prompt(row: dict[str, Any], text: str, where: str) -> Prompt:
+def _prompt(row: Mapping[str, Any], text: str, where: str) -> Prompt:
     target = row.get("target")
     several = target if isinstance(target, list) and target else [target]
     right, *aliases = [filled(str(t) if isinstance(t, int | float) else t, where, "target") for t in several]
     return Prompt(str(row["doc_id"]), text, right, tuple(dict.fromkeys(a for a in aliases if a != right)))
 
 
-def _responses(row: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+def _responses(row: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]:
     resps = row.get("resps")
     if not isinstance(resps, list) or len(resps) != 1:
         raise InputError(f"{where}: resps is {resps!r:.60}: a list with one list of repeats is needed")
@@ -122,9 +121,4 @@ def _model(file: Path) -> str:
     results = file.with_name(f"results_{stamp[1]}.json") if stamp else None
     if results is None or not results.is_file():
         return "unnamed"
-    try:
-        data = json.loads(results.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{results}: broken JSON: {error}") from error
-    name = data.get("model_name") if isinstance(data, dict) else None
-    return str(name) if name else "unnamed"
+    return str(read_json(results).get("model_name") or "unnamed")

@@ -7,20 +7,18 @@ says so, with the log's SHA-256.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from leakbound.bounds import proportion_bound
 from leakbound.bounds.gate import check_alpha, check_fraction
 from leakbound.bounds.result import show_confidence
-from leakbound.errors import IncompleteRunError, InputError
-from leakbound.importing import Imported
+from leakbound.errors import InputError
+from leakbound.importing.imported import Imported, Log
 from leakbound.models.openai import UNKNOWN_TOKENS
 from leakbound.reading.prompts import checksum
-from leakbound.records import Draw, Prompt, SamplingParams
+from leakbound.records import Draw, SamplingParams
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 from leakbound.scoring import check_prompt, get_scorer
@@ -51,33 +49,6 @@ class Repeats:
         if not check_fraction("threshold", self.threshold) > 0:
             raise InputError(f"threshold is {self.threshold!r}: give a number in (0, 1]")
         get_scorer(self.scorer)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One prompt of a log with its completions in the log's order: (text, finish reason) each.
-
-    A finish reason is stop, length, or unknown where the log does not tell. ``where`` is the place in the log.
-    """
-
-    prompt: Prompt
-    completions: tuple[tuple[str, str], ...]
-    where: str
-
-
-@dataclass(frozen=True)
-class Log:
-    """What a reader found: prompts with completions, who spoke, how it was decoded, and what should be said of it.
-
-    ``decoding`` holds the fields of SamplingParams that the log states.
-    """
-
-    format: str
-    file: Path
-    model: str
-    asked: tuple[Asked, ...]
-    decoding: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
 
 
 def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Imported:
@@ -188,47 +159,6 @@ def _notes(log: Log, n: int, unsaid: Sequence[str], alpha: float) -> Iterator[st
             f"The log does not say whether {unknown:,} of {len(reasons):,} completions were cut off: a leak after the "
             "cut is not in these numbers."
         )
-
-
-def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, object) for each line of a JSON-lines file. InputError names the file and the line of a defect."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"path is {str(path)!r}: there is no such file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path}, line {number}: broken JSON: {error.msg} (column {error.colno}); was it cut off?"
-            ) from error
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: a {type(row).__name__}, not an object")
-        yield f"{path}, line {number}", row
-
-
-def texts(value: Any, where: str, what: str) -> tuple[str, ...]:
-    """A list of texts; a null among them is a draw that failed: IncompleteRunError."""
-    if not isinstance(value, list):
-        raise InputError(f"{where}: {what} is {value!r:.60}: not a list of texts")
-    for i, text in enumerate(value):
-        if text is None:
-            raise IncompleteRunError(f"{where}: {what} {i} is null: a draw failed, so no statement can be made")
-        if not isinstance(text, str):
-            raise InputError(f"{where}: {what} {i} is {text!r:.60}: not a text")
-    return tuple(value)
-
-
-def filled(value: Any, where: str, what: str) -> str:
-    """A text that is not empty."""
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: {what} is {value!r:.60}: a text is needed")
-    return value
 
 
 def _sha256(path: Path) -> str:

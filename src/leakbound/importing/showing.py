@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from leakbound.evaluating import page
 from leakbound.evaluating.evaluation import Evaluation
-from leakbound.importing import Import
+from leakbound.importing.imported import Import
 from leakbound.runs.store import Run, write_text
 from leakbound.wording import brief, plural
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from leakbound.errors import InputError, PromptsError
-from leakbound.reading.rows import Row, Tables
+from leakbound.reading.rows import Row
+from leakbound.reading.tables import Tables
 from leakbound.suites.base import Asking, Benchmark, QuestionAnswer
 
 CORPORA = {"news": "muse-bench/MUSE-News", "books": "muse-bench/MUSE-Books"}

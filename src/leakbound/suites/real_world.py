@@ -17,7 +17,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from leakbound.errors import InputError
-from leakbound.reading.rows import Row, Tables, unique
+from leakbound.reading.rows import Row
+from leakbound.reading.tables import Tables, unique
 from leakbound.suites.base import Benchmark, QuestionAnswer
 
 SOURCE = "github.com/sail-sg/closer-look-LLM-unlearning (data/real_world)"
