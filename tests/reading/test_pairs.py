@@ -52,7 +52,7 @@ def test_missing_and_empty_files_are_named(tmp_path):
         read_pairs(tmp_path / "none.jsonl")
     with pytest.raises(PromptsError, match=r"empty\.jsonl: there are no questions in it"):
         read_pairs(write(tmp_path / "empty.jsonl", ""))
-    with pytest.raises(PromptsError, match="cannot be read: it is a folder"):
+    with pytest.raises(PromptsError, match="cannot be read: Is a directory"):
         read_pairs(tmp_path)
 
 

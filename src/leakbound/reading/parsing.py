@@ -14,19 +14,25 @@ from typing import Any, NoReturn
 from leakbound.errors import PromptsError
 
 
-def read_text(path: Path) -> str:
-    """The text of a file. PromptsError for one that is missing, a folder, or not UTF-8."""
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """The bytes of a file, all or the first. PromptsError for one that is missing, a folder, or cannot be read."""
     try:
-        return decode(path.read_bytes(), path)
+        with path.open("rb") as file:
+            return file.read(most)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise PromptsError(f"{path}: there is no such file") from error
-    except OSError as error:
-        raise PromptsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise PromptsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. PromptsError for what :func:`read_bytes` refuses, and for what is not UTF-8."""
+    return decode(read_bytes(path), path)
 
 
 def decode(content: bytes, file: object) -> str:
-    """The text in the bytes of a file, which :func:`read_text` reads."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:4]:
+    """The text in the bytes of a file."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:2]:
         raise PromptsError(f"{file}: this is UTF-16 or UTF-32 text: save it as UTF-8")
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
@@ -54,9 +60,9 @@ def parse(text: str, file: object, line: int = 1, *, foreign: bool = False) -> A
             text, object_pairs_hook=_unique, parse_int=_whole, parse_constant=None if foreign else _constant
         )
     except json.JSONDecodeError as error:
-        raise PromptsError(
-            f"{file}, line {line + error.lineno - 1}: broken JSON: {error.msg} (column {error.colno}); was it cut off?"
-        ) from error
+        place = f"{file}, line {line + error.lineno - 1}"
+        cut = "; was it cut off?" if error.msg.startswith("Unterm") or error.pos >= len(text.rstrip()) else ""
+        raise PromptsError(f"{place}: broken JSON: {error.msg} (column {error.colno}){cut}") from error
     except _FaultError as fault:
         raise PromptsError(f"{file}, line {line + _lines_before(text, fault.word)}: {fault}") from None
     except RecursionError:

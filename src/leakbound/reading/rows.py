@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from leakbound.errors import PromptsError
-from leakbound.reading.parsing import parse, read_text
+from leakbound.reading.parsing import parse, read_bytes, read_text
 from leakbound.runs.files import write_text
 
 QUESTION = ("text", "question", "prompt")
@@ -108,12 +108,9 @@ def as_row(values: Any, number: int, where: str) -> Row:
 def read_rows(path: Path, *, what: str = "rows", foreign: bool = False) -> tuple[Row, ...]:
     """The rows of a file, at least one. ``foreign``: another tool's log, which may hold NaN."""
     reader = READERS.get(path.suffix.lower())
-    if path.is_dir():
-        raise PromptsError(f"{path}: cannot be read: it is a folder; give a file")
-    if path.is_file() and reader is None:
+    if reader is None:
+        read_bytes(path, 0)  # a missing file or a folder says so first
         raise PromptsError(f"{path}: a file of unknown kind {path.suffix!r}; give {', '.join(READERS)}")
-    if reader is None or not path.is_file():
-        raise PromptsError(f"{path}: there is no such file")
     rows = tuple(as_row(values, i, where) for i, (where, values) in enumerate(reader(path, foreign), start=1))
     if not rows:
         raise PromptsError(f"{path}: there are no {what} in it; give at least one row")
@@ -126,7 +123,7 @@ def open_rows(source: str | Path, *, what: str = "rows", split: str | None = Non
     :raises PromptsError: nothing there, no row, or a defect of one.
     """
     path, name = Path(source).expanduser(), str(source)
-    if path.exists() or (not name.startswith("hub:") and (path.suffix or name.startswith((".", "/", "~")))):
+    if _is_there(path) or (not name.startswith("hub:") and (path.suffix or name.startswith((".", "/", "~")))):
         return read_rows(path, what=what)
     name, _, named = name.removeprefix("hub:").partition(":")
     split = split or named or "train"
@@ -135,6 +132,13 @@ def open_rows(source: str | Path, *, what: str = "rows", split: str | None = Non
     if not rows:
         raise PromptsError(f"{name} ({split}): there are no {what} in it; give at least one row")
     return rows_of_hub(rows, f"{name} ({split})")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no file can have this name
+        return False
 
 
 def rows_of_hub(rows: Iterable[Mapping[str, Any]], place: str) -> tuple[Row, ...]:
@@ -198,7 +202,7 @@ def _cells(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
 
 def _parquet(path: Path, foreign: bool) -> Iterator[tuple[str, Any]]:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(pa.BufferReader(read_bytes(path))) as file:
             _each_once(file.schema_arrow.names, str(path))
             rows = file.read().to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

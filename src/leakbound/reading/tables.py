@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError, PromptsError
+from leakbound.reading.parsing import read_bytes
 from leakbound.reading.rows import READERS, Row, from_hub, read_rows, rows_of_hub
 
 
@@ -58,7 +59,7 @@ class Tables:
     def read(self, file: Path) -> tuple[Row, ...]:
         """The rows of one file of the folder."""
         rows = read_rows(file)
-        self.checksums[str(file.relative_to(self.data or "."))] = _sha256(file.read_bytes())
+        self.checksums[str(file.relative_to(self.data or "."))] = _sha256(read_bytes(file))
         return rows
 
     def _file(self, name: str) -> Path | None:
