@@ -25,7 +25,7 @@ from leakbound.auditing.comparing import (
 )
 from leakbound.errors import InputError
 from leakbound.records import Draw
-from leakbound.report import comparison, plots
+from leakbound.report import comparison, style
 from leakbound.scoring import get_scorer
 
 NONE = Diversity(0.5, 0.25, 0.125)
@@ -239,7 +239,7 @@ def test_use_is_bounded_from_the_greedy_answers():
     assert {float(line.get_xdata()[0]) for line in marks} == {0.6}
 
 
-@pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
+@pytest.mark.parametrize("width", [style.WIDE, style.NARROW])
 def test_the_bars_of_the_figure_hold_for_all_models_at_once(width):
     leaks = [[2, 3], [20, 25]]
     found = beside([made(ks, 60) for ks in leaks])

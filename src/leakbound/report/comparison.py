@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.bounds.shown import NOTHING, limits, says_nothing
-from leakbound.report import plots
+from leakbound.report import style
 from leakbound.report.page import template
 from leakbound.wording import about, brief, markdown_cell, plural
 
@@ -191,7 +191,7 @@ def _order(found: Comparison, proven: Sequence[tuple[int, int]]) -> str:
     return "; ".join(said)
 
 
-def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
+def trade_off(found: Comparison, width: int = style.WIDE) -> Figure:
     """Average P(leak), observed, and its bounds against the share of retain questions answered rightly, with intervals.
 
     The bounds are those that hold for all models at once, where there are any. Without retain runs the models stand
@@ -202,12 +202,12 @@ def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
     small = width < 700
     figure = Figure(figsize=(width / 72, (360 if small else 430) / 72), facecolor="none", layout="constrained")
     ax = figure.subplots()
-    colours = [plots.COLOURS["hidden"], plots.COLOURS["plain"], plots.COLOURS["unseen"], plots.INK]
+    colours = [style.COLOURS["hidden"], style.COLOURS["plain"], style.COLOURS["unseen"], style.INK]
     ax.set_facecolor("none")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(plots.MUTED)
-    ax.tick_params(colors=plots.MUTED, labelsize=11)
-    ax.grid(color=plots.LINE, linewidth=0.8)
+    ax.spines[["left", "bottom"]].set_color(style.MUTED)
+    ax.tick_params(colors=style.MUTED, labelsize=11)
+    ax.grid(color=style.LINE, linewidth=0.8)
     ax.set_axisbelow(True)
     useful = all(m.utility is not None for m in found.models)
     for i, m in enumerate(found.models):
@@ -220,13 +220,13 @@ def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
             ax.hlines(leak.estimate, use.lower, use.upper, color=colour, linewidth=1.2, alpha=0.7)
         ax.plot([x], [leak.estimate], MARKERS[i % len(MARKERS)], color=colour, markersize=8, label=brief(m.name, 30))
     ax.set_ylim(bottom=0)
-    ax.set_ylabel("average P(leak): observed, bar up to its bound", fontsize=11, color=plots.MUTED)
+    ax.set_ylabel("average P(leak): observed, bar up to its bound", fontsize=11, color=style.MUTED)
     if not useful:
         ax.set_xticks([])
-    ax.set_xlabel("retain questions answered rightly" if useful else "", fontsize=11, color=plots.MUTED)
+    ax.set_xlabel("retain questions answered rightly" if useful else "", fontsize=11, color=style.MUTED)
     legend = figure.legend(loc="outside upper left", ncols=2 if small else 4, frameon=False, fontsize=11)
     for text in legend.get_texts():
-        text.set_color(plots.INK)
+        text.set_color(style.INK)
         text.set_parse_math(False)
     return figure
 
@@ -242,8 +242,8 @@ def to_html(found: Comparison) -> str:
         caption="Each mark is a model as observed: down is better, and right is better where use is known. The "
         f"upright bar ends at the bound on its average P(leak), which holds {whose} with confidence {confidence}; a "
         "level bar is the interval of its use, for that model alone.",
-        wide=plots.svg(trade_off(found), "wide", title),
-        narrow=plots.svg(trade_off(found, plots.NARROW), "narrow", title),
+        wide=style.svg(trade_off(found), "wide", title),
+        narrow=style.svg(trade_off(found, style.NARROW), "narrow", title),
         tables=sections(found),
     )  # fmt: skip
 

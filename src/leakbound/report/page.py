@@ -16,7 +16,7 @@ from leakbound import wording
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.shown import limits
-from leakbound.report import plots
+from leakbound.report import plots, style
 from leakbound.report.findings import LABELS, SYMBOLS, Row, find, num_samples_text
 from leakbound.report.tables import drawn, guess_level, model_name, statements, summary, table, to_csv, to_markdown
 from leakbound.results.saying import legend
@@ -45,10 +45,10 @@ def to_html(audit: Audit, *, guess: Audit | None = None) -> str:
         audit=audit,
         found=found,
         model=model_name(audit),
-        wide=plots.svg(plots.greedy_vs_sampled(found), "wide", columns),
-        narrow=plots.svg(plots.greedy_vs_sampled(found, plots.NARROW), "narrow", columns),
+        wide=style.svg(plots.greedy_vs_sampled(found), "wide", columns),
+        narrow=style.svg(plots.greedy_vs_sampled(found, style.NARROW), "narrow", columns),
         curves=[
-            (name, row, plots.svg(plots.survival_panel(found, row), f"s{i}", _curve_title(name, row)))
+            (name, row, style.svg(plots.survival_panel(found, row), f"s{i}", _curve_title(name, row)))
             for i, (name, row) in enumerate(curves)
         ],
         cards=[(row, _secrets(row), _shown(row, audit.threshold)) for row in picked],

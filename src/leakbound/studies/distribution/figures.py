@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leakbound.report import plots
+from leakbound.report import style as plots
 from leakbound.studies.distribution.corpora import INSIDE
 from leakbound.studies.distribution.seeds import median
 

@@ -89,7 +89,7 @@ class Study:
 
     def save(self) -> Path:
         """Write study.json, report.html, report.md and its figures into the study's folder; returns the page."""
-        from leakbound.report import plots
+        from leakbound.report import style as plots
         from leakbound.runs.store import write_text
         from leakbound.studies.distribution import page
         from leakbound.studies.distribution.figures import FIGURES

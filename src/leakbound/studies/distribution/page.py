@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from leakbound.report import plots
+from leakbound.report import style as plots
 from leakbound.report.page import template
 from leakbound.studies.distribution.corpora import INSIDE, MEANINGS
 from leakbound.studies.distribution.figures import FIGURES
