@@ -28,7 +28,7 @@ class Asked:
 class Log:
     """Prompts with repeated completions, who spoke, how it was decoded, and what should be said of it.
 
-    ``decoding`` holds the fields of SamplingParams that the log states.
+    ``decoding`` holds the fields of SamplingParams that the log states; ``seed`` is the seed of every request, if any.
     """
 
     format: str
@@ -37,6 +37,7 @@ class Log:
     asked: tuple[Asked, ...]
     decoding: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    seed: Any = None
 
 
 @dataclass(frozen=True)

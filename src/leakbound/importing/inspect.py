@@ -24,7 +24,6 @@ REASONS = {
     "max_tokens": "length",
     "model_length": "length",
     "unknown": "unknown",
-    "tool_calls": "unknown",
 }
 """inspect_ai's stop reasons; any other one (content_filter) withholds what the model would have said."""
 
@@ -62,7 +61,24 @@ def read(path: Path) -> Log:
         asked.append(Asked(prompt, tuple(group[e][1] for e in sorted(group)), f"{path}: sample {name!r}"))
     notes = (f"{hidden:,} completions have a reasoning text, which is not judged: answers only.",) if hidden else ()
     spec = data.get("eval") or {}
-    return Log("inspect", path, str(spec.get("model", "unnamed")), tuple(asked), _decoding(data), notes)
+    wanted = _num_samples(spec)
+    if len(asked) < wanted:
+        raise IncompleteRunError(
+            f"{path}: {len(asked)} of {wanted} samples are in it: which prompts are missing may depend on their "
+            "answers; run inspect eval-retry"
+        )
+    given = _given(data)
+    model = str(spec.get("model", "unnamed"))
+    return Log("inspect", path, model, tuple(asked), _decoding(given), notes, given.get("seed"))
+
+
+def _num_samples(spec: Mapping[str, Any]) -> int:
+    """How many samples the log's header promises, 0 where it does not tell."""
+    dataset, config = spec.get("dataset") or {}, spec.get("config") or {}
+    if isinstance(dataset.get("sample_ids"), list):
+        return len(dataset["sample_ids"])
+    some = config.get("limit") or config.get("sample_id")
+    return 0 if some or not isinstance(dataset.get("samples"), int) else dataset["samples"]
 
 
 def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool]:
@@ -82,7 +98,15 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
         raise IncompleteRunError(
             f"{where}: sample {name!r}, epoch {epoch}, ended with {reason!r}: an answer is withheld"
         )
-    text, reasoned = _content((choices[0].get("message") or {}).get("content"), where)
+    message = choices[0].get("message") or {}
+    said_before = _num_answers(sample.get("messages")) - _num_answers(sample.get("input"))
+    if message.get("tool_calls") or said_before > 1:
+        what = "calls a tool" if message.get("tool_calls") else f"took {said_before} turns"
+        raise InputError(
+            f"{where}: sample {name!r}, epoch {epoch}: the model {what}, and only the text of the last turn would be "
+            "judged: import a task that generates one answer"
+        )
+    text, reasoned = _content(message.get("content"), where)
     encodable(text, where, "completion")
     target = sample.get("target")
     several = target if isinstance(target, list) and target else [target]
@@ -92,6 +116,12 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
         name, filled(_asked(sample.get("input"), where), where, "input"), right, tuple(dict.fromkeys(aliases))
     )
     return prompt, _epoch(epoch, where), said, reasoned
+
+
+def _num_answers(messages: Any) -> int:
+    """How many messages of the model stand among these."""
+    given = messages if isinstance(messages, list) else []
+    return sum(isinstance(message, dict) and message.get("role") == "assistant" for message in given)
 
 
 def _epoch(epoch: Any, where: str) -> int:
@@ -120,10 +150,14 @@ def _content(content: Any, where: str) -> tuple[str, bool]:
     return said, any(part.get("type") == "reasoning" for part in content)
 
 
-def _decoding(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of SamplingParams in the log's generation settings: of the plan, and of the model's arguments."""
+def _given(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The log's generation settings: of the model's arguments, and before them those of the plan."""
     spec, plan = data.get("eval") or {}, data.get("plan") or {}
-    given = {**(spec.get("model_generate_config") or {}), **(plan.get("config") or {})}
+    return {**(spec.get("model_generate_config") or {}), **(plan.get("config") or {})}
+
+
+def _decoding(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of SamplingParams in the generation settings."""
     found = {k: given[k] for k in ("temperature", "top_p", "top_k", "max_tokens") if given.get(k) is not None}
     if given.get("stop_seqs"):
         found["stop"] = tuple(given["stop_seqs"])

@@ -61,7 +61,13 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
     stated = {"temperature": 1.0, **log.decoding}
     if stated["temperature"] == 0:
         raise InputError(f"{log.file}: the log's temperature is 0: greedy repeats are all the same, nothing is sampled")
-    params = SamplingParams(**stated)
+    if stated.get("top_k") == -1:  # vLLM's word for all tokens
+        stated["top_k"] = 0
+    copies = _copies(log, n)
+    try:
+        params = SamplingParams(**stated)
+    except InputError as error:
+        raise InputError(f"{log.file}: the log's {error}") from error
     unsaid = sorted(set(params.to_json()) - set(log.decoding) - {"adaptive_temperature"})
     prompts = [asked.prompt for asked in log.asked]
     function = get_scorer(options.scorer)
@@ -91,7 +97,7 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
     everyone = {asked.prompt.id: asked.completions for asked in log.asked}
     for part in run.missing_draws():
         run.write_draws(part, _draws(run, part, first if part.greedy else everyone))
-    return Imported(run, (*_notes(log, n, unsaid, options.alpha), *log.notes))
+    return Imported(run, (*_notes(log, n, unsaid, options.alpha), *copies, *log.notes))
 
 
 def _equal(log: Log) -> int:
@@ -112,6 +118,21 @@ def _equal(log: Log) -> int:
                 "some lost?"
             )
     return n
+
+
+def _copies(log: Log, n: int) -> tuple[str, ...]:
+    """What to say where all completions of each prompt are equal; InputError where a stated seed made them so."""
+    if n == 1 or any(len({text for text, _ in asked.completions}) > 1 for asked in log.asked):
+        return ()
+    if log.seed is not None:
+        raise InputError(
+            f"{log.file}: every request had the seed {log.seed!r}, and all completions of each prompt are equal: they "
+            "are copies of one draw; draw again without a seed"
+        )
+    return (
+        f"All {n} completions of each prompt are equal. If every request had the same seed, or the answers came from a "
+        "cache, they are copies of one draw, and no statement holds.",
+    )
 
 
 def _matched(log: Log, greedy: Log) -> dict[str, tuple[tuple[str, str], ...]]:
