@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakbound import report
 from leakbound.errors import InputError
 from leakbound.records import Prompt, SamplingParams
-from leakbound.report.demo import demo_rows, sentences, table
+from leakbound.report.demo import document
 from leakbound.runs.store import write_text
 
 if TYPE_CHECKING:
@@ -101,9 +102,10 @@ def run_demo(config: DemoConfig, *, console: Console) -> dict[str, Audit]:
             step(f"{name}: {RETAIN_SAMPLES} answers to each question that it should still answer")
             _ask_the_rest(config, name, world.prompts("retain")[:RETAIN_PROMPTS])
     found = compare([config.out / "runs" / n for n in names], retain=[config.out / "retain" / n for n in names])
-    page = found.save(config.out)
-    console.print(table(demo_rows(found)))
-    console.print("\n".join(sentences(found, config.methods)), highlight=False, markup=False)
+    found.save(config.out)
+    write_text(config.out / "compare.md", report.to_markdown(found))
+    page = report.write_html(found, config.out / "compare.html")
+    console.print(report.to_terminal(document(found, audits, config.methods)))
     for what, path in (("Leak against use", page), ("Each model", config.out / "runs" / "NAME" / "report.html")):
         console.print(f"{what}: open {path}", highlight=False, markup=False, soft_wrap=True)
     return {name: audits[name] for name in names}

@@ -10,6 +10,7 @@ import pytest
 import slow_path as slow
 from rich.console import Console
 
+from leakbound import report
 from leakbound.auditing.certifying import NUM_WORST, certify
 from leakbound.auditing.engines import choose_engine
 from leakbound.bounds.certificates import importance_lower_bound, without_replacement_bound
@@ -300,9 +301,9 @@ def test_what_the_run_was_is_written_down():
     assert run(Box(), proposal=Box()).run["proposal"] == Box().describe()
 
 
-def shown(found, width=100, **more):
+def shown(found, width=100):
     out = io.StringIO()
-    Console(file=out, width=width).print(found.table(**more))
+    Console(file=out, width=width).print(report.to_terminal(report.document_of(found)))
     return out.getvalue()
 
 
@@ -361,6 +362,6 @@ def test_a_long_table_shows_the_largest_bounds():
     assert "… and 10 more" in text
     assert "more" not in shown(replace(found, prompts=tuple(many[:20]))).split("line above")[0].split("Certificates")[1]
     tied = [replace(p, leak=one.leak, limits=replace(one.limits, lower=i / 1000)) for i, p in enumerate(many)]
-    text = shown(replace(found, prompts=tuple(tied)), rows=3)
-    assert [w for w in text.split() if w.startswith("x")] == ["x29", "x28", "x27"]
+    text = shown(replace(found, prompts=tuple(tied)))
+    assert [w for w in text.split() if w.startswith("x")] == [f"x{i}" for i in range(29, 9, -1)]
     assert Certification.from_json(json.loads(json.dumps(some.to_json()))) == some

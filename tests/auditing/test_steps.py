@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from leakbound import auditing
+from leakbound import auditing, report
 from leakbound.auditing.steps import Statement, audit
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
 from leakbound.models import FakeModel
@@ -70,7 +70,7 @@ def test_the_result_survives_json_and_says_what_it_is(tmp_path):
     frame = result.to_frame()
     assert list(frame["id"]) == [p.id for p in PROMPTS]
     assert list(frame["num_leaks"]) == [p.num_leaks for p in result.prompts]
-    assert result.figures()
+    assert report.figures(result)
     assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
 
 

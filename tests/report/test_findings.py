@@ -11,10 +11,10 @@ from leakbound import report
 from leakbound.auditing.steps import bound
 from leakbound.bounds import leak_sequence_bound
 from leakbound.bounds.certificates import without_replacement_bound
+from leakbound.bounds.planning import draws_needed, fewest
 from leakbound.errors import InputError
 from leakbound.report.findings import find, read_rows
 from leakbound.results.audit import Audit
-from leakbound.results.saying import draws_needed, fewest
 from leakbound.runs.store import Run
 
 ALONE = "Each of these statements holds by itself."

@@ -12,6 +12,7 @@ from leakbound import report
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
 from leakbound.report.findings import find
+from leakbound.report.tables import statements
 from leakbound.wording import at_most, visible
 
 
@@ -257,7 +258,7 @@ def test_the_terminal_table_keeps_its_numbers(audit, guess, width):
 def test_markdown_tables_stay_tables(hostile):
     text = report.to_markdown(hostile)
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(report.statements(find(hostile))) + 2 + len(hostile.prompts)
+    assert len(rows) == 2 + len(statements(find(hostile))) + 2 + len(hostile.prompts)
     assert {line.count("|") for line in rows} == {7, 11}
     assert "<script" not in text
     assert "![" not in text

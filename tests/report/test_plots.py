@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,9 +76,9 @@ def test_importing_needs_no_matplotlib_and_plotting_no_pyplot():
     code = (
         "import sys, leakbound.report.plots, leakbound.report.page\n"
         "assert not {'matplotlib', 'jinja2', 'rich', 'torch'} & set(sys.modules)\n"
-        "sys.path.insert(0, 'tests')\n"
+        "sys.path.insert(0, 'tests/support')\n"
         "from report_fixture import make_audit\n"
         "leakbound.report.page.to_html(make_audit(3))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -14,7 +14,7 @@ from leakbound import report
 from leakbound.bounds import Bound
 from leakbound.bounds.shown import limits, says_nothing
 from leakbound.report.findings import find
-from leakbound.report.tables import caption, model_name, statements
+from leakbound.report.tables import caption, statements
 
 
 def terminal(found, guess=None, width=160, **more):
@@ -216,8 +216,8 @@ def test_the_models_name():
         ("text", "text"),
         ({"model": "", "name": "b"}, "b"),
     ):
-        assert model_name(replace(found, run={"model": model})) == name
-    assert model_name(replace(found, run={})) == "unnamed model"
+        assert replace(found, run={"model": model}).model == name
+    assert replace(found, run={}).model == "unnamed model"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
 from leakbound.records import Draw, SamplingParams
+from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.runs.layout import Part
 from leakbound.runs.progress import steps
@@ -82,7 +83,7 @@ def audit(
         score(run, progress=progress)
         result = bound(run, method=method, progress=progress)
     if out is not None:
-        result.report(run.path / "report.html", guess=guess)
+        write_html(result, run.path / "report.html", guess=guess)
     return result
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.certificates import without_replacement_bound
 from leakbound.bounds.engines.betting import CUSHION, play
 from leakbound.bounds.engines.binomial import AIM, log_tail
 from leakbound.bounds.engines.games import mean_game
 from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction, check_scores, check_side, check_whole
 from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import show_confidence
+from leakbound.bounds.sequences import leak_sequence_bound
 from leakbound.errors import InputError
 
 MOST_DRAWS = 10_000_000
+USEFUL = 0.1
+"""So many draws are asked for that a prompt without a leak among them leaks with at most this probability."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,35 @@ def draws_allowing(leaks: int, limit: float, alpha: float) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if float(log_tail(leaks, middle, limit)) > wanted else (low, middle)
+    return high
+
+
+@lru_cache(maxsize=64)
+def draws_needed(alpha: float, way: str = "iid") -> int:
+    """The fewest draws n without a leak that prove P(leak) <= USEFUL at level alpha.
+
+    ``way``: ``iid`` (n fixed beforehand), ``stopped`` (n may be any round), ``without-replacement`` (distinct
+    completions of no mass, the hardest case: as soon as they have mass, fewer do).
+    """
+    if way == "iid":
+        return draws_allowing(0, USEFUL, alpha)
+
+    def proven(n: int) -> bool:
+        if way == "stopped":
+            return leak_sequence_bound(0, n, alpha=alpha).upper <= USEFUL
+        return without_replacement_bound(np.zeros(n), np.zeros(n), alpha=alpha).upper <= USEFUL
+
+    return fewest(proven)
+
+
+def fewest(proven: Callable[[int], bool]) -> int:
+    """The smallest n >= 1 for which ``proven`` holds, which once true stays true."""
+    low, high = 0, 1
+    while not proven(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if proven(middle) else (middle, high)
     return high
 
 

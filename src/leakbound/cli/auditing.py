@@ -135,7 +135,7 @@ def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False
     if markdown:
         print(report.to_markdown(result, guess=level))
         return
-    path = result.report(run / "report.html", guess=level)
+    path = report.write_html(result, run / "report.html", guess=level)
     Console().print(f"report: {path}", highlight=False, markup=False)
 
 
@@ -213,13 +213,14 @@ def certify(
     out
         The run folder; an interrupted certification goes on there.
     """
+    from leakbound import report
     from leakbound.auditing.certifying import certify as run_certify
 
     result = run_certify(
         model, asked.prompts, **asked.settings(), num_generations=num_generations, engine=engine, proposal=proposal,
         out=out,
     )  # fmt: skip
-    Console().print(result.table())
+    Console().print(report.to_terminal(report.document_of(result)))
     Console().print(f"certificates: {out / 'certificate.json'}", highlight=False, markup=False)
 
 

@@ -105,11 +105,12 @@ class Document:
     of: str = ""
     footer: str = ""
 
-    def parts(self, medium: Literal["terminal", "markdown", "page"]) -> Iterator[tuple[str, Part]]:
-        """The parts that a medium shows, each with the title of the section that it begins, or nothing."""
+    def parts(self, medium: Literal["terminal", "markdown", "page"]) -> Iterator[tuple[str, str, Part]]:
+        """The parts that a medium shows, each with the headings that stand above it: of its section, and its own."""
         for section in self.sections:
-            if medium in section.on:
-                yield from ((section.title if i == 0 else "", part) for i, part in enumerate(section.parts))
+            for i, part in enumerate(section.parts if medium in section.on else ()):
+                own = part.title if isinstance(part, Table) else ""
+                yield (section.title if i == 0 else "", own, part) if section.title else (own, "", part)
 
 
 def to_terminal(document: Document) -> Group:
@@ -117,12 +118,14 @@ def to_terminal(document: Document) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    lines: list[RenderableType] = [Text(f"{visible(document.title)}. ", style="bold")]
-    lines[0].append(" ".join(visible(text, LONGEST) for text in document.lead), style="not bold")  # type: ignore[union-attr]
-    for title, part in document.parts("terminal"):
+    lead = " ".join(visible(text, LONGEST) for text in document.lead)
+    head = Text(visible(document.title), style="bold")
+    head.append(f". {lead}" if lead else "", "not bold")
+    lines: list[RenderableType] = [head]
+    for title, own, part in document.parts("terminal"):
         if isinstance(part, Table):
-            lines += [Text(title, style="bold")] if title and part.title else []
-            lines += [terminal_table(part, title=part.title or title)]
+            lines += [Text(title, style="bold")] if title and own else []
+            lines += [terminal_table(part, title=own or title)]
             lines += [Text(visible(part.note, LONGEST), style="dim")] if part.note else []
         elif not isinstance(part, Picture):
             lines += [Text(title, style="bold")] if title else []
@@ -168,10 +171,9 @@ def to_markdown(document: Document, *, pictures: tuple[str, ...] = ()) -> str:
     blocks = [f"# {markdown_cell(document.title, LONGEST)}"]
     blocks += [f"{document.made} {markdown_cell(document.of)}"] if document.of else []
     blocks += [markdown_cell(text, LONGEST) for text in document.lead]
-    for title, part in document.parts("markdown"):
-        heading = [f"## {markdown_cell(title)}"] if title else []
+    for title, own, part in document.parts("markdown"):
+        heading = [f"{mark} {markdown_cell(text)}" for mark, text in (("##", title), ("###", own)) if text]
         if isinstance(part, Table):
-            heading += [f"### {markdown_cell(part.title)}"] if part.title else []
             blocks += [*heading, *([markdown_cell(part.note, LONGEST)] if part.note else []), markdown_table(part)]
         elif isinstance(part, Picture):
             if part.name in pictures:

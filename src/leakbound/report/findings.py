@@ -11,7 +11,7 @@ from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event, show_confidence
 from leakbound.errors import InputError
-from leakbound.results.saying import bounds_in_words
+from leakbound.report.saying import bounds_in_words
 from leakbound.wording import about, at_least, brief, plural
 
 if TYPE_CHECKING:

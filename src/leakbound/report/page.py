@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakbound import wording
@@ -18,8 +17,8 @@ from leakbound.bounds.result import show_confidence
 from leakbound.bounds.shown import limits
 from leakbound.report import plots, style
 from leakbound.report.findings import LABELS, SYMBOLS, Row, find, num_samples_text
-from leakbound.report.tables import drawn, guess_level, model_name, statements, summary, table, to_csv, to_markdown
-from leakbound.results.saying import legend
+from leakbound.report.saying import legend
+from leakbound.report.tables import drawn, guess_level, statements
 from leakbound.wording import about, brief, level, plural, visible
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
     from leakbound.bounds import Bound
     from leakbound.results.audit import Audit, PromptAudit
-
-__all__ = ["fragment", "summary", "table", "to_csv", "to_html", "to_markdown", "write_html"]
 
 
 def to_html(audit: Audit, *, guess: Audit | None = None) -> str:
@@ -44,7 +41,7 @@ def to_html(audit: Audit, *, guess: Audit | None = None) -> str:
     return template("report.html.j2").render(
         audit=audit,
         found=found,
-        model=model_name(audit),
+        model=audit.model,
         wide=style.svg(plots.greedy_vs_sampled(found), "wide", columns),
         narrow=style.svg(plots.greedy_vs_sampled(found, style.NARROW), "narrow", columns),
         curves=[
@@ -64,13 +61,6 @@ def to_html(audit: Audit, *, guess: Audit | None = None) -> str:
         symbols=SYMBOLS,
         confidence=show_confidence(audit.alpha),
     )
-
-
-def write_html(audit: Audit, path: str | Path, guess: Audit | None = None) -> None:
-    """Write the page whole or not at all."""
-    from leakbound.runs.store import write_text
-
-    write_text(Path(path), to_html(audit, guess=guess))
 
 
 def fragment(audit: Audit, guess: Audit | None = None) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.bounds.shown import limits
 from leakbound.report.findings import LABELS, SYMBOLS, Findings, Row, find
-from leakbound.results.saying import legend
+from leakbound.report.saying import legend
 from leakbound.wording import about, at_least, brief, csv_cell, markdown_cell
 
 if TYPE_CHECKING:
@@ -41,19 +41,11 @@ def statements(found: Findings) -> list[tuple[str, Bound]]:
     ]
 
 
-def model_name(audit: Audit) -> str:
-    """The audited model, as run.json names it."""
-    model = audit.run.get("model", "unnamed model")
-    if isinstance(model, Mapping):
-        model = model.get("model") or model.get("name") or "unnamed model"
-    return str(model)
-
-
 def to_markdown(audit: Audit, guess: Audit | None = None) -> str:
     """The verdict, the statements and the worst prompts as Markdown."""
     found = find(audit, guess)
     lines = [
-        f"# leakbound: {markdown_cell(model_name(audit))}",
+        f"# leakbound: {markdown_cell(audit.model)}",
         "",
         f"**{found.title}.** {' '.join(found.sentences)}",
         "",

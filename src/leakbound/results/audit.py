@@ -1,21 +1,15 @@
-"""What an audit found: frozen records that read and write audit.json, print, and show themselves in a notebook."""
+"""What an audit found: frozen records that read and write audit.json."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
-from leakbound import report
 from leakbound.bounds import Bound, Look, SurvivalBand
 from leakbound.bounds.gate import reaches
 from leakbound.records import Prompt
-from leakbound.report import plots
-from leakbound.runs.files import Saved
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+from leakbound.results.base import Result
 
 
 @dataclass(frozen=True)
@@ -86,25 +80,9 @@ class PromptAudit:
         """The share of the draws that leak; without replacement the estimate of P(leak) from exact probabilities."""
         return self.num_leaks / self.num_samples if self.limits is None else self.leak.estimate
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> PromptAudit:
-        """The record that :meth:`Audit.to_json` wrote."""
-        prompt = data["prompt"]
-        return cls(
-            **{
-                **data,
-                "prompt": Prompt(prompt["id"], prompt["text"], prompt["target"], tuple(prompt["aliases"])),
-                **{name: Bound.from_json(data[name]) for name in ("leak", "leak_jointly", "mean", "std", "ed_bound")},
-                "survival": SurvivalBand.from_json(data["survival"]),
-                "worst": tuple(ScoredCompletion(**completion) for completion in data["worst"]),
-                "looks": tuple(Look.from_json(look) for look in data["looks"]),
-                "limits": None if data.get("limits") is None else Bound.from_json(data["limits"]),
-            }
-        )
-
 
 @dataclass(frozen=True)
-class Audit(Saved):
+class Audit(Result):
     """The audit of one model: a result for each prompt and the statements across prompts."""
 
     FILE = "audit.json"
@@ -133,7 +111,7 @@ class Audit(Saved):
     @property
     def asked_once(self) -> bool:
         """Whether the greedy answers are known: not for draws that were made elsewhere without them."""
-        return any(p.greedy_score is not None for p in self.prompts)
+        return self.num_asked > 0
 
     @property
     def hidden(self) -> tuple[PromptAudit, ...]:
@@ -146,18 +124,23 @@ class Audit(Saved):
         """The data set's ED score: the mean of the prompts'. A plug-in score without a guarantee."""
         return sum(p.ed for p in self.prompts) / len(self.prompts)
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """The audit that :meth:`to_json` wrote."""
-        bounds = {name: Bound.from_json(data[name]) for name in ("worst_prompt", "mean_leak", "mean_score")}
-        return cls(**{**data, "prompts": tuple(PromptAudit.from_json(p) for p in data["prompts"]), **bounds})
+    @property
+    def num_asked(self) -> int:
+        """Prompts whose greedy answer is known."""
+        return sum(p.greedy_score is not None for p in self.prompts)
 
-    def to_frame(self) -> pd.DataFrame:
+    @property
+    def model(self) -> str:
+        """The audited model, as run.json names it."""
+        model = self.run.get("model", "unnamed model")
+        if isinstance(model, Mapping):
+            model = model.get("model") or model.get("name") or "unnamed model"
+        return str(model)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each prompt: greedy score, draws, leaks, and the bounds."""
-        import pandas as pd
-
-        rows = [
-            {
+        for p in self.prompts:
+            yield {
                 "id": p.prompt.id,
                 "text": p.prompt.text,
                 "target": p.prompt.target,
@@ -180,21 +163,6 @@ class Audit(Saved):
                 "engine": p.engine,
                 "seen_mass": p.seen_mass,
             }
-            for p in self.prompts
-        ]
-        return pd.DataFrame(rows)
-
-    def figures(self, *, guess: Audit | None = None) -> dict[str, Figure]:
-        """The report's figures by name, as matplotlib figures."""
-        return plots.figures(self, guess=guess)
-
-    def report(self, path: str | Path, *, guess: Audit | None = None) -> Path:
-        """Write the self-contained HTML report; ``guess`` is the audit of a model that never saw the secrets."""
-        report.write_html(self, Path(path), guess=guess)
-        return Path(path)
 
     def __str__(self) -> str:
-        return report.summary(self)
-
-    def _repr_html_(self) -> str:
-        return report.fragment(self)
+        return f"{self.worst_prompt}\n{self.mean_leak}"

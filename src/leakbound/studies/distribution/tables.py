@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from leakbound.metrics.exposure import largest_epsilon
-from leakbound.report.comparison import Section
+from leakbound.report.document import Table
 from leakbound.studies.distribution.corpora import MEANINGS
 from leakbound.studies.distribution.figures import PRICES
 
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from leakbound.studies.distribution.seeds import Median
 
 
-def sections(study: Study) -> tuple[Section, ...]:
+def sections(study: Study) -> tuple[Table, ...]:
     """The tables."""
     return _price(study), _claims(study), _halves(study), _measures(study), _examples(study)
 
 
-def _price(study: Study) -> Section:
+def _table(title: str, note: str, head: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> Table:
+    return Table(head, rows, title, note)
+
+
+def _price(study: Study) -> Table:
     names = ("retain_loss", "validation_loss", *study.qualities)
     one = study.kinds[0].reached.steps_median
-    return Section(
+    return _table(
         "Until the retrained models' exposure is reached",
         f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
         f"{one.confidence:.4g} for each number alone, given the retrained models and taking the seeds as draws of "
@@ -43,8 +47,8 @@ def _price(study: Study) -> Section:
     )
 
 
-def _claims(study: Study) -> Section:
-    return Section(
+def _claims(study: Study) -> Table:
+    return _table(
         "The paper's findings, checked",
         "Difference to the in-distribution set of the same seed: steps more, loss on retained examples less (nats per "
         "token). p: exact one-sided sign test that a seed's difference is positive no more often than not; adjusted by "
@@ -67,8 +71,8 @@ def _claims(study: Study) -> Section:
     )
 
 
-def _halves(study: Study) -> Section:
-    return Section(
+def _halves(study: Study) -> Table:
+    return _table(
         "By memorization and difficulty",
         "Each half of a forget set on its own; medians over the seeds with exact intervals, as above.",
         ("kind", "half", "exposure at first, bits", "steps to the retrained models' exposure", "reached"),
@@ -86,7 +90,7 @@ def _halves(study: Study) -> Section:
     )
 
 
-def _measures(study: Study) -> Section:
+def _measures(study: Study) -> Table:
     def pair(kind: KindFound, name: str) -> str:
         centre = kind.curves[name].centre
         return f"{centre[0]:.1f} → {centre[-1]:.1f}"
@@ -101,7 +105,7 @@ def _measures(study: Study) -> Section:
         first, last = (f"{x.estimate:.1f} [{x.lower:.1f}, {x.upper:.1f}]" for x in (kind.start, kind.end))
         return f"{first} → {last}"
 
-    return Section(
+    return _table(
         "All measures of exposure, original → after the last step",
         "Bits; means over the examples. GenEx with likelihood means has a bootstrap interval over the models, "
         "without a guarantee. Among candidates: in brackets the retrained models' value and the largest possible "
@@ -124,7 +128,7 @@ def _measures(study: Study) -> Section:
     )
 
 
-def _examples(study: Study) -> Section:
+def _examples(study: Study) -> Table:
     def mean(values: tuple[float, ...]) -> str:
         return f"{math.fsum(values) / len(values):.2f}"
 
@@ -133,7 +137,7 @@ def _examples(study: Study) -> Section:
         known = sorted(values)[(len(values) - 1) // 2]
         return f"{'never' if math.isinf(known) else f'epoch {known:g}'} ({never} of {len(values)} never)"
 
-    return Section(
+    return _table(
         "How the examples were learned",
         "Means over the examples of each kind's pool, nats per token; learning speed is the median.",
         ("kind", "what it is", "memorization", "difficulty", "learning speed"),

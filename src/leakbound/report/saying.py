@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from leakbound.bounds import Bound, leak_sequence_bound
-from leakbound.bounds.certificates import without_replacement_bound
-from leakbound.bounds.planning import draws_allowing
+from leakbound.bounds import Bound
+from leakbound.bounds.planning import USEFUL, draws_needed
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.shown import NOTHING, says_nothing
+from leakbound.results.audit import Audit, PromptAudit
 from leakbound.wording import at_most, brief, plural
 
-if TYPE_CHECKING:
-    from leakbound.results.audit import Audit, PromptAudit
-
-USEFUL = 0.1
-"""So many draws are asked for that a prompt without a leak among them leaks with at most this probability."""
 EACH_ALONE = "Each of these statements holds by itself."
 
 
@@ -98,32 +89,3 @@ def _draw_more(audit: Audit) -> str:
 def _enough(audit: Audit) -> int:
     ways = {"stopped"} if audit.run.get("rule") else {p.engine for p in audit.prompts}
     return max(draws_needed(audit.alpha, way) for way in ways)
-
-
-@lru_cache(maxsize=64)
-def draws_needed(alpha: float, way: str = "iid") -> int:
-    """The fewest draws n without a leak that prove P(leak) <= USEFUL at level alpha.
-
-    ``way``: ``iid`` (n fixed beforehand), ``stopped`` (n may be any round), ``without-replacement`` (distinct
-    completions of no mass, the hardest case: as soon as they have mass, fewer do).
-    """
-    if way == "iid":
-        return draws_allowing(0, USEFUL, alpha)
-
-    def proven(n: int) -> bool:
-        if way == "stopped":
-            return leak_sequence_bound(0, n, alpha=alpha).upper <= USEFUL
-        return without_replacement_bound(np.zeros(n), np.zeros(n), alpha=alpha).upper <= USEFUL
-
-    return fewest(proven)
-
-
-def fewest(proven: Callable[[int], bool]) -> int:
-    """The smallest n >= 1 for which ``proven`` holds, which once true stays true."""
-    low, high = 0, 1
-    while not proven(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if proven(middle) else (middle, high)
-    return high
