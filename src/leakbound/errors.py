@@ -29,7 +29,7 @@ class InputError(LeakboundError, ValueError):
 
 
 class PromptsError(InputError):
-    """A file of prompts, questions or logs cannot be used. The message names the file and, where there is one, the line."""
+    """A file of rows or a log cannot be used. The message names the file and, where there is one, its line."""
 
 
 class ModelError(InputError):

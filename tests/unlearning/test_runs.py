@@ -174,7 +174,7 @@ def test_the_guard_gives_a_model_that_knows_all_by_heart_some_room():
 
 
 def test_a_loss_that_is_not_finite_names_the_batch(world, tmp_path):
-    with pytest.raises(TrainingError, match=r"the loss is .*in step \d+.*batch: .*forget\.jsonl line [12]"):
+    with pytest.raises(TrainingError, match=r"the loss is .*in step \d+.*batch: .*forget\.jsonl, line [12]"):
         forget(world, tmp_path / "out", method="ga:none", learning_rate=1e9, epochs=50, max_grad_norm=0.0)
 
 
