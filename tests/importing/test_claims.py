@@ -73,6 +73,9 @@ def test_copies_of_one_draw_are_refused_or_pointed_out(tmp_path):
     assert any("they are copies of one draw" in note for note in lm_eval(tmp_path / "a", sampled).notes)
     found = lm_eval(tmp_path / "b", {**sampled, "seed": 1234}, said=["no"] * (N - 1) + ["yes"])
     assert not any("copies" in note for note in found.notes)  # the seed did not fix the draws
+    (tmp_path / "c").mkdir()
+    found = lm_eval(tmp_path / "c", {**sampled, "seed": 1234}, said=["no"])
+    assert not any("copies" in note for note in found.notes)  # one draw is no copy
 
 
 @pytest.mark.parametrize("target", [True, 3.0, float("nan"), None, ["4711", False]])
@@ -95,6 +98,15 @@ def test_an_answer_that_is_elsewhere_is_refused(tmp_path):
         inspect(tmp_path, [inspect_sample(messages=[*turns, *turns])])
     shots = inspect_sample(input=[*turns, turns[0]], messages=[*turns, *turns])
     assert "assistant: 4711" in inspect(tmp_path, [shots]).result.prompts[0].text
+
+
+@pytest.mark.parametrize("part", ["eval", "plan", "samples"])
+@pytest.mark.parametrize("odd", [True, 7, "x", [[]], [None], {"dataset": 7, "config": 7}])
+def test_a_log_of_another_shape_is_an_error_with_its_file(tmp_path, part, odd):
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({**inspect_log([inspect_sample()]), part: odd}))
+    with pytest.raises(InputError, match=r"log\.json"):
+        import_log("inspect", path, out=tmp_path / "run")
 
 
 def test_a_lost_sample_is_refused(tmp_path):
@@ -130,7 +142,7 @@ def test_a_zip_that_was_made_to_fill_the_memory_is_refused(tmp_path, monkeypatch
 def test_a_damaged_zip_and_broken_json_in_it_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "inspect_ai.log", None)
     path = tmp_path / "log.eval"
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("header.json", '{"status": "success", "status": "error"}')
         archive.writestr("samples/0_epoch_1.json", "{}")
     with pytest.raises(InputError, match=r"log\.eval: header\.json, line 1: 'status' stands twice"):

@@ -161,8 +161,9 @@ def test_names_that_no_file_can_have(tmp_path):
             read_rows(tmp_path / name)
         with pytest.raises(PromptsError, match="cannot be read"):
             load_prompts(str(tmp_path / name))
-    with pytest.raises(PromptsError, match="there is no such file"):
-        read_rows(tmp_path / "none.xlsx")
+    for kind in ("xlsx", "jsonl", "csv", "parquet"):
+        with pytest.raises(PromptsError, match=rf"none\.{kind}: there is no such file"):
+            read_rows(tmp_path / f"none.{kind}")
 
 
 def test_rows_of_the_hub(monkeypatch):

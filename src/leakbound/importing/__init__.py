@@ -13,7 +13,7 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from leakbound.errors import InputError
+from leakbound.errors import InputError, LeakboundError
 from leakbound.evaluating.evaluation import Evaluation
 from leakbound.importing.imported import Import, Imported, Log
 from leakbound.importing.repeats import Repeats, write_run
@@ -53,12 +53,10 @@ def import_log(
 
 
 def _read(format: str, path: Path, out: Path, repeats: Repeats | None) -> Imported:
-    module, _, function = FORMATS[format].partition(":")
-    read: Callable[[Path], Imported | Log] = getattr(importlib.import_module(module), function)
-    found = read(path.expanduser())
+    found = _found(format, path)
     if isinstance(found, Log):
         asked = repeats or Repeats()
-        greedy = None if asked.greedy is None else read(asked.greedy.expanduser())
+        greedy = None if asked.greedy is None else _found(format, asked.greedy)
         assert greedy is None or isinstance(greedy, Log)  # one format, one kind
         return write_run(found, out, asked, greedy)
     if repeats is not None:
@@ -66,3 +64,18 @@ def _read(format: str, path: Path, out: Path, repeats: Repeats | None) -> Import
     if isinstance(found.result, Evaluation):
         found.result.save(out)
     return found
+
+
+def _found(format: str, path: Path) -> Imported | Log:
+    """What the format's reader finds; what trips it is a log of another shape, and told as such."""
+    module, _, function = FORMATS[format].partition(":")
+    read: Callable[[Path], Imported | Log] = getattr(importlib.import_module(module), function)
+    try:
+        return read(path.expanduser())
+    except LeakboundError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path}: this is no log of {format} in a shape that is known ({type(error).__name__}: {error}); give one "
+            "as the tool wrote it"
+        ) from error

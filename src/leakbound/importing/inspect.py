@@ -183,7 +183,7 @@ def _from_zip(path: Path) -> dict[str, Any]:
             header = _member(archive, "header.json", path)
             inside = sorted(n for n in names if n.startswith("samples/") and n.endswith(".json"))
             samples = [(name, _member(archive, name, path)) for name in inside]
-    except (RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:  # unknown compression, or damage
+    except (RuntimeError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:  # unknown compression, or damage
         return _by_inspect(path, error)
     return {**header, "samples": samples} if samples else _by_inspect(path, None)
 
