@@ -27,6 +27,7 @@ def fresh(code):
     [
         "leakbound", "leakbound.bounds", "leakbound.scoring", "leakbound.runs.store", "leakbound.results.audit",
         "leakbound.auditing", "leakbound.report", "leakbound.cli", "leakbound.models", "leakbound.unlearning.config",
+        "leakbound.reading.pairs", "leakbound.importing",
     ],
 )  # fmt: skip
 def test_nothing_loads_torch_before_it_is_needed(module):

@@ -29,7 +29,8 @@ from .errors import (
 )
 from .evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, LoadingModel, Sampled
 from .evaluating.running import benchmark
-from .importing import Import, import_log
+from .importing import import_log
+from .importing.imported import Import
 from .importing.repeats import Repeats
 from .metrics.intervals import Metric
 from .metrics.questions import QuestionSet
