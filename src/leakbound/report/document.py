@@ -20,7 +20,7 @@ from leakbound.wording import brief, csv_cell, markdown_cell, plural, visible
 if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.figure import Figure
-    from rich.console import Group, RenderableType
+    from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.table import Table as Grid
 
 MARKDOWN_ROWS = 50
@@ -125,7 +125,7 @@ def to_terminal(document: Document) -> Group:
     for title, own, part in document.parts("terminal"):
         if isinstance(part, Table):
             lines += [Text(title, style="bold")] if title and own else []
-            lines += [terminal_table(part, title=own or title)]
+            lines += [TerminalTable(part, own or title)]
             lines += [Text(visible(part.note, LONGEST), style="dim")] if part.note else []
         elif not isinstance(part, Picture):
             lines += [Text(title, style="bold")] if title else []
@@ -141,29 +141,47 @@ def _texts(part: str | Small | Points | Terms) -> tuple[str, ...]:
     return part.items if isinstance(part, Points) else (part.text if isinstance(part, Small) else part,)
 
 
-def terminal_table(table: Table, title: str = "") -> Grid:
-    """The table alone. Numbers are never cut or wrapped; where there is little room, words are cut."""
-    from rich.box import SIMPLE, SIMPLE_HEAD
-    from rich.table import Table as Grid
-    from rich.text import Text
+@dataclass(frozen=True)
+class TerminalTable:
+    """A table alone. Where there is little room words are cut; numbers are not, but break at a space if they must."""
 
-    rows = [tuple(visible(cell, LONGEST) for cell in row) for row in table.rows[: table.shown]]
-    heading = Text(visible(title or table.title), style="bold") if title or table.title else None
-    box = SIMPLE_HEAD if table.head else SIMPLE
-    grid = Grid(title=heading, title_justify="left", box=box, pad_edge=False, padding=(0, 1, 0, 0))
-    grid.show_header = bool(table.head)
-    for i in range(max(map(len, (table.head, *rows)), default=0)):
-        name = table.head[i] if i < len(table.head) else ""
-        words = [len(word) for word in name.split()]
-        if i in table.left:
-            grid.add_column(name, min_width=max([4, *words]), overflow="ellipsis")
-        else:
-            grid.add_column(name, justify="right", min_width=max([*words, *(len(row[i]) for row in rows)], default=1))
-    for row in rows:
-        grid.add_row(*(Text(cell, no_wrap=i == 0 or i not in table.left) for i, cell in enumerate(row)))
-    if rest := len(table.rows) - len(rows):
-        grid.add_row(Text(f"… and {rest:,} more", style="dim"))
-    return grid
+    table: Table
+    title: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Grid]:
+        """Called by rich, which knows how much room there is."""
+        from rich.segment import Segment
+
+        lines = Segment.split_lines(console.render(whole := self.grid(), options))
+        fits = max(map(Segment.get_line_length, lines), default=0) <= options.max_width
+        yield whole if fits else self.grid(broken=True)
+
+    def grid(self, *, broken: bool = False) -> Grid:
+        """The table for rich; ``broken``: a number with spaces may take several lines."""
+        from rich.box import SIMPLE, SIMPLE_HEAD
+        from rich.table import Table as Grid
+        from rich.text import Text
+
+        table, title = self.table, self.title or self.table.title
+        rows = [tuple(visible(cell, LONGEST) for cell in row) for row in table.rows[: table.shown]]
+        heading = Text(visible(title), style="bold") if title else None
+        box = SIMPLE_HEAD if table.head else SIMPLE
+        grid = Grid(title=heading, title_justify="left", box=box, pad_edge=False, padding=(0, 1, 0, 0))
+        grid.show_header = bool(table.head)
+        for i in range(max(map(len, (table.head, *rows)), default=0)):
+            name = table.head[i] if i < len(table.head) else ""
+            words = [len(word) for word in name.split()]
+            if i in table.left:
+                grid.add_column(name, min_width=max([4, *words]), overflow="ellipsis")
+            else:
+                cells = [len(part) for row in rows for part in (row[i].split() if broken else row[i : i + 1])]
+                grid.add_column(name, justify="right", min_width=max([*words, *cells], default=1))
+        for row in rows:
+            whole = (not broken and (i == 0 or i not in table.left) for i in range(len(row)))
+            grid.add_row(*(Text(cell, no_wrap=no_wrap) for cell, no_wrap in zip(row, whole, strict=True)))
+        if rest := len(table.rows) - len(rows):
+            grid.add_row(Text(f"… and {rest:,} more", style="dim"))
+        return grid
 
 
 def to_markdown(document: Document, *, pictures: tuple[str, ...] = ()) -> str:
