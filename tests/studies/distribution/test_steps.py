@@ -188,7 +188,7 @@ def test_bad_settings(settings):
 @pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize("method", ["grad_ascent", "npo_kl"])
-def test_causal_learner(tmp_path, method):
+def test_causal_learner(tmp_path, monkeypatch, method):
     """A small model from scratch: what is watched at step 0 is the saved model, and the forget set gets less likely."""
     from leakbound.studies.distribution.causal import CausalLearner
     from leakbound.studies.distribution.learners import likelihoods
@@ -197,6 +197,7 @@ def test_causal_learner(tmp_path, method):
         out=tmp_path, corpus_size=14, forget_size=2, heldout=2, validation=2, epochs=3, method=method, unlearn_steps=3,
         every=2, unlearn_learning_rate=1e-3, unlearn_batch_size=2,
     )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     plan = Plan(config)
     assert isinstance(plan.learner, CausalLearner)
     model = plan.train(0, INSIDE)
@@ -210,3 +211,4 @@ def test_causal_learner(tmp_path, method):
         assert logps[-1].mean() < logps[0].mean() - 5
     assert course["candidates"].shape[:2] == (2, 2)
     assert 0 <= course["rouge_l"][0] <= 1
+    assert [file.name for file in tmp_path.iterdir()] == ["artefacts"]  # nothing else is left where it was run
