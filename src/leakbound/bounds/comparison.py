@@ -69,6 +69,9 @@ def difference_bound(
     prompts.
 
     Assumes independent draws and equally many from both models per prompt, fixed before the first one.
+
+    >>> difference_bound([[0.0] * 500], [[0.0, 1.0] * 250], alpha=0.01, side="upper").claim
+    'E[h] of model A - E[h] of model B <= -0.426466'
     """
     alpha, side = check_alpha(alpha), check_side(side)
     ways = strata_of(scores_a, scores_b, counts_a, counts_b)

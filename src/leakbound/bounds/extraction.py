@@ -30,6 +30,9 @@ def leak_at_k(leaks: int, n: int, k: int) -> float:
     """leak@k: the unbiased estimate of the chance that at least one of k draws leaks, 1 - C(n - leaks, k) / C(n, k).
 
     An estimate without a guarantee; needs k <= n. With a guarantee: :func:`leak_at_k_bound`. Chen et al. 2021 (pass@k).
+
+    >>> leak_at_k(1, 10, 5)
+    0.5
     """
     n = check_whole("n", n, 1)
     c, k = check_whole("leaks", leaks, 0, n), check_whole("k", k, 1, n)
@@ -58,6 +61,9 @@ def leak_at_k_bound(leaks: int, n: int, k: int, *, alpha: float, side: Side = "u
 
     1 - (1 - p)^k rises with p, so the Clopper-Pearson limits on p carry over; one bound on p gives all k at once. k may
     exceed n. The estimate is leak@k for k <= n, the plug-in value beyond.
+
+    >>> leak_at_k_bound(0, 1024, 10, alpha=0.01).claim
+    'P(a leak in 10 draws) <= 0.043977'
     """
     bound = proportion_bound(leaks, n, alpha=alpha, side=side)
     k = check_whole("k", k, 1)
@@ -117,6 +123,9 @@ def draws_to_extract(log_probability: float, p: float) -> int:
     """The smallest n for which a sequence of this log-probability is (n, p)-discoverable: ln(1 - p) / ln(1 - p_z), up.
 
     Exact also where p_z is too small for a float.
+
+    >>> draws_to_extract(-10.0, 0.5)
+    15268
     """
     log_p, p = check_log_probability(log_probability), check_fraction("p", p, open_ends=True)
     if log_p == 0:
