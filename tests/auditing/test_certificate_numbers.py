@@ -262,7 +262,7 @@ def test_files_hold_sixteen_prompts_and_a_damaged_one_is_named(tmp_path):
     assert certify(box, many, **settings) == found
     assert box.asked == []
     files[0].write_text("{")
-    with pytest.raises(IncompleteRunError, match="delete it and certify again"):
+    with pytest.raises(IncompleteRunError, match="remove it and run the same again"):
         certify(box, many, **settings)
 
 
