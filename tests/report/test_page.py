@@ -12,6 +12,7 @@ from leakbound import report
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
 from leakbound.report.findings import find
+from leakbound.report.page import document
 from leakbound.report.tables import statements
 from leakbound.wording import at_most, visible
 
@@ -65,7 +66,7 @@ def page(audit, guess):
 
 def terminal(audit, guess=None, width=100, **options):
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(report.table(audit, guess, **options))
+    console.print(report.to_terminal(document(audit, guess, **options)))
     return console.file.getvalue()
 
 
@@ -240,7 +241,7 @@ def test_hostile_text_is_text_in_the_terminal(hostile):
     assert "[red]not markup[/red]" in text
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
     colour = Console(width=200, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    colour.print(report.table(hostile, rows=50))
+    colour.print(report.to_terminal(document(hostile, rows=50)))
     assert "\x1b]8;" not in colour.file.getvalue()  # no link
     assert "\x1b[31m" not in colour.file.getvalue()
 
@@ -259,7 +260,7 @@ def test_markdown_tables_stay_tables(hostile):
     text = report.to_markdown(hostile)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(statements(find(hostile))) + 2 + len(hostile.prompts)
-    assert {line.count("|") for line in rows} == {7, 11}
+    assert {line.count("|") for line in rows} == {8, 14}
     assert "<script" not in text
     assert "![" not in text
     assert "\x1b" not in text

@@ -78,7 +78,7 @@ def test_importing_needs_no_matplotlib_and_plotting_no_pyplot():
         "assert not {'matplotlib', 'jinja2', 'rich', 'torch'} & set(sys.modules)\n"
         "sys.path.insert(0, 'tests/support')\n"
         "from report_fixture import make_audit\n"
-        "leakbound.report.page.to_html(make_audit(3))\n"
+        "leakbound.report.to_html(make_audit(3))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

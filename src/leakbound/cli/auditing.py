@@ -42,7 +42,7 @@ def audit(
 
     level = None if guess is None else Audit.load(guess)
     result = run_audit(model, asked.prompts, **asked.settings(), **asdict(drawn), guess=level, method=method, out=out)
-    Console().print(report.table(result, guess=level))
+    Console().print(report.to_terminal(report.document_of(result, level)))
     Console().print(f"report: {out / 'report.html'}", highlight=False, markup=False)
 
 
@@ -108,7 +108,7 @@ def bound(
     result = auditing.bound(
         Run.open(run), scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=True
     )
-    Console().print(report.table(result))
+    Console().print(report.to_terminal(report.document_of(result)))
 
 
 @app.command(name="report")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakbound.bounds.result import show_confidence
-from leakbound.report.findings import LABELS, Findings, Row, Status, find
+from leakbound.report.findings import Findings, Row, find
+from leakbound.report.parts import LABELS, Tone
 from leakbound.report.style import COLOURS, INK, MARKERS, MUTED, NARROW, WIDE, canvas, plain
 from leakbound.wording import brief
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from leakbound.results.audit import Audit
 
 TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
-_STATUSES: tuple[Status, ...] = ("hidden", "plain", "seen", "unseen")
+_STATUSES: tuple[Tone, ...] = ("hidden", "plain", "seen", "unseen")
 
 
 def figures(audit: Audit, *, guess: Audit | None = None) -> dict[str, Figure]:
@@ -115,7 +116,7 @@ def _legend(fig: Figure, found: Findings) -> None:
     fig.legend(shapes, names, loc="outside upper left", ncols=4, frameon=False, fontsize=12, labelcolor=INK)
 
 
-def _columns(top: Axes, bottom: Axes, status: Status, group: Sequence[Any], size: float, pixels: float) -> None:
+def _columns(top: Axes, bottom: Axes, status: Tone, group: Sequence[Any], size: float, pixels: float) -> None:
     results, x = [result for result, _ in group], np.array([x for _, x in group])
     style: dict[str, Any] = {
         "linestyle": "none",

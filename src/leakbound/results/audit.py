@@ -11,6 +11,7 @@ from leakbound.bounds.gate import reaches
 from leakbound.records import Prompt
 from leakbound.results.base import Result
 from leakbound.results.outdated import refuse_outdated
+from leakbound.results.quantities import OF_A_PROMPT
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,15 @@ class PromptAudit:
     def leak_rate(self) -> float:
         """The share of the draws that leak; without replacement the estimate of P(leak) from exact probabilities."""
         return self.num_leaks / self.num_samples if self.limits is None else self.leak.estimate
+
+
+def _bounds(p: PromptAudit) -> Iterator[tuple[str, float]]:
+    """The columns of a prompt's bounds: what was observed, and the upper limit."""
+    for q in OF_A_PROMPT:
+        if q.estimate:
+            yield q.estimate, getattr(p, q.field).estimate
+        if q.upper:
+            yield q.upper, getattr(p, q.field).upper
 
 
 @dataclass(frozen=True)
@@ -157,16 +167,8 @@ class Audit(Result):
                 "greedy_score": p.greedy_score,
                 "num_samples": p.num_samples,
                 "num_leaks": p.num_leaks,
-                "leak_rate": p.leak_rate,
-                "leak_upper": p.leak.upper,
-                "leak_upper_jointly": p.leak_jointly.upper,
-                "mean": p.mean.estimate,
-                "mean_upper": p.mean.upper,
-                "std": p.std.estimate,
-                "std_upper": p.std.upper,
+                **dict(_bounds(p)),
                 "max": p.max_score,
-                "ed": p.ed,
-                "ed_upper": p.ed_bound.upper,
                 "num_distinct": p.num_distinct,
                 "num_truncated": p.num_truncated,
                 "verdict": p.verdict,
