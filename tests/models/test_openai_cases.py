@@ -57,7 +57,7 @@ def test_g6_run_json_separates_asked_sent_and_confirmed(tmp_path):
     assert fixed["served"]["confirmed"].keys() == {"model", "system_fingerprint"}
     assert not {"top_k", "min_p"} & (fixed["params"].keys() | fixed["served"]["sent"].keys())  # never recorded as off
     said = " ".join(report.to_markdown(bound(run)).split())
-    assert "Not sent to the server, so that its own setting of it is part of every statement: min_p, repe" in said
+    assert "Not sent to the server, so that its own setting of it is part of every statement: min" in said
 
 
 def test_g6_nothing_is_confirmed_where_nothing_is_said(tmp_path):
