@@ -12,10 +12,12 @@ from leakbound.auditing.drawing import sample
 from leakbound.auditing.steps import audit, bound, score
 from leakbound.cli import main
 from leakbound.errors import IncompleteRunError, InputError, ModelError, RunMismatchError
+from leakbound.evaluating.config import BenchmarkConfig, HowAsked, LoadingModel
 from leakbound.models.openai import OpenAIModel, draw_seed
 from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.runs.store import Run
+from leakbound.scoring.chat_judge import ChatJudge
 from leakbound.server import Server
 
 PROMPTS = (Prompt("p1", "Where was she born?", "Paris"), Prompt("p2", "Who is he?", "a baker"))
@@ -107,6 +109,10 @@ def test_g6_a_parameter_that_a_server_refuses_ends_the_audit_or_is_named(tmp_pat
         assert not {"top_k", "min_p"} & served["sent"].keys()
         with pytest.raises(InputError, match="top_k is 3: it is not sent"):
             named.sample(ONE, SamplingParams(top_k=3))
+    with chat_server(lambda _: (404, "The model `little` does not exist")) as (url, _):
+        with pytest.raises(ModelError, match=r"does not exist") as raised:
+            OpenAIModel(url, "little").sample(ONE, LONG)
+        assert "not-sent" not in str(raised.value)
     for name in ("temperature", "max_tokens", "n", "stop", "whatever"):
         with pytest.raises(InputError, match=f"not_sent holds '{name}': give some of seed, "):
             OpenAIModel("http://127.0.0.1:9/v1", not_sent=(name,))
@@ -252,6 +258,8 @@ def test_o21_credentials_in_an_address_go_nowhere(address, tmp_path, capsys):
         with pytest.raises(SystemExit, match="2"):
             main(["audit", f"http://{model}", "--prompts", str(prompts), "--out", str(tmp_path / "run")])
         assert not got
+    with pytest.raises(InputError, match="base_url"):
+        ChatJudge("judge", base_url="http://me:hunter2@host/v1").ready()
     assert "hunter2" not in str(raised.value)
     assert "hunter2" not in "".join(capsys.readouterr())
     assert not (tmp_path / "run").exists()
@@ -336,10 +344,22 @@ def test_the_command_line_reaches_the_server(tmp_path, capsys):
         asked = [f"{url}#little", "--prompts", str(prompts), "--num-samples", "8", "--scorer", "contains"]
         main(["audit", *asked, *own, "--out", str(tmp_path / "a")])
         assert {body["n"] for _, body in got} == {1, 4}
-        main(["sample", *asked, *own, "--not-sent", "xtc_probability", "--out", str(tmp_path / "b")])
+        main(
+            [
+                "sample",
+                *asked,
+                *own,
+                "--not-sent",
+                "xtc_probability",
+                "--not-sent",
+                "seed",
+                "--out",
+                str(tmp_path / "b"),
+            ]
+        )
         main(["plan", "leak<=0.1", "--model", f"{url}#little", "--prompts", str(prompts), *own])
     assert run_json(tmp_path / "a")["model"]["server"] == "llama.cpp"
-    assert run_json(tmp_path / "b")["served"]["not_sent"] == ["xtc_probability"]
+    assert run_json(tmp_path / "b")["served"]["not_sent"] == ["seed", "xtc_probability"]
     assert "1 prompt x" in capsys.readouterr().out
 
 
@@ -350,5 +370,8 @@ def test_options_of_servers_are_refused_for_other_models():
     assert open_model(
         "http://127.0.0.1:9/v1#m", loading=Loading(server="vllm", per_request=1, not_sent=("min_p",))
     ) == (OpenAIModel("http://127.0.0.1:9/v1", "m", server="vllm", per_request=1, not_sent=("min_p",)))
+    usual, own = (BenchmarkConfig(model="m", how=HowAsked(loading=LoadingModel(server=k))) for k in ("other", "vllm"))
+    assert "server" not in usual.to_json()["loading"]
+    assert own.to_json()["loading"]["server"] == "vllm"
     assert Loading().to_json().keys() == {"revision", "dtype", "device", "trust_remote_code"}
     assert Loading(server="vllm").to_json()["server"] == "vllm"

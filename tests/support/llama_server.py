@@ -28,7 +28,7 @@ def llama_server(leak, slots=8, forced=None, seeds=None):
         text = payload["messages"][-1]["content"]
         said = []
         for j in range(n):
-            seed = (payload["seed"] + j) % 2**32
+            seed = (payload.get("seed", DEFAULTS["seed"]) + j) % 2**32
             if seeds is not None:
                 seeds.append((text, seed))
             leaks = payload["temperature"] > 0 and not cut and uniform(text, seed) < leak

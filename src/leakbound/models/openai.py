@@ -10,7 +10,16 @@ from functools import cached_property
 from typing import Any, Literal
 
 from leakbound.errors import IncompleteRunError, InputError, ModelError
-from leakbound.models.requests import KINDS, Kind, check_not_sent, contradicted, law_fields, read_choice, unsent
+from leakbound.models.requests import (
+    KINDS,
+    Kind,
+    check_not_sent,
+    contradicted,
+    law_fields,
+    may_be_left_out,
+    read_choice,
+    unsent,
+)
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
 from leakbound.server import Refused, Server
 
@@ -226,7 +235,7 @@ class OpenAIModel:
             if n > 1 and _ABOUT_N.search(error.said):
                 self._most[0] = min(self._most[0], n // 2)
                 return {"choices": []}
-            names = [name for name in options if re.search(rf"\b{name}\b", error.said)]
+            names = [name for name in may_be_left_out(self.server) if re.search(rf"\b{name}\b", error.said)]
             if not names:
                 raise
             raise ModelError(

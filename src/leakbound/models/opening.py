@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.models.openai import OpenAIModel
-from leakbound.models.requests import Kind
 from leakbound.plugins import Table, named_object
 
 
@@ -27,7 +26,7 @@ class Loading:
     """cuda, mps or cpu; auto takes the first of these that is there."""
     trust_remote_code: bool = False
     """Let the model's repository run its own Python code."""
-    server: Kind = "other"
+    server: Literal["vllm", "llama.cpp", "openai", "other"] = "other"
     """What a server is, so that it is sent every parameter by its name; openai: only those of the protocol."""
     per_request: int = 32
     """The most completions that a server is asked for at a time."""

@@ -66,10 +66,15 @@ def law_fields(kind: str, api: str, params: SamplingParams, not_sent: Collection
     return {name: value for name, value in (fields | off | asked).items() if name not in not_sent}
 
 
+def may_be_left_out(kind: str) -> tuple[str, ...]:
+    """What the user may name as not sent: what is sent as off, and the seed."""
+    return ("seed", *OFF[kind])
+
+
 def check_not_sent(kind: str, not_sent: Collection[str]) -> None:
-    """InputError unless each name is one of those that are sent as off, or the seed."""
+    """InputError for a name that must be sent."""
     for name in not_sent:
-        if name not in (known := ("seed", *OFF[kind])):
+        if name not in (known := may_be_left_out(kind)):
             raise InputError(f"not_sent holds {name!r}: give some of {', '.join(known)}; the rest must be sent")
 
 
