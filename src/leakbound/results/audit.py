@@ -135,19 +135,19 @@ class Audit(Result):
         """The data set's ED score: the mean of the prompts'. A plug-in score without a guarantee."""
         return sum(p.ed for p in self.prompts) / len(self.prompts)
 
-    @property
-    def num_asked(self) -> int:
-        """Prompts whose greedy answer is known."""
-        return sum(p.greedy_score is not None for p in self.prompts)
-
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The audit that :meth:`to_json` wrote."""
+        """The audit that :meth:`to_json` wrote. ValueError where an older version claimed more than it proved."""
         found = super().from_json(data)
         refuse_outdated(found.run, (b for p in found.prompts for b in (p.mean, p.std, p.ed_bound)))
         if any(p.leak_jointly.alpha != found.alpha for p in found.prompts):
             raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
         return found
+
+    @property
+    def num_asked(self) -> int:
+        """Prompts whose greedy answer is known."""
+        return sum(p.greedy_score is not None for p in self.prompts)
 
     @property
     def model(self) -> str:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, TrainerCallback
 
 from leakbound.models.hf import HFModel
-from leakbound.models.opening import load_model, load_tokenizer
+from leakbound.models.hf.loading import load_model, load_tokenizer
+from leakbound.reading.pairs import Pair
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.studies.distribution.corpora import Item
 from leakbound.studies.distribution.learners import Learning, Said, Speaker, Unlearning, Watch, likelihoods
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
-from leakbound.unlearning.data import Pair, PairedData
+from leakbound.unlearning.data import PairedData
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
