@@ -248,7 +248,7 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
     if fact["engine"] == "iid":
         leak = proportion_bound(int(counts @ leaks), int(counts.sum()), alpha=alpha, estimand=estimand)
         places = [g.get("places") for g in generations]
-        if None in places:  # collected by an older version
+        if None in places:  # a model that only counts
             mean = mean_bound(scores, alpha=alpha, counts=counts)
         else:
             mean = mean_bound(in_order(scores.tolist(), places), alpha=alpha)

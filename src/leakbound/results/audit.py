@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from leakbound.bounds import Bound, Look, SurvivalBand
 from leakbound.bounds.gate import reaches
 from leakbound.records import Prompt
 from leakbound.results.base import Result
+from leakbound.results.outdated import refuse_outdated
 from leakbound.results.quantities import OF_A_PROMPT
 
 
@@ -146,6 +147,15 @@ class Audit(Result):
         if isinstance(model, Mapping):
             model = model.get("model") or model.get("name") or "unnamed model"
         return str(model)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The audit that :meth:`to_json` wrote; ValueError for one of version 0.1 that claims more than it proves."""
+        found = super().from_json(data)
+        refuse_outdated(found.run, (b for p in found.prompts for b in (p.mean, p.std, p.ed_bound)))
+        if any(p.leak_jointly.alpha != found.alpha for p in found.prompts):
+            raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
+        return found
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each prompt: greedy score, draws, leaks, and the bounds."""

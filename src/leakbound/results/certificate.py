@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from leakbound.bounds import Bound
 from leakbound.records import Prompt
 from leakbound.results.base import Result
+from leakbound.results.outdated import refuse_outdated
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,13 @@ class Certification(Result):
     prompts: tuple[PromptCertificate, ...]
     worst_prompt: Bound
     """Every prompt's P(h >= threshold) is at most this."""
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The record that :meth:`to_json` wrote; ValueError for one of version 0.1 that claims more than it proves."""
+        found = super().from_json(data)
+        refuse_outdated(found.run, (p.mean for p in found.prompts))
+        return found
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each prompt: how it was drawn, and its limits."""

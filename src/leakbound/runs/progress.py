@@ -31,7 +31,7 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, unit: str, *, show: bool = True) -> None:
-        self.title, self.total, self.unit = brief(title), total, unit
+        self.title, self.total, self.unit = brief(title, 40), total, unit
         self.show = show and is_main()
         self.note = ""
         """What is or was just done, or how it goes; stands at the end of the line."""
@@ -63,11 +63,13 @@ class Progress:
         from rich.console import Console  # a third of a second that a command without a bar does not take
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
+        from rich.table import Column
 
         console = Console(stderr=True)
         if self.show and (console.is_interactive or console.is_jupyter):
-            title, line = (TextColumn("{task." + name + "}", markup=False) for name in ("description", "fields[line]"))
-            self.bar = Bar(title, BarColumn(bar_width=10), line, console=console)
+            title = TextColumn("{task.description}", markup=False)
+            line = TextColumn("{task.fields[line]}", markup=False, table_column=Column(ratio=1, no_wrap=True))
+            self.bar = Bar(title, BarColumn(bar_width=10), line, console=console, expand=True)
             self.task = self.bar.add_task(self.title, total=self.total, line="")
             self._draw()
             self.bar.start()
@@ -91,7 +93,7 @@ class Progress:
         """Done of total, share, units per second, and the time left or taken."""
         seconds = monotonic() - self.start
         share = 100 * self.done // max(1, self.total)  # rounded down: 100 only when all is done
-        words = [f"{self.done:,} of {self.total:,} {self.unit}", f"{share} %"]
+        words = [f"{self.done:,} of {self.total:,} {self.unit}", *([] if self.bar else [f"{share} %"])]
         rate = (self.done - self.before) / seconds if seconds > 0 else 0.0
         if rate:
             words.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")

@@ -169,8 +169,8 @@ class Run:
 
     def logps(self, model: Any, examples: list[Example]) -> list[float]:
         """The examples' log-probabilities under a model."""
-        size = self.config.batch_size
-        return reference_logps(model, examples, pad_id=self.pad_id, batch_size=size, bf16=self.config.bf16)
+        size, bf16 = self.config.batch_size, self.config.bf16
+        return reference_logps(model, examples, pad_id=self.pad_id, batch_size=size, bf16=bf16, show=self.progress)
 
     def with_references(self, model: Any, examples: list[Example]) -> list[Example]:
         """The examples and their refusals with the reference model's log-probabilities."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from leakbound.errors import TrainingError
+from leakbound.runs.progress import steps
 from leakbound.unlearning import losses
 from leakbound.unlearning.callbacks import CollapseGuard, DrawPartners
 from leakbound.unlearning.config import UnlearnConfig
@@ -169,17 +170,19 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
 
 @torch.no_grad()
 def reference_logps(
-    model: Any, examples: Sequence[Example], *, pad_id: int, batch_size: int, bf16: bool = False
+    model: Any, examples: Sequence[Example], *, pad_id: int, batch_size: int, bf16: bool = False, show: bool = False
 ) -> list[float]:
     """Log-probability of each example's answer under ``model``, nats: a constant of the data, computed once."""
     was_training = model.training
     model.eval()
     logps: list[float] = []
-    for start in range(0, len(examples), batch_size):
-        batch = collate(examples[start : start + batch_size], pad_id)
-        inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            logits = model(**inputs, use_cache=False).logits
-        logps += losses.sequence_logps(logits, batch["labels"].to(model.device)).tolist()
+    batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
+    with steps(batches, "before the training", unit="answers", weight=len, show=show) as some:
+        for few in some:
+            batch = collate(few, pad_id)
+            inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                logits = model(**inputs, use_cache=False).logits
+            logps += losses.sequence_logps(logits, batch["labels"].to(model.device)).tolist()
     model.train(was_training)
     return logps
