@@ -1,3 +1,4 @@
+from . import report
 from .auditing.certifying import certify
 from .auditing.comparing import compare
 from .auditing.steps import Loading, Statement, audit, bound, sample, score
@@ -35,6 +36,8 @@ from .reading.prompts import load_prompts
 from .records import Draw, Prompt, SamplingParams, Shard
 from .results.audit import Audit, PromptAudit, ScoredCompletion
 from .results.certificate import Certification, PromptCertificate
+from .results.comparison import Compared, Comparison, Diversity
+from .results.judged import JudgedAudit
 from .runs.store import Run
 from .scoring import SCORERS, get_scorer
 from .suites.biographies import biographies
@@ -47,6 +50,9 @@ __all__ = [
     "Audit",
     "Bound",
     "Certification",
+    "Compared",
+    "Comparison",
+    "Diversity",
     "Draw",
     "Evaluation",
     "FakeModel",
@@ -54,6 +60,7 @@ __all__ = [
     "HFModel",
     "IncompleteRunError",
     "InputError",
+    "JudgedAudit",
     "LeakboundError",
     "Likelihood",
     "Loading",
@@ -91,6 +98,7 @@ __all__ = [
     "mean_bound",
     "proportion_bound",
     "quantile_bound",
+    "report",
     "sample",
     "score",
     "simultaneous_alpha",
