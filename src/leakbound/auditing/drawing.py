@@ -19,7 +19,7 @@ from leakbound.bounds import Claim, LeakPlan, WidthPlan, plan_leak_claim, plan_w
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
-from leakbound.models.openai import OpenAIModel
+from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, checksum, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
 from leakbound.runs.layout import Part
@@ -51,42 +51,6 @@ class Statement:
                 f"threshold is {self.threshold!r}: give a number in (0, 1]; a completion leaks at this score or above"
             )
         get_scorer(self.scorer)
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How a folder or hub id becomes a model. Weights are read from safetensors only."""
-
-    revision: str | None = None
-    """Branch, tag or commit on the hub."""
-    dtype: str = "auto"
-    """Number type of the weights: auto (as they are stored), float32, bfloat16 or float16."""
-    device: str = "auto"
-    """cuda, mps or cpu; auto takes the first of these that is there."""
-    trust_remote_code: bool = False
-    """Let the model's repository run its own Python code."""
-
-
-def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loading: Loading | None = None) -> Sampler:
-    """A Sampler from a folder or hub id, from a model and tokenizer of transformers, or the Sampler itself."""
-    if isinstance(model, Sampler):
-        return model
-    if isinstance(model, str) and model.startswith(("http://", "https://")):
-        return OpenAIModel.from_url(model)
-    if not isinstance(model, str | Path) and not hasattr(model, "config"):
-        raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
-    try:
-        from leakbound.models.hf import HFModel
-        from leakbound.models.opening import load_tokenizer
-    except ImportError as error:
-        raise InputError(
-            f"model is {model!r}: drawing from it needs torch and transformers: pip install 'leakbound[hf]'"
-        ) from error
-    if isinstance(model, str | Path):
-        return HFModel.load(str(model), template=template, **asdict(loading or Loading()))
-    name = getattr(model.config, "name_or_path", "") or "in-memory"
-    tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name)
-    return HFModel(model, tokenizer, template=template, name=name)
 
 
 def open_prompts(prompts: Prompts) -> tuple[Prompt, ...]:
