@@ -45,6 +45,7 @@ SCORERS: dict[str, Scorer] = {
     "exact_match": exact_match,  # binary
     "contains": contains,  # binary
 }
+"""The scorers by name."""
 
 MODEL_SCORERS = ("embedding", "entailment", "judge")
 """Scorers that need a model: ``embedding[:MODEL]``, ``entailment[:MODEL]``, ``judge:FILE#FINGERPRINT``."""
