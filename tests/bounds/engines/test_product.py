@@ -180,6 +180,20 @@ def test_equals_a_slow_path(evidence):
         assert found <= slow + 4e-3
 
 
+@pytest.mark.parametrize(
+    ("evidence", "alpha", "limit"),
+    [
+        ([leaks(0, 64)] * 3 + [leaks(1, 40)], 0.05, 0.054875948539),
+        ([leaks(30, 60), leaks(2, 50), leaks(0, 30)], 0.01, 0.332330633993),
+        ([Evidence.independent([0.1, 0.2, 0.4], [30, 10, 3]), leaks(2, 90)], 0.1, 0.153249835726),
+        ([Evidence.without_replacement([0.5, 0.2, 0.1, 0.05], [0, 0, 0.5, 0]), leaks(0, 40)], 0.05, 0.124741876118),
+    ],
+)
+def test_the_search_ends_where_it_did(evidence, alpha, limit):
+    """Within the slow path's tolerance many ends of the search are valid; this one is what audits have printed."""
+    assert product_upper(evidence, alpha) == pytest.approx(limit, rel=1e-9)
+
+
 def test_alike_clean_prompts_in_closed_form():
     # by convexity the smallest product has equal arguments; nearly all of each mixture is on "no leak"
     prompts, n, alpha = 50, 200, 0.01
