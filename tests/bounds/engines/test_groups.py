@@ -220,6 +220,8 @@ def test_plans_stay_what_they_are(wide):
     cut = plan_groups(0.2, alpha=0.05, budget=150)
     assert cut.sizes == (18, 29, 37, 41, 45, 49, 53, 58, 63, 69, 75, 81, 88, 96, 105)
     assert cut.low == (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 26, 34)
+    steep = plan_groups(0.35, alpha=0.1, budget=30)
+    assert (steep.sizes, steep.low) == ((8, 13, 16, 18, 20, 22, 24, 26, 27), (0, 1, 2, 3, 4, 6, 8, 12))
     assert wide.sizes[:8] == (54, 78, 106, 117, 127, 138, 150, 162)
     assert wide.low[-8:] == (63, 76, 92, 112, 136, 168, 211, 283)
 
