@@ -26,12 +26,13 @@ def check_complete(anchors):
     package = griffe.load("leakbound", search_paths=["src"], resolve_aliases=True)
     at = {anchor.removeprefix("leakbound.") for anchor in anchors} - {"leakbound"}
     shown = {package[path].canonical_path for path in at}
+    missing = []
     for where in PUBLIC:
         inside = where.removeprefix("leakbound").removeprefix(".")
         room = package[inside] if inside else package
-        for name in map(str, room.exports):
-            if room[name].canonical_path not in shown:
-                raise PluginError(f"{where}.{name} is public: it needs a docstring and an entry in docs/reference.md")
+        missing += [f"{where}.{name}" for name in map(str, room.exports) if room[name].canonical_path not in shown]
+    if missing:
+        raise PluginError(f"public, but without a docstring or an entry in docs/reference.md: {', '.join(missing)}")
 
 
 def rendered(kind, short, target, anchors):

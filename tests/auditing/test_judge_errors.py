@@ -8,7 +8,7 @@ import slow_path as slow
 from rich.console import Console
 from scipy import stats
 
-from leakbound import FakeModel, Statement, audit, bound, judged_bound, judged_proportion_bound, sample, score
+from leakbound import FakeModel, Statement, audit, bound, judged_bound, judged_proportion_bound, report, sample, score
 from leakbound.auditing.judge_errors import judged_audit, parse_rate
 from leakbound.bounds import average_proportion_bound
 from leakbound.cli import main
@@ -104,7 +104,7 @@ def test_rates_are_read():
 
 def terminal(judged):
     console = Console(file=io.StringIO(), width=100)
-    console.print(judged.table())
+    console.print(report.to_terminal(report.document_of(judged)))
     return console.file.getvalue()
 
 
@@ -115,7 +115,7 @@ def test_the_table_says_what_its_bounds_hold_for(found):
     assert "P(leak): bounds for each prompt alone, with confidence 0.99; for a prompt picked by its result use" in said
     assert "Flagged: observed." in said
     assert "no limit" not in said
-    assert "Shown are" not in said
+    assert "more" not in said
     lines = [line.split() for line in text.splitlines() if line.strip()[:2] in ("p0", "p1", "p2")]
     bounds = dict(zip(judged.ids, judged.prompts, strict=True))
     assert [line[0] for line in lines] == sorted(bounds, key=lambda name: -bounds[name].upper)
@@ -125,7 +125,7 @@ def test_the_table_says_what_its_bounds_hold_for(found):
     many = dataclasses.replace(
         judged, ids=tuple(map(str, range(21))), prompts=judged.prompts * 7, flagged=judged.flagged * 7
     )
-    assert "Shown are the 20 largest of 21." in " ".join(terminal(many).split())
+    assert "… and 1 more" in " ".join(terminal(many).split())
 
 
 def test_where_verdicts_prove_nothing_the_remedy_is_said(found):

@@ -15,9 +15,9 @@ from leakbound.bounds import (
     std_bounds,
 )
 from leakbound.bounds.engines.betting import star_upper
+from leakbound.bounds.engines.clopper import clopper_pearson_upper
 from leakbound.bounds.engines.games import mean_game, pair_squares, upper_spread_game
 from leakbound.bounds.engines.order import looks_arranged
-from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.errors import InputError
 
 ALPHA, DRAWS = 0.1, 64

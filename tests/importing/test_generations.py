@@ -171,7 +171,7 @@ def test_without_greedy_answers_nothing_is_said_of_hidden_leaks(logs, tmp_path, 
     assert "Greedy answer" not in page
     assert "leaked at least once in 4 sampled answers" in page
     assert ("of 12 the log does not say it" in page) == (format != "inspect")
-    from leakbound.report.tables import to_csv, to_markdown
+    from leakbound.report import to_csv, to_markdown
 
     assert ",seen,,,4,2," in to_csv(audit)
     assert "| – |" in to_markdown(audit)
@@ -396,7 +396,7 @@ def test_options_are_checked(tmp_path):
         Repeats(threshold=0.0)
     with pytest.raises(InputError, match="alpha is 2"):
         Repeats(alpha=2.0)
-    with pytest.raises(InputError, match="scorer 'rouge'"):
+    with pytest.raises(InputError, match="scorer is 'rouge'"):
         Repeats(scorer="rouge")
     with pytest.raises(InputError, match="format tofu has no repeated draws"):
         import_log("tofu", tmp_path, out=tmp_path / "run", repeats=Repeats(alpha=0.05))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.engines.binomial import ERROR, log_tail_above
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.engines.noncrossing import band_levels
 from leakbound.bounds.gate import (
     Floats,
@@ -22,7 +23,6 @@ from leakbound.bounds.gate import (
     check_scores,
     check_side,
 )
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.errors import InputError
 

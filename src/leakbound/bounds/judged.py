@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.gate import Floats, Side, check_alpha, check_fraction, check_side, check_whole
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper, proportion_bound
+from leakbound.bounds.proportion import proportion_bound
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 

@@ -39,7 +39,7 @@ def limits_of(estimand: str) -> tuple[float, float]:
         return 0.0, (1 + math.sqrt(1 + float(found[1]) ** 2)) / 2
     if estimand == "sd(h)":
         return 0.0, 0.5
-    return (-1.0 if " - E[h]" in estimand else 0.0), 1.0
+    return (-1.0 if " - E[h]" in estimand or " - P(" in estimand else 0.0), 1.0
 
 
 @dataclass(frozen=True)

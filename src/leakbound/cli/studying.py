@@ -18,8 +18,10 @@ app.command(study)
 @study.command
 def distribution(config: Annotated[DistributionConfig, Flat] = DistributionConfig()) -> None:  # noqa: B008 - frozen
     """How unlearning differs for examples inside and outside the training distribution: steps, exposure, price."""
+    from leakbound.report.document import to_terminal
+    from leakbound.studies.distribution.page import document, save
     from leakbound.studies.distribution.steps import study as run_study
 
     found = run_study(config)
-    Console().print(found.table())
-    Console().print(f"report: {found.save()}", highlight=False, markup=False)
+    Console().print(to_terminal(document(found)))
+    Console().print(f"report: {save(found)}", highlight=False, markup=False)

@@ -1,7 +1,7 @@
 """Logs that other tools wrote, one file for each format: bounded and measured without their model.
 
 A reader is ``read(path: Path, out: Path) -> Imported``. A format that holds one value for each question gives an
-:class:`~leakbound.evaluating.evaluation.Evaluation`; one that holds repeated completions for each prompt has a third
+:class:`~leakbound.results.evaluation.Evaluation`; one that holds repeated completions for each prompt has a third
 argument (:class:`~leakbound.importing.repeats.Repeats`) and writes a run folder at ``out``, which ``leakbound score``,
 ``bound`` and ``report`` then work on. To add a format, write such a function and add a line to ``FORMATS``, or to
 ``REPEATED`` for the second kind.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation
+from leakbound.results.evaluation import Evaluation
 from leakbound.runs.store import Run
 
 if TYPE_CHECKING:

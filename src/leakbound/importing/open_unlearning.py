@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
 from leakbound.importing import Imported
 from leakbound.importing.aggregates import recomputed
 from leakbound.importing.reading import aligned, entry, numbers, read_json
+from leakbound.metrics.questions import QuestionSet
+from leakbound.results.evaluation import Evaluation
 
 PREFIXES = {"forget": "forget", "retain": "retain", "ra": "real_authors", "wf": "world_facts"}
 _ROUGE = (("rougeL_recall", "rouge_l_recall"), ("rouge1_recall", "rouge1_recall"), ("rougeL_f1", "rouge_l_f1"))

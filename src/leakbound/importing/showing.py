@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from leakbound.evaluating import page
-from leakbound.evaluating.evaluation import Evaluation
+from leakbound.evaluating.differences import compared
 from leakbound.importing import Import
+from leakbound.report.document import to_markdown, to_terminal
+from leakbound.report.evaluation import document
+from leakbound.results.evaluation import Evaluation
 from leakbound.runs.store import Run, write_text
 from leakbound.wording import brief, plural
 
@@ -20,9 +22,9 @@ def table(found: Import, alpha: float = 0.01) -> Group:
     if isinstance(result, Evaluation):
         other = found.retain.result if found.retain is not None else None
         reference = other if isinstance(other, Evaluation) else None
-        lines = page.compared(result, reference, alpha=alpha)
-        write_text(found.out / "evaluation.md", page.to_markdown(result, lines, found.log.notes))
-        return page.table(result, lines, found.log.notes)
+        whole = document(result, compared(result, reference, alpha=alpha), found.log.notes)
+        write_text(found.out / "evaluation.md", to_markdown(whole))
+        return to_terminal(whole)
     return _run(found, result)
 
 

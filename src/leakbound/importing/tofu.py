@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
 from leakbound.importing import Imported
 from leakbound.importing.reading import aligned, entry, numbers, read_json
+from leakbound.metrics.questions import QuestionSet
+from leakbound.results.evaluation import Evaluation
 from leakbound.scoring.lexical import rouge_1, rouge_l
 
 FILE = "eval_log_aggregated.json"

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds import Bound, proportion_bound
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.gate import Floats, check_alpha, check_real, check_whole
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.unguaranteed import Unguaranteed
 from leakbound.errors import InputError
 

@@ -93,7 +93,7 @@ def median_speed(speeds: npt.ArrayLike, member: npt.ArrayLike) -> Floats:
     values, inside = np.asarray(speeds, dtype=np.float64), np.asarray(member, dtype=bool)
     if values.shape != inside.shape or np.isnan(values[inside]).any() or not inside.any(axis=0).all():
         raise InputError("speeds and member: give two arrays (models, examples), every example in some model, no NaN")
-    return np.array([_median(values[chosen, i]) for i, chosen in enumerate(inside.T)])
+    return np.array([np.median(values[chosen, i]) for i, chosen in enumerate(inside.T)])
 
 
 def upper_half(values: npt.ArrayLike) -> Flags:
@@ -102,12 +102,6 @@ def upper_half(values: npt.ArrayLike) -> Flags:
     flags = np.ones(len(order), dtype=bool)
     flags[order[: len(order) // 2]] = False
     return flags
-
-
-def _median(values: Floats) -> float:
-    ordered = np.sort(values)
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return float(low if low == high else (low + high) / 2)
 
 
 def _difference(values: Floats, inside: Flags) -> Floats:

@@ -8,7 +8,7 @@ One row of the file (JSON lines, CSV or Parquet); all but question and answer ma
 
 ``answer`` is what losses and ROUGE are about, ``target`` (the answer, where it is missing) the secret that a sampled
 completion is judged by. ``split`` is forget, retain or holdout; without it, forget. A folder may hold ``forget``,
-``retain`` and ``holdout`` as files of their own: what :meth:`leakbound.suites.Benchmark.write` writes.
+``retain`` and ``holdout`` as files of their own: what :meth:`leakbound.suites.Suite.write` writes.
 The idea of forgetting a book's world: Eldan and Russinovich (2023), arXiv 2310.02238.
 """
 
@@ -19,12 +19,12 @@ from pathlib import Path
 
 from leakbound.errors import InputError, PromptsError
 from leakbound.reading.rows import Row, Tables, unique
-from leakbound.suites.base import Benchmark, QuestionAnswer
+from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 KINDS = ("forget", "retain", "holdout")
 
 
-def own(data: str | Path | None) -> Benchmark:
+def own(data: str | Path | None) -> Suite:
     """The questions of a file or of a folder.
 
     :raises InputError: nothing there, or nothing to forget. :raises PromptsError: broken data, with file and line.
@@ -49,7 +49,7 @@ def own(data: str | Path | None) -> Benchmark:
     if not splits["forget"]:
         raise InputError(f"data is {str(data)!r}: it holds no questions to forget: give at least one")
     forget, retain, holdout = (tuple(splits[kind]) for kind in KINDS)
-    return Benchmark(path.stem, forget, retain, holdout, checksums=dict(tables.checksums))
+    return Suite(path.stem, forget, retain, holdout, checksums=dict(tables.checksums))
 
 
 def _questions(rows: Sequence[Row], name: str) -> list[QuestionAnswer]:
@@ -79,3 +79,6 @@ def _question(row: Row, id: str) -> QuestionAnswer:
         perturbed_answers=row.texts("perturbed_answer") if row.values.get("perturbed_answer") else (),
         original_answer=row.text("original_answer", optional=True),
     )
+
+
+KIND = SuiteKind(lambda _, data, __: own(data))

@@ -20,7 +20,7 @@ import transformers
 from transformers import TrainingArguments
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.opening import load_model, pick_device, without_bars
+from leakbound.models.hf.loading import load_model, pick_device, without_bars
 from leakbound.runs.files import is_main, num_processes
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, is_adapted
 from leakbound.unlearning.config import TrainingConfig

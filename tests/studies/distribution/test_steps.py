@@ -11,11 +11,14 @@ import pytest
 from fake_learner import FakeLearner
 from rich.console import Console
 
-from leakbound.errors import InputError, RunMismatchError
-from leakbound.runs.artefacts import Artefacts, checksum, load_arrays, save_arrays
+from leakbound.errors import InputError
+from leakbound.report.document import to_terminal
+from leakbound.runs.cache import load_arrays
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
 from leakbound.studies.distribution.courses import Curve, reached
+from leakbound.studies.distribution.findings import Study
+from leakbound.studies.distribution.page import document, save
 from leakbound.studies.distribution.steps import Plan, study
 
 SMALL = {"corpus_size": 30, "forget_size": 4, "heldout": 5, "validation": 4, "unlearn_steps": 24, "every": 3}
@@ -108,7 +111,7 @@ def test_a_killed_study_goes_on_and_a_larger_one_reuses_it(fake, tmp_path, monke
 @pytest.mark.slow
 def test_page_table_and_json(fake, tmp_path):
     found = run(tmp_path, seeds=4, kinds=("random", "foreign"))
-    page = found.save().read_text(encoding="utf-8")
+    page = save(found).read_text(encoding="utf-8")
     assert page.count("<svg") == 10
     assert "undefined" not in page
     assert not re.search(r"\bnan\b", page)
@@ -124,8 +127,9 @@ def test_page_table_and_json(fake, tmp_path):
     assert (tmp_path / "study" / "price.svg").read_text(encoding="utf-8").count("<svg") == 1
     data = json.loads((tmp_path / "study" / "study.json").read_text())
     assert data["kinds"][0]["reached"]["steps"] == pytest.approx([5.0] * 4)
+    assert Study.load(tmp_path / "study") == found
     console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(found.table())
+    console.print(to_terminal(document(found)))
     assert "costs less when done" in console.export_text()
 
 
@@ -142,20 +146,6 @@ def test_a_set_that_never_gets_there():
 def test_curve_is_the_median_with_its_interval():
     curve = Curve.of(np.array([[1.0], [2.0], [9.0]]), 0.05)
     assert (curve.lower, curve.centre, curve.upper) == ((1.0,), (2.0,), (9.0,))
-
-
-def test_artefacts(tmp_path):
-    cache = Artefacts(tmp_path)
-    made = cache.make("numbers", {"a": 1}, lambda folder: save_arrays(folder, {"x": [1.0, 2.0]}))
-    assert load_arrays(made)["x"].tolist() == [1.0, 2.0]
-    assert cache.make("numbers", {"a": 1}, lambda folder: pytest.fail("built twice")) == made
-    with pytest.raises(ZeroDivisionError):
-        cache.make("numbers", {"a": 2}, lambda folder: 1 / 0)
-    assert [path.name for path in tmp_path.iterdir()] == [made.name]  # nothing half done is left
-    (made / "config.json").write_text('{"a": 3}')
-    with pytest.raises(RunMismatchError):
-        cache.make("numbers", {"a": 1}, lambda folder: None)
-    assert checksum({"a": 1, "b": 2}) == checksum({"b": 2, "a": 1}) != checksum({"a": 1, "b": 3})
 
 
 def test_corpora(tmp_path):
@@ -211,12 +201,12 @@ def test_causal_learner(tmp_path, method):
     assert isinstance(plan.learner, CausalLearner)
     model = plan.train(0, INSIDE)
     assert load_arrays(model)["reproduced"].shape == (3, 2)
-    course = plan.read(plan.unlearned(0, INSIDE))
+    course = load_arrays(plan.unlearned(0, INSIDE))
     assert course["steps"].tolist() == [0, 2, 3]
     said = likelihoods(plan.learner.load(model / "model"), plan.sets(0, INSIDE).forget)
     assert course["forget_logps"][0] == pytest.approx([x.logp for x in said], abs=1e-4)
     for seed in range(3):  # three trajectories: each loses about 20 nats
-        logps = plan.read(plan.unlearned(seed, INSIDE))["forget_logps"]
+        logps = load_arrays(plan.unlearned(seed, INSIDE))["forget_logps"]
         assert logps[-1].mean() < logps[0].mean() - 5
     assert course["candidates"].shape[:2] == (2, 2)
     assert 0 <= course["rouge_l"][0] <= 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, TrainerCallback
 
 from leakbound.models.hf import HFModel
-from leakbound.models.opening import load_model, load_tokenizer
+from leakbound.models.hf.loading import load_model, load_tokenizer
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.studies.distribution.corpora import Item
 from leakbound.studies.distribution.learners import Learning, Said, Speaker, Unlearning, Watch, likelihoods
