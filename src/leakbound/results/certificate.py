@@ -76,7 +76,7 @@ class Certification(Result):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The record that :meth:`to_json` wrote; ValueError for one of version 0.1 that claims more than it proves."""
+        """The certification that :meth:`to_json` wrote. ValueError where an older one claimed more than it proved."""
         found = super().from_json(data)
         refuse_outdated(found.run, (p.mean for p in found.prompts))
         return found
