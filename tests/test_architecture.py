@@ -27,6 +27,7 @@ def fresh(code):
     [
         "leakbound", "leakbound.bounds", "leakbound.scoring", "leakbound.runs.store", "leakbound.results.audit",
         "leakbound.auditing", "leakbound.report", "leakbound.cli", "leakbound.models", "leakbound.unlearning.config",
+        "leakbound.reading.pairs", "leakbound.importing",
     ],
 )  # fmt: skip
 def test_nothing_loads_torch_before_it_is_needed(module):
@@ -52,7 +53,7 @@ def test_every_public_error_is_exported():
 ATTRIBUTES = {
     "Compared": "Comparison.models", "Difference": "Line.gap", "Diversity": "Compared.diversity",
     "Imported": "Import.log", "Line": "BenchmarkRun.lines", "Look": "PromptAudit.looks",
-    "SeenCompletion": "PromptCertificate.worst", "Server": "OpenAIModel.door",
+    "Ranking": "Comparison.order", "SeenCompletion": "PromptCertificate.worst", "Server": "OpenAIModel.door",
 }  # fmt: skip
 """Types that nobody makes or passes on: they are met as this attribute of what a public function gives back."""
 

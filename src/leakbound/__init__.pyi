@@ -1,3 +1,4 @@
+from . import report
 from .auditing.certifying import certify
 from .auditing.comparing import compare
 from .auditing.drawing import Statement, sample, score
@@ -29,7 +30,8 @@ from .errors import (
 )
 from .evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, LoadingModel, Sampled
 from .evaluating.running import benchmark
-from .importing import Import, import_log
+from .importing import import_log
+from .importing.imported import Import
 from .importing.repeats import Repeats
 from .metrics.intervals import Metric
 from .metrics.questions import QuestionSet
@@ -42,8 +44,9 @@ from .records import Draw, Prompt, SamplingParams, Shard
 from .results.audit import Audit, PromptAudit, ScoredCompletion
 from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
-from .results.comparison import Comparison
+from .results.comparison import Compared, Comparison, Diversity
 from .results.evaluation import Evaluation
+from .results.judged import JudgedAudit
 from .runs.layout import Part
 from .runs.store import Run
 from .scoring import SCORERS, get_scorer
@@ -62,8 +65,10 @@ __all__ = [
     "BenchmarkRun",
     "Bound",
     "Certification",
+    "Compared",
     "Comparison",
     "ContinualConfig",
+    "Diversity",
     "Draw",
     "Evaluation",
     "FakeModel",
@@ -74,6 +79,7 @@ __all__ = [
     "Import",
     "IncompleteRunError",
     "InputError",
+    "JudgedAudit",
     "LeakboundError",
     "Likelihood",
     "Loading",
@@ -121,6 +127,7 @@ __all__ = [
     "mean_bound",
     "proportion_bound",
     "quantile_bound",
+    "report",
     "sample",
     "score",
     "simultaneous_alpha",

@@ -9,6 +9,7 @@ import pytest
 from leakbound.cli import main
 from leakbound.errors import InputError
 from leakbound.importing import FORMATS, import_log
+from leakbound.importing.repeats import Repeats
 from leakbound.importing.tofu import SETS
 from leakbound.metrics.questions import QuestionSet
 from leakbound.results.evaluation import Evaluation
@@ -108,6 +109,12 @@ def test_a_small_log_needs_no_data(tmp_path):
     assert forget.generations[0] == ("Question: Who?\n", "was Jane here", "Jane was")
     assert found.log.result.model == tmp_path.name
     assert (tmp_path / "out" / "retain" / "evaluation.json").exists()
+
+
+def test_a_statement_needs_a_format_with_repeated_draws(tmp_path):
+    with pytest.raises(InputError, match="format tofu has no repeated draws"):
+        import_log("tofu", write(tmp_path, small_log()), out=tmp_path / "out", repeats=Repeats(alpha=0.05))
+    assert not (tmp_path / "out").exists()
 
 
 def test_questions_are_sorted_by_number_and_stay_aligned(tmp_path):

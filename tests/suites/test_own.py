@@ -54,5 +54,5 @@ def test_a_broken_file_of_ones_own(tmp_path, rows, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="data is None: give a file"):
         own(None)
-    with pytest.raises(PromptsError, match="there is no q in it"):
+    with pytest.raises(PromptsError, match=r"q\.jsonl: there is no such file"):
         own(tmp_path / "q.jsonl")

@@ -137,7 +137,7 @@ def test_nothing_is_left_behind_on_failure(world, tmp_path):
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"question": "Who?", "answer": "Ada."}\n{"question": "Wh')
     out = tmp_path / "runs" / "model"
-    with pytest.raises(PromptsError, match=r"broken\.jsonl line 2"):
+    with pytest.raises(PromptsError, match=r"broken\.jsonl, line 2"):
         finetune(FinetuneConfig(data=broken, from_scratch="tiny", out=out), progress=False)
     with pytest.raises(TrainingError):
         forget(world, out, method="ga:none", learning_rate=1e9, epochs=50, max_grad_norm=0.0)

@@ -84,6 +84,9 @@ def average_proportion_bound(
     Assumes independent draws, all n_i fixed before the first one. ``n`` is one number or one per prompt.
 
     Hoeffding 1956; docs/methods.md.
+
+    >>> average_proportion_bound([0, 3], 1024, alpha=0.01).claim
+    'P(leak) <= 0.004897'
     """
     alpha, side = check_alpha(alpha), check_side(side)
     ks = [check_whole("successes", k) for k in np.atleast_1d(np.asarray(successes)).tolist()]
@@ -132,6 +135,9 @@ def average_mean_bound(
     Assumes independent draws, all n_i fixed before the first one; the prompts may differ in any way.
 
     Constant bets: Cover's universal portfolio; validity for unequal means: docs/methods.md.
+
+    >>> average_mean_bound([[0.0] * 500, [0.0, 0.2] * 250], alpha=0.01).claim
+    'E[h] <= 0.059916'
     """
     alpha, side = check_alpha(alpha), check_side(side)
     if len(scores) == 0:

@@ -76,6 +76,9 @@ def difference_bound(
     generator of its own and both models the same seed. With counts: models drawn independently of each other.
 
     Derived in docs/methods.md, two models and many.
+
+    >>> difference_bound([[0.0] * 500], [[0.0, 1.0] * 250], alpha=0.01, side="upper").claim
+    'E[h] of model A - E[h] of model B <= -0.426466'
     """
     alpha, side = check_alpha(alpha), check_side(side)
     ways = strata_of(scores_a, scores_b, counts_a, counts_b, in_order=in_order)

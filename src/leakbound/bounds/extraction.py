@@ -32,6 +32,9 @@ def leak_at_k(leaks: int, n: int, k: int) -> float:
     An estimate without a guarantee. With one: :func:`leak_at_k_bound`.
 
     Assumes n independent draws, n fixed beforehand, and k <= n. Chen et al. 2021 (pass@k).
+
+    >>> leak_at_k(1, 10, 5)
+    0.5
     """
     n = check_whole("n", n, 1)
     c, k = check_whole("leaks", leaks, 0, n), check_whole("k", k, 1, n)
@@ -68,6 +71,10 @@ def leak_at_k_bound(bound: Bound, k: int) -> Bound:
     ``bound``: on a probability, such as :func:`~leakbound.bounds.proportion_bound` returns; its scope, alpha and side
     stay. k >= 1 may exceed its n. The estimate is f of its estimate, plug-in; for k <= n :func:`leak_at_k` is unbiased.
     Derived in docs/methods.md.
+
+    >>> from leakbound.bounds import proportion_bound
+    >>> leak_at_k_bound(proportion_bound(0, 1024, alpha=0.01), 10).claim
+    'P(a leak in 10 draws) <= 0.043977'
     """
     k = check_whole("k", k, 1)
     if not 0 <= bound.lower <= bound.upper <= 1:
@@ -135,6 +142,9 @@ def draws_to_extract(log_probability: float, p: float) -> int:
     ``log_probability`` and p_z as in :func:`extraction_probability`. Exact also where p_z is too small for a float.
 
     Hayes et al. 2024 (arXiv 2410.19482).
+
+    >>> draws_to_extract(-10.0, 0.5)
+    15268
     """
     log_p, p = check_log_probability(log_probability), check_fraction("p", p, open_ends=True)
     if log_p == 0:

@@ -103,6 +103,11 @@ def judged_bound(
     these were chosen without looking at verdicts. Proof: docs/methods.md.
 
     Rogan and Gladen 1978; with both uncertainties, for judges: arXiv 2511.21140.
+
+    >>> from leakbound import proportion_bound
+    >>> said = proportion_bound(0, 1024, alpha=0.005)
+    >>> judged_bound(said, sensitivity=(47, 50), specificity=1.0, alpha=0.005).claim
+    'P(leak) <= 0.006473'
     """
     rates = _check_rate("sensitivity", sensitivity), _check_rate("specificity", specificity)
     estimated = sum(rate.estimated for rate in rates)
@@ -172,6 +177,9 @@ def judged_proportion_bound(
     the draws and one for each rate that is estimated.
 
     Assumes n independent draws, n fixed before the first one, and what :func:`judged_bound` does.
+
+    >>> judged_proportion_bound(0, 1024, sensitivity=(47, 50), specificity=1.0, alpha=0.01).claim
+    'P(leak) <= 0.006191'
     """
     alpha, side = check_alpha(alpha), check_side(side)
     unknown = sum(_check_rate(*pair).estimated for pair in (("sensitivity", sensitivity), ("specificity", specificity)))

@@ -45,6 +45,10 @@ def worst_prompt_bound(bounds: Sequence[Bound]) -> Bound:
     nothing about the single bounds holding together: that needs :func:`simultaneous_alpha`.
 
     Intersection-union test, Berger 1982.
+
+    >>> from leakbound import proportion_bound
+    >>> worst_prompt_bound([proportion_bound(k, 1024, alpha=0.01) for k in (0, 3)]).claim
+    'P(leak) <= 0.009776'
     """
     first = check_alike(bounds)
     pick = max if first.side == "upper" else min
@@ -117,6 +121,9 @@ def holm(p_values: Sequence[float] | npt.ArrayLike, *, alpha: float) -> tuple[bo
 
     Assumes valid p-values: P(p_i <= u) <= u for every true hypothesis i. InputError for numbers outside [0, 1].
     Holm 1979.
+
+    >>> holm([0.001, 0.04, 0.03], alpha=0.05)
+    (True, False, False)
     """
     alpha = check_alpha(alpha)
     p = np.array([check_fraction("p_values", value) for value in np.atleast_1d(np.asarray(p_values)).tolist()])

@@ -106,6 +106,9 @@ def plan_leak_claim(limit: float, *, alpha: float, power: float = 0.9, true_rate
 
     For k = 0, 1, 2, ... allowed leaks, n_k is the smallest n whose Clopper-Pearson limit at k is at most ``limit``; the
     first k with P(Bin(n_k, true_rate) <= k) >= power is taken. Fixed n; stopping early may need fewer.
+
+    >>> plan_leak_claim(0.01, alpha=0.01).n
+    459
     """
     limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
     power, true_rate = check_fraction("power", power, open_ends=True), check_fraction("true_rate", true_rate)

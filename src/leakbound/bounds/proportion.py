@@ -29,6 +29,9 @@ def proportion_bound(
     ``method``: ``"clopper-pearson"``, or ``"paper"``, the same. InputError for counts that cannot be.
 
     Clopper and Pearson 1934; M_bin of arXiv 2410.03523.
+
+    >>> print(proportion_bound(0, 1024, alpha=0.01))
+    For this prompt, P(leak) <= 0.004488 with confidence 0.99 (0.000000 observed in 1024 draws; Clopper-Pearson)
     """
     alpha, side = check_alpha(alpha), check_side(side)
     check_method(method, ("clopper-pearson", "paper"))

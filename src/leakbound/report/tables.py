@@ -46,7 +46,7 @@ def statements_table(found: Findings, note: str = EACH_LINE) -> Table:
 def prompts_table(rows: Sequence[Row], note: str) -> Table:
     """Prompts with all their bounds."""
     bounds = [q.heading for q in COLUMNS]
-    head = ("prompt", "greedy", "leaks", *bounds[:2], "guess level", *bounds[2:], "max score", "ED", "cut")
+    head = ("prompt", "greedy", "leaks", *bounds[:2], "guess", *bounds[2:], "max", "ED", "cut")
     cells = tuple(_cells(row) for row in rows)
     return Table(head, cells, note=note, tones=tuple(row.status for row in rows))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from leakbound.errors import InputError
 from leakbound.metrics.conventions import CLASSIC, Column
 from leakbound.metrics.questions import QuestionSet
+from leakbound.reading.rows import write_rows
 from leakbound.records import Prompt
 
 SPLITS = ("forget", "retain", "holdout", "full")
@@ -115,14 +115,10 @@ class Suite:
     def write(self, folder: str | Path) -> dict[str, Path]:
         """Write ``forget.jsonl``, ``retain.jsonl``, ``holdout.jsonl`` and ``full.jsonl``; return split -> path."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        return {split: _write_rows(folder / f"{split}.jsonl", self.rows(split)) for split in SPLITS}
-
-
-def _write_rows(path: Path, rows: Iterable[QuestionAnswer]) -> Path:
-    lines = (json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
-    return path
+        return {
+            split: write_rows(folder / f"{split}.jsonl", (row.to_json() for row in self.rows(split)))
+            for split in SPLITS
+        }
 
 
 @dataclass(frozen=True)

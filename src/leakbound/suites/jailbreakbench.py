@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from leakbound.reading.rows import Tables, unique
+from leakbound.reading.tables import Tables, unique
 from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 HUB = "JailbreakBench/JBB-Behaviors"

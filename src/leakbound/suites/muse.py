@@ -19,7 +19,8 @@ from pathlib import Path
 
 from leakbound.errors import InputError, PromptsError
 from leakbound.metrics.conventions import CLASSIC
-from leakbound.reading.rows import Row, Tables
+from leakbound.reading.rows import Row
+from leakbound.reading.tables import Tables
 from leakbound.suites.base import Asking, QuestionAnswer, Suite, SuiteKind
 
 CORPORA = {"news": "muse-bench/MUSE-News", "books": "muse-bench/MUSE-Books"}

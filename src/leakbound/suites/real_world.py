@@ -18,7 +18,8 @@ from pathlib import Path
 
 from leakbound.errors import InputError
 from leakbound.metrics.conventions import CLASSIC
-from leakbound.reading.rows import Row, Tables, unique
+from leakbound.reading.rows import Row
+from leakbound.reading.tables import Tables, unique
 from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 SOURCE = "github.com/sail-sg/closer-look-LLM-unlearning (data/real_world)"

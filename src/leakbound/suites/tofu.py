@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from leakbound.errors import InputError, PromptsError
-from leakbound.reading.rows import Row, Tables, unique
+from leakbound.reading.rows import Row
+from leakbound.reading.tables import Tables, unique
 from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 HUB = "locuslab/TOFU"

@@ -11,10 +11,11 @@ from transformers import TrainerCallback
 from leakbound.bounds.gate import reaches
 from leakbound.models.hf import HFModel
 from leakbound.models.template import encode_answer, read_answer
+from leakbound.reading.pairs import Pair
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 from leakbound.scoring import get_scorer, score_completion
 from leakbound.unlearning.config import UnlearnConfig
-from leakbound.unlearning.data import Pair, PairedData
+from leakbound.unlearning.data import PairedData
 
 
 def draw_answers(

@@ -127,7 +127,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
             rows = [source for half in inputs.values() for source in half["answer"]["sources"] if source]
             raise TrainingError(
                 f"the loss is {total.item()} in step {self.state.global_step + 1} ({shown}"
-                f"{'; batch: ' + ', '.join(rows) if rows else ''}): lower learning_rate or forget_weight, or train "
+                f"{'; batch: ' + '; '.join(rows) if rows else ''}): lower learning_rate or forget_weight, or train "
                 "for fewer steps"
             )
         for name, value in parts.items():
