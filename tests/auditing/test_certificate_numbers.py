@@ -18,6 +18,7 @@ from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.base import Generation
 from leakbound.models.randomness import uniforms
 from leakbound.records import Draw, Prompt, Shard
+from leakbound.report import certificates
 from leakbound.results.certificate import Certification
 
 ALPHA = 0.01
@@ -307,6 +308,21 @@ def shown(found, width=100):
     return out.getvalue()
 
 
+def test_draws_to_extract_are_the_first_that_suffice():
+    """(n, p)-discoverable: n draws say the target at least once with probability p, n - 1 do not."""
+    one = run(Box(), engine="without-replacement").prompts[0]
+    for z in (0.9, 0.3, 1e-3):
+        certain = replace(one.verbatim, estimate=z, lower=z)
+        for p in (0.5, 0.99):
+            n = replace(one, verbatim=certain).draws_to_extract(p)
+            assert 1 - (1 - z) ** n >= p
+            assert n == 1 or 1 - (1 - z) ** (n - 1) < p
+    assert replace(one, verbatim=replace(one.verbatim, lower=0.0)).draws_to_extract(0.5) is None
+    assert certificates._draws(None) == "–"
+    assert certificates._draws(999_999) == "999,999"
+    assert certificates._draws(12_301_000) == "1.24e+7"
+
+
 @pytest.mark.parametrize("proposal", [None, Box()])
 def test_the_table_says_which_limits_are_certain_and_which_hold_alone(proposal):
     found = run(Box(), engine="without-replacement", proposal=proposal)
@@ -323,13 +339,14 @@ def test_the_table_says_which_limits_are_certain_and_which_hold_alone(proposal):
             slow.up(high),
             slow.down(low),
             slow.down(certificate.verbatim.lower),
+            *(f"{certificate.draws_to_extract(p):,}" for p in (0.5, 0.99)),
         ]
-        assert cells[:6] == want
-        assert len(cells) == 6 + (proposal is not None)
+        assert cells[:8] == want
+        assert len(cells) == 8 + (proposal is not None)
     said = " ".join(text.split())
     still = " and “still ≥”" if proposal else ""
     assert f"“leak ≤”{still}: each alone, with confidence 0.99; for a prompt picked by its result use the" in said
-    assert "“seen”, “leak ≥” and “target ≥” are certain." in said
+    assert "“seen”, “leak ≥” and “target ≥” are certain, and so are “draws”: so many independent draws say" in said
     assert "no limit" not in said
     assert f"For every prompt, P(h >= 0.5) <= {math.ceil(found.worst_prompt.upper * 1e6) / 1e6:.6f} with" in said
     assert str(found) == str(found.worst_prompt)
@@ -342,7 +359,7 @@ def test_a_table_says_where_it_proves_nothing():
     row = next(line.split() for line in text.splitlines() if line.split()[:1] == ["p"])
     assert row[2:5] == ["iid", "no", "limit"]
     row = next(line.split() for line in text.splitlines() if line.split()[:1] == ["q"])
-    assert row[-2] == "–"  # no leak was seen: a lower limit of 0 says nothing
+    assert row[-4] == "–"  # no leak was seen: a lower limit of 0 says nothing
     said = " ".join(text.split())
     assert "“no limit”: every answer seen leaks, or too few were seen: 49 without a leak prove P(leak) <= 0.1." in said
     assert "nothing can be said yet of P(h >= 0.5)" in said

@@ -164,12 +164,12 @@ def test_the_tables_hold_the_numbers_of_the_draws(tmp_path):
     for folder, leaks in zip(folders, ([0.02, 0.6, 0.0], [0.3, 0.3, 0.9]), strict=True):
         ask(leaks, folder)
     found = compare(folders)
-    leakage, scores, diversity, cost = comparison.tables(found)
+    leakage, differences, scores, diversity, cost = comparison.tables(found)
     rows = [counted(folder) for folder in folders]
     leaks = [[k for k, _, _ in each] for each in rows]
     want = intervals(leaks, 150, 0.01)
     assert leakage.head == (
-        "model", "leaks asked once", "average, observed", "average", "all models", "every prompt",
+        "model", "leaks asked once", "average, observed", "average", "all models", "every prompt", "rank",
     )  # fmt: skip
     for i, (name, each) in enumerate(zip(("one", "two"), rows, strict=True)):
         total = sum(leaks[i])
@@ -180,16 +180,27 @@ def test_the_tables_hold_the_numbers_of_the_draws(tmp_path):
             f"≤ {slow.up(slow.pooled(total, 450, 0.01))}",
             f"{slow.down(want[i][0])} to {slow.up(want[i][1])}",
             slow.cell(max(slow.upper(k, n, 0.01) for k, n, _ in each)),
+            str(i + 1),
         )
         assert scores.rows[i][:2] == (name, slow.near(total / 450))  # scores are 0 and 1
         ed = sum(k / 150 + 2 * math.sqrt(k / 150 * (1 - k / 150)) for k in leaks[i]) / 3
         assert scores.rows[i][3] == slow.near(ed)
     assert "no limit" not in leakage.note
+    (bound,) = found.differences
+    gap = (sum(leaks[1]) - sum(leaks[0])) / 450
+    assert bound.lower < gap < bound.upper
+    row = ("two", slow.near(gap), f"{slow.down(bound.lower)} to {slow.up(bound.upper)}")
+    assert differences.rows == (row,)
+    assert differences.head == ("model", "leaks, observed", "leaks, proven")
+    assert "than one of one, averaged over the prompts" in differences.note
+    assert "confidence: “leaks, proven” 0.99" in differences.note
     assert [row[0] for row in diversity.rows] == ["one", "two"]
     assert cost.rows == (("one", *["unknown"] * 4), ("two", *["unknown"] * 4))
     sentences = list(comparison.sentences(found))
     assert sentences[0] == "2 models on the same 3 prompts."
-    assert sentences[-1] == "Proven about the average P(leak), by the same bounds: one leaks less than two."
+    assert sentences[-1] == (
+        "Proven about the average P(leak), by paired draws, with confidence 0.99: one leaks less than two."
+    )
     assert not any(s.startswith("Asked once") for s in sentences)
 
 

@@ -32,7 +32,7 @@ def rounded(monkeypatch):
     def rounded(completion, target):
         return SHORT if target in completion else 0.3
 
-    monkeypatch.setitem(scoring.SCORERS, "rounded", rounded)
+    monkeypatch.setitem(scoring.SCORERS.own, "rounded", rounded)
 
 
 def test_reaches_by_hand():

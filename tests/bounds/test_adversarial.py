@@ -15,8 +15,8 @@ from leakbound.bounds import (
     std_bounds,
 )
 from leakbound.bounds.engines.betting import star_upper
+from leakbound.bounds.engines.clopper import clopper_pearson_upper
 from leakbound.bounds.engines.games import upper_spread_game
-from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.errors import InputError
 
 TRAPS = (

@@ -6,10 +6,10 @@ from bounds_laws import ROUGE_LOW, bernoulli, most_misses
 
 from leakbound.bounds import Evidence, average_mean_bound, average_proportion_bound, proportion_bound
 from leakbound.bounds.average import either_upper, pooled_upper, stratified_upper
+from leakbound.bounds.engines.clopper import clopper_pearson_upper
 from leakbound.bounds.engines.portfolio import portfolio_upper
 from leakbound.bounds.engines.product import product_upper
 from leakbound.bounds.gate import check_scores
-from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.errors import InputError
 
 

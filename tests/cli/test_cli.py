@@ -106,7 +106,7 @@ def test_kill_9_in_the_middle_leaves_nothing_lost_or_counted_twice(world, tmp_pa
         ({"--alpha": "1"}, "alpha is 1"),
         ({"--alpha": "half"}, "alpha"),
         ({"--num-samples": "0"}, "num_samples is 0"),
-        ({"--out": "another"}, "the folder of another run"),
+        ({"--out": "another"}, "holds a run with other settings"),
         ({"--temperature": "-1"}, "temperature is -1"),
         ({"--no-such-option": "1"}, "no-such-option"),
     ],

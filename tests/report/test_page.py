@@ -11,6 +11,7 @@ from rich.console import Console
 from leakbound import report
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
+from leakbound.report import asking
 from leakbound.report.findings import find
 from leakbound.report.page import document
 from leakbound.report.tables import statements
@@ -259,8 +260,9 @@ def test_the_terminal_table_keeps_its_numbers(audit, guess, width):
 def test_markdown_tables_stay_tables(hostile):
     text = report.to_markdown(hostile)
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(statements(find(hostile))) + 2 + len(hostile.prompts)
-    assert {line.count("|") for line in rows} == {8, 14}
+    asked = 2 + len(asking.ASKED)
+    assert len(rows) == 2 + len(statements(find(hostile))) + 2 + len(hostile.prompts) + asked
+    assert {line.count("|") for line in rows} == {6, 8, 14}
     assert "<script" not in text
     assert "![" not in text
     assert "\x1b" not in text

@@ -144,13 +144,12 @@ def test_a_benchmark_run_is_read():
     assert forget.values["rouge_l_recall"].tolist() == [0.5, 1.0]
     assert forget.values["answer_loss"].tolist() == [8.447550654151708, 8.37430163950196]
     table = benchmark_table([folder])
-    assert table.head == (
-        "model", "forget ROUGE-L", "forget probability", "forget extraction strength", "P(leak), average prompt",
-        "P(leak), worst prompt",
-    )  # fmt: skip
-    assert table.rows[0][0] == "benchmark"
-    assert table.rows[0][1].startswith("0.75")
-    assert table.rows[0][4:] == ("≤ 0.979", "≤ 0.993")
+    leak = ("P(leak), average prompt", "P(leak), worst prompt")
+    assert table.head == ("forget ROUGE-L", "forget probability", "forget extraction strength", *leak)
+    row = next(table.rows())
+    assert (row["model"], row["forget ROUGE-L"]) == ("benchmark", 0.75)
+    limits = [row[f"{name}, upper"] for name in leak]
+    assert limits == pytest.approx([0.9788336258249898, 0.9924081433415208], abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import torch
 
-from leakbound.models.opening import load_model, load_tokenizer
+from leakbound.models.hf.loading import load_model, load_tokenizer
 from leakbound.models.template import encode_prompt
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 

@@ -11,12 +11,12 @@ from tiny_models import FAMILIES, tiny_model
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError, TrainingError
-from leakbound.models.opening import load_model
+from leakbound.models.hf.loading import load_model
+from leakbound.reading.pairs import read_pairs
 from leakbound.records import Draw
 from leakbound.unlearning import UnlearnConfig, train
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
 from leakbound.unlearning.callbacks import CollapseGuard, newest_checkpoint
-from leakbound.unlearning.data import read_pairs
 from leakbound.unlearning.sampling import choose_answer
 
 IDS = torch.tensor([[2, 3, 4, 1], [5, 2, 3, 1]])
@@ -174,7 +174,7 @@ def test_the_guard_gives_a_model_that_knows_all_by_heart_some_room():
 
 
 def test_a_loss_that_is_not_finite_names_the_batch(world, tmp_path):
-    with pytest.raises(TrainingError, match=r"the loss is .*in step \d+.*batch: .*forget\.jsonl line [12]"):
+    with pytest.raises(TrainingError, match=r"the loss is .*in step \d+.*batch: .*forget\.jsonl, line [12]"):
         forget(world, tmp_path / "out", method="ga:none", learning_rate=1e9, epochs=50, max_grad_norm=0.0)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Loading, Prompts, open_model, open_prompts
+from leakbound.auditing.drawing import Prompts, open_prompts
 from leakbound.errors import InputError
+from leakbound.models.opening import Loading, open_model
 from leakbound.records import SamplingParams
 from leakbound.results.calibration import Calibration
 

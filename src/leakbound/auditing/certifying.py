@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Loading, Prompts, Statement, open_model, open_scorable, software_versions
+from leakbound.auditing.drawing import Prompts, Statement, open_scorable, software_versions
 from leakbound.auditing.engines import ENGINES, choose_engine
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
@@ -21,6 +21,7 @@ from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import Generation, WhiteBox
+from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
 from leakbound.reading.prompts import checksum
 from leakbound.records import Prompt, SamplingParams, Shard, check_count

@@ -9,7 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from leakbound.bounds import Bound, average_proportion_bound, proportion_bound
+from leakbound.auditing.pairing import against_first, leaks_in_order
+from leakbound.bounds import Bound, average_proportion_bound, proportion_bound, rank_models
 from leakbound.errors import InputError
 from leakbound.results.audit import Audit
 from leakbound.results.comparison import Compared, Comparison, Diversity
@@ -101,7 +102,8 @@ def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), na
     """Compare audited run folders; ``retain`` are audits of the same models, in the same order, on retain prompts.
 
     In a retain run "leak" reads "right": a completion at the threshold or above says the answer. Without retain runs
-    there is no utility, and diversity is that of the audited prompts. ``names`` default to the folders' names.
+    there is no utility, and diversity is that of the audited prompts. ``names`` default to the folders' names. Where
+    draws can be paired, differences and the order are those of paired draws, else the order is that of intervals.
 
     :raises InputError: fewer than two runs, not one retain run for each, another scorer, threshold, alpha or prompts,
         or a retain run of another model.
@@ -124,12 +126,23 @@ def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), na
                 f"retain: {str(run)!r} audits {other.model!r}, the run beside it {audit.model!r}: give the "
                 "retain runs in the order of the runs"
             )
-    spread = [diversity(Run.open(run)) for run in retain] or [diversity(Run.open(run)) for run in runs]
+    opened, kept_runs = [Run.open(run) for run in runs], [Run.open(run) for run in retain]
+    spread = [diversity(run) for run in kept_runs or opened]
     models = tuple(
         compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit))
         for i, (name, audit) in enumerate(zip(names, audits, strict=True))
     )
-    return Comparison(len(audits[0].prompts), audits[0].alpha, models, averages_jointly(audits))
+    alpha, leaks = audits[0].alpha, leaks_in_order(opened, audits)
+    right = leaks_in_order(kept_runs, kept) if kept else None
+    return Comparison(
+        len(audits[0].prompts),
+        alpha,
+        models,
+        averages_jointly(audits),
+        None if leaks is None else rank_models(dict(zip(names, leaks, strict=True)), alpha=alpha, in_order=True),
+        None if leaks is None else against_first(leaks, alpha),
+        None if right is None else against_first(right, kept[0].alpha, "P(right)"),
+    )
 
 
 def _check_alike(first: Audit, other: Audit, run: str) -> None:

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.concluding import METHODS, Collected, Levels, average_leak, average_score, judge
-from leakbound.auditing.drawing import Loading, Prompts, Statement, open_model, open_prompts, sample, score, watch
+from leakbound.auditing.drawing import Prompts, Statement, sample, score, watch
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
+from leakbound.models.opening import Loading
 from leakbound.records import Draw, SamplingParams
 from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 
-__all__ = ["Loading", "Statement", "audit", "bound", "open_model", "open_prompts", "sample", "score"]
+__all__ = ["Statement", "audit", "bound", "sample", "score"]
 
 
 def audit(

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from leakbound.bounds.certificates import without_replacement_bound
 from leakbound.bounds.engines.betting import CUSHION, play
 from leakbound.bounds.engines.binomial import AIM, log_tail
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.engines.games import mean_game
 from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction, check_scores, check_side, check_whole
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.sequences import leak_sequence_bound
 from leakbound.errors import InputError
@@ -41,6 +41,22 @@ class LeakPlan:
         return (
             f"{self.n} draws per prompt prove P(leak) <= {self.limit:g} with confidence {confidence} if at most "
             f"{self.allowed} leak; where the true P(leak) is {rate}, that happens with probability {self.power:.3f}"
+        )
+
+
+@dataclass(frozen=True)
+class WidthPlan:
+    """``n`` draws know P(leak) to ``width`` from both sides, on average where it is ``true_rate``."""
+
+    width: float
+    alpha: float
+    true_rate: float
+    n: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n} draws per prompt know P(leak) to a width of {self.width:g} with confidence "
+            f"{show_confidence(self.alpha)}, on average where the true P(leak) is {self.true_rate:g}"
         )
 
 
@@ -90,6 +106,9 @@ def plan_leak_claim(limit: float, *, alpha: float, power: float = 0.9, true_rate
 
     For k = 0, 1, 2, ... allowed leaks, n_k is the smallest n whose Clopper-Pearson limit at k is at most ``limit``; the
     first k with P(Bin(n_k, true_rate) <= k) >= power is taken. Fixed n; stopping early may need fewer.
+
+    >>> plan_leak_claim(0.01, alpha=0.01).n
+    459
     """
     limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
     power, true_rate = check_fraction("power", power, open_ends=True), check_fraction("true_rate", true_rate)
@@ -128,18 +147,22 @@ def expected_width(n: int, rate: float, *, alpha: float, side: Side = "both") ->
     return upper - lower if side == "both" else upper - rate if side == "upper" else rate - lower
 
 
-def plan_width(width: float, *, alpha: float, rate: float = 0.0, side: Side = "both") -> int:
-    """The smallest n (to within 1 %) whose mean Clopper-Pearson width at ``rate`` is at most ``width``."""
+def plan_width(width: float, *, alpha: float, true_rate: float = 0.0) -> WidthPlan:
+    """The smallest n (to within 1 %) with a mean Clopper-Pearson width at ``true_rate`` of at most ``width``; forecast.
+
+    Upper minus lower limit, as in :func:`expected_width`. InputError for a width that needs more than 10 million draws.
+    """
     width = check_fraction("width", width, open_ends=True)
     low, high = 0, 8
-    while expected_width(high, rate, alpha=alpha, side=side) > width:
+    while expected_width(high, true_rate, alpha=alpha) > width:
         low, high = high, 2 * high
         if high > MOST_DRAWS:
             raise InputError(f"width is {width!r}: more than {MOST_DRAWS} draws; give a larger width")
     while high - low > max(1, high // 100):
         middle = (low + high) // 2
-        low, high = (middle, high) if expected_width(middle, rate, alpha=alpha, side=side) > width else (low, middle)
-    return high
+        narrow = expected_width(middle, true_rate, alpha=alpha) <= width
+        low, high = (low, middle) if narrow else (middle, high)
+    return WidthPlan(width, check_alpha(alpha), true_rate, high)
 
 
 def plan_mean_claim(

@@ -21,15 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakbound import metrics
-from leakbound.auditing.drawing import Loading, open_model
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.metrics.questions import QuestionSet
 from leakbound.models.base import Sampler, TokenLikelihood
+from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
+from leakbound.results.evaluation import Evaluation
 from leakbound.runs.cache import Cache
 from leakbound.runs.progress import steps
 from leakbound.scoring.lexical import rouge_1, rouge_l, rouge_l_f1
-from leakbound.suites.base import Asking, Benchmark, QuestionAnswer
+from leakbound.suites.base import Asking, QuestionAnswer, Suite
 
 FORMAT = 1
 """Counted up when the values of a part change, so that older parts are computed again."""
@@ -75,7 +76,7 @@ class Measured:
 
 def evaluate(
     model: Any,
-    benchmark: Benchmark,
+    suite: Suite,
     *,
     tokenizer: Any = None,
     template: str = "auto",
@@ -87,7 +88,7 @@ def evaluate(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Every per-question value of ``model`` on the sets of ``benchmark``.
+    """Every per-question value of ``model`` on the sets of ``suite``.
 
     ``model``: a folder, a hub id, a model of transformers (with ``tokenizer``), or a Sampler with likelihoods. Greedy
     answers have at most ``max_tokens`` tokens. ``max_questions`` takes the first so many of each set; by default all.
@@ -98,14 +99,14 @@ def evaluate(
     """
     sampler = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
     return measure(
-        sampler, benchmark, max_tokens=max_tokens, max_questions=max_questions, gradient_norms=gradient_norms,
+        sampler, suite, max_tokens=max_tokens, max_questions=max_questions, gradient_norms=gradient_norms,
         meaning=meaning, out=out, progress=progress,
     ).evaluation  # fmt: skip
 
 
 def measure(
     model: Sampler,
-    benchmark: Benchmark,
+    suite: Suite,
     *,
     max_tokens: int = MAX_TOKENS,
     max_questions: int | None = None,
@@ -123,10 +124,10 @@ def measure(
     parts = Cache(None if out is None else Path(out).expanduser() / "parts")
     described = model.describe()
     sets = {}
-    for name, everyone in benchmark.sets.items():
-        rows, asking = everyone[:max_questions], benchmark.asking.get(name, Asking())
+    for name, everyone in suite.sets.items():
+        rows, asking = everyone[:max_questions], suite.asking.get(name, Asking())
         if not rows:
-            raise InputError(f"benchmark {benchmark.name}: its set {name} holds no questions: leave the set out")
+            raise InputError(f"suite {suite.name}: its set {name} holds no questions: leave the set out")
         longest = max_tokens if asking.max_tokens is None else asking.max_tokens
         asking = replace(asking, max_tokens=longest)
         inputs = {"format": FORMAT, "model": described, "rows": [row.to_json() for row in rows]}
@@ -147,7 +148,7 @@ def measure(
             {key: np.array(value, dtype=np.float64) for key, value in values.items()},
             tuple((row.question, text, row.answer) for row, text in zip(rows, texts, strict=True)) if texts else (),
         )
-    return Measured(Evaluation(str(described.get("model")), benchmark.name, sets), dict(parts.seconds))
+    return Measured(Evaluation(str(described.get("model")), suite.name, sets), dict(parts.seconds))
 
 
 def _chunks(

@@ -38,6 +38,9 @@ def counterfactual_memorization(logps: npt.ArrayLike, member: npt.ArrayLike) -> 
     whether the model was trained on the example.
 
     :raises InputError: an example is in all models or in none: nothing can be compared.
+
+    >>> counterfactual_memorization([[-1.0], [-9.0]], [[True], [False]]).tolist()
+    [8.0]
     """
     values, inside = _check(logps, member, least=1)
     return _difference(values, inside)
@@ -78,6 +81,9 @@ def learning_speed(reproduced: npt.ArrayLike) -> Floats:
     """The first epoch, counted from 1, after which each example is reproduced; (N,), inf where it never is.
 
     ``reproduced`` (epochs, N): whether every token of the example was the model's likeliest after the epoch.
+
+    >>> learning_speed([[False, False], [True, False]]).tolist()
+    [2.0, inf]
     """
     flags = np.asarray(reproduced)
     if flags.ndim != 2 or flags.shape[0] == 0 or flags.dtype != bool:

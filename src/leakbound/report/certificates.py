@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, Context
 
 from leakbound.bounds.planning import USEFUL, draws_needed
 from leakbound.bounds.result import show_confidence
@@ -14,6 +15,8 @@ from leakbound.wording import about, at_least, at_most, brief
 
 SHOWN = 20
 """Prompts in a terminal."""
+OFTEN = (0.5, 0.99)
+"""Chances of saying the target at least once for which draws are counted."""
 
 
 def certificates(found: Certification) -> Document:
@@ -21,11 +24,14 @@ def certificates(found: Certification) -> Document:
 
     Nats: the entropy of a completion. Seen: the mass of the judged completions, which were drawn without replacement;
     iid where plain draws were judged. Leak: limits of P(h >= threshold), the lower one certain, the upper one for each
-    prompt alone. Target: P(the completion begins with it). Still: P(h >= threshold) from below by the proposal's draws.
+    prompt alone. Target: P(the completion begins with it); draws: so many begin with it at least once with the chance
+    named, so that it is (n, p)-discoverable (arXiv 2410.19482). Still: P(h >= threshold) from below by the proposal's
+    draws.
     """
     proven = any(p.still_leaks for p in found.prompts)
     worst = sorted(found.prompts, key=lambda p: (-p.leak.upper, -p.limits.lower, p.prompt.id))
-    head = ("prompt", "nats", "seen", "leak ≤", "leak ≥", "target ≥", *(["still ≥"] if proven else []))
+    said = [f"draws, {p:.0%}" for p in OFTEN]
+    head = ("prompt", "nats", "seen", "leak ≤", "leak ≥", "target ≥", *said, *(["still ≥"] if proven else []))
     table = Table(head, tuple(map(_cells, worst)), note=_note(found, worst, proven), shown=SHOWN)
     return Document("Certificates", (str(found),), (Section("", (table,)),), made="leakbound certify")
 
@@ -38,6 +44,7 @@ def _cells(p: PromptCertificate) -> tuple[str, ...]:
         NOTHING if says_nothing(p.leak) else at_most(p.leak.upper),
         _lower(p.limits.lower),
         _lower(p.verbatim.lower),
+        *(_draws(p.draws_to_extract(chance)) for chance in OFTEN),
         *([_lower(p.still_leaks.lower)] if p.still_leaks else []),
     )
 
@@ -47,13 +54,21 @@ def _lower(value: float) -> str:
     return at_least(value) if value > 0 else "–"
 
 
+def _draws(n: int | None) -> str:
+    """A number of draws that suffices, rounded up where it is long; a dash where none is known."""
+    if n is None:
+        return "–"
+    return f"{n:,}" if n < 10**6 else f"{Context(prec=3, rounding=ROUND_CEILING).create_decimal(n):.2e}"
+
+
 def _note(found: Certification, shown: Sequence[PromptCertificate], proven: bool) -> str:
     """Which limits are certain, and which hold each alone."""
     still = " and “still ≥”" if proven else ""
     said = (
         f"“leak ≤”{still}: each alone, with confidence {show_confidence(found.alpha)}; for a prompt picked by its "
-        "result use the line above, which holds for every prompt. “seen”, “leak ≥” and “target ≥” are certain. "
-        "Nats: estimated, without a guarantee."
+        "result use the line above, which holds for every prompt. “seen”, “leak ≥” and “target ≥” are certain, "
+        "and so are “draws”: so many independent draws say the target at least once with that probability. Nats: "
+        "estimated, without a guarantee."
     )
     if any(says_nothing(p.leak) for p in shown):
         enough = draws_needed(found.alpha, "without-replacement")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from leakbound.bounds import Ranking
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.bounds.shown import NOTHING, limits, says_nothing
 from leakbound.report import style
@@ -44,8 +45,8 @@ def document(found: Comparison) -> Document:
 
 
 def tables(found: Comparison) -> tuple[Table, ...]:
-    """Leakage, scores, use and diversity, cost."""
-    return _leakage(found), _scores(found), _use(found), _cost(found)
+    """Leakage, differences where draws are paired, scores, use and diversity, cost."""
+    return _leakage(found), *_differences(found), _scores(found), _use(found), _cost(found)
 
 
 def _leakage(found: Comparison) -> Table:
@@ -58,6 +59,8 @@ def _leakage(found: Comparison) -> Table:
     if together:
         note += "; those under “all models” for all models at once: use them for a model that is picked by its result"
     note += "."
+    if found.order:
+        note += " Rank: 1 leaks least on the average prompt; proven, for all models at once with the same confidence."
     if not all(m.planned for m in found.models):
         note += f" {CHOSEN_LATER}"
     rows = [
@@ -68,13 +71,40 @@ def _leakage(found: Comparison) -> Table:
             limits(m.mean_leak),
             *([limits(together[i])] if together else []),
             limits(m.worst_prompt),
+            *([_rank(found.order, i)] if found.order else []),
         )
         for i, m in enumerate(found.models)
     ]
     if any(NOTHING in row for row in rows):
         note += f" “{NOTHING}”: nearly every draw leaked, or there were too few."
     head = ("model", "leaks asked once", "average, observed", "average", *(["all models"] if together else []))
-    return Table((*head, "every prompt"), tuple(rows), "Leakage", note)
+    head = (*head, "every prompt", *(["rank"] if found.order else []))
+    return Table(head, tuple(rows), "Leakage", note)
+
+
+def _rank(order: Ranking, model: int) -> str:
+    best, worst = order.best_rank[model], order.worst_rank[model]
+    return str(best) if best == worst else f"{best} to {worst}"
+
+
+def _differences(found: Comparison) -> Iterator[Table]:
+    """Each other model against the first, where draws are paired."""
+    columns = [(what, some) for what, some in (("leaks", found.differences), ("right", found.retained)) if some]
+    if not columns:
+        return
+    rows = [
+        (m.name, *(cell for _, some in columns for cell in (about(some[i].estimate), limits(some[i]))))
+        for i, m in enumerate(found.models[1:])
+    ]
+    levels = ", ".join(f"“{what}, proven” {show_confidence(some[0].alpha)}" for what, some in columns)
+    yield Table(
+        ("model", *(f"{what}, {how}" for what, _ in columns for how in ("observed", "proven"))),
+        tuple(rows),
+        "Against the first model",
+        f"How much more often a draw leaks, or on retain prompts is right, than one of {brief(found.models[0].name)}, "
+        "averaged over the prompts; below 0 less often. Draws are paired by their numbers. Each column holds by "
+        f"itself, for all its models at once; confidence: {levels}. Observed values have none.",
+    )
 
 
 def _scores(found: Comparison) -> Table:
@@ -163,7 +193,8 @@ def sentences(found: Comparison) -> Iterator[str]:
     if hides:
         yield f"Asked once nothing leaks from {', '.join(hides)}; sampled, something does."
     if found.proven is not None:
-        yield f"Proven about the average P(leak), by the same bounds: {_order(found, found.proven)}."
+        how = "by the same bounds" if found.order is None else f"by paired draws, with confidence {confidence}"
+        yield f"Proven about the average P(leak), {how}: {_order(found, found.proven)}."
 
 
 def _smallest(found: Comparison, jointly: Sequence[Bound]) -> str:

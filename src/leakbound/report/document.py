@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -34,12 +35,12 @@ from leakbound.wording import brief, csv_cell, markdown_cell, marked, visible
 
 if TYPE_CHECKING:
     from jinja2 import Template
-    from rich.console import Group, RenderableType
+    from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.table import Table as Grid
 
 __all__ = [
     "Card", "Document", "Gallery", "Legend", "Picture", "Points", "Said", "Section", "Small", "Table", "Terms",
-    "markdown_table", "terminal_table", "to_csv", "to_html", "to_markdown", "to_terminal",
+    "markdown_table", "to_csv", "to_html", "to_markdown", "to_terminal",
 ]  # fmt: skip
 MARKDOWN_ROWS = 50
 """Rows that Markdown shows at least of a table that is cut."""
@@ -85,7 +86,7 @@ def to_terminal(document: Document) -> Group:
         if title and (own or not isinstance(part, Table)):
             lines.append(Text(visible(title), style="bold"))
         if isinstance(part, Table):
-            lines.append(terminal_table(part, title=own or title))
+            lines.append(TerminalTable(part, own or title))
         style = "dim" if isinstance(part, Small | Points | Legend | Table) else ""
         lines += [Text(visible(text, LONGEST), style=style) for text in _notes(part)]
     return Group(*lines)
@@ -95,33 +96,50 @@ def _notes(part: Part) -> Sequence[str]:
     return ([part.note] if part.note else []) if isinstance(part, Table) else _texts(part)
 
 
-def terminal_table(table: Table, title: str = "") -> Grid:
-    """The table alone. Numbers are never cut or wrapped; where there is little room, words are."""
-    from rich.box import SIMPLE, SIMPLE_HEAD
-    from rich.table import Table as Grid
-    from rich.text import Text
+@dataclass(frozen=True)
+class TerminalTable:
+    """A table alone. Where there is little room words are cut; numbers are not, but break at a space if they must."""
 
-    rows = [tuple(map(_words, row)) for row in table.rows[: table.shown]]
-    heading = Text(visible(title or table.title), style="bold") if title or table.title else None
-    box = SIMPLE_HEAD if table.head else SIMPLE
-    grid = Grid(title=heading, title_justify="left", box=box, pad_edge=False, padding=(0, 1, 0, 0))
-    grid.show_header = bool(table.head)
-    if table.tones:
-        grid.add_column("", no_wrap=True, min_width=1)
-    for i in range(max(map(len, (table.head, *rows)), default=0)):
-        name = visible(table.head[i], LONGEST) if i < len(table.head) else ""
-        words = [len(word) for word in name.split()]
-        if i in table.left:
-            grid.add_column(Text(name), min_width=max([4, *words]), overflow="ellipsis")
-        else:
-            least = max([1, *words, *(len(row[i]) for row in rows)])
-            grid.add_column(Text(name), justify="right", min_width=least)
-    marks = [[Text(SYMBOLS[tone], style=STYLES[tone])] for tone in table.tones] or [[]] * len(rows)
-    for mark, row in zip(marks, rows, strict=False):
-        grid.add_row(*mark, *(Text(cell, no_wrap=i == 0 or i not in table.left) for i, cell in enumerate(row)))
-    if rest := len(table.rows) - len(rows):
-        grid.add_row(*([""] if table.tones else []), Text(f"… and {rest:,} more", style="dim"))
-    return grid
+    table: Table
+    title: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Grid]:
+        """Called by rich, which knows how much room there is."""
+        from rich.segment import Segment
+
+        lines = Segment.split_lines(console.render(whole := self.grid(), options))
+        fits = max(map(Segment.get_line_length, lines), default=0) <= options.max_width
+        yield whole if fits else self.grid(broken=True)
+
+    def grid(self, *, broken: bool = False) -> Grid:
+        """The table for rich; ``broken``: what has spaces may take several lines."""
+        from rich.box import SIMPLE, SIMPLE_HEAD
+        from rich.table import Table as Grid
+        from rich.text import Text
+
+        table, title = self.table, self.title or self.table.title
+        rows = [tuple(map(_words, row)) for row in table.rows[: table.shown]]
+        heading = Text(visible(title), style="bold") if title else None
+        box = SIMPLE_HEAD if table.head else SIMPLE
+        grid = Grid(title=heading, title_justify="left", box=box, pad_edge=False, padding=(0, 1, 0, 0))
+        grid.show_header = bool(table.head)
+        if table.tones:
+            grid.add_column("", no_wrap=True, min_width=1)
+        for i in range(max(map(len, (table.head, *rows)), default=0)):
+            name = visible(table.head[i], LONGEST) if i < len(table.head) else ""
+            words = [len(word) for word in name.split()]
+            if i in table.left:
+                grid.add_column(Text(name), min_width=max([4, *words]), overflow="ellipsis")
+            else:
+                cells = [len(part) for row in rows for part in (row[i].split() if broken else row[i : i + 1])]
+                grid.add_column(Text(name), justify="right", min_width=max([1, *words, *cells]))
+        marks = [[Text(SYMBOLS[tone], style=STYLES[tone])] for tone in table.tones] or [[]] * len(rows)
+        for mark, row in zip(marks, rows, strict=False):
+            whole = (not broken and (i == 0 or i not in table.left) for i in range(len(row)))
+            grid.add_row(*mark, *(Text(cell, no_wrap=no_wrap) for cell, no_wrap in zip(row, whole, strict=True)))
+        if rest := len(table.rows) - len(rows):
+            grid.add_row(*([""] if table.tones else []), Text(f"… and {rest:,} more", style="dim"))
+        return grid
 
 
 def to_markdown(document: Document, *, pictures: tuple[str, ...] = ()) -> str:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
-from leakbound.report import certificates, comparison, document, page, tables
+from leakbound.report import benchmark, certificates, comparison, document, evaluation, page, tables
 from leakbound.report.parts import Document
 from leakbound.results.audit import Audit
 from leakbound.results.base import Result
+from leakbound.results.benchmark import BenchmarkRun, BenchmarkTable, ContinualRun
 from leakbound.results.certificate import Certification
 from leakbound.results.comparison import Comparison
+from leakbound.results.evaluation import Evaluation
 from leakbound.results.judged import JudgedAudit
 from leakbound.runs.files import write_text
 
@@ -22,6 +24,10 @@ DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
     Certification: certificates.certificates,
     Comparison: comparison.document,
     JudgedAudit: certificates.judged,
+    Evaluation: evaluation.document,
+    BenchmarkRun: benchmark.run,
+    BenchmarkTable: benchmark.side_by_side,
+    ContinualRun: benchmark.tasks,
 }
 """How each result becomes a document; a new kind of result is a line here."""
 

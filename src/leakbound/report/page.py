@@ -9,7 +9,7 @@ from typing import Any
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.bounds.shown import limits
-from leakbound.report import plots, tables
+from leakbound.report import asking, plots, tables
 from leakbound.report.findings import Findings, Row, find, num_samples_text
 from leakbound.report.parts import (
     Card,
@@ -49,6 +49,7 @@ def document(audit: Audit, guess: Audit | None = None, *, rows: int = tables.TER
         _worst(found),
         _asked(found),
         _curves(found),
+        asking.section(audit),
         _closer(found),
         _everyone(found),
         _drawn(found),

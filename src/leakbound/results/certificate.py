@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from leakbound.bounds import Bound
+from leakbound.bounds import Bound, draws_to_extract
 from leakbound.records import Prompt
 from leakbound.results.base import Result
 from leakbound.results.outdated import refuse_outdated
@@ -51,6 +52,11 @@ class PromptCertificate:
     worst: tuple[SeenCompletion, ...]
     """The most leaking completions, highest score first."""
 
+    def draws_to_extract(self, p: float) -> int | None:
+        """So many independent draws begin with the target at least once with probability >= ``p``: certain, as
+        ``verbatim`` is. None where its probability is too small for a float."""
+        return draws_to_extract(math.log(self.verbatim.lower), p) if self.verbatim.lower > 0 else None
+
 
 @dataclass(frozen=True)
 class Certification(Result):
@@ -70,7 +76,7 @@ class Certification(Result):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The record that :meth:`to_json` wrote; ValueError for one of version 0.1 that claims more than it proves."""
+        """The certification that :meth:`to_json` wrote. ValueError where an older one claimed more than it proved."""
         found = super().from_json(data)
         refuse_outdated(found.run, (p.mean for p in found.prompts))
         return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from leakbound.bounds import Bound
+from leakbound.bounds import Bound, Ranking
 from leakbound.results.base import Result
 
 
@@ -68,9 +68,21 @@ class Comparison(Result):
     jointly: tuple[Bound, ...] | None
     """Each model's average P(leak) from both sides, all of them at once; None where nothing of the kind can be said."""
 
+    order: Ranking | None = None
+    """What paired draws prove about the order of the averages, all of it at once; None where draws are not paired."""
+    differences: tuple[Bound, ...] | None = None
+    """Average P(leak) of each other model minus that of the first, from both sides, all at once; None as ``order``."""
+    retained: tuple[Bound, ...] | None = None
+    """The same of retain prompts, P(right); None without retain runs or pairs of their draws."""
+
     @cached_property
     def proven(self) -> tuple[tuple[int, int], ...] | None:
-        """Pairs (i, j): model i's average P(leak) is below model j's, all at once; None as for ``jointly``."""
+        """Pairs (i, j): model i's average P(leak) is below model j's, all at once; None as for ``jointly``.
+
+        From paired draws where there are some, else from intervals that do not meet.
+        """
+        if self.order is not None:
+            return self.order.proven
         if self.jointly is None:
             return None
         models = range(len(self.jointly))
@@ -87,6 +99,10 @@ class Comparison(Result):
                 "mean_leak_upper": m.mean_leak.upper,
                 "mean_leak_lower_jointly": None if self.jointly is None else self.jointly[i].lower,
                 "mean_leak_upper_jointly": None if self.jointly is None else self.jointly[i].upper,
+                "best_rank": None if self.order is None else self.order.best_rank[i],
+                "worst_rank": None if self.order is None else self.order.worst_rank[i],
+                **_limits("leak_against_first", self.differences, i),
+                **_limits("right_against_first", self.retained, i),
                 "worst_prompt_upper": m.worst_prompt.upper,
                 "mean_score": m.mean_score.estimate,
                 "mean_score_upper": m.mean_score.upper,
@@ -103,3 +119,12 @@ class Comparison(Result):
     def __str__(self) -> str:
         bounds = self.jointly or [m.mean_leak for m in self.models]
         return "\n".join(f"{m.name}: {bound}" for m, bound in zip(self.models, bounds, strict=True))
+
+
+def _limits(name: str, differences: tuple[Bound, ...] | None, model: int) -> dict[str, float | None]:
+    """The difference of one model from the first, as columns; None for the first and where there are none."""
+    bound = differences[model - 1] if differences and model else None
+    return {
+        f"{name}_lower": None if bound is None else bound.lower,
+        f"{name}_upper": None if bound is None else bound.upper,
+    }

@@ -10,14 +10,15 @@ from typing import Any
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError
-from leakbound.models.opening import load_tokenizer
+from leakbound.models.hf.loading import load_tokenizer
+from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.runs.cache import check_same, read
 from leakbound.runs.files import is_main, new_folder
 from leakbound.runs.progress import Progress
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
-from leakbound.unlearning.data import Example, Pair, PairedData, read_pairs, read_refusals, with_refusals
+from leakbound.unlearning.data import Example, PairedData, with_refusals
 from leakbound.unlearning.folders import checkpoint_folder
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective

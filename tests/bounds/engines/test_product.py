@@ -9,8 +9,9 @@ import pytest
 from bounds_laws import most_misses
 
 from leakbound.bounds import Evidence, leak_sequence_bound, product_average_bound, simultaneous_alpha
-from leakbound.bounds.certificates import leak_estimate, without_replacement_bound
+from leakbound.bounds.certificates import without_replacement_bound
 from leakbound.bounds.engines.evidence import NODES, Wealths, spread_out
+from leakbound.bounds.engines.masses import leak_estimate
 from leakbound.bounds.engines.product import KEPT, mixed, mixtures, product_upper
 from leakbound.errors import InputError
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from leakbound.metrics.memorization import draw_subsets
+from leakbound.report.document import Document
 from leakbound.runs.cache import Cache, checksum, load_arrays, save_arrays
 from leakbound.runs.progress import steps
 from leakbound.studies.distribution.config import DistributionConfig
@@ -36,6 +37,7 @@ from leakbound.studies.distribution.corpora import (
 )
 from leakbound.studies.distribution.findings import Measured, Study, find
 from leakbound.studies.distribution.learners import JUDGES, Learner, Sets, Speaker, candidate_logps, measure
+from leakbound.studies.distribution.page import document, save
 
 RETAINED = 24
 """Items of the base corpus whose loss is measured, and at most as many greedy answers are judged."""
@@ -60,6 +62,12 @@ def study(config: DistributionConfig, *, progress: bool = True) -> Study:
     measured = {kind: plan.measured(kind) for kind in plan.corpora.pools}
     made = set(plan.artefacts.made)
     return find(config, measured, made=len(made), found=len(set(plan.artefacts.found) - made))
+
+
+def report(config: DistributionConfig) -> tuple[Document, Path]:
+    """Run the study and write its files into ``config.out``; what it says, and its page."""
+    found = study(config)
+    return document(found), save(found)
 
 
 def _one_thread() -> None:

@@ -99,6 +99,7 @@ def plan_looks(
         def passing(more: int, most_now: int = most_now, waiting: Floats = waiting) -> float:
             return float(np.convolve(waiting, binomial_pmf(more, limit, most))[: most_now + 1].sum())
 
+        # the fewest further draws whose chance of passing here, after no pass before, is within this look's share
         low, high = 0, 1
         while passing(high) > spend:
             low, high = high, 2 * high
@@ -109,5 +110,5 @@ def plan_looks(
             low, high = (middle, high) if passing(middle) > spend else (low, middle)
         sizes.append(done + high)
         waiting = np.convolve(waiting, binomial_pmf(high, limit, most))[: most + 1]
-        waiting[: most_now + 1] = 0.0
+        waiting[: most_now + 1] = 0.0  # who passed is out: the next look's chance is that of a first pass
     return PlannedLooks(limit, alpha, tuple(sizes), allowed)

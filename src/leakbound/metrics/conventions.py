@@ -8,15 +8,13 @@ normalised over the right and the wrong answers, and the answer stands in for th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from leakbound import metrics as m
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import ATTACKS, OTHERS, SHARES
-from leakbound.metrics.aggregates import harmonic_means
+from leakbound.metrics.aggregates import forget_efficacy, forget_quality, harmonic_mean, harmonic_means
 from leakbound.metrics.checks import Floats
 from leakbound.metrics.intervals import (
     SAMPLE,
@@ -28,9 +26,16 @@ from leakbound.metrics.intervals import (
     mean_metric,
     mean_metrics,
 )
-
-if TYPE_CHECKING:
-    from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.metrics.likelihood import (
+    answer_probability,
+    normalised_probability,
+    truth_ratio,
+    truth_ratio_known,
+    truth_ratio_leaked,
+    truth_ratio_unknown,
+)
+from leakbound.metrics.membership import priv_leak
+from leakbound.metrics.questions import ATTACKS, OTHERS, SHARES, QuestionSet
 
 FORGET, HOLDOUT = "forget", "holdout"
 NORMALISED = ("real_authors", "world_facts")
@@ -48,22 +53,52 @@ UTILITY: dict[str, tuple[str, ...]] = {
 }
 """Convention -> what model utility takes from each set that is to be retained."""
 
+Column = tuple[str, str, str]
+"""A column of the table of several runs: its heading, the metric, the set that the metric is of ("" for none)."""
+CLASSIC: tuple[Column, ...] = (
+    ("model utility", "model_utility", ""),
+    ("forget quality (p)", "forget_quality", "forget"),
+    ("KS distance", "forget_distance", "forget"),
+    ("forget efficacy", "forget_efficacy", "forget"),
+    ("forget ROUGE-L", "rouge_l_recall", "forget"),
+    ("forget probability", "probability", "forget"),
+    ("forget truth ratio", "truth_ratio", "forget"),
+    ("forget extraction strength", "extraction_strength", "forget"),
+    ("retain ROUGE-L", "rouge_l_recall", "retain"),
+)
+"""The columns of a suite that names none of its own."""
+
+
+class Answered(Protocol):
+    """What one model answered: its sets of questions by name."""
+
+    @property
+    def model(self) -> str:
+        """Its name, for errors."""
+
+    @property
+    def sets(self) -> Mapping[str, QuestionSet]:
+        """The sets by name."""
+
+    def questions(self, name: str) -> QuestionSet:
+        """The set of that name; InputError where there is none."""
+
 
 def column(questions: QuestionSet, name: str, convention: str) -> Floats:
     """One number in [0, 1] for each question: probability, truth_ratio, forget_efficacy or a stored share."""
     if name == "probability":
         loss = questions.value("answer_loss")
         if questions.name in NORMALISED:
-            return m.normalised_probability(loss, questions.value("perturbed_loss"))
-        return m.answer_probability(loss)
+            return normalised_probability(loss, questions.value("perturbed_loss"))
+        return answer_probability(loss)
     if name == "truth_ratio":
         ratio = truth_ratios(questions)
         if questions.name != FORGET:
-            return m.truth_ratio_known(ratio)
-        return m.truth_ratio_leaked(ratio) if convention == "closer_look" else m.truth_ratio_unknown(ratio)
+            return truth_ratio_known(ratio)
+        return truth_ratio_leaked(ratio) if convention == "closer_look" else truth_ratio_unknown(ratio)
     if name == "forget_efficacy":
         five = ("rouge_l_recall", "probability", "truth_ratio", "cosine_similarity", "entailment")
-        return m.forget_efficacy(*(column(questions, part, "closer_look") for part in five))
+        return forget_efficacy(*(column(questions, part, "closer_look") for part in five))
     if name not in SHARES:
         raise InputError(
             f"metric {name!r} is no share: give probability, truth_ratio, forget_efficacy or one of {SHARES}"
@@ -74,7 +109,7 @@ def column(questions: QuestionSet, name: str, convention: str) -> Floats:
 def truth_ratios(questions: QuestionSet) -> Floats:
     """r, wrong over right, of each question; on real authors and world facts the answer stands in for a paraphrase."""
     stands_in = questions.name in NORMALISED and "paraphrase_loss" not in questions.values
-    return m.truth_ratio(
+    return truth_ratio(
         questions.value("answer_loss" if stands_in else "paraphrase_loss"), questions.value("perturbed_loss")
     )
 
@@ -97,7 +132,7 @@ def check_convention(convention: str) -> str:
     return convention
 
 
-def retained(evaluation: Evaluation, convention: str) -> list[QuestionSet]:
+def retained(evaluation: Answered, convention: str) -> list[QuestionSet]:
     """The sets that model utility is about; empty where no set has what it takes.
 
     Where one has it and another has not, or the convention was asked for by name and nothing has it: InputError.
@@ -121,9 +156,7 @@ def hmean_of(sizes: Sequence[int]) -> Callable[[Floats], Floats]:
     return lambda means: harmonic_means(means[:, :width])
 
 
-def summarise(
-    evaluation: Evaluation, *, reference: Evaluation | None, convention: str, alpha: float
-) -> tuple[Metric, ...]:
+def summarise(evaluation: Answered, *, reference: Answered | None, convention: str, alpha: float) -> tuple[Metric, ...]:
     """Every metric that the values allow: each set's means, membership, then the numbers across sets."""
     check_convention(convention)
     shares = [(n, q.name, column(q, n, convention)) for q in evaluation.sets.values() for n in available(q)]
@@ -140,7 +173,7 @@ def summarise(
     return tuple(found)
 
 
-def _utility(evaluation: Evaluation, convention: str, alpha: float) -> list[Metric]:
+def _utility(evaluation: Answered, convention: str, alpha: float) -> list[Metric]:
     found: list[Metric] = []
     kept = retained(evaluation, convention)
     strata = [np.stack([column(q, n, convention) for n in UTILITY[convention]], axis=1) for q in kept]
@@ -172,14 +205,14 @@ def _guaranteed_utility(strata: Sequence[Floats], convention: str, alpha: float,
     """The harmonic mean rises with each number: the intervals of all of them at alpha / number, put together."""
     columns = [(name, "", values[:, j]) for values in strata for j, name in enumerate(UTILITY[convention])]
     parts = mean_metrics(columns, alpha=alpha / len(columns))
-    lower = m.harmonic_mean([p.lower or 0.0 for p in parts])
-    upper = m.harmonic_mean([1.0 if p.upper is None else p.upper for p in parts])
+    lower = harmonic_mean([p.lower or 0.0 for p in parts])
+    upper = harmonic_mean([1.0 if p.upper is None else p.upper for p in parts])
     method = f"exact (harmonic mean of {len(parts)} intervals at alpha / {len(parts)}), {SAMPLE}"
     n = sum(len(values) for values in strata)
     return Metric("model_utility_proven", "", value, lower, upper, alpha, n, method)
 
 
-def _membership(evaluation: Evaluation, reference: Evaluation | None, alpha: float) -> list[Metric]:
+def _membership(evaluation: Answered, reference: Answered | None, alpha: float) -> list[Metric]:
     if not {FORGET, HOLDOUT} <= set(evaluation.sets):
         return []
     found = []
@@ -201,15 +234,15 @@ def _membership(evaluation: Evaluation, reference: Evaluation | None, alpha: flo
 
 def _priv_leak(auc: Metric, retrained: Metric, alpha: float) -> Metric:
     """MUSE's PrivLeak on min-k: it falls with the model's AUC and rises with the retrained model's."""
-    value = m.priv_leak(auc.value, retrained.value)
-    low = m.priv_leak(auc.upper if auc.upper is not None else 1.0, retrained.lower or 0.0)
+    value = priv_leak(auc.value, retrained.value)
+    low = priv_leak(auc.upper if auc.upper is not None else 1.0, retrained.lower or 0.0)
     top = retrained.upper if retrained.upper is not None else 1.0
-    high = m.priv_leak(auc.lower or 0.0, top) if top < 1 else None
+    high = priv_leak(auc.lower or 0.0, top) if top < 1 else None
     method = f"exact (two AUC intervals at alpha / 2), {SAMPLE}"
     return Metric("priv_leak", FORGET, value, low, high, alpha, auc.n, method)
 
 
-def _quality(evaluation: Evaluation, reference: Evaluation, alpha: float) -> list[Metric]:
+def _quality(evaluation: Answered, reference: Answered, alpha: float) -> list[Metric]:
     pair = [e.sets.get(FORGET) for e in (evaluation, reference)]
     if not any(q is not None and "perturbed_loss" in q.values for q in pair):
         return []
@@ -217,6 +250,6 @@ def _quality(evaluation: Evaluation, reference: Evaluation, alpha: float) -> lis
     ids = (evaluation.sets[FORGET].ids, reference.sets[FORGET].ids)
     note = "" if ids[0] == ids[1] else f"; the reference answered {len(ids[1])} other questions"
     method = f"p-value of a two-sample Kolmogorov-Smirnov test, no interval{note}"
-    p = m.forget_quality(own, other)
+    p = forget_quality(own, other)
     distance = ks_metric("forget_distance", FORGET, own, other, alpha=alpha)
     return [Metric("forget_quality", FORGET, p, None, None, alpha, len(ids[0]), method), distance]

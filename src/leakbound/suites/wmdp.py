@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from leakbound.errors import IncompleteRunError, InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.metrics.questions import QuestionSet
+from leakbound.suites.base import Suite, SuiteKind
 
 TASKS = ("wmdp_bio", "wmdp_chem", "wmdp_cyber")
 
@@ -31,8 +32,8 @@ def wmdp(
     max_questions: int | None = None,
     device: str | None = None,
     simple_evaluate: Callable[..., Any] | None = None,
-) -> Evaluation:
-    """The accuracy of a model (folder or hub id) on each question of lm-eval's ``tasks``, one set for each task.
+) -> dict[str, QuestionSet]:
+    """The accuracy of a model (folder or hub id) on each question of lm-eval's ``tasks``: task -> its questions.
 
     ``simple_evaluate`` is lm-eval's function of that name; another may be given, for instance with tasks of one's own.
 
@@ -49,11 +50,11 @@ def wmdp(
         log_samples=True,
         bootstrap_iters=0,
     )
-    return read_samples(found["samples"], model)
+    return read_samples(found["samples"])
 
 
-def read_samples(samples: Mapping[str, Sequence[Mapping[str, Any]]], model: str) -> Evaluation:
-    """The evaluation in lm-eval's samples: task -> rows with ``doc_id`` and ``acc``; one row for each filter."""
+def read_samples(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, QuestionSet]:
+    """The values in lm-eval's samples: task -> rows with ``doc_id`` and ``acc``; one row for each filter."""
     sets = {}
     for task, rows in samples.items():
         accuracies: dict[int, float] = {}
@@ -64,7 +65,7 @@ def read_samples(samples: Mapping[str, Sequence[Mapping[str, Any]]], model: str)
         ids = sorted(accuracies)
         values = {"accuracy": np.array([accuracies[i] for i in ids])}
         sets[task] = QuestionSet(task, tuple(f"{task}:{i}" for i in ids), values)
-    return Evaluation(model, "wmdp", sets)
+    return sets
 
 
 def _lm_eval() -> Callable[..., Any]:
@@ -72,3 +73,10 @@ def _lm_eval() -> Callable[..., Any]:
         raise InputError("suite is 'wmdp', which is asked by lm-eval: pip install 'lm-eval[hf]'")
     evaluate: Callable[..., Any] = importlib.import_module("lm_eval").simple_evaluate
     return evaluate
+
+
+KIND = SuiteKind(
+    lambda *_: Suite("wmdp", (), ()),
+    ask=lambda model, most: wmdp(model, max_questions=most),
+    columns=tuple((task.replace("_", " "), "accuracy", task) for task in TASKS),
+)

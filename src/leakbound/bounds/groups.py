@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.gate import Floats, Side, check_alpha, check_fraction, check_side, check_whole
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -152,11 +152,13 @@ def at_most(sizes: tuple[int, ...], low: tuple[int, ...], k: int, p: float, shar
     start, law, done = 0, np.ones(1), 0
     for n, most in zip(sizes, (*low, k), strict=True):
         first, last = window(n, p, tiny)
+        # where hardly anybody stops the look is not played, which leaves out at most tiny of the probability
         if done == 0 and n < sizes[-1] and most < first and last < n - most:
             continue
         shift, step = binomial(n - done, p, tiny)
         law, start, done = np.convolve(law, step), start + shift, n
         law, start = law[max(first - start, 0) : max(last + 1 - start, 0)], max(first, start)
+        # "rank at most that of (last look, k)": stopped low before, or reached it with S <= k; the others go on
         total += float(law[: max(most + 1 - start, 0)].sum())
         law, start = law[max(most + 1 - start, 0) : max(n - most - start, 0)], max(most + 1, start)
         if not law.size:
@@ -175,6 +177,7 @@ def upper_limit(sizes: tuple[int, ...], low: tuple[int, ...], k: int, share: flo
     def excess(x: float) -> float:
         return math.log(at_most(sizes, low, k, expit(x), share) / share)
 
+    # at_most falls in p (one more leak never lowers the rank): bracket the root from the limit for fixed n
     guess = min(float(clopper_pearson_upper(k, sizes[-1], share)), expit(LARGEST))
     left = right = math.log(guess) - math.log1p(-guess)
     step = 0.05
@@ -184,6 +187,7 @@ def upper_limit(sizes: tuple[int, ...], low: tuple[int, ...], k: int, share: flo
         left, right, step = right, right + step, 2 * step
         if right > LARGEST:
             return 1.0
+    # outward until the inequality itself holds, so that the root finder is not trusted
     right = float(optimize.brentq(excess, left, right, xtol=1e-10)) + 1e-9
     while excess(right) > 0:
         right += 1e-9

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from leakbound.bounds import GroupPlan, group_bound, plan_groups, proportion_bound
-from leakbound.bounds.engines.groups import at_most, binomial, upper_limit, window
+from leakbound.bounds.groups import at_most, binomial, upper_limit, window
 from leakbound.errors import InputError
 
 TINY = (
@@ -238,7 +238,7 @@ def test_a_plan_needs_hardly_more_draws_than_one_that_knew_the_rate(wide):
     from leakbound.bounds import plan_width
 
     for p in (0.0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.9):
-        assert expected_draws(wide, p) <= 1.13 * plan_width(0.1, alpha=0.01, rate=p)
+        assert expected_draws(wide, p) <= 1.13 * plan_width(0.1, alpha=0.01, true_rate=p).n
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
-"""evaluation.json, the conventions' aggregates on hand-made answers, and what is refused."""
+"""The conventions' aggregates on hand-made answers, and what they refuse."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.metrics.questions import QuestionSet
+from leakbound.results.evaluation import Evaluation
 
 LN2 = math.log(2)
 
@@ -173,74 +173,3 @@ def test_forget_quality_and_priv_leak_come_with_a_reference():
     assert ("forget_quality", "forget") not in by_name(knows.metrics())
     with pytest.raises(InputError, match="no set 'forget'"):
         knows.metrics(reference=Evaluation("r", "b", {"holdout": knows.sets["holdout"]}))
-
-
-def test_it_reads_back_bit_for_bit(tmp_path):
-    rng = np.random.default_rng(1)
-    one = QuestionSet(
-        "forget",
-        ("a", "b"),
-        {"answer_loss": rng.random(2), "perturbed_loss": rng.random((2, 5)), "leak_rate": rng.random(2)},
-        (("Q?", "ä\u202e\ud83d", "t"), ("", "", "")),
-    )
-    evaluation = Evaluation("org/model", "tofu", {"forget": one})
-    file = evaluation.save(tmp_path / "run")
-    assert file == tmp_path / "run" / "evaluation.json"
-    for source in (file, tmp_path / "run"):
-        again = Evaluation.load(source)
-        assert (again.model, again.benchmark) == ("org/model", "tofu")
-        assert again.to_json() == evaluation.to_json()
-        for name, values in one.values.items():
-            assert np.array_equal(again.sets["forget"].values[name], values)
-    assert evaluation.save(tmp_path / "x.json") == tmp_path / "x.json"
-
-
-def test_a_broken_file_is_named(tmp_path):
-    file = tmp_path / "evaluation.json"
-    with pytest.raises(InputError, match=r"no evaluation.json there"):
-        Evaluation.load(tmp_path)
-    file.write_text('{"model": "m", "benchmark": "b", "sets": {"forget": {')
-    with pytest.raises(InputError, match=r"evaluation.json.*cannot be read"):
-        Evaluation.load(file)
-    data = tofu_like().to_json()
-    data["sets"]["forget"]["values"]["answer_loss"][1] = None
-    file.write_text(json.dumps(data))
-    with pytest.raises(InputError, match=r"evaluation.json.*'forget': answer_loss\[1\] is missing"):
-        Evaluation.load(file)
-    del data["sets"]["forget"]["ids"]
-    file.write_text(json.dumps(data))
-    with pytest.raises(InputError, match="cannot be read"):
-        Evaluation.load(file)
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: question_set(answer_loss=[0.1, float("nan")]), r"'forget': answer_loss\[1\] is missing"),
-        (lambda: question_set(answer_loss=[0.1]), "has 1 values and there are 2 questions"),
-        (lambda: question_set(perturbed_loss=[[0.1], [0.2, 0.3]]), "array of numbers"),
-        (lambda: question_set(perturbed_loss=[0.1, 0.2]), "shape"),
-        (lambda: question_set(rouge_l_recall=[0.1, 1.2]), r"rouge_l_recall\[1\] is 1.2"),
-        (lambda: question_set(rougeL=[0.1, 0.2]), "'rougeL' is unknown"),
-        (lambda: question_set(mia_loss=[0.1, float("inf")]), "finite"),
-        (lambda: QuestionSet("forget", (), {}), "at least one question"),
-        (lambda: QuestionSet("forget", ("a", "a"), {}), "'a' is not a text or appears twice"),
-        (lambda: QuestionSet("forget", ("a", 1), {}), "1 is not a text"),
-        (lambda: QuestionSet("forget", ("a", "b"), {}, (("p", "g", "t"),)), "1 generations and 2 questions"),
-        (lambda: QuestionSet("forget", ("a",), {}, (("p", "g"),)), r"generations\[0\]"),
-        (lambda: Evaluation("m", "b", {}), "no sets"),
-        (lambda: Evaluation("m", "b", {"retain": question_set()}), "under 'retain'"),
-    ],
-)
-def test_what_does_not_fit_together_is_refused(make, said):
-    with pytest.raises(InputError, match=said):
-        make()
-
-
-def test_values_cannot_be_changed():
-    given = np.array([0.1, 0.2])
-    values = question_set(answer_loss=given).values["answer_loss"]
-    given[0] = 5.0
-    assert values[0] == 0.1
-    with pytest.raises(ValueError, match="read-only"):
-        values[0] = 1
