@@ -51,7 +51,7 @@ def test_every_public_error_is_exported():
 
 
 ATTRIBUTES = {
-    "Difference": "Line.gap",
+    "Compared": "Comparison.models", "Difference": "Line.gap", "Diversity": "Compared.diversity",
     "Imported": "Import.log", "Line": "BenchmarkRun.lines", "Look": "PromptAudit.looks",
     "Ranking": "Comparison.order", "SeenCompletion": "PromptCertificate.worst", "Server": "OpenAIModel.door",
 }  # fmt: skip
