@@ -1,7 +1,6 @@
-"""What servers do that replaces evidence by something harmless: each case by its id in the list of cases."""
+"""A server that draws from another law, or fewer at a time: each case by its id in the list of cases."""
 
 import json
-import time
 
 import pytest
 from chat_server import answer, chat_server, choice, like_vllm, uniform
@@ -9,7 +8,7 @@ from llama_server import llama_server
 
 from leakbound import report
 from leakbound.auditing.drawing import sample
-from leakbound.auditing.steps import audit, bound, score
+from leakbound.auditing.steps import bound, score
 from leakbound.cli import main
 from leakbound.errors import IncompleteRunError, InputError, ModelError, RunMismatchError
 from leakbound.evaluating.config import BenchmarkConfig, HowAsked, LoadingModel
@@ -17,8 +16,6 @@ from leakbound.models.openai import OpenAIModel, draw_seed
 from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.runs.store import Run
-from leakbound.scoring.chat_judge import ChatJudge
-from leakbound.server import Server
 
 PROMPTS = (Prompt("p1", "Where was she born?", "Paris"), Prompt("p2", "Who is he?", "a baker"))
 ONE = Shard(PROMPTS[:1], 0, 4, 0)
@@ -134,160 +131,6 @@ def test_g6_a_resumed_run_has_sent_the_same_and_older_folders_are_read(tmp_path)
         assert len(Run.open(tmp_path / "run").read_draws(Run.open(tmp_path / "run").parts[-1])) >= 2
         with pytest.raises(RunMismatchError, match="served"):
             sample(OpenAIModel(url, "little", server="llama.cpp"), PROMPTS, tmp_path / "run", **same)
-
-
-@pytest.mark.parametrize("kind", ["vllm", "other"])
-def test_g13_a_temperature_that_a_server_changes_is_refused(kind):
-    for tiny in (1e-38, 5e-324, 1e-5):
-        with pytest.raises(InputError, match="temperature is"):
-            SamplingParams(temperature=tiny)
-    with pytest.raises(InputError, match=r"temperature is 0.005: vLLM raises it to 0.01 unseen"):
-        OpenAIModel("http://127.0.0.1:9/v1", "x", server=kind).sample(ONE, SamplingParams(temperature=0.005))
-
-
-def test_g6_filters_in_an_order_of_the_servers_own_are_refused():
-    with pytest.raises(InputError, match=r"top_p is 0.9 and min_p 0.1: vLLM applies min_p first"):
-        OpenAIModel("http://127.0.0.1:9/v1", "x", server="vllm").sample(ONE, SamplingParams(top_p=0.9, min_p=0.1))
-
-
-def message(**fields):
-    return lambda p: [{"message": {"role": "assistant", **fields}, "finish_reason": "stop"}] * p["n"]
-
-
-TOOL = [{"id": "1", "type": "function", "function": {"name": "say", "arguments": '{"text": "Paris"}'}}]
-
-
-@pytest.mark.parametrize(
-    ("reply", "error", "said"),
-    [
-        (message(content=None), IncompleteRunError, "gave None for a text: that is no empty answer"),
-        (message(), IncompleteRunError, "gave None for a text"),
-        (message(content=5), IncompleteRunError, "gave 5 for a text"),
-        (message(content={"text": "Paris"}), IncompleteRunError, "for a text"),
-        (message(content="", refusal="I will not."), IncompleteRunError, "answer is a refusal: I will not"),
-        (message(content=None, tool_calls=TOOL), IncompleteRunError, "answer is a tool_calls"),
-        (message(content="", function_call={"name": "say"}), IncompleteRunError, "answer is a function_call"),
-        (message(content="no", reasoning_content="Paris"), InputError, "splits a reasoning text off"),
-        (message(content="no", reasoning="Paris"), InputError, "splits a reasoning text off"),
-        (message(content="no", thinking="Paris"), InputError, "splits a reasoning text off"),
-        (message(content="", reasoning_details=[{"text": "Paris"}]), InputError, "splits a reasoning text off"),
-        (message(content=[{"type": "image", "url": "x"}]), InputError, "a part that is no text"),
-        (message(content=["Paris"]), InputError, "a part that is no text"),
-        (lambda p: [{"message": None, "finish_reason": "stop"}] * p["n"], IncompleteRunError, "has no message"),
-        (lambda p: [{"finish_reason": "stop"}] * p["n"], IncompleteRunError, "has no message"),
-        (lambda p: [{**choice("x"), "finish_reason": None}] * p["n"], IncompleteRunError, "finish_reason None"),
-    ],
-)
-def test_g12_o13_a_withheld_answer_is_never_an_empty_draw(reply, error, said):
-    with chat_server(reply) as (url, _), pytest.raises(error, match=f"^prompt 'p1': .*{said}"):
-        OpenAIModel(url, "little").sample(ONE, LONG)
-
-
-def test_g12_fields_that_are_there_and_empty_are_nothing():
-    empty = message(content="", refusal=None, tool_calls=[], reasoning="", reasoning_details=[], thinking=None)
-    with chat_server(empty) as (url, _):
-        assert [(d.text, d.count) for d in OpenAIModel(url, "little").sample(ONE, LONG)] == [("", 4)]
-
-
-def test_o13_parts_of_text_are_joined():
-    parts = [{"type": "text", "text": "It is Par"}, {"type": "text", "text": "is."}]
-    with chat_server(message(content=parts)) as (url, _):
-        assert [d.text for d in OpenAIModel(url, "little").sample(ONE, LONG)] == ["It is Paris."]
-
-
-def test_g12_reasoning_of_every_name_is_kept_once_or_dropped():
-    details = [{"type": "reasoning.text", "text": "Paris"}, {"type": "reasoning.summary", "summary": "A city"}]
-    with chat_server(message(content="no", thinking="Paris", reasoning_details=details)) as (url, _):
-        said = {kind: OpenAIModel(url, "little", reasoning=kind).sample(ONE, LONG)[0].text for kind in ("keep", "drop")}
-    assert said == {"keep": "Paris\nA city\nno", "drop": "no"}
-    with chat_server(message(content=None, reasoning="Par")) as (url, _):
-        assert OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)[0].text == "Par\n"
-        with pytest.raises(IncompleteRunError, match="no empty answer"):
-            OpenAIModel(url, "little", reasoning="drop").sample(ONE, LONG)
-    hidden = [{"type": "reasoning.encrypted", "data": "gAAAA"}]
-    with chat_server(message(content="no", reasoning_details=hidden)) as (url, _):
-        with pytest.raises(InputError, match="cannot be judged"):
-            OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)
-        assert OpenAIModel(url, "little", reasoning="drop").sample(ONE, LONG)[0].text == "no"
-
-
-@pytest.mark.parametrize(
-    ("body", "error", "said"),
-    [
-        ({"error": {"message": "out of memory", "code": 500}}, IncompleteRunError, "out of memory"),
-        ({"error": {"message": "context too long", "code": 400}}, ModelError, "refuses: .*context too long"),
-        ({"error": "overloaded"}, IncompleteRunError, "overloaded"),
-        ({"object": "error", "message": "no such model", "code": 404}, ModelError, "refuses: .*no such model"),
-        ('"I cannot"', ModelError, "no JSON object but .*I cannot.*is base_url right"),
-        ("[]", ModelError, "no JSON object"),
-        ("<html><body>Welcome</body></html>", ModelError, "no JSON object but '<html>"),
-        ("", ModelError, "no JSON object"),
-        ('{"choices": [{"message": {"content": "x"', IncompleteRunError, "ends early or is damaged"),
-        ('{"a":' * 100_000, IncompleteRunError, "ends early or is damaged"),
-        ({}, IncompleteRunError, "gave 0 completions for n = 1"),
-        ({"choices": {"0": "x"}}, IncompleteRunError, "gave 0 completions for n = 1"),
-        ({"choices": ["x"]}, IncompleteRunError, "has no message"),
-    ],
-)  # fmt: skip
-def test_o03_o04_a_body_that_is_no_answer_is_named(body, error, said):
-    with chat_server(lambda _: body) as (url, _), pytest.raises(error, match=said):
-        OpenAIModel(url, "little", per_request=1, retries=0).sample(Shard(PROMPTS[:1], 0, 1, 0), LONG)
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_o21_another_host_is_not_asked_in_place_of_the_first(status):
-    with chat_server(like_vllm(1.0)) as (other, got):
-        elsewhere = other.replace("127.0.0.1", "localhost") + "/chat/completions"
-        with (
-            chat_server(lambda _: (status, elsewhere)) as (url, _),
-            pytest.raises(ModelError, match="the server sends on to localhost /v1/chat/completions"),
-        ):
-            OpenAIModel(url, "little").sample(ONE, LONG)
-        assert not got
-
-
-@pytest.mark.parametrize("address", ["http://me:hunter2@HOST", "http://hunter2@HOST", "HOST?key=hunter2",
-                                     "http://me:hunter2#x@HOST"])  # fmt: skip
-def test_o21_credentials_in_an_address_go_nowhere(address, tmp_path, capsys):
-    with chat_server(like_vllm(0.2)) as (url, got):
-        model = address.replace("http://", "").replace("HOST", url.removeprefix("http://"))
-        with pytest.raises(InputError) as raised:
-            audit(f"http://{model}", PROMPTS, num_samples=4, out=tmp_path / "run", progress=False)
-        prompts = tmp_path / "p.jsonl"
-        prompts.write_text('{"text": "Where?", "target": "Paris"}\n')
-        with pytest.raises(SystemExit, match="2"):
-            main(["audit", f"http://{model}", "--prompts", str(prompts), "--out", str(tmp_path / "run")])
-        assert not got
-    with pytest.raises(InputError, match="base_url"):
-        ChatJudge("judge", base_url="http://me:hunter2@host/v1").ready()
-    assert "hunter2" not in str(raised.value)
-    assert "hunter2" not in "".join(capsys.readouterr())
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("address", ["localhost:8000/v1", "ftp://host/v1", "http://", "http://host:port/v1"])
-def test_o21_an_address_is_one(address):
-    with pytest.raises(InputError, match="give an address such as"):
-        Server(address)
-
-
-def test_o21_the_time_is_that_of_the_whole_answer():
-    def dribble(file):
-        try:
-            file.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n")
-            while True:
-                file.write(b" ")
-                file.flush()
-                time.sleep(0.05)
-        except OSError:
-            pass
-
-    with chat_server(lambda _: dribble) as (url, _):
-        server, begun = Server(url, timeout=0.4, retries=5), time.monotonic()
-        with pytest.raises(IncompleteRunError, match=r"no answer within 0.4 seconds; what was done so far is kept"):
-            server.ask("a question", "/chat/completions", {})
-        assert time.monotonic() - begun < 60
-        server.client.close()
 
 
 def test_n1_fewer_at_a_time_where_the_server_takes_fewer_and_the_same_draws():
