@@ -52,7 +52,11 @@ TESTS = {
     "bounds/looks": "tests/bounds/test_sequences.py",
     "bounds/sequences": "tests/bounds/test_sequences.py",
     "bounds/engines/steady": "tests/bounds/engines/test_steady.py",
-    "models/openai": "tests/models/test_openai.py tests/models/test_openai_requests.py",
+    "models/openai": "tests/models/test_openai.py tests/models/test_openai_requests.py "
+    "tests/models/test_openai_cases.py",
+    "models/requests": "tests/models/test_requests.py tests/models/test_openai_requests.py "
+    "tests/models/test_openai_cases.py",
+    "server": "tests/test_server.py tests/models/test_openai.py tests/models/test_openai_requests.py",
 }
 """The module's own tests: the files that claim to hold it."""
 GOAL = 0.9

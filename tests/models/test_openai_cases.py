@@ -73,6 +73,7 @@ def test_g6_nothing_is_confirmed_where_nothing_is_said(tmp_path):
         ({"top_k": 40}, "reports top_k 40, not 0"),
         ({"temperature": 0.9}, r"temperature 0.9, not 1.0"),
         ({"samplers": ["top_k"]}, "samplers"),
+        ({"min_keep": "none"}, "min_keep 'none', not 0"),
         ({"repeat_penalty": 1.05}, "repeat_penalty 1.05, not 1.0"),
     ],
 )
@@ -80,6 +81,16 @@ def test_g6_a_server_that_decodes_otherwise_is_refused_before_the_first_draw(for
     with llama_server(0.4, forced=forced) as (url, _), pytest.raises(ModelError, match=said):
         sample(OpenAIModel(url, "little", server="llama.cpp"), PROMPTS, tmp_path / "run", num_samples=8)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("told", [None, "verbose", {"generation_settings": []}])
+def test_g6_a_llama_server_that_tells_nothing_confirms_nothing(told):
+    def reply(payload):
+        return answer(payload, like_vllm(0.2)(payload)) | {"__verbose": told}
+
+    with chat_server(reply) as (url, _):
+        served = OpenAIModel(url, "little", server="llama.cpp", retries=0).agreement(LONG)
+    assert served["confirmed"] == {"model": "little", "settings": {}}
 
 
 def test_g6_a_float_is_confirmed_to_float32():

@@ -65,7 +65,7 @@ def chat_server(reply, models=("little",), pages=None):
             if self.path in (pages or {}):
                 self.send(200, pages[self.path])
                 return
-            if models is None:
+            if models is None or not self.path.endswith("/models"):
                 self.send(404, {"error": {"message": "no such page", "type": "error", "code": 404}})
                 return
             listed = [{"id": name, "object": "model", "created": 0, "owned_by": "me"} for name in models]

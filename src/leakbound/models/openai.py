@@ -144,13 +144,18 @@ class OpenAIModel:
         _ = [read_choice(choice, question.id, self.api, self.reasoning) for choice in reply["choices"]]
         confirmed = {name: reply[name] for name in ("model", "system_fingerprint") if reply.get(name)}
         if llama:
-            settings = (reply.get("__verbose") or {}).get("generation_settings") or {}
+            told = reply.get("__verbose")
+            settings = told.get("generation_settings") if isinstance(told, dict) else None
+            settings = settings if isinstance(settings, dict) else {}
             if wrong := contradicted(sent, settings):
                 raise ModelError(f"{self.base_url} decodes otherwise than it was told: it reports {'; '.join(wrong)}")
-            props = self.door.ask("properties", self.base_url.rstrip("/").removesuffix("/v1") + "/props")
-            known = {name: props[name] for name in ("build_info", "model_ftype") if name in props}
-            template = hashlib.sha256(str(props.get("chat_template")).encode()).hexdigest()
-            confirmed |= known | {"chat_template": template}
+            try:
+                props = self.door.ask("properties", self.base_url.rstrip("/").removesuffix("/v1") + "/props")
+            except ModelError:
+                props = {}  # some hide them
+            confirmed |= {name: props[name] for name in ("build_info", "model_ftype") if name in props}
+            if "chat_template" in props:
+                confirmed["chat_template"] = hashlib.sha256(str(props["chat_template"]).encode()).hexdigest()
             confirmed["settings"] = {name: settings[name] for name in sent if name in settings}
         return {"sent": sent, "not_sent": unsent(self.server, self.not_sent), "confirmed": confirmed}
 
