@@ -101,6 +101,7 @@ def test_average_covers_unequal_prompts(sizes, levels):
     assert max(pooled, portfolio, below) <= most_misses(runs, alpha)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(5, 5), (3, 8)])
 def test_the_smaller_one_covers(sizes):
     """Two prompts: the exact probability of a miss, over all counts, at many pairs of rates."""

@@ -232,6 +232,7 @@ def bound_of(state, alpha, side):
     return product_average_bound([leaks(k, n) for k, n in state], alpha=alpha, side=side)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["upper", "lower"])
 def test_no_adversary_can_make_it_miss_more_often_than_alpha(side):
     alpha, most, rejected = 0.5, 3, 0
@@ -283,6 +284,7 @@ def test_no_look_misses_without_replacement_by_enumeration():
     assert missed <= alpha
 
 
+@pytest.mark.slow
 def test_misses_of_stopped_prompts_of_many_kinds():
     """Three prompts, each stopped at its first leak or after five draws: the exact probability of a miss."""
     alpha, most, grid = 0.2, 5, (0.0, 0.01, 0.1, 0.3, 0.6, 0.9, 1.0)
