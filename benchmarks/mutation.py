@@ -39,6 +39,7 @@ TESTS = {
     "report/saying": "tests/results/test_audit.py tests/report/test_findings.py tests/report/test_tables.py",
     "report/findings": "tests/report/test_findings.py tests/report/test_tables.py",
     "auditing/comparing": "tests/auditing/test_comparison_numbers.py tests/auditing/test_comparing.py",
+    "auditing/pairing": "tests/auditing/test_pairing.py tests/auditing/test_comparison_numbers.py",
     "auditing/certifying": "tests/auditing/test_certificate_numbers.py tests/auditing/test_certifying.py",
     "auditing/concluding": "tests/auditing/test_concluding.py",
     "auditing/stopping": "tests/auditing/test_stopping.py",

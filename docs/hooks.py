@@ -12,12 +12,13 @@ PUBLIC = ("leakbound", "leakbound.bounds")
 
 
 class Examples(griffe.Extension):
-    """Examples in docstrings as code: in Markdown they would be quotations."""
+    """Examples in docstrings as code, and > as itself: in Markdown both would be quotations."""
 
     def on_instance(self, *, obj, **_):
         """Fence each example, up to the next empty line."""
         if obj.docstring is not None:
-            obj.docstring.value = EXAMPLE.sub("```pycon\n\\g<0>\n```", obj.docstring.value)
+            text = re.sub(r"^>(?!>> )", r"\\>", obj.docstring.value, flags=re.MULTILINE)
+            obj.docstring.value = EXAMPLE.sub("```pycon\n\\g<0>\n```", text)
 
 
 def on_page_content(html, page, config, files):
