@@ -6,7 +6,7 @@ from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
 from leakbound.errors import InputError
-from leakbound.models.template import encode_answer, encode_prompt
+from leakbound.models.template import encode_pair, encode_prompt
 
 CHAT = "{% for m in messages %}a {{ m['content'] }} b{% endfor %}{% if add_generation_prompt %} c{% endif %}"
 
@@ -14,7 +14,7 @@ CHAT = "{% for m in messages %}a {{ m['content'] }} b{% endfor %}{% if add_gener
 def test_templates(tokenizer):
     assert encode_prompt(tokenizer, "a b") == [2, 3]
     assert encode_prompt(tokenizer, "a", "b {text} c") == [3, 2, 4]
-    assert encode_answer(tokenizer, "a b") == [2, 3, 1]
+    assert encode_pair(tokenizer, "d", "a b") == ([5], [2, 3, 1])
     chatty = word_tokenizer()
     chatty.chat_template = CHAT
     assert encode_prompt(chatty, "d") == [2, 5, 3, 4]
@@ -51,4 +51,4 @@ def test_the_papers_prompt_formats(template, asked, answered):
     names = [*letters, "<eos>"]
     read = lambda ids: "".join(names[i] for i in ids).replace("\n", "|")  # noqa: E731
     assert read(encode_prompt(tokenizer, "Who?", template)) == asked
-    assert read(encode_answer(tokenizer, "Ann.", template)) == f"{answered}<eos>"
+    assert [read(ids) for ids in encode_pair(tokenizer, "Who?", "Ann.", template)] == [asked, f"{answered}<eos>"]

@@ -134,7 +134,7 @@ def _check_pair(box: WhiteBox, other: WhiteBox, prompts: Sequence[Prompt]) -> No
     """A proposal must end its completions where the model does, spell them alike, and both must compute exactly."""
     mine, theirs = box.describe(), other.describe()
     if mine.get("end_tokens") != theirs.get("end_tokens") or any(
-        box.target_tokens(p.target) != other.target_tokens(p.target) for p in prompts
+        box.target_tokens(p, p.target) != other.target_tokens(p, p.target) for p in prompts
     ):
         raise InputError("proposal has other tokens than the model: give a model with the same tokenizer")
     for name, about in (("model", mine), ("proposal", theirs)):
@@ -182,10 +182,10 @@ def _add_targets(box: WhiteBox, prompts: Sequence[Prompt], params: SamplingParam
     pairs = [
         (i, tokens)
         for i, prompt in enumerate(prompts)
-        for tokens in _prefix_free([box.target_tokens(text) for text in (prompt.target, *prompt.aliases)])
+        for tokens in _prefix_free([box.target_tokens(prompt, text) for text in (prompt.target, *prompt.aliases)])
     ]
     logps = box.logprobs([prompts[i] for i, _ in pairs], [tokens for _, tokens in pairs], params)
-    targets = [box.target_tokens(p.target) for p in prompts]
+    targets = [box.target_tokens(p, p.target) for p in prompts]
     edits = [math.floor(NEAR * len(t)) for t in targets]
     near = box.near_verbatim(prompts, targets, edits, params)
     for fact, most, close in zip(facts, edits, near, strict=True):

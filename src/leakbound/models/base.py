@@ -97,8 +97,8 @@ class WhiteBox(Sampler, Protocol):
         """Up to ``most`` distinct completions of each prompt, drawn without replacement, in the order drawn."""
         ...
 
-    def target_tokens(self, text: str) -> tuple[int, ...]:
-        """The tokens of a target as an answer to a prompt, without the end token."""
+    def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """The tokens of a target as an answer to the prompt, without the end token."""
         ...
 
     def logprobs(

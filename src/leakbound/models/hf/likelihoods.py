@@ -27,7 +27,7 @@ from leakbound.models.hf.law import NextToken, certainty, is_sure
 from leakbound.models.hf.leaves import Leaves
 from leakbound.models.hf.memory import is_out_of_memory
 from leakbound.models.hf.prefixes import Floats, Ints
-from leakbound.models.template import encode_answer, encode_prompt
+from leakbound.models.template import encode_pair, encode_prompt
 from leakbound.records import SamplingParams
 
 Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
@@ -296,4 +296,7 @@ def encode_all(
             if not text.strip():
                 raise InputError(f"answers[{i}][{j}] is empty: give an answer with at least one word")
     heads = [encode_prompt(tokenizer, text, template) for text in questions]
-    return heads, [[encode_answer(tokenizer, text, template) for text in some] for some in answers]
+    return heads, [
+        [encode_pair(tokenizer, question, text, template)[1] for text in some]
+        for question, some in zip(questions, answers, strict=True)
+    ]

@@ -22,7 +22,7 @@ from leakbound.models.hf.loading import load_model, load_tokenizer, weights_chec
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, edit_row, perturbed, search
 from leakbound.models.hf.walk import walk
-from leakbound.models.template import encode_answer, encode_prompt, resolve_template
+from leakbound.models.template import chat_source, encode_pair, encode_prompt, resolve_template
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
 
@@ -50,7 +50,7 @@ class HFModel:
             raise ModelError("tokenizer is None: give the tokenizer of the model")
         if self.batch_rows is not None and self.batch_rows < 1:
             raise InputError(f"batch_rows is {self.batch_rows}: give a whole number >= 1")
-        resolve_template(self.tokenizer, self.template)
+        self.template = resolve_template(self.tokenizer, self.template)
         self.model.eval()
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         ends = [ends] if isinstance(ends, int) else list(ends or [])
@@ -78,7 +78,8 @@ class HFModel:
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
-        resolved = resolve_template(self.tokenizer, self.template)
+        chat = "{text}" not in self.template
+        date = self.template.partition("@")[2] if chat else ""
         return {
             "backend": "transformers",
             "model": self.name,
@@ -87,7 +88,8 @@ class HFModel:
             "checksum": weights_checksum(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.model.device.type,
-            "template": self.tokenizer.chat_template if resolved == "chat" else resolved,
+            "template": chat_source(self.tokenizer) if chat else self.template,
+            **({"date": date} if date else {}),
             "end_tokens": self._ends,
         }
 
@@ -170,10 +172,9 @@ class HFModel:
                 out[places[i]] = [_generation(leaf) for leaf in leaves]
         return out
 
-    def target_tokens(self, text: str) -> tuple[int, ...]:
-        """The tokens of a target as an answer to a prompt, without the end token."""
-        tokens = encode_answer(self.tokenizer, text, self.template)
-        return tuple(tokens[:-1] if tokens[-1] in self._ends or tokens[-1] is None else tokens)
+    def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """The tokens of a target as an answer to the prompt, without the end token."""
+        return tuple(encode_pair(self.tokenizer, prompt.text, text, self.template)[1][:-1])
 
     def logprobs(
         self, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]], params: SamplingParams
@@ -253,8 +254,9 @@ class HFModel:
             raise InputError(
                 f"completions has {len(completions)} entries for {len(prompts)} prompts: give one for each"
             )
-        heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
-        tails = [encode_answer(self.tokenizer, c, self.template) for c in completions]
+        pairs = zip(prompts, completions, strict=True)
+        encoded = [encode_pair(self.tokenizer, p.text, c, self.template) for p, c in pairs]
+        heads, tails = [head for head, _ in encoded], [tail for _, tail in encoded]
         forced = forced_logprobs(self._forward, self._leaves, heads, tails, SamplingParams())
         return np.array([float(x.sum()) for x in forced])
 
