@@ -45,6 +45,15 @@ class Likelihood(Protocol):
         ...
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """Something that knows before the first draw which prompts it cannot be asked."""
+
+    def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        """InputError that names the first prompt that cannot be drawn from with these parameters."""
+        ...
+
+
 @dataclass(frozen=True)
 class TokenLikelihood:
     """One answer after one question, by teacher forcing at temperature 1; T = its tokens, end token included.

@@ -9,6 +9,7 @@ of a fixed date, today's where none is named.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -40,10 +41,10 @@ def resolve_template(tokenizer: Any, template: str) -> str:
     """The template that ``template`` stands for with this tokenizer: a text with ``{text}`` in it, ``"chat"``, or
     ``"chat@DATE"`` where the chat template asks for the time."""
     named, at, date = template.partition("@")
-    chat = chat_source(tokenizer)
-    if template == "auto" and not chat:
-        return TEMPLATES["raw"]
     if template in ("auto", "chat") or (named == "chat" and at):
+        chat = chat_source(tokenizer)
+        if not chat and template == "auto":
+            return TEMPLATES["raw"]
         if not chat:
             raise InputError("template is 'chat', but the tokenizer has no chat template: use 'raw', 'qa' or a text")
         try:
@@ -124,11 +125,23 @@ def _asked(tokenizer: Any, text: str, template: str) -> tuple[str, bool]:
 def _render(tokenizer: Any, resolved: str, question: str, *answer: str) -> str:
     """What the chat template makes of a question, ready for an answer, or of both."""
     messages = [{"role": "user", "content": question}, *({"role": "assistant", "content": text} for text in answer)]
-    day = resolved.partition("@")[2]
-    clock = {"strftime_now": datetime.fromisoformat(day).strftime} if day else {}
+    source = _at_date(chat_source(tokenizer) or "", resolved.partition("@")[2])
     with door(f"the chat template cannot render the prompt {question[:200]!r}"):
-        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answer, **clock)
+        rendered = tokenizer.apply_chat_template(
+            messages, chat_template=source, tokenize=False, add_generation_prompt=not answer
+        )
     return str(rendered)
+
+
+def _at_date(source: str, day: str) -> str:
+    """A chat template with the date in the place of each call of its clock; InputError where a call is computed."""
+    if not day:
+        return source
+    date = datetime.fromisoformat(day)
+    fixed = re.sub(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""", lambda call: repr(date.strftime(call[2])), source)
+    if "strftime_now(" in fixed:
+        raise InputError("the chat template computes how it writes the date: write the date into it, or use 'raw'")
+    return fixed
 
 
 def _ids(tokenizer: Any, text: str, special: bool) -> list[int]:

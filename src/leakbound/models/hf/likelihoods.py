@@ -138,6 +138,9 @@ def teacher_forced(
     forward: Forward, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]], read: Read
 ) -> list[list[tuple[NDArray[Any], ...]]]:
     """What ``read`` makes of every token of every answer, in its law given the question and the tokens before it."""
+    for head, some in zip(heads, tails, strict=True):
+        for tail in some:
+            forward.check("a question and its answer", head, 0, tail)
     share = _shares(forward, heads, tails)
     trees = [(i, tree) for i, head in enumerate(heads) for tree in plan(head, tails[i], share)]
     trees.sort(key=lambda pair: (pair[1].chain, len(pair[1].ids)), reverse=True)

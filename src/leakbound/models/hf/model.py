@@ -93,6 +93,10 @@ class HFModel:
             "end_tokens": self._ends,
         }
 
+    def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        """ModelError for a prompt that the model cannot be asked, or that leaves no room for ``params.max_tokens``."""
+        self._encode(prompts, params.max_tokens)
+
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw ``shard.num_samples`` completions for each prompt; :mod:`leakbound.models.hf.walk` says how."""
         names = [p.id for p in shard.prompts]
@@ -118,7 +122,7 @@ class HFModel:
         """
         greedy = SamplingParams(temperature=0, max_tokens=params.max_tokens, stop=params.stop)
         answers = self._walk(Shard(tuple(prompts), 0, 1, 0), greedy)
-        heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        heads = self._encode(prompts)
         forced = forced_logprobs(self._forward, self._leaves, heads, [x.tokens for x in answers], SamplingParams())
         return np.round([float(np.exp(x).mean()) for x in forced], 6)
 
@@ -144,7 +148,7 @@ class HFModel:
 
     @torch.inference_mode()
     def _walk_alike(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
-        roots = self._roots(shard.prompts, shard.num_samples)
+        roots = self._roots(shard.prompts, params, shard.num_samples)
         self.work.draws += shard.num_samples * len(shard.prompts)
         return list(walk(self._forward, roots, self._leaves, shard, params))
 
@@ -161,7 +165,7 @@ class HFModel:
         for decoding, places, some in self._decodings(prompts, params):
             found = search(
                 self._forward,
-                self._roots(some, 0),
+                self._roots(some, decoding),
                 self._leaves,
                 decoding,
                 most=most,
@@ -186,7 +190,7 @@ class HFModel:
         """
         values = np.zeros(len(prompts))
         for decoding, places, some in self._decodings(prompts, params):
-            heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in some]
+            heads = self._encode(some)
             tails = [sequences[i] for i in places]
             forced = forced_logprobs(self._forward, self._leaves, heads, tails, decoding)
             values[places] = [float(x.sum()) for x in forced]
@@ -218,7 +222,7 @@ class HFModel:
             mine, near = [targets[i] for i in places], [distances[i] for i in places]
             find = partial(self._find_near, targets=mine, distances=near, params=decoding)
             rank = close_to(mine, near, self._ends)
-            roots = self._roots(some, 0)
+            roots = self._roots(some, decoding)
             found = search(self._forward, roots, self._leaves, decoding, most=width, rank=rank, find=find)
             for i, leaves in found.items():
                 out[places[i]] = [_generation(leaf) for leaf in leaves]
@@ -275,9 +279,17 @@ class HFModel:
         heads, tails = encode_all(self.tokenizer, self.template, questions, [[answer] for answer in answers])
         return answer_gradient_norms(self._forward, heads, [tail for (tail,) in tails])
 
-    def _roots(self, prompts: Sequence[Prompt], num_draws: int) -> list[Segment]:
-        """The prompts, in segments of like length: of equal length where the architecture cannot be padded."""
+    def _encode(self, prompts: Sequence[Prompt], new_tokens: int = 0) -> list[list[int]]:
+        """The prompts as tokens; ModelError names one that the model cannot read with so many new tokens behind it."""
         encoded = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        for prompt, ids in zip(prompts, encoded, strict=True):
+            self._forward.check(f"prompt {prompt.id!r}", ids, new_tokens)
+        return encoded
+
+    def _roots(self, prompts: Sequence[Prompt], params: SamplingParams, num_draws: int = 0) -> list[Segment]:
+        """The prompts, in segments of like length: of equal length where the architecture cannot be padded."""
+        encoded = self._encode(prompts, params.max_tokens)
+        self._forward.try_padding(encoded)
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
         groups: list[list[int]] = []
         for i in order:
