@@ -75,7 +75,7 @@ def test_a_template_may_strip_the_question():
 @pytest.mark.parametrize(
     "chat",
     [
-        "{% for m in messages %}<user>{% for p in m['content'] if p['type'] is defined %}{{ p.text }}{% endfor %}{% endfor %}",
+        "{% for m in messages %}<user>{% for p in m['content'] if p['type'] %}{{ p.text }}{% endfor %}{% endfor %}",
         "{% if messages | length > 5 %}{{ messages }}{% endif %}",
         "<user>user</user>",
     ],
@@ -83,7 +83,7 @@ def test_a_template_may_strip_the_question():
 def test_g10_m16_a_template_that_loses_the_question_is_refused(chat):
     tokenizer, _ = chatty(chat)
     for text in ("Who wrote it?", "user"):
-        with pytest.raises(InputError, match="does not contain it .*list of parts.*use template 'raw'"):
+        with pytest.raises(InputError, match=r"does not contain it .*list of parts.*use template 'raw'"):
             encode_prompt(tokenizer, text)
     assert encode_prompt(tokenizer, "Who?", "raw")
 

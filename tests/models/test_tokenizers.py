@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from leakbound.models.template import encode_pair, encode_prompt
 
 TEXTS = [
-    "Question: Who wrote it? Answer: Ann Lee wrote it.", "[INST] Who wrote it? [/INST]", "Ann Lee", " Ann Lee", "Answer:",
-    "It was written by Ann Lee, not by Ada.", "Who is Ann Lee? Ann Lee is the author of the book.",
+    "Question: Who wrote it? Answer: Ann Lee wrote it.", "[INST] Who wrote it? [/INST]", "Ann Lee", " Ann Lee",
+    "Answer:", "It was written by Ann Lee, not by Ada.", "Who is Ann Lee? Ann Lee is the author of the book.",
 ] * 8  # fmt: skip
 QUESTION, ANSWER = "Who wrote it?", "Ann Lee wrote it."
 
@@ -105,7 +105,7 @@ def test_f7_llama_2_answers_without_a_blank_where_the_template_has_none():
 
 def test_f7_a_blank_before_the_answer_is_part_of_its_first_token():
     tokenizer = FAMILIES["byte-level"]
-    head, tail = encode_pair(tokenizer, QUESTION, ANSWER, "qa")
+    _, tail = encode_pair(tokenizer, QUESTION, ANSWER, "qa")
     assert tail[:-1] == tokenizer(f" {ANSWER}")["input_ids"]
     assert encode_pair(tokenizer, QUESTION, ANSWER, "muse")[1][:-1] == tokenizer(ANSWER)["input_ids"]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from leakbound.errors import LeakboundError, ModelError
 
 REMEDIES = {
-    "trust_remote_code": "it brings its own code: read that, then allow it with trust_remote_code (--trust-remote-code)",
+    "trust_remote_code": "it brings its own code: read that, then allow it by trust_remote_code (--trust-remote-code)",
     "does not recognize this architecture": "a newer transformers may know it: pip install -U transformers",
     "out of memory": "give a smaller dtype, such as bfloat16, or another device",
     "SafetensorError": "the file is damaged or was cut: get it again",

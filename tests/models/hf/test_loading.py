@@ -136,15 +136,15 @@ def test_tied_weights_and_old_buffers_are_no_fault(folder, tmp_path):
     ],
 )
 def test_a05_what_transformers_raises_is_our_error_with_a_remedy(folder, settings, reason):
-    with pytest.raises(ModelError, match=f"model '.*' cannot be loaded: .*{reason}"):
+    with pytest.raises(ModelError, match=rf"model '.*' cannot be loaded: .*{reason}"):
         load_model(configured(folder, **settings))
 
 
 def test_a05_weights_that_were_cut_are_our_error(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="SafetensorError: .*damaged or was cut: get it again"):
+    with pytest.raises(ModelError, match=r"SafetensorError: .*damaged or was cut: get it again"):
         load_model(str(folder))
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(ModelError, match="tokenizer of .* cannot be loaded"):
+    with pytest.raises(ModelError, match=r"tokenizer of .* cannot be loaded"):
         load_tokenizer(str(folder))

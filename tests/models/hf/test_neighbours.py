@@ -1,16 +1,20 @@
 """What a model can be asked at all, and whether a prompt's draws depend on what else is in its batch."""
 
+from datetime import datetime
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from tiny_models import ENDS, SMALL, WORDS, tiny_model
+from tiny_models import ENDS, SMALL, WORDS, tiny_model, word_tokenizer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM, Phi3Config, PreTrainedTokenizerFast, RwkvConfig
 
 from leakbound.auditing.drawing import sample
-from leakbound.errors import ModelError
+from leakbound.errors import ModelError, RunMismatchError
+from leakbound.models import template
 from leakbound.models.hf import HFModel
 from leakbound.models.hf.forward import Segment
 from leakbound.models.hf.prefixes import Prefixes
@@ -51,7 +55,7 @@ def longrope(switch=6):
 
 
 def draws_of(model, tokenizer, prompts, **options):
-    found = HFModel(model, tokenizer, **options).sample(Shard(prompts, 0, 25, 3), SamplingParams(max_tokens=4))
+    found = HFModel(model, tokenizer, **options).sample(Shard(prompts, 0, 8, 3), SamplingParams(max_tokens=4))
     return {p.id: [(d.text, d.count, round(d.logprob, 3)) for d in found if d.prompt_id == p.id] for p in prompts}
 
 
@@ -110,6 +114,24 @@ def test_g14_an_answer_over_the_switching_length_has_no_likelihood_in_one_pass(t
     assert np.isfinite(model.loglikelihood([PROMPTS[0]], ["b c"])).all()
     with pytest.raises(ModelError, match="over the length of 6 at which the model changes"):
         model.loglikelihood([PROMPTS[0]], ["b c d a b c d"])
+
+
+def test_a_run_with_a_clock_goes_on_at_the_date_that_it_began_with(tmp_path, monkeypatch):
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 5, 6)
+
+    tokenizer, model, params = word_tokenizer(), tiny_model(), SamplingParams(max_tokens=2)
+    tokenizer.chat_template = "{{ 'a b' if strftime_now('%Y') == '2031' else 'c' }} {{ messages[0]['content'] }}"
+    ask = partial(sample, model, PROMPTS[:2], num_samples=4, params=params, tokenizer=tokenizer)
+    first = ask(tmp_path / "run", template="chat@2026-11-25").info
+    assert first["model"]["date"] == "2026-11-25"
+    monkeypatch.setattr(template, "datetime", Later)
+    assert ask(tmp_path / "run").info == first
+    assert ask(tmp_path / "new").info["model"]["date"] == "2031-05-06"
+    with pytest.raises(RunMismatchError, match="date"):
+        ask(tmp_path / "run", template="chat@2026-11-26")
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])

@@ -161,7 +161,7 @@ class Forward:
         if tail and self.switch is not None and len(head) <= self.switch < len(head) + len(tail) - 1:
             raise ModelError(
                 f"{what}: its answer goes from {len(head)} to {len(head) + len(tail)} tokens, over the length of "
-                f"{self.switch} at which the model changes all its positions, so one pass cannot read it: shorten the text"
+                f"{self.switch} at which the model changes all its positions; one pass cannot read it: shorten the text"
             )
 
     def try_padding(self, heads: Sequence[Sequence[int]]) -> None:

@@ -110,8 +110,8 @@ def check_complete(name: str, found: Mapping[str, Iterable[Any]]) -> None:
     ]
     if faults:
         raise ModelError(
-            f"model {name!r}: its weights do not fit its config.json (tensors {'; '.join(faults)}): what is missing would "
-            "be random, what is unexpected left out; get the folder again as it was saved"
+            f"model {name!r}: its weights do not fit its config.json (tensors {'; '.join(faults)}): what is missing "
+            "would be random, what is unexpected left out; get the folder again as it was saved"
         )
 
 
