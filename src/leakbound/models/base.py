@@ -54,6 +54,15 @@ class Likelihood(Protocol):
         ...
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """Something that knows before the first draw which prompts it cannot be asked."""
+
+    def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        """InputError that names the first prompt that cannot be drawn from with these parameters."""
+        ...
+
+
 @dataclass(frozen=True)
 class TokenLikelihood:
     """One answer after one question, by teacher forcing at temperature 1; T = its tokens, end token included.
@@ -106,8 +115,8 @@ class WhiteBox(Sampler, Protocol):
         """Up to ``most`` distinct completions of each prompt, drawn without replacement, in the order drawn."""
         ...
 
-    def target_tokens(self, text: str) -> tuple[int, ...]:
-        """The tokens of a target as an answer to a prompt, without the end token."""
+    def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """The tokens of a target as an answer to the prompt, without the end token."""
         ...
 
     def logprobs(
