@@ -38,19 +38,21 @@ def read(folder):
     """The record of a demo's folder: what it printed, and where."""
     from leakbound.auditing.comparing import compare
     from leakbound.report.demo import HEADINGS, caption, demo_rows, sentences
+    from leakbound.results.audit import Audit
 
     config = json.loads((folder / "demo.json").read_text(encoding="utf-8"))
     names = ("original", "retrained", *config["methods"])
     found = compare([folder / "runs" / n for n in names], retain=[folder / "retain" / n for n in names])
-    rows = demo_rows(found)
-    run = found.models[0].audit.run
+    audits = {n: Audit.load(folder / "runs" / n) for n in names}
+    rows = demo_rows(found, audits)
+    run = audits["original"].run
     made = max((folder / "runs" / n / "audit.json").stat().st_mtime for n in names)
     return {
         "config": config,
-        "head": [" ".join(heading.split()) for heading in HEADINGS],
+        "head": list(HEADINGS),
         "rows": [list(row.cells()) for row in rows],
         "caption": caption(rows),
-        "sentences": sentences(found, config["methods"]),
+        "sentences": sentences(found, audits, config["methods"]),
         "machine": processor(),
         "cores": os.cpu_count(),
         "date": datetime.fromtimestamp(made, UTC).date().isoformat(),

@@ -7,8 +7,8 @@ import itertools
 
 import numpy as np
 
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.judged import WEIGHT, leak_upper
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 
 ALPHA, GRID = 0.01, 20
 SPLITS = np.array([(i, j, GRID - i - j) for i in range(1, GRID) for j in range(1, GRID - i)]) / GRID

@@ -21,7 +21,7 @@ from leakbound.records import SamplingParams, Shard
 from leakbound.scoring import get_scorer, score_completion
 from leakbound.suites.biographies import biographies
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
-from leakbound.unlearning.objectives import OBJECTIVES
+from leakbound.unlearning.objectives import METHODS
 
 LEARN = {"from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine"}
 STEPS = {"epochs": 12, "batch_size": 16, "learning_rate": 1e-4, "schedule": "constant", "on_collapse": "ignore"}
@@ -47,7 +47,7 @@ def main() -> None:
     print(
         "method           forget term: first -> last   retain known   asked once leaks   P(leak), its bound   seconds"
     )
-    for method in ("", *OBJECTIVES):
+    for method in ("", *METHODS):
         start, model, term = time.perf_counter(), original, "-"
         if method:
             model = args.out / method

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from leakbound.models.hf import HFModel
-from leakbound.models.opening import load_model, load_tokenizer
+from leakbound.models.hf.loading import load_model, load_tokenizer
 from leakbound.suites.biographies import biographies
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 from leakbound.unlearning.scratch import new_model

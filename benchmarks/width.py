@@ -1,9 +1,9 @@
 """Draws that --width needs, against the fixed-n plan of somebody who knew P(leak), and against two other ways.
 
-Simulated prompts: draws are Bernoulli(p). The fixed-n plan is plan_width(width, rate=p). "Bets": look after every 15 %
-more draws and stop when the mixture of bets, valid at any stopping time, is as narrow. "Pilot": as many draws as are
-narrow without a leak, then, without them, a fixed-n plan for the rate (k + 1/2) / (n + 1) of the pilot; that n need not
-reach the width.
+Simulated prompts: draws are Bernoulli(p). The fixed-n plan is plan_width(width, true_rate=p). "Bets": look after every
+15 % more draws and stop when the mixture of bets, valid at any stopping time, is as narrow. "Pilot": as many draws as
+are narrow without a leak, then, without them, a fixed-n plan for the rate (k + 1/2) / (n + 1) of the pilot; that n need
+not reach the width.
 
 Usage: python benchmarks/width.py [RUNS] (default 400).
 """
@@ -33,7 +33,7 @@ def main(runs: int) -> None:
         plan = plan_groups(width, alpha=ALPHA, budget=BUDGET)
         planning = time.perf_counter() - start
         rng = np.random.default_rng(round(1e6 * width + 1e4 * p))
-        fixed = plan_width(width, alpha=ALPHA, rate=p)
+        fixed = plan_width(width, alpha=ALPHA, true_rate=p).n
         drawn, missed = [], 0
         for _ in range(runs):
             k, n = draw_until(plan.ends, plan.sizes, p, rng)
@@ -69,12 +69,12 @@ def draw_until(ends: Callable[[int, int], bool], sizes, p: float, rng: np.random
 
 @cache
 def first_of(width: float) -> int:
-    return plan_width(width, alpha=ALPHA, rate=0.0)
+    return plan_width(width, alpha=ALPHA, true_rate=0.0).n
 
 
 @cache
 def planned_for(width: float, k: int, n: int) -> int:
-    return plan_width(width, alpha=ALPHA, rate=(k + 0.5) / (n + 1))
+    return plan_width(width, alpha=ALPHA, true_rate=(k + 0.5) / (n + 1)).n
 
 
 def with_pilot(width: float, p: float, rng: np.random.Generator) -> tuple[int, bool]:

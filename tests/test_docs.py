@@ -1,14 +1,19 @@
 """What the README, the docs and the examples claim is executed."""
 
+import doctest
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SOURCE = ROOT / "src" / "leakbound"
+SHOWING = [file for file in sorted(SOURCE.rglob("*.py")) if ">>> " in file.read_text(encoding="utf-8")]
+"""The modules with examples in their docstrings."""
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -17,6 +22,14 @@ def test_examples_run_and_are_short(example):
     done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "with confidence 0.99" in done.stdout
+
+
+@pytest.mark.parametrize("file", SHOWING, ids=lambda path: path.stem)
+def test_examples_in_docstrings_are_true(file):
+    name = ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts)
+    failed, tried = doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert tried
+    assert not failed
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])

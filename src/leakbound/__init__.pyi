@@ -1,6 +1,8 @@
+from . import report
 from .auditing.certifying import certify
 from .auditing.comparing import compare
-from .auditing.steps import Loading, Statement, audit, bound, sample, score
+from .auditing.drawing import Statement, sample, score
+from .auditing.steps import audit, bound
 from .bounds import (
     Bound,
     SurvivalBand,
@@ -26,17 +28,29 @@ from .errors import (
     RunMismatchError,
     TrainingError,
 )
-from .evaluating.evaluation import Evaluation
+from .evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, LoadingModel, Sampled
 from .evaluating.running import benchmark
 from .importing import import_log
+from .importing.imported import Import
+from .importing.repeats import Repeats
+from .metrics.intervals import Metric
+from .metrics.questions import QuestionSet
 from .models import FakeModel, Likelihood, OpenAIModel, Sampler
-from .models.hf import HFModel
+from .models.base import Generation, TokenLikelihood
+from .models.hf import HFModel, Work
+from .models.opening import Loading
 from .reading.prompts import load_prompts
 from .records import Draw, Prompt, SamplingParams, Shard
 from .results.audit import Audit, PromptAudit, ScoredCompletion
+from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
+from .results.comparison import Compared, Comparison, Diversity
+from .results.evaluation import Evaluation
+from .results.judged import JudgedAudit
+from .runs.layout import Part
 from .runs.store import Run
 from .scoring import SCORERS, get_scorer
+from .suites.base import Asking, QuestionAnswer, Suite
 from .suites.biographies import biographies
 from .unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 
@@ -44,35 +58,57 @@ __version__: str
 
 __all__ = [
     "SCORERS",
+    "Answering",
+    "Asking",
     "Audit",
+    "BenchmarkConfig",
+    "BenchmarkRun",
     "Bound",
     "Certification",
+    "Compared",
+    "Comparison",
+    "ContinualConfig",
+    "Diversity",
     "Draw",
     "Evaluation",
     "FakeModel",
     "FinetuneConfig",
+    "Generation",
     "HFModel",
+    "HowAsked",
+    "Import",
     "IncompleteRunError",
     "InputError",
+    "JudgedAudit",
     "LeakboundError",
     "Likelihood",
     "Loading",
+    "LoadingModel",
+    "Metric",
     "ModelError",
     "OpenAIModel",
+    "Part",
     "Prompt",
     "PromptAudit",
     "PromptCertificate",
     "PromptsError",
+    "QuestionAnswer",
+    "QuestionSet",
+    "Repeats",
     "Run",
     "RunMismatchError",
+    "Sampled",
     "Sampler",
     "SamplingParams",
     "ScoredCompletion",
     "Shard",
     "Statement",
+    "Suite",
     "SurvivalBand",
+    "TokenLikelihood",
     "TrainingError",
     "UnlearnConfig",
+    "Work",
     "audit",
     "average_mean_bound",
     "average_proportion_bound",
@@ -91,6 +127,7 @@ __all__ = [
     "mean_bound",
     "proportion_bound",
     "quantile_bound",
+    "report",
     "sample",
     "score",
     "simultaneous_alpha",

@@ -7,17 +7,17 @@ thousand times it still tells them. A model that never saw them shows how much o
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakbound import report
 from leakbound.errors import InputError
 from leakbound.records import Prompt, SamplingParams
-from leakbound.report.demo import demo_rows, sentences, table
-from leakbound.runs.store import write_text
+from leakbound.report.demo import document
+from leakbound.runs.cache import settle
+from leakbound.runs.files import write_text
+from leakbound.runs.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +78,7 @@ RETAIN_PROMPTS, RETAIN_SAMPLES = 60, 64
 SCORER, PARAMS = "contains", SamplingParams(max_tokens=32)
 
 
-def run_demo(config: DemoConfig, *, console: Console) -> dict[str, Audit]:
+def run_demo(config: DemoConfig, *, console: Console, progress: bool = True) -> dict[str, Audit]:
     """Run the whole story and print it; returns the audits by model. What is done already is not done again."""
     import torch
 
@@ -87,53 +87,31 @@ def run_demo(config: DemoConfig, *, console: Console) -> dict[str, Audit]:
 
     torch.set_num_threads(1)  # a model this small gains nothing from more, and loses much where others compute too
     world = biographies(num_people=config.num_people, seed=config.seed)
-    _start(config)
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "out"}
+    settle(config.out / "demo.json", settings)
     files = world.write(config.out / "world")
     names = ("original", "retrained", *config.methods)
     audits: dict[str, Audit] = {}
-    with _steps(console, 3 * len(names)) as step:
+    with Progress("demo", 3 * len(names), "steps", show=progress) as shown:
         for name in names:
-            step(f"{name}: training")
+            shown.say(f"{name}: training")
             _make(config, name, files)
+            shown.advance()
         for name in ("retrained", *(other for other in names if other != "retrained")):  # it gives the guess level
-            step(f"{name}: {config.num_samples:,} answers to each secret question")
+            shown.say(f"{name}: {config.num_samples:,} answers to each secret question")
             audits[name] = _ask(config, name, world.prompts("forget"), audits.get("retrained"))
-            step(f"{name}: {RETAIN_SAMPLES} answers to each question that it should still answer")
+            shown.advance()
+            shown.say(f"{name}: {RETAIN_SAMPLES} answers to each question that it should still answer")
             _ask_the_rest(config, name, world.prompts("retain")[:RETAIN_PROMPTS])
+            shown.advance()
     found = compare([config.out / "runs" / n for n in names], retain=[config.out / "retain" / n for n in names])
-    page = found.save(config.out)
-    console.print(table(demo_rows(found)))
-    console.print("\n".join(sentences(found, config.methods)), highlight=False, markup=False)
+    found.save(config.out)
+    write_text(config.out / "compare.md", report.to_markdown(found))
+    page = report.write_html(found, config.out / "compare.html")
+    console.print(report.to_terminal(document(found, audits, config.methods)))
     for what, path in (("Leak against use", page), ("Each model", config.out / "runs" / "NAME" / "report.html")):
         console.print(f"{what}: open {path}", highlight=False, markup=False, soft_wrap=True)
     return {name: audits[name] for name in names}
-
-
-def _start(config: DemoConfig) -> None:
-    """Begin in a new folder, or go on in one of the same demo."""
-    file = config.out / "demo.json"
-    mine = {k: v for k, v in dataclasses.asdict(config).items() if k != "out"} | {"methods": list(config.methods)}
-    if file.exists():
-        there = json.loads(file.read_text(encoding="utf-8"))
-        if there != mine:
-            raise InputError(f"out is {str(config.out)!r}, the folder of a demo with {there}: give a new folder")
-        return
-    write_text(file, json.dumps(mine, indent=1) + "\n")
-
-
-@contextmanager
-def _steps(console: Console, total: int) -> Iterator[Any]:
-    """One bar for the whole demo; call what it yields with what is being done now. The bar goes in the end."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = SpinnerColumn(), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, TextColumn("{task.description}", markup=False), console=console, transient=True) as bar:
-        task = bar.add_task("", total=total, completed=-1)
-
-        def step(description: str) -> None:
-            bar.update(task, advance=1, description=description)
-
-        yield step
 
 
 def _make(config: DemoConfig, name: str, files: dict[str, Path]) -> None:

@@ -4,7 +4,7 @@
 
     LeakboundError
     ├── InputError (also a ValueError)   the caller's input: names the argument, the value and the remedy; exit code 2
-    │   ├── PromptsError                 a prompts file: names the file and the line
+    │   ├── PromptsError                 a file of rows: names the file and the line
     │   ├── ModelError                   a model that cannot or must not be loaded
     │   └── RunMismatchError             a run folder that belongs to another run
     ├── IncompleteRunError               draws or scores are missing: no statement may be made yet; exit code 3
@@ -29,7 +29,7 @@ class InputError(LeakboundError, ValueError):
 
 
 class PromptsError(InputError):
-    """A prompts file cannot be used. The message names the file and, where there is one, the line."""
+    """A file of rows or a log cannot be used. The message names the file and, where there is one, its line."""
 
 
 class ModelError(InputError):

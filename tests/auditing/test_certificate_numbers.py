@@ -10,6 +10,7 @@ import pytest
 import slow_path as slow
 from rich.console import Console
 
+from leakbound import report
 from leakbound.auditing.certifying import NUM_WORST, certify
 from leakbound.auditing.engines import choose_engine
 from leakbound.bounds.certificates import importance_lower_bound, without_replacement_bound
@@ -17,6 +18,7 @@ from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.base import Generation
 from leakbound.models.randomness import uniforms
 from leakbound.records import Draw, Prompt, Shard
+from leakbound.report import certificates
 from leakbound.results.certificate import Certification
 
 ALPHA = 0.01
@@ -261,7 +263,7 @@ def test_files_hold_sixteen_prompts_and_a_damaged_one_is_named(tmp_path):
     assert certify(box, many, **settings) == found
     assert box.asked == []
     files[0].write_text("{")
-    with pytest.raises(IncompleteRunError, match="delete it and certify again"):
+    with pytest.raises(IncompleteRunError, match="remove it and run the same again"):
         certify(box, many, **settings)
 
 
@@ -300,10 +302,25 @@ def test_what_the_run_was_is_written_down():
     assert run(Box(), proposal=Box()).run["proposal"] == Box().describe()
 
 
-def shown(found, width=100, **more):
+def shown(found, width=100):
     out = io.StringIO()
-    Console(file=out, width=width).print(found.table(**more))
+    Console(file=out, width=width).print(report.to_terminal(report.document_of(found)))
     return out.getvalue()
+
+
+def test_draws_to_extract_are_the_first_that_suffice():
+    """(n, p)-discoverable: n draws say the target at least once with probability p, n - 1 do not."""
+    one = run(Box(), engine="without-replacement").prompts[0]
+    for z in (0.9, 0.3, 1e-3):
+        certain = replace(one.verbatim, estimate=z, lower=z)
+        for p in (0.5, 0.99):
+            n = replace(one, verbatim=certain).draws_to_extract(p)
+            assert 1 - (1 - z) ** n >= p
+            assert n == 1 or 1 - (1 - z) ** (n - 1) < p
+    assert replace(one, verbatim=replace(one.verbatim, lower=0.0)).draws_to_extract(0.5) is None
+    assert certificates._draws(None) == "–"
+    assert certificates._draws(999_999) == "999,999"
+    assert certificates._draws(12_301_000) == "1.24e+7"
 
 
 @pytest.mark.parametrize("proposal", [None, Box()])
@@ -322,13 +339,14 @@ def test_the_table_says_which_limits_are_certain_and_which_hold_alone(proposal):
             slow.up(high),
             slow.down(low),
             slow.down(certificate.verbatim.lower),
+            *(f"{certificate.draws_to_extract(p):,}" for p in (0.5, 0.99)),
         ]
-        assert cells[:6] == want
-        assert len(cells) == 6 + (proposal is not None)
+        assert cells[:8] == want
+        assert len(cells) == 8 + (proposal is not None)
     said = " ".join(text.split())
     still = " and “still ≥”" if proposal else ""
     assert f"“leak ≤”{still}: each alone, with confidence 0.99; for a prompt picked by its result use the" in said
-    assert "“seen”, “leak ≥” and “target ≥” are certain." in said
+    assert "“seen”, “leak ≥” and “target ≥” are certain, and so are “draws”: so many independent draws say" in said
     assert "no limit" not in said
     assert f"For every prompt, P(h >= 0.5) <= {math.ceil(found.worst_prompt.upper * 1e6) / 1e6:.6f} with" in said
     assert str(found) == str(found.worst_prompt)
@@ -341,7 +359,7 @@ def test_a_table_says_where_it_proves_nothing():
     row = next(line.split() for line in text.splitlines() if line.split()[:1] == ["p"])
     assert row[2:5] == ["iid", "no", "limit"]
     row = next(line.split() for line in text.splitlines() if line.split()[:1] == ["q"])
-    assert row[-2] == "–"  # no leak was seen: a lower limit of 0 says nothing
+    assert row[-4] == "–"  # no leak was seen: a lower limit of 0 says nothing
     said = " ".join(text.split())
     assert "“no limit”: every answer seen leaks, or too few were seen: 49 without a leak prove P(leak) <= 0.1." in said
     assert "nothing can be said yet of P(h >= 0.5)" in said
@@ -361,6 +379,6 @@ def test_a_long_table_shows_the_largest_bounds():
     assert "… and 10 more" in text
     assert "more" not in shown(replace(found, prompts=tuple(many[:20]))).split("line above")[0].split("Certificates")[1]
     tied = [replace(p, leak=one.leak, limits=replace(one.limits, lower=i / 1000)) for i, p in enumerate(many)]
-    text = shown(replace(found, prompts=tuple(tied)), rows=3)
-    assert [w for w in text.split() if w.startswith("x")] == ["x29", "x28", "x27"]
+    text = shown(replace(found, prompts=tuple(tied)))
+    assert [w for w in text.split() if w.startswith("x")] == [f"x{i}" for i in range(29, 9, -1)]
     assert Certification.from_json(json.loads(json.dumps(some.to_json()))) == some

@@ -9,6 +9,7 @@ import pytest
 from enumerated import enumerate_law
 from tiny_models import WORDS, tiny_model, word_tokenizer
 
+from leakbound import report
 from leakbound.auditing.certifying import certify
 from leakbound.auditing.engines import choose_engine
 from leakbound.errors import InputError, RunMismatchError
@@ -146,7 +147,7 @@ def test_table_and_sentence(model, capsys):
     from rich.console import Console
 
     result = certify(model, PROMPTS, scorer="contains", num_generations=10, params=PARAMS, progress=False)
-    Console(width=80).print(result.table())
+    Console(width=80).print(report.to_terminal(report.document_of(result)))
     shown = capsys.readouterr().out
     assert "target ≥" in shown
     assert "For every prompt" in shown

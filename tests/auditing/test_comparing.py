@@ -6,13 +6,15 @@ import re
 
 import pytest
 
-from leakbound import cli
-from leakbound.auditing.comparing import Compared, _distinct, compare, diversity
+from leakbound import cli, report
+from leakbound.auditing.comparing import _distinct, compare, diversity
 from leakbound.auditing.steps import audit
 from leakbound.errors import InputError
 from leakbound.models import FakeModel
 from leakbound.records import Prompt, SamplingParams
 from leakbound.report import comparison
+from leakbound.results.audit import Audit
+from leakbound.results.comparison import Compared, Comparison
 from leakbound.runs.store import Run
 
 PROMPTS = tuple(Prompt(f"p{i}", f"What is secret {i}?", f"alpha beta {i}") for i in range(5))
@@ -43,9 +45,9 @@ def test_each_model_has_its_bounds_and_the_proven_order(runs):
     found = compare([runs / name for name in RATES])
     assert [m.name for m in found.models] == list(RATES)
     quiet, loud, twin = found.models
-    assert quiet.audit.mean_leak.upper < loud.audit.mean_leak.estimate
+    assert quiet.mean_leak.upper < loud.mean_leak.estimate
     assert found.proven == ((0, 1), (0, 2))  # the same draws twice prove nothing
-    assert (loud.audit.mean_leak, loud.greedy_leaks) == (twin.audit.mean_leak, 0)
+    assert (loud.mean_leak, loud.greedy_leaks) == (twin.mean_leak, 0)
     assert quiet.utility is None
     assert quiet.sampled_utility is None
 
@@ -61,7 +63,7 @@ def test_nothing_is_proven_from_draws_that_stopped_early_or_a_statement_made_aft
     early = draw(tmp_path / "early", FakeModel(leak=0.3), PROMPTS, until="leak<=0.1")
     found = compare([runs / "quiet", early])
     assert found.proven is None
-    text = comparison.to_markdown(found)
+    text = report.to_markdown(found)
     assert "The lowest average P(leak) observed is that of quiet" in text
     assert "no order is proven" in text
     assert "smallest bound" not in text
@@ -72,7 +74,9 @@ def test_utility_is_the_share_of_retain_questions_answered_rightly(runs):
     quiet = found.models[0]
     assert quiet.utility.estimate == 2 / 8  # k0 and k1 leak when asked once
     assert quiet.utility.lower < 2 / 8 < quiet.utility.upper
-    assert quiet.sampled_utility == pytest.approx(sum(p.leak_rate for p in quiet.retain.prompts) / 8)
+    assert quiet.sampled_utility == pytest.approx(
+        sum(p.leak_rate for p in Audit.load(runs / "quiet-retain").prompts) / 8
+    )
 
 
 def test_diversity_by_hand(tmp_path):
@@ -98,39 +102,39 @@ def test_one_answer_has_no_diversity(tmp_path):
 def test_cost_is_read_from_the_models_folder(runs, tmp_path, monkeypatch):
     record = {"steps": 36, "seconds": 4.25, "peak_memory_bytes": 5 * 2**20, "config": {"method": "npo_gd"}}
     (tmp_path / "training.json").write_text(json.dumps(record))
-    monkeypatch.setattr("leakbound.auditing.comparing.model_name", lambda audit: str(tmp_path))
+    monkeypatch.setattr("leakbound.results.audit.Audit.model", str(tmp_path))
     found = compare(both(runs, "quiet", "loud")[0])
     assert isinstance(found.models[0], Compared)
-    assert comparison.sections(found)[-1].rows[0] == ("quiet", "npo_gd", "36", "4", "5 MiB")
+    assert comparison.tables(found)[-1].rows[0] == ("quiet", "npo_gd", "36", "4", "5 MiB")
     (tmp_path / "training.json").write_text("{")
-    assert comparison.sections(compare(both(runs, "quiet", "loud")[0]))[-1].rows[0][1:] == ("unknown",) * 4
+    assert comparison.tables(compare(both(runs, "quiet", "loud")[0]))[-1].rows[0][1:] == ("unknown",) * 4
 
 
 def test_the_page_the_markdown_and_the_table_say_the_same(runs, tmp_path):
     folders, retain = both(runs, "quiet", "loud")
     found = compare(folders, retain=retain, names=["<b>quiet</b> | $x$", "loud"])
-    page = found.save(tmp_path / "out").read_text()
+    page = report.to_html(found)
     assert "<b>quiet" not in page
     assert "&lt;b&gt;quiet" in page
     assert not re.search(r"<script|https?://(?!www\.w3\.org)", page)
     assert page.count("<svg") == 2
-    markdown = (tmp_path / "out" / "compare.md").read_text()
+    markdown = report.to_markdown(found)
     assert "<b>" not in markdown
-    for section in comparison.sections(found):
+    for section in comparison.tables(found):
         assert f"## {section.title}" in markdown
         assert section.title in page
-        for cell in section.rows[1]:
+        for cell in section.rows[-1]:
             assert cell in page.replace("\xa0", " ").replace("&lt;", "<")
     assert "leaks less than loud" in page
     from rich.console import Console
 
     console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(found.table())
+    console.print(report.to_terminal(report.document_of(found)))
     assert "Leakage" in console.export_text()
 
 
 def test_without_retain_runs_the_report_says_that_use_is_unknown(runs):
-    text = comparison.to_markdown(compare(both(runs, "quiet", "loud")[0]))
+    text = report.to_markdown(compare(both(runs, "quiet", "loud")[0]))
     assert "nothing is known about use" in text
 
 
@@ -173,4 +177,5 @@ def test_the_command_writes_both_files_and_prints_the_table(runs, tmp_path, caps
     cli.main(["compare", *map(str, folders), *options])
     out = capsys.readouterr().out
     assert "quiet" in out
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"compare.html", "compare.md"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"comparison.json", "compare.html", "compare.md"}
+    assert Comparison.load(tmp_path / "out") == compare(folders, retain=retain)

@@ -4,20 +4,16 @@ import dataclasses
 import math
 import sys
 import time
-from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 
 import leakbound
 from leakbound.auditing import drawing
 from leakbound.auditing.drawing import (
-    Loading,
     Marks,
     Statement,
-    open_model,
     open_prompts,
     open_scorable,
     plan_draws,
@@ -28,14 +24,14 @@ from leakbound.auditing.drawing import (
     watch,
 )
 from leakbound.auditing.stopping import StoppingRule, clean_look
-from leakbound.bounds import Claim, plan_leak_claim
-from leakbound.errors import IncompleteRunError, InputError
+from leakbound.bounds import Claim, plan_leak_claim, plan_width
+from leakbound.errors import IncompleteRunError, InputError, PromptsError
 from leakbound.models import FakeModel
 from leakbound.models.base import Generation
-from leakbound.models.openai import OpenAIModel
 from leakbound.reading.prompts import checksum
 from leakbound.records import Prompt, SamplingParams
-from leakbound.runs import layout
+from leakbound.runs import layout, progress
+from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
 
 PROMPTS = tuple(Prompt(f"p{i}", f"What is secret {i}?", f"alpha beta {i}") for i in range(4))
@@ -97,15 +93,16 @@ def judged(monkeypatch):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What the progress bars were asked to show: the words, the number of steps, whether at all."""
+    """What was asked to be shown: the words, how many draws, whether at all."""
     bars = []
 
-    @contextmanager
-    def steps(what, run, items, progress):
-        bars.append((what, len(items), progress))
-        yield iter(items)
+    class Noted(Progress):
+        def __init__(self, title, total, unit, *, show):
+            bars.append((title, total, unit, show))
+            super().__init__(title, total, unit, show=False)
 
-    monkeypatch.setattr(drawing, "steps", steps)
+    monkeypatch.setattr(progress, "Progress", Noted)
+    monkeypatch.setattr(drawing, "Progress", Noted)
     return bars
 
 
@@ -128,73 +125,8 @@ def test_a_statement_is_refused_outside_its_limits():
     for alpha in (0, 1, -0.1, 1.5):
         with pytest.raises(InputError, match=f"alpha is {alpha!r}: give a number strictly between 0 and 1"):
             Statement(alpha=alpha)
-    with pytest.raises(InputError, match="scorer 'rouge_z' is unknown"):
+    with pytest.raises(InputError, match="scorer is 'rouge_z': give one of"):
         Statement("rouge_z")
-
-
-@pytest.fixture
-def loaded(monkeypatch):
-    """Stands for the back end that needs torch: notes what it is made from."""
-    made = []
-
-    class HFModel:
-        def __init__(self, *given, **named):
-            made.append(("made", given, named))
-
-        @classmethod
-        def load(cls, *given, **named):
-            made.append(("loaded", given, named))
-            return object.__new__(cls)
-
-    hf, loading = ModuleType("hf"), ModuleType("loading")
-    hf.HFModel = HFModel
-    loading.load_tokenizer = lambda name: f"tokenizer of {name}"
-    monkeypatch.setitem(sys.modules, "leakbound.models.hf", hf)
-    monkeypatch.setitem(sys.modules, "leakbound.models.opening", loading)
-    return made
-
-
-def test_a_folder_or_hub_id_is_loaded_as_asked(loaded):
-    usual = {"revision": None, "dtype": "auto", "device": "auto", "trust_remote_code": False}
-    open_model("org/name")
-    open_model(Path("some/folder"), template="raw", loading=Loading("v1", "float16", "cpu", True))
-    other = {"revision": "v1", "dtype": "float16", "device": "cpu", "trust_remote_code": True}
-    assert loaded == [
-        ("loaded", ("org/name",), {"template": "auto", **usual}),
-        ("loaded", ("some/folder",), {"template": "raw", **other}),
-    ]
-
-
-def test_a_model_in_memory_keeps_its_tokenizer_and_name(loaded):
-    named = SimpleNamespace(config=SimpleNamespace(name_or_path="org/name"))
-    unnamed, bare = SimpleNamespace(config=SimpleNamespace(name_or_path="")), SimpleNamespace(config=SimpleNamespace())
-    open_model(named)
-    open_model(named, tokenizer="mine", template="raw")
-    open_model(named, tokenizer="")  # a tokenizer may be false: it is still the one that was given
-    open_model(unnamed)
-    open_model(bare, tokenizer="mine")
-    assert loaded == [
-        ("made", (named, "tokenizer of org/name"), {"template": "auto", "name": "org/name"}),
-        ("made", (named, "mine"), {"template": "raw", "name": "org/name"}),
-        ("made", (named, ""), {"template": "auto", "name": "org/name"}),
-        ("made", (unnamed, "tokenizer of in-memory"), {"template": "auto", "name": "in-memory"}),
-        ("made", (bare, "mine"), {"template": "auto", "name": "in-memory"}),
-    ]
-
-
-def test_samplers_and_servers_need_no_torch(monkeypatch):
-    monkeypatch.setitem(sys.modules, "leakbound.models.hf", None)
-    sampler = Noting()
-    assert open_model(sampler) is sampler
-    monkeypatch.setattr(OpenAIModel, "from_url", lambda url: ("server", url))
-    for url in ("http://localhost:8000/v1#m", "https://example.org/v1#m"):
-        assert open_model(url) == ("server", url)
-    for model in (5, None, object()):
-        with pytest.raises(InputError, match="give a folder, a hub id, a model of transformers, or a Sampler"):
-            open_model(model)
-    for model in ("org/name", Path("folder"), SimpleNamespace(config=None)):
-        with pytest.raises(InputError, match=r"needs torch and transformers: pip install 'leakbound\[hf\]'"):
-            open_model(model)
 
 
 def test_prompts_come_from_a_file_or_from_rows(tmp_path):
@@ -249,7 +181,7 @@ def test_the_usual_run_says_all_that_fixes_it(tmp_path, shown):
     }
     assert model.asked == [(("p0", "p1"), 0, 1, True), (("p0", "p1"), 0, 1024, False)]
     assert model.seeds == {0}
-    assert shown == [("drawing", 2, False)]
+    assert shown == [("drawing run", 2 * (1 + 1024), "draws", False)]
     assert Run.open(tmp_path / "run").info == run.info
 
 
@@ -260,7 +192,7 @@ def test_the_smallest_numbers_are_taken_and_written_down(tmp_path, shown):
     assert run.params == params
     assert model.params == [SamplingParams(temperature=0, max_tokens=9), params]
     assert run.info["statement"] == {"scorer": "contains", "threshold": 0.5, "alpha": 0.01}
-    assert shown == [("drawing", 2, True)]
+    assert shown == [("drawing one", 4 * (1 + 1), "draws", True)]
     model = Noting()
     draw(tmp_path / "five", model, PROMPTS[:1], num_samples=5, draws_per_shard=2, seed=7)
     assert model.asked == [
@@ -352,7 +284,7 @@ def test_a_rule_draws_greedily_first_and_each_prompt_to_its_verdict(tmp_path, ju
     for r, (first, size) in enumerate(spans(sizes)[: clean + 1]):
         wanted += [((f"p{i}",), first, size, False) for i in range(4) if i % 2 or r == 0]
     assert model.asked == wanted
-    assert shown == [("drawing", 1, True), ("rounds of", len(sizes), True)]
+    assert shown == [("drawing run", 4, "draws", True), ("rounds of run", 4 * 200, "draws of the budget", True)]
     assert sorted(judged) == sorted((p.target if i % 2 == 0 else "I do not know.", p.target)
                                     for i, p in enumerate(PROMPTS))  # fmt: skip
     drawn = {part.name for part in run.parts if run.has_draws(part)}
@@ -365,7 +297,7 @@ def test_a_rule_draws_greedily_first_and_each_prompt_to_its_verdict(tmp_path, ju
     shown.clear()
     found = watch(run, model, each=lambda part, d, value: seen.append((part.name, d.prompt_id, d.count, value)))
     assert (model.asked, judged) == (asked, before)
-    assert shown == [("rounds of", len(sizes), False)]
+    assert shown == [("rounds of run", 4 * 200, "draws of the budget", False)]
     assert seen == [
         (f"sample-{r:03d}-{i:05d}", f"p{i}", size, float(i % 2 == 0))
         for r, (_, size) in enumerate(spans(sizes)[: clean + 1])
@@ -429,15 +361,15 @@ def test_scoring_judges_each_completion_of_a_prompt_once(tmp_path, judged, shown
     both = [(text, p.target) for p in PROMPTS for text in (p.target, "I do not know.")]
     assert sorted(judged) == sorted(both)
     assert len(run.parts) == 9
-    assert shown == [("scoring", 9, False)]
+    assert shown == [("scoring run", 4 * (1 + 20), "draws", False)]
     assert run.missing_scores("noting:seen") == []
     for part in run.parts:
         for d, value in run.read_scored(part, "noting:seen"):
             assert value == float(d.text.startswith("alpha"))
     score(run)
-    assert shown.pop() == ("scoring", 0, False)
+    assert shown.pop() == ("scoring run", 0, "draws", False)
     score(run, "contains", progress=True)
-    assert shown.pop() == ("scoring", 9, True)
+    assert shown.pop() == ("scoring run", 4 * (1 + 20), "draws", True)
     assert run.missing_scores("contains") == []
     assert len(judged) == len(both)
 
@@ -468,8 +400,18 @@ def test_planned_draws_are_those_of_the_claim():
     plan = plan_draws("leak<=0.02", alpha=0.05, power=0.8, true_rate=0.001)
     assert plan == plan_leak_claim(0.02, alpha=0.05, power=0.8, true_rate=0.001)
     assert plan.limit == 0.02
-    with pytest.raises(InputError, match=r"until is 'mean<=0.05': only leak<=LIMIT can be planned"):
+    with pytest.raises(InputError, match=r"until is 'mean<=0.05': only leak<=LIMIT and width<=WIDTH can be planned"):
         plan_draws("mean<=0.05", alpha=0.05, power=0.8, true_rate=0.0)
+
+
+def test_a_width_is_planned():
+    assert plan_draws("width <= 0.05", alpha=0.05, power=0.8, true_rate=0.1) == plan_width(
+        0.05, alpha=0.05, true_rate=0.1
+    )
+    with pytest.raises(InputError, match=r"write 'leak<=0\.01' or 'width<=0\.05'"):
+        plan_draws("width<=wide", alpha=0.05, power=0.8, true_rate=0.1)
+    with pytest.raises(InputError, match=r"width is 0\.0"):
+        plan_draws("width<=0", alpha=0.05, power=0.8, true_rate=0.1)
 
 
 @pytest.mark.parametrize(
@@ -477,7 +419,7 @@ def test_planned_draws_are_those_of_the_claim():
     [
         # 2.5 s for 4 x 64 draws are 9.765625 ms each; times 7 x 4,096 = 28,672 draws are 280 s
         (7, 4096, (("p0", "p1", "p2", "p3"), 0, 64, False),
-         "7 prompts x 4096 draws: at most about 4.7 minutes on this machine "
+         "7 prompts x 4,096 draws: at most about 4.7 minutes on this machine "
          "(9.77 ms a draw in a pilot of 4 prompts x 64 draws)"),
         # 2.5 s for 3 x 20 draws are 41.67 ms each; the pilot is all there is
         (3, 20, (("p0", "p1", "p2"), 0, 20, False),
@@ -485,8 +427,8 @@ def test_planned_draws_are_those_of_the_claim():
          "(41.67 ms a draw in a pilot of 3 prompts x 20 draws)"),
         # 2.5 s for 1 x 64 draws are 39.0625 ms each; times 5,000,000 are 195,312.5 s
         (1, 5000000, (("p0",), 0, 64, False),
-         "1 prompts x 5000000 draws: at most about 3255.2 minutes on this machine "
-         "(39.06 ms a draw in a pilot of 1 prompts x 64 draws)"),
+         "1 prompt x 5,000,000 draws: at most about 3255.2 minutes on this machine "
+         "(39.06 ms a draw in a pilot of 1 prompt x 64 draws)"),
     ],
 )  # fmt: skip
 def test_the_cost_follows_from_a_timed_pilot(monkeypatch, count, num_samples, pilot, wanted):
@@ -507,6 +449,14 @@ def test_the_cost_follows_from_a_timed_pilot(monkeypatch, count, num_samples, pi
     params = SamplingParams(temperature=0.3)
     assert preview_cost(model, prompts, num_samples=num_samples, params=params) == wanted
     assert model.params[1:] == [params]
+
+
+def test_a_cost_needs_draws_and_prompts():
+    for num_samples in (0, -3, 2.5, True):
+        with pytest.raises(InputError, match=r"num_samples is .*: give a whole number >= 1"):
+            preview_cost(Noting(), PROMPTS, num_samples=num_samples)
+    with pytest.raises(PromptsError, match="there are no prompts in it"):
+        preview_cost(Noting(), [], num_samples=10)
 
 
 def test_the_versions_of_what_ran(monkeypatch):

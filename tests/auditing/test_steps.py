@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from leakbound import auditing
+from leakbound import auditing, report
 from leakbound.auditing.steps import Statement, audit
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
 from leakbound.models import FakeModel
@@ -70,7 +70,7 @@ def test_the_result_survives_json_and_says_what_it_is(tmp_path):
     frame = result.to_frame()
     assert list(frame["id"]) == [p.id for p in PROMPTS]
     assert list(frame["num_leaks"]) == [p.num_leaks for p in result.prompts]
-    assert result.figures()
+    assert report.figures(result)
     assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
 
 
@@ -114,7 +114,7 @@ def test_an_audit_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
 def test_another_run_in_the_same_folder_is_refused(tmp_path):
     run_audit(tmp_path)
     for change in ({"seed": 1}, {"num_samples": 301}, {"alpha": 0.05}, {"params": SamplingParams(temperature=0.7)}):
-        with pytest.raises(RunMismatchError, match="the folder of another run"):
+        with pytest.raises(RunMismatchError, match="holds a run with other settings"):
             run_audit(tmp_path, **change)
 
 

@@ -32,7 +32,7 @@ def rounded(monkeypatch):
     def rounded(completion, target):
         return SHORT if target in completion else 0.3
 
-    monkeypatch.setitem(scoring.SCORERS, "rounded", rounded)
+    monkeypatch.setitem(scoring.SCORERS.own, "rounded", rounded)
 
 
 def test_reaches_by_hand():
@@ -126,6 +126,6 @@ def test_no_other_place_compares_a_score_with_a_threshold():
     assert found == {
         ("bounds/gate.py", "score >= threshold - min(ROUNDING, threshold / 2)"),
         # certainties of a model, both sides rounded to 6 decimals
-        ("calibrating.py", "sure >= threshold"),
+        ("auditing/calibrating.py", "sure >= threshold"),
         ("models/hf/law.py", "np.round(total / places, 6) >= threshold"),
     }

@@ -9,12 +9,12 @@ from bounds_laws import most_misses
 
 from leakbound.bounds.certificates import (
     BET_WEIGHTS,
-    before_each,
     exact_limits,
     importance_lower_bound,
     log_wealth,
     without_replacement_bound,
 )
+from leakbound.bounds.engines.masses import before_each
 from leakbound.bounds.proportion import proportion_bound
 from leakbound.errors import InputError
 

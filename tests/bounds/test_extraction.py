@@ -1,11 +1,15 @@
 import itertools
+from dataclasses import replace
 from math import comb, log
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from leakbound.bounds import (
+    Bound,
     draws_to_extract,
+    ed_bound,
     extraction_probability,
     leak_at_k,
     leak_at_k_bound,
@@ -39,12 +43,54 @@ def test_estimates_need_k_up_to_n():
 @pytest.mark.parametrize("k", [1, 10, 5000])
 def test_leak_at_k_bound(k):
     p = proportion_bound(5, 1024, alpha=0.02, side="both")
-    bound = leak_at_k_bound(5, 1024, k, alpha=0.02, side="both")
+    bound = leak_at_k_bound(p, k)
     assert bound.upper == pytest.approx(1 - (1 - p.upper) ** k)
     assert bound.lower == pytest.approx(1 - (1 - p.lower) ** k)
     assert bound.lower <= bound.estimate <= bound.upper
+    assert bound.estimate == pytest.approx(1 - (1 - 5 / 1024) ** k)
+    assert (bound.alpha, bound.side, bound.n, bound.scope) == (0.02, "both", 1024, "this prompt")
     assert bound.estimand == f"P(a leak in {k} draws)"
-    assert leak_at_k_bound(10, 10, k, alpha=0.1).upper == 1
+    one = leak_at_k_bound(proportion_bound(5, 1024, alpha=0.01), k)
+    assert (one.lower, one.upper) == (0.0, pytest.approx(bound.upper))
+    other = leak_at_k_bound(proportion_bound(5, 1024, alpha=0.01, side="lower"), k)
+    assert (other.lower, other.upper) == (pytest.approx(bound.lower), 1.0)
+    assert leak_at_k_bound(proportion_bound(10, 10, alpha=0.1), k).upper == 1
+
+
+def test_leak_at_k_of_one_prompt_covers_exactly():
+    """Summed over all counts: a miss of the limit is a miss of P(leak), for every k at once."""
+    n, alpha = 20, 0.1
+    limits = [proportion_bound(c, n, alpha=alpha) for c in range(n + 1)]
+    uppers = np.array([[leak_at_k_bound(b, k).upper for k in (1, 7, 300)] for b in limits])
+    for p in np.linspace(0, 1, 60):
+        missed = (uppers < 1 - (1 - p) ** np.array([1, 7, 300]) - 1e-12).any(axis=1)
+        assert stats.binom.pmf(np.arange(n + 1), n, p) @ missed <= alpha
+
+
+@pytest.mark.parametrize("k", [1, 2, 10, 1000])
+def test_leak_at_k_of_the_average_prompt_lies_between_its_limits(k):
+    """For any probabilities that average to a: a <= mean of f(p) <= f(a); both are attained."""
+    rng = np.random.default_rng(k)
+    for p in (rng.beta(0.2, 3, 8), np.full(5, 0.03), np.array([0.0, 1.0, 0.0, 0.0])):
+        average, truth = p.mean(), (1 - (1 - p) ** k).mean()
+        exact = Bound("P(leak)", average, average, average, 0.1, "both", 10, "known", "the average prompt")
+        bound = leak_at_k_bound(exact, k)
+        assert bound.lower <= truth + 1e-12
+        assert truth <= bound.upper + 1e-12
+        assert bound.scope == "the average prompt"
+        if np.ptp(p) == 0:
+            assert bound.upper == pytest.approx(truth)
+        if set(p) <= {0.0, 1.0}:
+            assert bound.lower == pytest.approx(truth)
+        one = leak_at_k_bound(replace(exact, scope="this prompt"), k)
+        assert (one.lower, one.upper) == (pytest.approx(bound.upper), bound.upper)
+
+
+def test_leak_at_k_needs_a_probability():
+    with pytest.raises(InputError, match=r"bound is on 'E\[h\] \+ 2 sd\(h\)', which is no probability"):
+        leak_at_k_bound(ed_bound([0.0, 1.0, 1.0], alpha=0.1), 3)
+    with pytest.raises(InputError, match="k is 0"):
+        leak_at_k_bound(proportion_bound(1, 5, alpha=0.1), 0)
 
 
 @pytest.mark.parametrize("k", [1, 3, 20])

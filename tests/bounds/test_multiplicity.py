@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from leakbound.bounds import mean_bound, proportion_bound, simultaneous_alpha, worst_prompt_bound
-from leakbound.bounds.proportion import clopper_pearson_upper
+from leakbound.bounds.engines.clopper import clopper_pearson_upper
 from leakbound.errors import InputError
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from leakbound.bounds import proportion_bound
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.errors import InputError
 
 

@@ -20,9 +20,9 @@ from leakbound.bounds import (
     survival_bound,
     survival_look,
 )
-from leakbound.bounds.engines.looks import binomial_pmf
-from leakbound.bounds.engines.steady import BETS, LOWER, UPPER
-from leakbound.bounds.sequences import ABOVE, BELOW, decide, log_evidence_below
+from leakbound.bounds.claims import decide
+from leakbound.bounds.engines.steady import ABOVE, BELOW, BETS, LOWER, UPPER, log_evidence_below
+from leakbound.bounds.looks import binomial_pmf
 from leakbound.errors import InputError
 
 LEAK = Claim("leak", 0.01, 0.01)

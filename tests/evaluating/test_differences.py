@@ -5,9 +5,10 @@ import pytest
 from scipy import stats
 
 from leakbound.errors import InputError
-from leakbound.evaluating.conventions import UTILITY, column
 from leakbound.evaluating.differences import difference, sign_test
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.metrics.conventions import UTILITY, column
+from leakbound.metrics.questions import QuestionSet
+from leakbound.results.evaluation import Evaluation
 
 
 def model(name, rng, n=80, **given):

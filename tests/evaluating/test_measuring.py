@@ -1,28 +1,17 @@
-"""Evaluating a model on a suite: every value against a slow restatement, resuming, the reference, the continual run."""
+"""Evaluating a model on a suite: every value against a slow restatement, resuming, the reference."""
 
-import json
 import zlib
-from io import StringIO
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from tiny_models import tiny_model, word_tokenizer
 
-from leakbound.cli import main
-from leakbound.errors import InputError, RunMismatchError
-from leakbound.evaluating.config import BenchmarkConfig, ContinualConfig
-from leakbound.evaluating.continual import run_continual
-from leakbound.evaluating.evaluation import Evaluation
+from leakbound.errors import InputError
 from leakbound.evaluating.measuring import Meaning, evaluate, measure, with_reference_losses
-from leakbound.evaluating.running import benchmark
-from leakbound.evaluating.table import benchmark_table
 from leakbound.models.fake import FakeModel
 from leakbound.models.hf import HFModel
-from leakbound.results.audit import Audit
-from leakbound.runs.parts import Parts
-from leakbound.suites import Benchmark, QuestionAnswer
+from leakbound.suites import QuestionAnswer, Suite
 from leakbound.suites.base import Asking
 
 
@@ -39,7 +28,7 @@ AUTHORS = (
     question("r1", "a d", "c", "", ["a", "b b"], "c d c"),
     question("r2", "b", "d a", "", ["b c", "a"], "d a a"),
 )
-WORLD = Benchmark("world", FORGET, AUTHORS, evaluated={"forget": FORGET, "real_authors": AUTHORS})
+WORLD = Suite("world", FORGET, AUTHORS, evaluated={"forget": FORGET, "real_authors": AUTHORS})
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +107,7 @@ def test_max_questions_takes_the_first_of_each_set(model):
 
 def test_a_set_is_asked_as_its_suite_prescribes(model):
     asking = {"forget": Asking(0), "real_authors": Asking(3, ("c",), "knowledge_memorization")}
-    found = evaluate(model, Benchmark("w", FORGET, AUTHORS, evaluated=WORLD.evaluated, asking=asking), progress=False)
+    found = evaluate(model, Suite("w", FORGET, AUTHORS, evaluated=WORLD.evaluated, asking=asking), progress=False)
     assert found.sets["forget"].generations == ()
     assert "rouge_l_recall" not in found.sets["forget"].values
     texts = [text for _, text, _ in found.sets["real_authors"].generations]
@@ -199,189 +188,11 @@ def test_another_model_is_another_part(tmp_path):
     assert len(list((tmp_path / "parts").iterdir())) == 8
 
 
-def test_a_broken_part_is_named(tmp_path):
-    parts = Parts(tmp_path)
-    assert parts.get("forget", "likelihoods", {"a": 1}, lambda: {"x": [1.5]}) == {"x": [1.5]}
-    (file,) = tmp_path.iterdir()
-    file.write_text(file.read_text()[:10])
-    with pytest.raises(InputError, match=r"forget-likelihoods-.*\.json: cannot be read .* remove it"):
-        parts.get("forget", "likelihoods", {"a": 1}, dict)
-
-
 def test_what_cannot_be_evaluated(model):
     with pytest.raises(InputError, match="model is a FakeModel: the classic metrics need one that gives likelihoods"):
         evaluate(FakeModel(0.5), WORLD, progress=False)
-    uneven = Benchmark("w", (FORGET[0], question("x", "a", "b", "c", ["d"])), ())
+    uneven = Suite("w", (FORGET[0], question("x", "a", "b", "c", ["d"])), ())
     with pytest.raises(InputError, match=r"set forget: its questions have \[1, 3\] wrong answers"):
         evaluate(model, uneven, progress=False)
     with pytest.raises(InputError, match="its set forget holds no questions"):
-        evaluate(model, Benchmark("w", (), (), evaluated={"forget": ()}), progress=False)
-
-
-# --- the whole run ---
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Two saved models and TOFU in three tasks, of six words."""
-    root = tmp_path_factory.mktemp("models")
-    for name, seed in (("model", 3), ("retrained", 4)):
-        tiny_model(seed=seed).save_pretrained(root / name)
-        word_tokenizer().save_pretrained(root / name)
-    data = root / "tofu"
-    data.mkdir()
-    words = [f"{x} {y} {z}" for x in "abcd" for y in "abcd" for z in "abcd"]
-
-    def rows(first, number, wrong, **more):
-        asked = [{"question": words[first + i], "answer": words[-1 - first - i]} for i in range(number)]
-        return [{**row, "perturbed_answer": words[i : i + wrong], **more} for i, row in enumerate(asked)]
-
-    tasks = [r for t in range(3) for r in rows(4 * t, 4, 5, task_id=str(t + 1), paraphrased_answer="a b")]
-    tables = {
-        "forget01": tasks, "forget01_perturbed": tasks, "retain90": rows(20, 6, 5),
-        "retain_perturbed": rows(20, 6, 5, paraphrased_answer="b c"), "real_authors_perturbed": rows(30, 4, 3),
-        "world_facts_perturbed": rows(40, 4, 3),
-    }  # fmt: skip
-    for name, table in tables.items():
-        (data / f"{name}.json").write_text("".join(json.dumps(row) + "\n" for row in table))
-    return root
-
-
-def settings(folders, out, **more):
-    given = {
-        "split": "forget01",
-        "data": folders / "tofu",
-        "template": "raw",
-        "max_tokens": 4,
-        "num_samples": 32,
-        **more,
-    }
-    return BenchmarkConfig(model=str(folders / "model"), out=out, **given)
-
-
-@pytest.mark.slow
-def test_tofu_from_end_to_end(folders, tmp_path):
-    run = benchmark("tofu", settings(folders, tmp_path, retain_model=str(folders / "retrained")), progress=False)
-    names = {(line.metric.name, line.metric.set) for line in run.lines}
-    for wanted in (("probability", "forget"), ("truth_ratio", "world_facts"), ("leak_rate", "forget"),
-                   ("model_utility", ""), ("forget_quality", "forget")):  # fmt: skip
-        assert wanted in names
-    audit, saved = Audit.load(tmp_path / "audit"), Evaluation.load(tmp_path)
-    assert (
-        [p.prompt.id for p in audit.prompts] == list(saved.sets["forget"].ids) == [f"forget01:{i}" for i in range(1, 5)]
-    )
-    assert saved.sets["forget"].values["leak_rate"].tolist() == [p.leak_rate for p in audit.prompts]
-    assert Evaluation.load(tmp_path / "retained").model == str(folders / "retrained")
-    data = json.loads((tmp_path / "benchmark.json").read_text())
-    assert data["bounds"]["mean_leak"]["upper"] == audit.mean_leak.upper
-    assert set(data["checksums"]) == {f"{p.stem}.json" for p in (folders / "tofu").iterdir()}
-    assert set(data["seconds"]) == {"likelihoods", "generations", "sampling"}
-    assert "forget quality" in " ".join(run.verdict())
-    page = (tmp_path / "evaluation.md").read_text()
-    assert "sha256:" in page
-    assert "Time: likelihoods" in page
-
-    again = benchmark("tofu", settings(folders, tmp_path / "b", reference=tmp_path / "retained"), progress=False)
-    assert [line.metric for line in again.lines] == [line.metric for line in run.lines]
-    table = benchmark_table([tmp_path, tmp_path / "b"])
-    assert table.rows[0][1:] == table.rows[1][1:]
-    assert table.head[:3] == ("model", "model utility", "forget quality (p)")
-    shown = Console(width=80, file=StringIO())
-    shown.print(table.show())
-    text = shown.file.getvalue()
-    assert "…" not in text
-    assert all(name in text for name in (tmp_path.name, *table.head[1:]))
-
-
-@pytest.mark.slow
-def test_some_of_the_forget_questions_are_sampled(folders, tmp_path):
-    run = benchmark("tofu", settings(folders, tmp_path, sampled_questions=2), progress=False)
-    assert run.audit is not None
-    assert len(run.audit.prompts) == 2
-    assert "leak_rate" not in run.evaluation.sets["forget"].values
-
-
-@pytest.mark.slow
-def test_the_continual_run_starts_from_the_last_and_is_resumed(folders, tmp_path):
-    how = ContinualConfig(continual=True, num_tasks=2, method="grad_diff", epochs=1, batch_size=4, learning_rate=1e-3)
-    config = settings(folders, tmp_path, num_samples=0, unlearning=how)
-    found = run_continual("tofu", config, progress=False)
-    assert [run.benchmark.name for run in found.runs] == ["tofu-forget01-task01", "tofu-forget01-task02"]
-    record = json.loads((tmp_path / "task-02" / "model" / "training.json").read_text())["config"]
-    assert record["model"] == str(tmp_path / "task-01" / "model")
-    retained = (tmp_path / "task-01" / "data" / "retain.jsonl").read_text().splitlines()
-    assert len(retained) == 6 + 8
-    assert len((tmp_path / "task-02" / "data" / "retain.jsonl").read_text().splitlines()) == 6 + 4
-    assert found.to_markdown().count("\n| ") == 2 + 2  # head, rule and two tasks
-    weights = tmp_path / "task-02" / "model" / "model.safetensors"
-    before = weights.stat().st_mtime_ns
-    again = run_continual("tofu", config, progress=False)
-    assert weights.stat().st_mtime_ns == before
-    assert again.to_markdown() == found.to_markdown()
-    other = settings(folders, tmp_path, num_samples=0, unlearning=ContinualConfig(num_tasks=2, method="npo_gd"))
-    with pytest.raises(RunMismatchError, match=r"other settings \(.*method"):
-        run_continual("tofu", other, progress=False)
-
-
-def judge(prompt, completion, target):
-    return "a" in completion.split()
-
-
-@pytest.mark.slow
-def test_jailbreakbench_is_sampled_and_judged(folders, tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()
-    for kind in ("harmful", "benign"):
-        rows = "".join(f"{i},{q},Sure,Thing,Kind,Original\n" for i, q in enumerate(("a b", "c")))
-        (tmp_path / "data" / f"{kind}-behaviors.csv").write_text("Index,Goal,Target,Behavior,Category,Source\n" + rows)
-    config = settings(folders, tmp_path / "run", split=None, data=tmp_path / "data", scorer="judge:test_suite:judge")
-    run = benchmark("jailbreakbench", config, progress=False)
-    harmful = run.evaluation.sets["harmful"]
-    assert harmful.ids == ("harmful:1", "harmful:2")
-    assert run.audit is not None
-    for prompt, rate in zip(run.audit.prompts, harmful.values["leak_rate"], strict=True):
-        assert rate == prompt.leak_rate
-        assert prompt.greedy_score == ("a" in prompt.greedy_text.split())
-    for wrong in ({"num_samples": 0}, {"scorer": "rouge_l"}):
-        with pytest.raises(InputError, match="jailbreakbench is sampled and judged"):
-            benchmark("jailbreakbench", settings(folders, tmp_path / "x", data=tmp_path / "data",
-                                                 **{"scorer": "judge:m:f", **wrong}), progress=False)  # fmt: skip
-
-
-def test_wrong_settings(folders, tmp_path):
-    with pytest.raises(InputError, match="suite is 'toffee': give one of tofu, real_world, muse"):
-        benchmark("toffee", settings(folders, tmp_path))
-    with pytest.raises(InputError, match="convention is 'x'"):
-        settings(folders, tmp_path, convention="x")
-    with pytest.raises(InputError, match="give one of the two"):
-        settings(folders, tmp_path, retain_model="m", reference=tmp_path)
-    with pytest.raises(InputError, match="only tofu has the continual setting"):
-        run_continual("muse", settings(folders, tmp_path))
-    many = settings(folders, tmp_path, unlearning=ContinualConfig(num_tasks=4))
-    with pytest.raises(InputError, match=r"num_tasks is 4: .* belongs to 3 tasks"):
-        run_continual("tofu", many)
-    with pytest.raises(InputError, match=r"there is no benchmark\.json"):
-        benchmark_table([tmp_path / "nowhere"])
-
-
-@pytest.mark.slow
-def test_the_command_line(folders, tmp_path, capsys):
-    file = tmp_path / "own.jsonl"
-    file.write_text(json.dumps({"question": "a b", "answer": "c d"}) + "\n")
-    options = [
-        "--model",
-        str(folders / "model"),
-        "--template",
-        "raw",
-        "--max-tokens",
-        "2",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    main(["benchmark", "own", "--data", str(file), *options])
-    assert "probability" in capsys.readouterr().out
-    main(["benchmark-table", str(tmp_path / "run"), "--out", str(tmp_path / "table.md")])
-    assert "| run | " in (tmp_path / "table.md").read_text()
-    with pytest.raises(SystemExit) as ended:
-        main(["benchmark", "own", *options])
-    assert ended.value.code == 2
-    assert "data is None: give a file" in capsys.readouterr().err
+        evaluate(model, Suite("w", (), (), evaluated={"forget": ()}), progress=False)

@@ -79,7 +79,7 @@ def test_a_log_becomes_an_evaluation_with_the_same_aggregates(tmp_path):
     log = tofu_log()
     found = import_log("open-unlearning", write(tmp_path / "NPO" / "evals", log), out=tmp_path / "out").log
     evaluation = found.result
-    assert (evaluation.model, evaluation.benchmark) == ("NPO", "tofu")
+    assert (evaluation.model, evaluation.suite) == ("NPO", "tofu")
     assert set(evaluation.sets) == {"forget", "retain", "real_authors", "world_facts", "holdout"}
     assert evaluation.sets["forget"].generations[3] == ("Q", "G3", "T")
     mine = {(m.name, m.set): m.value for m in evaluation.metrics()}
@@ -131,7 +131,7 @@ def test_muse_logs(tmp_path):
     log["extraction_strength"] = scores(rng.random(5))
     log["mia_min_k"] = {"forget": scores(rng.random(9)), "holdout": scores(rng.random(7)), "agg_value": None}
     found = import_log("open-unlearning", write(tmp_path, log, "MUSE_EVAL.json"), out=tmp_path / "out").log
-    assert found.result.benchmark == "muse"
+    assert found.result.suite == "muse"
     sizes = {name: len(q.ids) for name, q in found.result.sets.items()}
     assert sizes == {"forget_verbmem": 12, "forget_knowmem": 12, "retain_knowmem": 12, "forget_text": 5,
                      "forget": 9, "holdout": 7}  # fmt: skip

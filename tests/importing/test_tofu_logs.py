@@ -8,9 +8,11 @@ import pytest
 
 from leakbound.cli import main
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
 from leakbound.importing import FORMATS, import_log
+from leakbound.importing.repeats import Repeats
 from leakbound.importing.tofu import SETS
+from leakbound.metrics.questions import QuestionSet
+from leakbound.results.evaluation import Evaluation
 
 PUBLISHED = {  # ../shared/README.md: utility, then retain and forget of ROUGE, probability, truth ratio
     "phi_full": (0.522074, (0.929253, 0.924861), (0.926088, 0.928239), (0.482683, 0.483356)),
@@ -64,7 +66,7 @@ def test_rouge_is_recomputed_from_every_stored_answer(logs):
 
 def test_the_stored_truth_ratios_are_r_wrong_over_right(logs, data_folder):
     """So that the direction of r is read off the data and not remembered."""
-    from leakbound.evaluating.conventions import truth_ratios
+    from leakbound.metrics.conventions import truth_ratios
 
     stored = json.loads((data_folder / "tofu_eval_logs/phi_full/eval_log_aggregated.json").read_text())
     for key, name in SETS.items():
@@ -107,6 +109,12 @@ def test_a_small_log_needs_no_data(tmp_path):
     assert forget.generations[0] == ("Question: Who?\n", "was Jane here", "Jane was")
     assert found.log.result.model == tmp_path.name
     assert (tmp_path / "out" / "retain" / "evaluation.json").exists()
+
+
+def test_a_statement_needs_a_format_with_repeated_draws(tmp_path):
+    with pytest.raises(InputError, match="format tofu has no repeated draws"):
+        import_log("tofu", write(tmp_path, small_log()), out=tmp_path / "out", repeats=Repeats(alpha=0.05))
+    assert not (tmp_path / "out").exists()
 
 
 def test_questions_are_sorted_by_number_and_stay_aligned(tmp_path):

@@ -139,6 +139,7 @@ def test_epsilon_bound_by_hand():
     found = epsilon_lower_bound(np.ones(10), np.zeros(10), threshold=0.5, alpha=0.05)
     low = 0.0125 ** (1 / 10)
     assert found.lower == pytest.approx(math.log(low / (1 - low)))
+    assert f"epsilon >= {math.floor(found.lower * 1e6) / 1e6} with confidence 0.95" in str(found)  # no upper limit
     assert largest_epsilon(10, 10, alpha=0.05) == pytest.approx(found.lower)
     assert largest_epsilon(3, 3, alpha=0.05) == 0.0
     assert epsilon_lower_bound(np.zeros(10), np.ones(10), threshold=0.5, alpha=0.05).lower == pytest.approx(found.lower)

@@ -109,7 +109,7 @@ def test_it_is_described_by_what_the_server_serves():
 
 
 def test_a_url_stands_for_a_model():
-    from leakbound.auditing.drawing import open_model
+    from leakbound.models.opening import open_model
 
     assert open_model("http://localhost:8000/v1#a") == OpenAIModel("http://localhost:8000/v1", "a")
     assert open_model("https://example.org/v1") == OpenAIModel("https://example.org/v1")

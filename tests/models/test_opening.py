@@ -1,94 +1,160 @@
+"""How the name of a model becomes a Sampler."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
-import torch
-from tiny_models import tiny_model, word_tokenizer
 
-from leakbound.errors import InputError, ModelError
-from leakbound.models.fake import FakeModel
-from leakbound.models.hf import HFModel
-from leakbound.models.opening import load_model, load_tokenizer, weights_checksum
-from leakbound.models.template import encode_answer, encode_prompt
-from leakbound.records import Prompt, SamplingParams, Shard
-
-CHAT = "{% for m in messages %}a {{ m['content'] }} b{% endfor %}{% if add_generation_prompt %} c{% endif %}"
+import leakbound.models
+from leakbound.auditing.certifying import certify
+from leakbound.auditing.drawing import sample
+from leakbound.errors import InputError
+from leakbound.models import FakeModel
+from leakbound.models.openai import OpenAIModel
+from leakbound.models.opening import Loading, open_model
+from leakbound.runs.store import Run
 
 
 @pytest.fixture
-def folder(tmp_path):
-    tiny_model().save_pretrained(tmp_path / "model")
-    word_tokenizer().save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+def loaded(monkeypatch):
+    """Stands for the back end that needs torch: notes what it is made from."""
+    made = []
+
+    class HFModel:
+        def __init__(self, *given, **named):
+            made.append(("made", given, named))
+
+        @classmethod
+        def load(cls, *given, **named):
+            made.append(("loaded", given, named))
+            return object.__new__(cls)
+
+    hf = SimpleNamespace(HFModel=HFModel, load_tokenizer=lambda name: f"tokenizer of {name}")
+    monkeypatch.setitem(sys.modules, "leakbound.models.hf", hf)
+    monkeypatch.setattr(leakbound.models, "hf", hf, raising=False)
+    return made
 
 
-def test_a_saved_model_draws_as_it_did_in_memory(folder, tokenizer):
-    shard, params = Shard((Prompt("p", "a b", "c"),), 0, 100, 0), SamplingParams(max_tokens=4)
-    loaded = HFModel.load(str(folder))
-    again = HFModel.load(str(folder))
-    assert loaded.sample(shard, params) == again.sample(shard, params)
-    counts = [(d.text, d.count, d.first) for d in loaded.sample(shard, params)]
-    assert counts == [(d.text, d.count, d.first) for d in HFModel(tiny_model(), tokenizer).sample(shard, params)]
-    assert loaded.describe()["checksum"] == weights_checksum(tiny_model())
-    assert loaded.describe()["model"] == str(folder)
+def test_a_folder_or_hub_id_is_loaded_as_asked(loaded):
+    usual = {"revision": None, "dtype": "auto", "device": "auto", "trust_remote_code": False}
+    open_model("org/name")
+    open_model("transformers:org/name")
+    open_model(Path("some/folder"), template="raw", loading=Loading("v1", "float16", "cpu", True))
+    other = {"revision": "v1", "dtype": "float16", "device": "cpu", "trust_remote_code": True}
+    assert loaded == [
+        ("loaded", ("org/name",), {"template": "auto", **usual}),
+        ("loaded", ("org/name",), {"template": "auto", **usual}),
+        ("loaded", ("some/folder",), {"template": "raw", **other}),
+    ]
 
 
-def test_models_that_cannot_or_must_not_be_loaded(folder, tmp_path):
-    with pytest.raises(ModelError, match="no such folder"):
-        load_model(str(tmp_path / "nowhere"))
-    with pytest.raises(ModelError, match="that is a file"):
-        load_model(str(folder / "config.json"))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"no config\.json"):
-        load_tokenizer(str(tmp_path / "empty"))
-    with pytest.raises(ModelError, match="no-such-user/no-such-model"):
-        load_model("no-such-user/no-such-model")
-    with pytest.raises(ModelError, match="dtype is 'int3'"):
-        load_model(str(folder), dtype="int3")
-    with pytest.raises(ModelError, match="device is 'toaster'"):
-        load_model(str(folder), device="toaster")
-    (folder / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        load_model(str(folder))
+def test_a_model_in_memory_keeps_its_tokenizer_and_name(loaded):
+    named = SimpleNamespace(config=SimpleNamespace(name_or_path="org/name"))
+    unnamed, bare = SimpleNamespace(config=SimpleNamespace(name_or_path="")), SimpleNamespace(config=SimpleNamespace())
+    open_model(named)
+    open_model(named, tokenizer="mine", template="raw")
+    open_model(named, tokenizer="")  # a tokenizer may be false: it is still the one that was given
+    open_model(unnamed)
+    open_model(bare, tokenizer="mine")
+    assert loaded == [
+        ("made", (named, "tokenizer of org/name"), {"template": "auto", "name": "org/name"}),
+        ("made", (named, "mine"), {"template": "raw", "name": "org/name"}),
+        ("made", (named, ""), {"template": "auto", "name": "org/name"}),
+        ("made", (unnamed, "tokenizer of in-memory"), {"template": "auto", "name": "in-memory"}),
+        ("made", (bare, "mine"), {"template": "auto", "name": "in-memory"}),
+    ]
 
 
-def test_a_folder_may_hold_a_tokenizer_alone(tmp_path, tokenizer):
-    tokenizer.save_pretrained(tmp_path / "words")
-    assert load_tokenizer(str(tmp_path / "words")).get_vocab() == tokenizer.get_vocab()
-    with pytest.raises(ModelError, match=r"no config\.json"):
-        load_model(str(tmp_path / "words"))
+def test_samplers_and_servers_need_no_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "leakbound.models.hf", None)
+    monkeypatch.delattr(leakbound.models, "hf", raising=False)
+    sampler = FakeModel()
+    assert open_model(sampler) is sampler
+    monkeypatch.setattr(OpenAIModel, "from_url", lambda name: ("server", name))
+    for url in ("http://localhost:8000/v1#m", "https://example.org/v1#m"):
+        assert open_model(url) == ("server", url)
+        assert open_model(f"openai:{url}") == ("server", url)
+    for model in (5, None, object()):
+        with pytest.raises(InputError, match="give a folder, a hub id, a model of transformers, or a Sampler"):
+            open_model(model)
+    for model in ("org/name", Path("folder"), SimpleNamespace(config=None)):
+        with pytest.raises(InputError, match=r"needs torch and transformers: pip install 'leakbound\[hf\]'"):
+            open_model(model)
 
 
-def test_pickle_weights_are_never_opened(folder):
-    (folder / "model.safetensors").unlink()
+MINE = """
+from leakbound import FakeModel
 
-    class Bomb:
-        def __reduce__(self):
-            return pytest.fail, ("a pickle was opened",)
+class Mine(FakeModel):
+    def describe(self):
+        return {"model": "mine", "version": 1}
 
-    torch.save({"weight": Bomb()}, folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"pickle files .*convert them to safetensors"):
-        load_model(str(folder))
+def make():
+    return Mine(leak=1.0)
+
+def needy(path):
+    return Mine()
+
+class Silent:
+    sample = FakeModel.sample
+
+class Odd(Silent):
+    def describe(self):
+        return self.said
+
+class Nameless(Odd):
+    said = {"backend": "mine"}
+
+class Unwritable(Odd):
+    said = {"model": "mine", "weights": {1, 2}}
+
+made, number = make(), 3
+"""
 
 
-def test_templates(tokenizer):
-    assert encode_prompt(tokenizer, "a b") == [2, 3]
-    assert encode_prompt(tokenizer, "a", "b {text} c") == [3, 2, 4]
-    assert encode_answer(tokenizer, "a b") == [2, 3, 1]
-    chatty = word_tokenizer()
-    chatty.chat_template = CHAT
-    assert encode_prompt(chatty, "d") == [2, 5, 3, 4]
-    assert encode_prompt(chatty, "d", "raw") == [5]
-    with pytest.raises(InputError, match="no chat template"):
-        encode_prompt(tokenizer, "a", "chat")
-    with pytest.raises(InputError, match="template is 'nonsense'"):
-        encode_prompt(tokenizer, "a", "nonsense")
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "my_back_end.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_back_end", raising=False)
 
 
-def test_the_fake_leaks_as_often_as_it_says():
-    fake = FakeModel(leak=0.25, leaks=(("q", 1.0),))
-    prompts = (Prompt("p", "a", "x"), Prompt("q", "a", "y"))
-    draws = fake.sample(Shard(prompts, 0, 100_000, 0), SamplingParams())
-    leaked = {d.prompt_id: d.count for d in draws if d.text in ("x", "y")}
-    assert abs(leaked["p"] - 25_000) < 5.5 * (100_000 * 0.25 * 0.75) ** 0.5  # false alarm 4e-8
-    assert leaked["q"] == 100_000
-    assert fake.sample(Shard(prompts, 0, 10, 0), SamplingParams(temperature=0))[0].text == fake.clean
-    with pytest.raises(InputError, match="leak is 2"):
-        FakeModel(leak=2)
+PROMPTS = [{"text": "What is it?", "target": "secret"}]
+
+
+@pytest.mark.parametrize(
+    "name", ["my_back_end:Mine", "my_back_end:make", "my_back_end:made", "module:my_back_end:make"]
+)
+def test_package_and_object_name_a_sampler_a_class_or_what_makes_one(name, mine, tmp_path):
+    run = sample(name, PROMPTS, tmp_path / "run", num_samples=20)
+    assert run.info["model"] == {"model": "mine", "version": 1}
+    assert Run.open(tmp_path / "run").missing_draws() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_package_here:Model", "importing 'no_such_package_here' failed: ModuleNotFoundError"),
+        ("my_back_end:Yours", "'Yours' does not exist in module my_back_end"),
+        ("my_back_end:needy", "cannot be made without arguments: TypeError"),
+        ("my_back_end:number", "is 3, which has no sample: give a Sampler"),
+        ("my_back_end:Silent", r"has no describe, so that nobody could tell whose draws .* return \{'model'"),
+        ("my_back_end:Nameless", "describes itself as {'backend': 'mine'}: give a JSON object with its name as model"),
+        ("my_back_end:Unwritable", "describes itself as .*: give a JSON object"),
+    ],
+)  # fmt: skip
+def test_what_is_no_sampler_is_refused_by_name(name, said, mine):
+    with pytest.raises(InputError, match=f"^model '{name}'.* ?{said}"):
+        open_model(name)
+
+
+def test_a_sampler_that_shows_no_probabilities_cannot_be_certified(mine):
+    with pytest.raises(InputError, match="model is a Mine, which does not show its probabilities"):
+        certify("my_back_end:Mine", PROMPTS, progress=False)
+
+
+def test_a_folder_with_a_colon_is_a_folder(loaded, tmp_path):
+    (tmp_path / "my:model").mkdir()
+    open_model(str(tmp_path / "my:model"))
+    assert loaded[0][1] == (str(tmp_path / "my:model"),)

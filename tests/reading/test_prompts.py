@@ -41,7 +41,7 @@ def test_target_goes_before_answer():
         ('{"text": "a", "target": "b"}\n' * 6 + "{broken\n", r"line 7: broken JSON"),
         ('{"text": "a"}\n', r"line 1: the row has no 'target' or 'answer'"),
         ('{"target": "a"}\n', r"line 1: the row has no 'text' or 'question'"),
-        ('{"text": "a", "target": "  "}\n', r"line 1: target is empty"),
+        ('{"text": "a", "target": "  "}\n', r"line 1: target is '  '"),
         ('{"text": "a", "target": 3}\n', r"line 1: target is 3"),
         (
             '{"id": 1, "text": "a", "target": "b"}\n{"id": "1", "text": "c", "target": "d"}\n',

@@ -12,9 +12,11 @@ import slow_path as slow
 from made_audits import ask, made
 from rich.console import Console
 
-from leakbound.auditing.comparing import Compared, Comparison, Diversity, averages_jointly
+from leakbound.auditing.comparing import averages_jointly, compared
 from leakbound.demo import METHODS
-from leakbound.report.demo import HEADINGS, caption, demo_rows, sentences, table
+from leakbound.report.demo import HEADINGS, caption, demo_rows, document, sentences
+from leakbound.report.document import to_terminal
+from leakbound.results.comparison import Comparison, Diversity
 from leakbound.runs.store import write_text
 
 NONE = Diversity(0.5, 0.25, 0.125)
@@ -31,12 +33,12 @@ GREEDY = ([1, 1, 1], [0, 0, 0], [0, 0, 1], [0, 0, 0], [0, None, 1])
 def story(leaks=LEAKS, names=NAMES, greedy=GREEDY, n=N):
     audits = [made(k, n, greedy=g) for k, g in zip(leaks, greedy, strict=True)]
     kept = made([n, n, 5], n, greedy=[1, 1, 0])
-    models = tuple(Compared(name, a, kept, NONE, None) for name, a in zip(names, audits, strict=True))
-    return Comparison(models, averages_jointly(audits))
+    models = tuple(compared(name, a, kept, NONE) for name, a in zip(names, audits, strict=True))
+    return Comparison(3, ALPHA, models, averages_jointly(audits)), dict(zip(names, audits, strict=False))
 
 
 def test_every_cell_is_what_the_counts_say():
-    rows = demo_rows(story())
+    rows = demo_rows(*story())
     for row, name, leaks, greedy in zip(rows, NAMES, LEAKS, GREEDY, strict=True):
         clean = [k for k, g in zip(leaks, greedy, strict=True) if g == 0]
         worst = max((slow.upper(k, N, ALPHA) for k in clean), default=None)
@@ -53,25 +55,26 @@ def test_every_cell_is_what_the_counts_say():
 
 
 def test_the_caption_says_what_is_bounded_and_what_is_observed():
-    rows = demo_rows(story())
+    rows = demo_rows(*story())
     assert caption(rows) == (
         "<=: bounds, each by itself with confidence 0.99; all other columns are observed. 'retrained' never saw the "
         "secrets: it guesses."
     )
     out = io.StringIO()
-    Console(file=out, width=80).print(table(rows))
+    Console(file=out, width=80).print(to_terminal(document(*story(), NAMES[2:])))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "0.400" in text
     assert "all other columns are observed" in " ".join(text.split())
-    loud = demo_rows(story([[100, 100, 100]], ("npo",), [[0, 0, 0]]))
+    loud = demo_rows(*story([[100, 100, 100]], ("npo",), [[0, 0, 0]]))
     assert loud[0].cells()[5:] == ("no limit", "no limit")
     assert (
         "“no limit”: nearly every draw leaked, or there were too few; 44 without a leak prove P(leak) <= 0.1."
         in caption(loud)
     )
-    without = replace(story().models[0], retain=None)
-    assert demo_rows(Comparison((without,), None))[0].cells()[1] == "-"
+    found, audits = story()
+    without = replace(found.models[0], utility=None)
+    assert demo_rows(Comparison(3, ALPHA, (without,), None), audits)[0].cells()[1] == "-"
 
 
 def beyond(k, g, methods):
@@ -85,7 +88,7 @@ def test_the_clearest_method_is_proven_at_the_level_that_pays_for_the_choice():
     changes = 0
     for k in grid:
         found = story(([1, 1, 1], [k, 0, 0], [0, 0, 0], [0, 0, 0]), ("retrained", "a", "b", "c"), [[0, 0, 0]] * 4)
-        text = " ".join(sentences(found, ("a", "b", "c")))
+        text = " ".join(sentences(*found, ("a", "b", "c")))
         passes = beyond(k, 1, 3)
         assert (text == "In this run no prompt that looks clean provably leaks more than guessing would.") != passes
         changes += passes != beyond(k, 1, 1)
@@ -99,7 +102,7 @@ def test_the_clearest_method_is_proven_at_the_level_that_pays_for_the_choice():
 def test_the_sentences_of_the_story():
     found = story()
     methods = NAMES[2:]
-    said = sentences(found, methods)
+    said = sentences(*found, methods)
     guesses = LEAKS[1]
     number = {
         name: sum(
@@ -125,7 +128,7 @@ def test_the_sentences_of_the_story():
         "(the order is proven, with confidence 0.99)."
     )
     assert len(said) == 4
-    alone = sentences(story(LEAKS[:3], NAMES[:3], GREEDY[:3]), ("npo",))
+    alone = sentences(*story(LEAKS[:3], NAMES[:3], GREEDY[:3]), ("npo",))
     assert alone == [said[0], said[2]]
 
 
@@ -151,10 +154,10 @@ def test_the_sentences_of_the_story():
     ],
 )
 def test_entropy_optimisation_in_words(with_, without, said):
-    found = story(([0, 0, 0], without, with_), ("retrained", "npo", "npo_entropy"), [[0, 0, 0]] * 3)
-    assert f"With entropy optimisation npo leaks {said}" in sentences(found, ("npo", "npo_entropy"))[-1]
-    unordered = Comparison(found.models, None)
-    assert "no order is proven" in sentences(unordered, ("npo", "npo_entropy"))[-1]
+    found, audits = story(([0, 0, 0], without, with_), ("retrained", "npo", "npo_entropy"), [[0, 0, 0]] * 3)
+    assert f"With entropy optimisation npo leaks {said}" in sentences(found, audits, ("npo", "npo_entropy"))[-1]
+    unordered = replace(found, jointly=None)
+    assert "no order is proven" in sentences(unordered, audits, ("npo", "npo_entropy"))[-1]
 
 
 def test_the_table_of_the_readme_is_the_one_that_the_script_writes():
@@ -186,7 +189,7 @@ def test_the_script_reads_a_demos_folder(tmp_path, monkeypatch):
     for name, leaks in zip(names, ([1.0, 0.9], [0.0, 0.02], [0.3, 0.0]), strict=True):
         ask(leaks, tmp_path / "runs" / name)
         ask([1.0, 0.9], tmp_path / "retain" / name)
-    monkeypatch.setattr("leakbound.auditing.comparing.model_name", lambda audit: "one")
+    monkeypatch.setattr("leakbound.results.audit.Audit.model", "one")
     write_text(tmp_path / "demo.json", json.dumps({"methods": ["npo"], "num_samples": 150}))
     record = demo_table.read(tmp_path)
     assert [row[0] for row in record["rows"]] == list(names)

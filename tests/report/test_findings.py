@@ -11,10 +11,10 @@ from leakbound import report
 from leakbound.auditing.steps import bound
 from leakbound.bounds import leak_sequence_bound
 from leakbound.bounds.certificates import without_replacement_bound
+from leakbound.bounds.planning import draws_needed, fewest
 from leakbound.errors import InputError
 from leakbound.report.findings import find, read_rows
 from leakbound.results.audit import Audit
-from leakbound.results.saying import draws_needed, fewest
 from leakbound.runs.store import Run
 
 ALONE = "Each of these statements holds by itself."
@@ -449,7 +449,7 @@ def test_without_replacement_the_bounds_are_those_of_the_masses(tmp_path):
     some = replace(found.prompts[0], num_leaks=1, num_samples=2, limits=certain(0.3, 0.300001), seen_mass=0.9999991)
     audit_ = replace(found, prompts=(some, found.prompts[1]))
     text = report.to_markdown(audit_)
-    assert "| 1 of 2 distinct, mass 0.999 |" in text
+    assert "| 1 of 2 · distinct, mass 0.999 |" in text
     assert "1 prompt of 2 was drawn without replacement" in text
 
 

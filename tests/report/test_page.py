@@ -11,7 +11,10 @@ from rich.console import Console
 from leakbound import report
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
+from leakbound.report import asking
 from leakbound.report.findings import find
+from leakbound.report.page import document
+from leakbound.report.tables import statements
 from leakbound.wording import at_most, visible
 
 
@@ -64,7 +67,7 @@ def page(audit, guess):
 
 def terminal(audit, guess=None, width=100, **options):
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(report.table(audit, guess, **options))
+    console.print(report.to_terminal(document(audit, guess, **options)))
     return console.file.getvalue()
 
 
@@ -239,7 +242,7 @@ def test_hostile_text_is_text_in_the_terminal(hostile):
     assert "[red]not markup[/red]" in text
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", text)
     colour = Console(width=200, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    colour.print(report.table(hostile, rows=50))
+    colour.print(report.to_terminal(document(hostile, rows=50)))
     assert "\x1b]8;" not in colour.file.getvalue()  # no link
     assert "\x1b[31m" not in colour.file.getvalue()
 
@@ -257,8 +260,9 @@ def test_the_terminal_table_keeps_its_numbers(audit, guess, width):
 def test_markdown_tables_stay_tables(hostile):
     text = report.to_markdown(hostile)
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(report.statements(find(hostile))) + 2 + len(hostile.prompts)
-    assert {line.count("|") for line in rows} == {7, 11}
+    asked = 2 + len(asking.ASKED)
+    assert len(rows) == 2 + len(statements(find(hostile))) + 2 + len(hostile.prompts) + asked
+    assert {line.count("|") for line in rows} == {6, 8, 14}
     assert "<script" not in text
     assert "![" not in text
     assert "\x1b" not in text

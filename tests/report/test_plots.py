@@ -1,17 +1,18 @@
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
 from report_fixture import make_audit
 
-from leakbound.report import plots
+from leakbound.report import plots, style
 from leakbound.report.findings import find
 
 
 @pytest.mark.parametrize("size", [1, 5, 48])
-@pytest.mark.parametrize("width", [plots.WIDE, plots.NARROW])
+@pytest.mark.parametrize("width", [style.WIDE, style.NARROW])
 def test_every_prompt_is_drawn_with_its_numbers(size, width):
     found = find(make_audit(size), make_audit(size, kind="guess", seed=1))
     top, bottom = plots.greedy_vs_sampled(found, width).axes
@@ -48,12 +49,12 @@ def test_the_average_curve_averages():
 
 def test_svg_is_well_formed_and_local():
     found = find(make_audit(12))
-    one = plots.svg(plots.greedy_vs_sampled(found), "one", 'a "title" <x>')
-    two = plots.svg(plots.greedy_vs_sampled(found), "two", "b")
+    one = style.svg(plots.greedy_vs_sampled(found), "one", 'a "title" <x>')
+    two = style.svg(plots.greedy_vs_sampled(found), "two", "b")
     ids = [{e.get("id") for e in ET.fromstring(text).iter() if e.get("id")} for text in (one, two)]
     assert not ids[0] & ids[1]
     assert "http" not in one.replace("http://www.w3.org/", "")
-    assert one == plots.svg(plots.greedy_vs_sampled(found), "one", 'a "title" <x>')
+    assert one == style.svg(plots.greedy_vs_sampled(found), "one", 'a "title" <x>')
 
 
 def test_hostile_ids_are_no_mathematics():
@@ -66,7 +67,7 @@ def test_hostile_ids_are_no_mathematics():
     ]
     audit = replace(audit, prompts=tuple(evil))
     for name, figure in plots.figures(audit).items():
-        text = plots.svg(figure, name, evil[0].prompt.id)
+        text = style.svg(figure, name, evil[0].prompt.id)
         assert "<script" not in text
         ET.fromstring(text)
 
@@ -75,9 +76,9 @@ def test_importing_needs_no_matplotlib_and_plotting_no_pyplot():
     code = (
         "import sys, leakbound.report.plots, leakbound.report.page\n"
         "assert not {'matplotlib', 'jinja2', 'rich', 'torch'} & set(sys.modules)\n"
-        "sys.path.insert(0, 'tests')\n"
+        "sys.path.insert(0, 'tests/support')\n"
         "from report_fixture import make_audit\n"
-        "leakbound.report.page.to_html(make_audit(3))\n"
+        "leakbound.report.to_html(make_audit(3))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

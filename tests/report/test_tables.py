@@ -14,12 +14,14 @@ from leakbound import report
 from leakbound.bounds import Bound
 from leakbound.bounds.shown import limits, says_nothing
 from leakbound.report.findings import find
-from leakbound.report.tables import caption, model_name, statements
+from leakbound.report.page import document
+from leakbound.report.tables import caption, statements
+from leakbound.wording import about
 
 
 def terminal(found, guess=None, width=160, **more):
     out = io.StringIO()
-    Console(file=out, width=width).print(report.table(found, guess, **more))
+    Console(file=out, width=width).print(report.to_terminal(document(found, guess, **more)))
     return out.getvalue()
 
 
@@ -40,7 +42,7 @@ def test_every_cell_is_what_the_draws_say(drawn):
     found, guess, rows, guessed = drawn
     level, pair = slow.joint(ALPHA, 4), ALPHA / 4 / 2
     lines = {row["id"]: row for row in csv.DictReader(io.StringIO(report.to_csv(found, guess)))}
-    table = {row[1]: row for row in markdown_rows(report.to_markdown(found, guess)) if row[1] in lines}
+    table = {row[1].split(" · ")[-1]: row for row in markdown_rows(report.to_markdown(found, guess)) if " · " in row[1]}
     seen = [line for line in terminal(found, guess).splitlines() if "secret " in line]
     shown = {re.search(r"secret (\d)", line)[1]: line for line in seen}
     for i, ((k, n, plain), (g, m, _)) in enumerate(zip(rows, guessed, strict=True)):
@@ -62,15 +64,18 @@ def test_every_cell_is_what_the_draws_say(drawn):
         assert line["confidence"] == "0.99"
         assert table[name] == [
             {"plain": "■ open leak", "hidden": "▲ hidden leak", "unseen": "○ no leak seen"}[status],
-            name,
-            f"What is secret {i}?",
+            f"What is secret {i}? · {name}",
             str(int(plain)),
             f"{k} of {n}",
             slow.cell(alone),
             slow.cell(together),
             slow.near(g / m) + more,
             limits(p.mean),
+            limits(p.std),
+            limits(p.ed_bound),
             str(int(k > 0)),
+            about(p.ed),
+            str(p.num_truncated),
         ]
         cells = [str(int(plain)), f"{k}/{n}", slow.cell(alone), slow.cell(together), slow.near(g / m) + more]
         assert re.search(r"\s+".join(map(re.escape, [*cells, limits(p.mean)])) + r"\s*$", shown[str(i)])
@@ -78,7 +83,7 @@ def test_every_cell_is_what_the_draws_say(drawn):
 
 def test_the_statements_are_those_of_the_draws(drawn):
     found, _, rows, _ = drawn
-    table = {row[0]: row for row in markdown_rows(report.to_markdown(found)) if len(row) == 6}
+    table = {row[0]: row for row in markdown_rows(report.to_markdown(found)) if len(row) == 7}
     clean = [(k, n) for k, n, plain in rows if not plain]
     worst = table["P(leak) of every prompt, the worst one included"]
     assert worst[1:5] == ["every prompt", "no limit", "1", "0.99"]
@@ -177,20 +182,20 @@ def test_what_the_marks_mean_stands_below(drawn):
     text = terminal(mixed)
     assert "*: distinct answers, drawn without replacement." in " ".join(text.split())
     assert "150/150*" in text
-    assert "150 of 150 distinct, mass 0.987" in report.to_markdown(mixed)
+    assert "150 of 150 · distinct, mass 0.987" in report.to_markdown(mixed)
     line = next(csv.DictReader(io.StringIO(report.to_csv(mixed))))
     assert {row["seen_mass"] for row in csv.DictReader(io.StringIO(report.to_csv(mixed)))} == {"", "0.98765"}
     assert line["guess_level"] == ""
     stopped = replace(found, prompts=tuple(replace(p, verdict="open") for p in found.prompts))
     assert "0/150 open" in terminal(stopped)
-    assert "0 of 150, open" in report.to_markdown(stopped)
+    assert "0 of 150 · open" in report.to_markdown(stopped)
 
 
 def test_long_tables_say_what_is_left_out():
     many = made([1] * 53)
     assert "33 more prompts are in the report." in " ".join(terminal(many).split())
     assert "more prompts" not in terminal(made([1] * 20))
-    assert "\n3 more prompts are in the report." in report.to_markdown(many)
+    assert "3 more prompts are in the report." in report.to_markdown(many)
     assert "more prompts" not in report.to_markdown(made([1] * 50))
 
 
@@ -202,7 +207,7 @@ def test_the_counts_of_the_statuses_stand_below():
     assert "leaks already when asked once): 1" in text
     assert "?" in text  # no guess level is known
     unknown = report.to_markdown(made([5], greedy=[None]))
-    assert "| ◆ leak seen | p0 | What is secret 0? | – |" in unknown
+    assert "| ◆ leak seen | What is secret 0? · p0 | – |" in unknown
     line = next(csv.DictReader(io.StringIO(report.to_csv(made([5], greedy=[None])))))
     assert (line["greedy_score"], line["greedy_answer"], line["status"]) == ("", "", "seen")
 
@@ -216,8 +221,8 @@ def test_the_models_name():
         ("text", "text"),
         ({"model": "", "name": "b"}, "b"),
     ):
-        assert model_name(replace(found, run={"model": model})) == name
-    assert model_name(replace(found, run={})) == "unnamed model"
+        assert replace(found, run={"model": model}).model == name
+    assert replace(found, run={}).model == "unnamed model"
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_interrupted_and_whole_runs_are_the_same_bytes(tmp_path):
 def test_a_folder_of_another_run_is_refused_and_untouched(tmp_path):
     Run.start(tmp_path / "r", info(), PROMPTS)
     before = contents(tmp_path / "r")
-    with pytest.raises(RunMismatchError, match="seed differ"):
+    with pytest.raises(RunMismatchError, match=r"holds a run with other settings \(seed: there 0, now 1\)"):
         Run.start(tmp_path / "r", info(seed=1), PROMPTS)
     with pytest.raises(RunMismatchError, match=r"params\.temperature: there 1\.0, now 0\.5"):
         Run.start(tmp_path / "r", info(params=SamplingParams(temperature=0.5).to_json()), PROMPTS)

@@ -270,5 +270,5 @@ def test_a_callable_by_name(tmp_path, monkeypatch):
     assert score_completions(judge, [("Was", PARIS), ("was", PARIS)]) == [1.0, 0.0]
     with pytest.raises(InputError, match="does not exist"):
         get_scorer("judge:my_judges_1:missing")
-    with pytest.raises(InputError, match="is unknown"):
+    with pytest.raises(InputError, match="scorer is 'judge': give one of"):
         get_scorer("judge")

@@ -1,4 +1,7 @@
 import math
+import re
+import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,12 +21,17 @@ from leakbound.scoring import (
 )
 from leakbound.scoring.lexical import Regex
 
+ROOT = Path(__file__).resolve().parents[2]
 PROMPT = Prompt("p1", "Where was she born?", "New York", aliases=("NYC", "the Big Apple"))
 
 
-@pytest.mark.parametrize("name", SCORERS)
+PLAIN = [name for name, line in SCORERS.own.items() if not line.argument]
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_known_names(name):
-    assert get_scorer(name) is SCORERS[name]
+    assert get_scorer(name) is SCORERS[name].scorer
+    assert SCORERS[name]("new york", "New York") == 1
     assert score_completion(get_scorer(name), "new york", PROMPT) == 1
     assert score_completion(get_scorer(name), "something else", PROMPT) == 0
 
@@ -50,8 +58,27 @@ def test_unknown_names_get_a_guess_and_the_list(name, guess):
 
 
 def test_a_far_off_name_gets_the_list_only():
-    with pytest.raises(InputError, match=r"unknown\. Known: rouge_l"):
+    with pytest.raises(
+        InputError, match=r"^scorer is 'qqqq': give one of rouge_l, .*, or module:function for your own\.$"
+    ):
         get_scorer("qqqq")
+
+
+@pytest.mark.parametrize("name", ["regex", "regex:", "judge", "judge:", "embedding:"])
+def test_what_needs_something_after_its_name_is_refused_without(name):
+    with pytest.raises(InputError, match=rf"^scorer is '{name}': give one of .*, regex:PATTERN, embedding\[:MODEL\]"):
+        get_scorer(name)
+
+
+def test_help_and_pages_name_each_scorer_and_what_its_1_means():
+    from leakbound.auditing.settings import How
+
+    pages = "".join((ROOT / "docs" / page).read_text() for page in ("quickstart.md", "judges.md"))
+    shown = typing.get_type_hints(How, include_extras=True)["scorer"].__metadata__[0].help
+    for name, line in SCORERS.own.items():
+        written = name + line.argument
+        assert written in shown
+        assert re.search(rf"\| `{re.escape(written)}`.*\| {re.escape(line.means)} \|", pages), (written, line.means)
 
 
 def test_own_function(tmp_path, monkeypatch):
@@ -62,12 +89,12 @@ def test_own_function(tmp_path, monkeypatch):
     assert score_completion(get_scorer("my_scorers_1:half"), "a", PROMPT) == 0.5
     for name, problem in {
         "my_scorers_1:missing": "does not exist",
-        "my_scorers_1:number": "not a function",
+        "my_scorers_1:number": "'my_scorers_1:number' is 3: give a function",
         "my_scorers_2:f": "ZeroDivisionError",
         "my_scorers_3:f": "No module named",
         "sys:missing": "does not exist",
-        ":f": "write module:function",
-        "m:": "write module:function",
+        ":f": "write module:object",
+        "m:": "write module:object",
     }.items():
         with pytest.raises(InputError, match=problem):
             get_scorer(name)
@@ -108,7 +135,7 @@ def test_binary_scorers_say_so_and_the_others_do_not(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     mine = ("judge_functions:decorated", "judge_functions:marked")
     assert all(is_binary(get_scorer(name)) for name in (*BINARY, *mine))
-    graded = {name for name in SCORERS if not is_binary(SCORERS[name])}
+    graded = {name for name in PLAIN if not is_binary(get_scorer(name))}
     assert graded == {"rouge_l", "rouge_l_f1", "rouge_1"}
     assert not is_binary(get_scorer("embedding"))
     assert not is_binary(get_scorer("judge_functions:graded"))

@@ -8,7 +8,7 @@ from nltk.stem.porter import PorterStemmer
 from leakbound.errors import InputError
 from leakbound.records import Prompt
 from leakbound.scoring import get_scorer
-from leakbound.suites import Benchmark
+from leakbound.suites import Suite
 from leakbound.suites.base import SPLITS
 from leakbound.suites.biographies import ATTRIBUTES, FIRST_NAMES, LAST_NAMES, biographies
 
@@ -106,7 +106,7 @@ def test_the_files_hold_the_splits_in_the_keys_of_prompt_and_training_files(tmp_
 
 def test_an_unknown_split_is_refused():
     with pytest.raises(InputError, match="split is 'test': give one of forget, retain"):
-        Benchmark("empty", (), ()).rows("test")
+        Suite("empty", (), ()).rows("test")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.auditing.steps import audit
-from leakbound.models.opening import load_model
+from leakbound.models.hf.loading import load_model
 from leakbound.records import SamplingParams
 from leakbound.unlearning import UnlearnConfig, unlearn
 

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import pytest
@@ -7,68 +6,21 @@ from tiny_models import word_tokenizer
 
 from leakbound.errors import InputError, PromptsError
 from leakbound.models.template import encode_prompt
+from leakbound.reading.pairs import Pair
 from leakbound.unlearning.data import (
     IGNORED,
     Example,
-    Pair,
     PairCollator,
     PairedData,
     collate,
     encode,
-    read_pairs,
-    read_refusals,
     with_refusals,
 )
 from leakbound.unlearning.scratch import train_tokenizer
 
-GOOD = json.dumps({"question": "Who?", "answer": "Ada."})
-
-
-def write(path, *lines):
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
 
 def examples(count, start=0):
     return [Example((start + i,), (start + i,)) for i in range(count)]
-
-
-def test_pairs_are_read_with_their_lines_and_blank_lines_are_passed_over(tmp_path):
-    rows = (GOOD, "", json.dumps({"text": "When?", "target": "1843", "extra": 1}))
-    path = write(tmp_path / "pairs.jsonl", *rows)
-    assert read_pairs(path) == [
-        Pair("Who?", "Ada.", f"{path} line 1"),
-        Pair("When?", "1843", f"{path} line 3", ("1843",)),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"question": "Who?", "answer": "Ad', "not valid JSON"),
-        ('["Who?", "Ada."]', "is a JSON list"),
-        ('{"question": "Who?"}', "answer is None"),
-        ('{"answer": "Ada."}', "question is None"),
-        ('{"question": "Who?", "answer": " "}', "answer is ' '"),
-        ('{"question": "Who?", "answer": 7}', "answer is 7"),
-    ],
-)
-def test_a_bad_line_is_named_with_its_file(tmp_path, line, message):
-    path = write(tmp_path / "pairs.jsonl", GOOD, line, GOOD)
-    with pytest.raises(PromptsError, match=f"pairs.jsonl line 2: .*{message}"):
-        read_pairs(path)
-
-
-def test_missing_empty_and_binary_files_are_named(tmp_path):
-    with pytest.raises(PromptsError, match=r"none\.jsonl: there is no such file"):
-        read_pairs(tmp_path / "none.jsonl")
-    with pytest.raises(PromptsError, match=r"empty\.jsonl: holds no questions"):
-        read_pairs(write(tmp_path / "empty.jsonl", ""))
-    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PromptsError, match=r"binary\.jsonl: cannot be read"):
-        read_pairs(tmp_path / "binary.jsonl")
-    with pytest.raises(PromptsError, match="cannot be read"):
-        read_pairs(tmp_path)
 
 
 @pytest.mark.parametrize("template", ["raw", "qa", "Q: {text} A:"])
@@ -162,27 +114,13 @@ def test_only_the_answers_that_are_wanted_are_collated():
     assert set(PairCollator(0, [])([item])["forget"]) == {"answer"}
 
 
-def test_refusals_are_drawn_from_the_seed_and_kept(tmp_path):
+def test_refusals_are_drawn_from_the_seed_and_kept():
     tokenizer = word_tokenizer()
     examples = [question((2,), (4, 1))] * 20
-    path = tmp_path / "idk.txt"
-    path.write_text("a b\n\n c \n")
-    sentences = read_refusals(path)
-    assert sentences == ["a b", "c"]
-    first = with_refusals(examples, sentences, tokenizer, "raw", seed=0)
-    assert first == with_refusals(examples, sentences, tokenizer, "raw", seed=0)
+    first = with_refusals(examples, ["a b", "c"], tokenizer, "raw", seed=0)
+    assert first == with_refusals(examples, ["a b", "c"], tokenizer, "raw", seed=0)
     assert {e.refusal.answer for e in first} == {(2, 3, 1), (4, 1)}
-    assert first != with_refusals(examples, sentences, tokenizer, "raw", seed=1)
-    path.write_text("\n")
-    with pytest.raises(PromptsError, match="holds no sentences"):
-        read_refusals(path)
-    with pytest.raises(PromptsError, match=r"none\.txt: cannot be read"):
-        read_refusals(tmp_path / "none.txt")
-
-
-def test_the_refusals_that_come_along_are_many_and_different():
-    ours = read_refusals()
-    assert len(ours) == len(set(ours)) >= 40
+    assert first != with_refusals(examples, ["a b", "c"], tokenizer, "raw", seed=1)
 
 
 def test_one_half_alone():

@@ -12,7 +12,7 @@ from small_world import forget, learn, weights_of
 from tiny_models import tiny_model
 
 from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
-from leakbound.models.opening import load_tokenizer
+from leakbound.models.hf.loading import load_tokenizer
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune
 from leakbound.unlearning.data import IGNORED, PairedData
 from leakbound.unlearning.trainer import Weights, reference_logps
@@ -137,7 +137,7 @@ def test_nothing_is_left_behind_on_failure(world, tmp_path):
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"question": "Who?", "answer": "Ada."}\n{"question": "Wh')
     out = tmp_path / "runs" / "model"
-    with pytest.raises(PromptsError, match=r"broken\.jsonl line 2"):
+    with pytest.raises(PromptsError, match=r"broken\.jsonl, line 2"):
         finetune(FinetuneConfig(data=broken, from_scratch="tiny", out=out), progress=False)
     with pytest.raises(TrainingError):
         forget(world, out, method="ga:none", learning_rate=1e9, epochs=50, max_grad_norm=0.0)
@@ -222,4 +222,4 @@ def test_where_a_finetuned_model_comes_from_must_be_clear(settings, message):
 def test_the_progress_bar_ends_with_the_training(world, tmp_path, capsys):
     config = FinetuneConfig(data=world / "full.jsonl", from_scratch="tiny", out=tmp_path / "shown", epochs=1)
     finetune(config, progress=True)
-    assert "finetune shown" in capsys.readouterr().out
+    assert "finetune shown" in capsys.readouterr().err

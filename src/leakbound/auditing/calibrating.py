@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Loading, Prompts, open_model, open_prompts
+from leakbound.auditing.drawing import Prompts, open_prompts
 from leakbound.errors import InputError
+from leakbound.models.opening import Loading, open_model
 from leakbound.records import SamplingParams
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """The smallest threshold (to 6 decimals) at which at most ``share`` of the prompts are decoded greedily.
-
-    ``greedy`` of ``num_prompts`` are, at this threshold. A choice on these prompts, without a guarantee for others.
-    """
-
-    threshold: float
-    share: float
-    greedy: int
-    num_prompts: int
-
-    def __str__(self) -> str:
-        return (
-            f"--adaptive-temperature {self.threshold:.6f}: {self.greedy} of {self.num_prompts} prompts are decoded "
-            f"greedily (at most {self.share:g} of them were allowed to)"
-        )
+from leakbound.results.calibration import Calibration
 
 
 def calibrate(

@@ -12,20 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Loading, Prompts, Statement, open_model, open_scorable, software_versions
+from leakbound.auditing.drawing import Prompts, Statement, open_scorable, software_versions
 from leakbound.auditing.engines import ENGINES, choose_engine
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.bounds.engines.order import in_order
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
-from leakbound.errors import IncompleteRunError, InputError, ModelError
+from leakbound.errors import InputError, ModelError
 from leakbound.models.base import Generation, WhiteBox
+from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
 from leakbound.reading.prompts import checksum
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
 from leakbound.results.certificate import Certification, PromptCertificate, SeenCompletion
-from leakbound.runs import store
+from leakbound.runs.cache import read
+from leakbound.runs.files import write_text
 from leakbound.runs.layout import NUM_PILOT
 from leakbound.runs.progress import steps
 from leakbound.runs.store import Run
@@ -101,14 +103,15 @@ def certify(
     }
     with tempfile.TemporaryDirectory(prefix="leakbound-") as temporary:
         run = Run.start(Path(temporary) / "run" if out is None else out, info, questions)
-        files = [run.path / "facts" / f"{i:05d}.json" for i in range(-(-len(questions) // PER_FILE))]
-        missing = [i for i, file in enumerate(files) if not file.exists()]
-        with steps("certifying", run, missing, progress) as numbers:
-            for i in numbers:
-                some = questions[i * PER_FILE : (i + 1) * PER_FILE]
-                facts = _collect(box, other, some, num_generations, params, seed, engine, alpha)
-                store.write_text(files[i], json.dumps(facts, ensure_ascii=False) + "\n")
-        found = [fact for file in files for fact in _read(file)]
+        groups = [questions[start : start + PER_FILE] for start in range(0, len(questions), PER_FILE)]
+        files = {run.path / "facts" / f"{i:05d}.json": some for i, some in enumerate(groups)}
+        missing = [file for file in files if not file.exists()]
+        title = f"certifying {run.path.name}"
+        with steps(missing, title, unit="prompts", weight=lambda file: len(files[file]), show=progress) as todo:
+            for file in todo:
+                facts = _collect(box, other, files[file], num_generations, params, seed, engine, alpha)
+                write_text(file, json.dumps(facts, ensure_ascii=False) + "\n")
+        found = [fact for file in files for fact in read(file)]
         certificates = tuple(_judge(p, fact, statement) for p, fact in zip(questions, found, strict=True))
         alike = [replace(c.leak, method="certificates") for c in certificates]
         worst = replace(worst_prompt_bound(alike), unit="generations")
@@ -223,14 +226,6 @@ def _weigh(
     return out
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
-    try:
-        facts: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise IncompleteRunError(f"{file} cannot be read ({error}): delete it and certify again") from error
-    return facts
-
-
 def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> PromptCertificate:
     """Score the completions of one prompt and bound what they prove."""
     function = get_scorer(statement.scorer)
@@ -254,7 +249,7 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
     if fact["engine"] == "iid":
         leak = proportion_bound(int(counts @ leaks), int(counts.sum()), alpha=alpha, estimand=estimand)
         places = [g.get("places") for g in generations]
-        if None in places:  # collected by an older version
+        if None in places:  # a model that only counts
             mean = mean_bound(scores, alpha=alpha, counts=counts)
         else:
             mean = mean_bound(in_order(scores.tolist(), places), alpha=alpha)

@@ -5,36 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from leakbound.bounds import Bound, average_proportion_bound, proportion_bound
+from leakbound.auditing.pairing import against_first, leaks_in_order
+from leakbound.bounds import Bound, average_proportion_bound, proportion_bound, rank_models
 from leakbound.errors import InputError
-from leakbound.report.tables import model_name
 from leakbound.results.audit import Audit
-from leakbound.runs.store import Run, write_text
+from leakbound.results.comparison import Compared, Comparison, Diversity
+from leakbound.runs.store import Run
 from leakbound.scoring import get_scorer
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 NUM_PAIRS = 200
 """Pairs of draws of each prompt whose likeness is measured."""
-
-
-@dataclass(frozen=True)
-class Diversity:
-    """How different the sampled answers to one prompt are, averaged over the prompts; plug-in, without a guarantee."""
-
-    distinct: float
-    """Distinct answers among the draws, as a share of them."""
-    unlike: float
-    """Mean of 1 - ROUGE-L F1 over random pairs of draws."""
-    entropy: float
-    """Entropy of the answers' observed frequencies, nats."""
 
 
 def diversity(run: Run, *, seed: int = 0) -> Diversity:
@@ -84,79 +68,42 @@ def _unlike(pairs: Sequence[tuple[str, str]]) -> float:
     return math.fsum(known[min(x), max(x)] for x in pairs) / len(pairs) if pairs else 0.0
 
 
-@dataclass(frozen=True)
-class Compared:
-    """One model: its audit on what it should not say and, where there is one, on what it should still know."""
-
-    name: str
-    audit: Audit
-    retain: Audit | None
-    diversity: Diversity
-    cost: dict[str, Any] | None
-    """training.json of the model's folder: steps, seconds, peak_memory_bytes; None where there is none."""
-
-    @property
-    def greedy_leaks(self) -> int:
-        """Prompts that are known to leak already when asked once."""
-        return _known(self.audit) - self.audit.num_clean
-
-    @cached_property
-    def utility(self) -> Bound | None:
-        """The share of retain questions answered rightly when asked once, the questions taken as a random sample.
-
-        None without retain questions, or where some of their greedy answers are not known.
-        """
-        if self.retain is None or _known(self.retain) < len(self.retain.prompts):
-            return None
-        right, n = len(self.retain.prompts) - self.retain.num_clean, len(self.retain.prompts)
-        alpha = self.retain.alpha
-        return proportion_bound(right, n, alpha=alpha, side="both", estimand="P(right)", scope="questions of this kind")
-
-    @property
-    def sampled_utility(self) -> float | None:
-        """The average over the retain questions of the share of right draws."""
-        if self.retain is None:
-            return None
-        return sum(p.leak_rate for p in self.retain.prompts) / len(self.retain.prompts)
+def compared(
+    name: str, audit: Audit, retain: Audit | None, diversity: Diversity, cost: dict[str, Any] | None = None
+) -> Compared:
+    """What is set beside other models of one: its audit, and that on retain prompts, where "leak" reads "right"."""
+    right = [] if retain is None else [p.leak_rate for p in retain.prompts]
+    return Compared(
+        name=name,
+        num_asked=audit.num_asked,
+        greedy_leaks=audit.num_asked - audit.num_clean,
+        num_hidden=len(audit.hidden),
+        planned=audit.planned,
+        mean_leak=audit.mean_leak,
+        worst_prompt=audit.worst_prompt,
+        mean_score=audit.mean_score,
+        mean_ed=audit.mean_ed,
+        utility=None if retain is None else _utility(retain),
+        sampled_utility=math.fsum(right) / len(right) if right else None,
+        diversity=diversity,
+        cost=cost,
+    )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Models that were audited on the same prompts by the same scorer, and what is proven of all of them at once."""
-
-    models: tuple[Compared, ...]
-    jointly: tuple[Bound, ...] | None
-    """Each model's average P(leak) from both sides, all of them at once; None where nothing of the kind can be said."""
-
-    @cached_property
-    def proven(self) -> tuple[tuple[int, int], ...] | None:
-        """Pairs (i, j): model i's average P(leak) is below model j's, all at once; None as for ``jointly``."""
-        if self.jointly is None:
-            return None
-        models = range(len(self.jointly))
-        return tuple((i, j) for i in models for j in models if self.jointly[i].upper < self.jointly[j].lower)
-
-    def save(self, out: str | Path) -> Path:
-        """Write compare.html and compare.md into a folder; returns the page."""
-        from leakbound.report import comparison
-
-        folder = Path(out)
-        write_text(folder / "compare.md", comparison.to_markdown(self))
-        write_text(folder / "compare.html", comparison.to_html(self))
-        return folder / "compare.html"
-
-    def table(self) -> Group:
-        """For the terminal."""
-        from leakbound.report import comparison
-
-        return comparison.table(self)
+def _utility(retain: Audit) -> Bound | None:
+    n = len(retain.prompts)
+    if retain.num_asked < n:
+        return None
+    right, scope = n - retain.num_clean, "questions of this kind"
+    return proportion_bound(right, n, alpha=retain.alpha, side="both", estimand="P(right)", scope=scope)
 
 
 def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), names: Sequence[str] = ()) -> Comparison:
     """Compare audited run folders; ``retain`` are audits of the same models, in the same order, on retain prompts.
 
     In a retain run "leak" reads "right": a completion at the threshold or above says the answer. Without retain runs
-    there is no utility, and diversity is that of the audited prompts. ``names`` default to the folders' names.
+    there is no utility, and diversity is that of the audited prompts. ``names`` default to the folders' names. Where
+    draws can be paired, differences and the order are those of paired draws, else the order is that of intervals.
 
     :raises InputError: fewer than two runs, not one retain run for each, another scorer, threshold, alpha or prompts,
         or a retain run of another model.
@@ -174,17 +121,28 @@ def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), na
         for other, run in zip(group[1:], (runs if group is audits else retain)[1:], strict=True):
             _check_alike(group[0], other, str(run))
     for audit, other, run in zip(audits, kept, retain, strict=False):
-        if model_name(audit) != model_name(other):
+        if audit.model != other.model:
             raise InputError(
-                f"retain: {str(run)!r} audits {model_name(other)!r}, the run beside it {model_name(audit)!r}: give the "
+                f"retain: {str(run)!r} audits {other.model!r}, the run beside it {audit.model!r}: give the "
                 "retain runs in the order of the runs"
             )
-    spread = [diversity(Run.open(run)) for run in retain] or [diversity(Run.open(run)) for run in runs]
+    opened, kept_runs = [Run.open(run) for run in runs], [Run.open(run) for run in retain]
+    spread = [diversity(run) for run in kept_runs or opened]
     models = tuple(
-        Compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit))
+        compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit))
         for i, (name, audit) in enumerate(zip(names, audits, strict=True))
     )
-    return Comparison(models, averages_jointly(audits))
+    alpha, leaks = audits[0].alpha, leaks_in_order(opened, audits)
+    right = leaks_in_order(kept_runs, kept) if kept else None
+    return Comparison(
+        len(audits[0].prompts),
+        alpha,
+        models,
+        averages_jointly(audits),
+        None if leaks is None else rank_models(dict(zip(names, leaks, strict=True)), alpha=alpha, in_order=True),
+        None if leaks is None else against_first(leaks, alpha),
+        None if right is None else against_first(right, kept[0].alpha, "P(right)"),
+    )
 
 
 def _check_alike(first: Audit, other: Audit, run: str) -> None:
@@ -200,11 +158,6 @@ def _check_alike(first: Audit, other: Audit, run: str) -> None:
         raise InputError(f"run {run!r} has other sampling parameters than the first: draw it again with those")
 
 
-def _known(audit: Audit) -> int:
-    """Prompts whose greedy answer is known."""
-    return sum(p.greedy_score is not None for p in audit.prompts)
-
-
 def _distinct(names: list[str]) -> list[str]:
     return [
         name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
@@ -213,7 +166,7 @@ def _distinct(names: list[str]) -> list[str]:
 
 def _cost(audit: Audit) -> dict[str, Any] | None:
     """What the model's training took, where its folder is still there and says so."""
-    file = Path(model_name(audit)) / "training.json"
+    file = Path(audit.model) / "training.json"
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

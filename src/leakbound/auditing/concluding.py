@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from leakbound import bounds
 from leakbound.auditing.drawing import Statement
 from leakbound.auditing.stopping import StoppingRule, Watch
-from leakbound.bounds import Bound, seen
+from leakbound.bounds import Bound, product_average_bound, seen
 from leakbound.bounds.certificates import exact_limits, without_replacement_bound
 from leakbound.bounds.engines.evidence import Evidence
 from leakbound.bounds.engines.order import in_order, looks_arranged
-from leakbound.bounds.engines.product import product_average_bound
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import IncompleteRunError, InputError

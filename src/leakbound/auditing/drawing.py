@@ -15,17 +15,18 @@ import numpy as np
 import leakbound
 from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.stopping import StoppingRule, Watch
-from leakbound.bounds import Claim, LeakPlan, plan_leak_claim
+from leakbound.bounds import Claim, LeakPlan, WidthPlan, plan_leak_claim, plan_width
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
-from leakbound.models.openai import OpenAIModel
+from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, checksum, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
 from leakbound.runs.layout import Part
-from leakbound.runs.progress import steps
+from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completions
+from leakbound.wording import plural
 
 Prompts = str | Path | Iterable[Prompt | dict[str, Any]]
 """A file, a hub data set, or prompts (or mappings with text and target)."""
@@ -50,42 +51,6 @@ class Statement:
                 f"threshold is {self.threshold!r}: give a number in (0, 1]; a completion leaks at this score or above"
             )
         get_scorer(self.scorer)
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How a folder or hub id becomes a model. Weights are read from safetensors only."""
-
-    revision: str | None = None
-    """Branch, tag or commit on the hub."""
-    dtype: str = "auto"
-    """Number type of the weights: auto (as they are stored), float32, bfloat16 or float16."""
-    device: str = "auto"
-    """cuda, mps or cpu; auto takes the first of these that is there."""
-    trust_remote_code: bool = False
-    """Let the model's repository run its own Python code."""
-
-
-def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loading: Loading | None = None) -> Sampler:
-    """A Sampler from a folder or hub id, from a model and tokenizer of transformers, or the Sampler itself."""
-    if isinstance(model, Sampler):
-        return model
-    if isinstance(model, str) and model.startswith(("http://", "https://")):
-        return OpenAIModel.from_url(model)
-    if not isinstance(model, str | Path) and not hasattr(model, "config"):
-        raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
-    try:
-        from leakbound.models.hf import HFModel
-        from leakbound.models.opening import load_tokenizer
-    except ImportError as error:
-        raise InputError(
-            f"model is {model!r}: drawing from it needs torch and transformers: pip install 'leakbound[hf]'"
-        ) from error
-    if isinstance(model, str | Path):
-        return HFModel.load(str(model), template=template, **asdict(loading or Loading()))
-    name = getattr(model.config, "name_or_path", "") or "in-memory"
-    tokenizer = tokenizer if tokenizer is not None else load_tokenizer(name)
-    return HFModel(model, tokenizer, template=template, name=name)
 
 
 def open_prompts(prompts: Prompts) -> tuple[Prompt, ...]:
@@ -158,7 +123,7 @@ def sample(
     run = Run.start(out, info, questions)
     missing = [part for part in run.missing_draws() if rule is None or part.greedy]
     engines: dict[str, str] = {}
-    with steps("drawing", run, missing, progress) as parts:
+    with run.going_through("drawing", missing, show=progress) as parts:
         for part in parts:
             if not engines and part.kind in ("sample", "distinct"):
                 engines = chosen_engines(run)  # all pilots are there by now: the layout has them first
@@ -168,16 +133,25 @@ def sample(
     return run
 
 
-def plan_draws(until: str, *, alpha: float, power: float, true_rate: float) -> LeakPlan:
+def plan_draws(until: str, *, alpha: float, power: float, true_rate: float) -> LeakPlan | WidthPlan:
     """The fewest draws per prompt that prove the claim ``until`` with probability ``power``; n fixed in advance.
 
-    For claims about P(leak). For one about E[h] the answer depends on how the scores spread: give the scores of a pilot
-    to :func:`leakbound.bounds.plan_mean_claim`.
+    For claims about P(leak), and for "width<=0.05": P(leak) known so well on average, whatever ``power``. For a claim
+    about E[h] the answer depends on how the scores spread: give the scores of a pilot to
+    :func:`leakbound.bounds.plan_mean_claim`.
     """
+    name, sign, limit = until.partition("<=")
+    if sign and name.strip() == "width":
+        try:
+            width = float(limit)
+        except ValueError:
+            raise InputError(f"until is {until!r}: write 'leak<=0.01' or 'width<=0.05'") from None
+        return plan_width(width, alpha=alpha, true_rate=true_rate)
     claim = Claim.parse(until, alpha)
     if claim.quantity != "leak":
         raise InputError(
-            f"until is {until!r}: only leak<=LIMIT can be planned without pilot scores; see plan_mean_claim"
+            f"until is {until!r}: only leak<=LIMIT and width<=WIDTH can be planned without pilot scores; see "
+            "plan_mean_claim"
         )
     return plan_leak_claim(claim.limit, alpha=alpha, power=power, true_rate=true_rate)
 
@@ -195,6 +169,7 @@ def preview_cost(
 
     The pilot's time grows in proportion; shared prefixes make the real run cheaper than that, never its law different.
     """
+    check_count("num_samples", num_samples, least=1)
     questions = open_prompts(prompts)
     sampler = open_model(model, template=template, loading=loading)
     few, size = questions[:4], min(64, num_samples)
@@ -203,8 +178,9 @@ def preview_cost(
     seconds = (time.perf_counter() - start) / (len(few) * size)
     total = seconds * num_samples * len(questions)
     return (
-        f"{len(questions)} prompts x {num_samples} draws: at most about {total / 60:.1f} minutes on this machine "
-        f"({seconds * 1000:.2f} ms a draw in a pilot of {len(few)} prompts x {size} draws)"
+        f"{plural(len(questions), 'prompt')} x {plural(num_samples, 'draw')}: at most about {total / 60:.1f} minutes "
+        f"on this machine ({seconds * 1000:.2f} ms a draw in a pilot of {plural(len(few), 'prompt')} x "
+        f"{plural(size, 'draw')})"
     )
 
 
@@ -213,7 +189,7 @@ def score(run: Run, scorer: str | None = None, *, progress: bool = False) -> Non
     name = scorer or run.info["statement"]["scorer"]
     missing = [part for part in run.missing_scores(name) if not run.rule or run.has_draws(part)]
     marks = Marks(run, name)
-    with steps("scoring", run, missing, progress) as parts:
+    with run.going_through("scoring", missing, show=progress) as parts:
         for part in parts:
             marks.score(part)
 
@@ -260,13 +236,15 @@ def watch(
     if sampler is not None:
         for part in [p for p in run.missing_scores(marks.name) if p.greedy]:
             marks.score(part)
-    with steps("rounds of", run, [rounds[r] for r in sorted(rounds)], progress) as groups:
-        for group in groups:
+    budget = sum(part.num_draws for group in rounds.values() for part in group)
+    with Progress(f"rounds of {run.path.name}", budget, "draws of the budget", show=progress) as shown:
+        for _, group in sorted(rounds.items()):
             still = {prompt_id for prompt_id, w in watches.items() if not w.ended}
             found: dict[str, list[tuple[float, int]]] = {prompt_id: [] for prompt_id in still}
             for part in group:
                 members = [p for p in run.prompts[part.start : part.stop] if p.id in still]
                 if not members:
+                    shown.advance(part.num_draws)
                     continue
                 if sampler is not None and not run.has_draws(part):
                     run.write_draws(part, sampler.sample(run.shard(part, members), run.params))
@@ -276,6 +254,7 @@ def watch(
                     found[draw.prompt_id].append((value, draw.count))
                     if each is not None:
                         each(part, draw, value)
+                shown.advance(part.num_draws)
             for prompt_id, pairs in found.items():
                 watches[prompt_id].add(np.array([v for v, _ in pairs]), np.array([c for _, c in pairs]))
     return watches

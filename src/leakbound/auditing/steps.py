@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.concluding import METHODS, Collected, Levels, average_leak, average_score, judge
-from leakbound.auditing.drawing import Loading, Prompts, Statement, open_model, open_prompts, sample, score, watch
+from leakbound.auditing.drawing import Prompts, Statement, sample, score, watch
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
+from leakbound.models.opening import Loading
 from leakbound.records import Draw, SamplingParams
+from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.runs.layout import Part
-from leakbound.runs.progress import steps
 from leakbound.runs.store import Run
 
-__all__ = ["Loading", "Statement", "audit", "bound", "open_model", "open_prompts", "sample", "score"]
+__all__ = ["Statement", "audit", "bound", "sample", "score"]
 
 
 def audit(
@@ -82,7 +83,7 @@ def audit(
         score(run, progress=progress)
         result = bound(run, method=method, progress=progress)
     if out is not None:
-        result.report(run.path / "report.html", guess=guess)
+        write_html(result, run.path / "report.html", guess=guess)
     return result
 
 
@@ -125,7 +126,7 @@ def bound(
     once = bool(run.rule) and statement.scorer == fixed["scorer"]  # the rounds are read by watch, with these scores
     watches = watch(run, each=collect if once else None) if run.rule else {}
     drawn = [p for p in run.parts if p.greedy or (p.judged and not once and (not run.rule or run.has_draws(p)))]
-    with steps("bounding", run, drawn, progress) as parts:
+    with run.going_through("bounding", drawn, show=progress) as parts:
         for part in parts:
             for draw, value in run.read_scored(part, statement.scorer):
                 collect(part, draw, value)

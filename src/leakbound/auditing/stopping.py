@@ -28,8 +28,8 @@ from leakbound.bounds import (
     leak_sequence_bound,
     plan_groups,
 )
+from leakbound.bounds.claims import Verdict
 from leakbound.bounds.gate import Side, reaches
-from leakbound.bounds.sequences import Verdict
 from leakbound.errors import InputError
 
 GROWTH = 1.15

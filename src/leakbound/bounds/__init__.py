@@ -1,14 +1,10 @@
 """Guaranteed bounds from scores in [0, 1]: pure statistics on numpy and scipy.special."""
 
-from leakbound.bounds.average import average_mean_bound, average_proportion_bound
+from leakbound.bounds.average import average_mean_bound, average_proportion_bound, product_average_bound
+from leakbound.bounds.claims import Claim, Look, MeanEvidence, final_verdict, leak_look
 from leakbound.bounds.comparison import Ranking, difference_bound, rank_models
 from leakbound.bounds.distribution import quantile_bound, survival_bound
-from leakbound.bounds.engines.binary import bounds_of_binary
 from leakbound.bounds.engines.evidence import Evidence
-from leakbound.bounds.engines.groups import GroupPlan, group_bound, plan_groups
-from leakbound.bounds.engines.looks import PlannedLooks, look_shares, plan_looks
-from leakbound.bounds.engines.product import product_average_bound
-from leakbound.bounds.engines.steady import ed_sequence_bound, mean_sequence_bound, std_sequence_bound
 from leakbound.bounds.extraction import (
     draws_to_extract,
     extraction_probability,
@@ -17,7 +13,9 @@ from leakbound.bounds.extraction import (
     max_score_at_k,
     max_score_at_k_bound,
 )
+from leakbound.bounds.groups import GroupPlan, group_bound, plan_groups
 from leakbound.bounds.judged import judged_bound, judged_proportion_bound
+from leakbound.bounds.looks import PlannedLooks, look_shares, plan_looks
 from leakbound.bounds.mean import mean_bound, mean_bounds
 from leakbound.bounds.multiplicity import (
     e_holm,
@@ -27,20 +25,18 @@ from leakbound.bounds.multiplicity import (
     simultaneous_alpha,
     worst_prompt_bound,
 )
-from leakbound.bounds.planning import LeakPlan, expected_width, plan_leak_claim, plan_mean_claim, plan_width
+from leakbound.bounds.planning import LeakPlan, WidthPlan, plan_leak_claim, plan_mean_claim, plan_width
 from leakbound.bounds.population import population_mean_bound, population_share_bound
 from leakbound.bounds.proportion import proportion_bound
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.bounds.sequences import (
-    Claim,
-    Look,
-    MeanEvidence,
-    final_verdict,
-    leak_look,
+    ed_sequence_bound,
     leak_sequence_bound,
+    mean_sequence_bound,
+    std_sequence_bound,
     survival_look,
 )
-from leakbound.bounds.spread import ed_bound, ed_bounds, ed_score, std_bound, std_bounds
+from leakbound.bounds.spread import bounds_of_binary, ed_bound, ed_bounds, ed_score, std_bound, std_bounds
 
 __all__ = [
     "Bound",
@@ -53,6 +49,7 @@ __all__ = [
     "PlannedLooks",
     "Ranking",
     "SurvivalBand",
+    "WidthPlan",
     "average_mean_bound",
     "average_proportion_bound",
     "bounds_of_binary",
@@ -63,7 +60,6 @@ __all__ = [
     "ed_bounds",
     "ed_score",
     "ed_sequence_bound",
-    "expected_width",
     "extraction_probability",
     "final_verdict",
     "group_bound",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.engines.clopper import clopper_pearson_upper
 from leakbound.bounds.engines.evidence import Evidence
 from leakbound.bounds.engines.portfolio import portfolio_upper
 from leakbound.bounds.engines.product import product_upper
 from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_scores, check_side, check_whole
-from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -83,6 +84,9 @@ def average_proportion_bound(
     Assumes independent draws, all n_i fixed before the first one. ``n`` is one number or one per prompt.
 
     Hoeffding 1956; docs/methods.md.
+
+    >>> average_proportion_bound([0, 3], 1024, alpha=0.01).claim
+    'P(leak) <= 0.004897'
     """
     alpha, side = check_alpha(alpha), check_side(side)
     ks = [check_whole("successes", k) for k in np.atleast_1d(np.asarray(successes)).tolist()]
@@ -125,12 +129,15 @@ def average_mean_bound(
     The smaller one of two bounds. At 0.85 alpha a portfolio of constant bets: the root m of mean_c prod_i [(1 - c) + c
     (1 - x_i) / (1 - m)] = 1 / (0.85 alpha) over all draws; with unequal n_i draws are reweighted so that every prompt
     counts the same. At 0.15 alpha
-    :func:`leakbound.bounds.engines.product.product_average_bound`. Lower sides through 1 - h; ``side="both"`` gives
+    :func:`product_average_bound`. Lower sides through 1 - h; ``side="both"`` gives
     each side alpha / 2.
 
     Assumes independent draws, all n_i fixed before the first one; the prompts may differ in any way.
 
     Constant bets: Cover's universal portfolio; validity for unequal means: docs/methods.md.
+
+    >>> average_mean_bound([[0.0] * 500, [0.0, 0.2] * 250], alpha=0.01).claim
+    'E[h] <= 0.059916'
     """
     alpha, side = check_alpha(alpha), check_side(side)
     if len(scores) == 0:
@@ -147,3 +154,36 @@ def average_mean_bound(
     total = int(sum(w.sum() for _, w in strata))
     method = either_name(len(strata))
     return Bound(estimand, estimate, lower, upper, alpha, side, total, method, "the average prompt")
+
+
+def product_average_bound(
+    evidence: Sequence[Evidence], *, alpha: float, side: Side = "upper", estimand: str = "E[h]"
+) -> Bound:
+    """Bound the average over N fixed prompts of theta_i = E[h], from the evidence of each, whenever its draws stopped.
+
+    m is rejected if, for one of a fixed list of mixtures with shares that sum to 1, its share times the product of
+    e_i(p_i) is at least 1/alpha for all p that average to m or more, within the certain limits L_i <= p_i <= L_i + 1 -
+    M_i of prompts without replacement. The bound is the least such m. Lower sides through 1 - h; ``side="both"`` gives
+    each side alpha / 2. For P(leak) give scores 0 and 1.
+
+    Assumes fixed prompts and draws that are independent from prompt to prompt; each prompt may stop at any time, and
+    the choice which prompt to draw from next may depend on all that was seen. It does not hold for evidence that was
+    picked from several moments afterwards, such as the best look of each prompt.
+
+    Stratified e-processes: cf. Spertus, Sridhar and Stark, arXiv 2409.06680; this form and proof: docs/methods.md.
+    """
+    alpha, side = check_alpha(alpha), check_side(side)
+    if len(evidence) == 0:
+        raise InputError("evidence is empty: give the evidence of at least one prompt")
+    share = alpha / 2 if side == "both" else alpha
+    upper = 1.0 if side == "lower" else product_upper(evidence, share)
+    lower = 0.0
+    if side != "upper":
+        lower = max(1.0 - product_upper([one.mirrored() for one in evidence], share) - 1e-15, 0.0)
+    estimate = math.fsum(one.estimate for one in evidence) / len(evidence)
+    distinct = sum(one.masses is not None for one in evidence)
+    unit = "distinct generations" if distinct == len(evidence) else "draws, some without replacement"
+    unit = unit if distinct else "draws"
+    method = f"product of e-processes over {len(evidence)} prompts, valid at any stopping time"
+    total = sum(one.n for one in evidence)
+    return Bound(estimand, estimate, min(lower, upper), upper, alpha, side, total, method, "the average prompt", unit)

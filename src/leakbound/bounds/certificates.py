@@ -11,6 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_masses, leak_estimate
 from leakbound.bounds.engines.portfolio import bet_sizes
 from leakbound.bounds.gate import (
     Floats,
@@ -18,7 +19,6 @@ from leakbound.bounds.gate import (
     Side,
     check_alpha,
     check_counts,
-    check_draws,
     check_fraction,
     check_side,
 )
@@ -28,10 +28,6 @@ from leakbound.errors import InputError
 BETS = (1.0, 0.9, 0.7, 0.45, 0.25, 0.12)
 BET_WEIGHTS = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
 """The mixture of bets, fixed in advance: half of the capital on "no leak is left", statistics.md section 6.2."""
-OUTWARD = 1e-10
-"""Relative error of a sum of probabilities in float64, far above what rounding does: M goes down, L goes up."""
-LEAST_REST = 1e-9
-"""Below this unseen mass nobody bets any more: there the rounding of M would show."""
 CUSHION = 1e-9
 """Added to ln(1/alpha): far above the rounding error of a log-wealth."""
 
@@ -130,6 +126,7 @@ def importance_lower_bound(
     bets = bet_sizes(n, alpha)[:, None]
     wanted = -math.log(alpha) + CUSHION
 
+    # E(p0) has mean <= 1 for every p0 >= p and falls in p0: what it rejects is an interval from 0 on
     def rejected(p0: float) -> bool:
         totals = np.log1p(bets * (x / p0 - 1.0)) @ times
         return bool(np.logaddexp.reduce(totals) - math.log(len(bets)) >= wanted)
@@ -162,14 +159,6 @@ def log_wealth(rest: Floats, ceiling: Floats, h: Floats, p0: float) -> Floats:
     return wealth
 
 
-def before_each(p: Floats, h: Floats, mass: float = 0.0, leak: float = 0.0) -> tuple[Floats, Floats]:
-    """1 - M and L + 1 - M before each generation and after the last, (t + 1,), both rounded up."""
-    seen = mass + np.concatenate([[0.0], np.cumsum(p)])
-    leaked = leak + np.concatenate([[0.0], np.cumsum(p * h)])
-    rest = np.maximum(1.0 - seen * (1 - OUTWARD), 0.0)
-    return rest, rest + leaked * (1 + OUTWARD)
-
-
 def _upper(p: Floats, h: Floats, alpha: float, mass: float, leak: float) -> float:
     """The smallest claim p >= p0 that is rejected, bisected from above."""
     rest, ceiling = before_each(p, h, mass, leak)
@@ -188,25 +177,6 @@ def _upper(p: Floats, h: Floats, alpha: float, mass: float, leak: float) -> floa
     return high
 
 
-def leak_estimate(p: Floats, h: Floats, mass: float, leak: float) -> float:
-    """Mean of the unbiased L_{t-1} + (1 - M_{t-1}) h_t, weighted by 1 / (1 - M_{t-1}), within the exact limits."""
-    seen = mass + np.cumsum(p) - p
-    rest = np.maximum(1.0 - seen, LEAST_REST)
-    guess = float(np.sum((leak + np.cumsum(p * h) - p * h) / rest + h) / np.sum(1 / rest))
-    low = leak + float(np.dot(p, h))
-    return min(max(guess, low), low + max(1.0 - mass - float(p.sum()), 0.0), 1.0)
-
-
 def _limits(p: Floats, h: Floats) -> tuple[float, float]:
     leak = float(np.dot(p, h))
     return leak * (1 - OUTWARD), min(1.0, leak * (1 + OUTWARD) + max(0.0, 1.0 - float(p.sum()) * (1 - OUTWARD)))
-
-
-def check_masses(masses: Scores, scores: Scores) -> tuple[Floats, Floats]:
-    """Probabilities of distinct completions and their scores; InputError for masses that sum to more than 1."""
-    p, h = check_draws(masses, "masses"), check_draws(scores)
-    if p.size != h.size:
-        raise InputError(f"masses has {p.size} entries for {h.size} scores: give the probability of each completion")
-    if p.sum() > 1 + 1e-6:
-        raise InputError(f"masses sum to {p.sum():.9g}: give probabilities of distinct completions, which sum to <= 1")
-    return p, h

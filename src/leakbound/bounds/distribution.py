@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.engines.binomial import ERROR, log_tail_above
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.engines.noncrossing import band_levels
 from leakbound.bounds.gate import (
     Floats,
@@ -22,7 +23,6 @@ from leakbound.bounds.gate import (
     check_scores,
     check_side,
 )
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.errors import InputError
 
@@ -98,6 +98,10 @@ def survival_bound(
 
     Dvoretzky, Kiefer, Wolfowitz 1956; Massart 1990; M_gen of arXiv 2410.03523; Berk and Jones 1979;
     Moscovich and Nadler 2017 for the exact probability.
+
+    >>> band = survival_bound([0.0, 0.5], counts=[99, 1], alpha=0.01)
+    >>> [round(limit, 4) for limit in band.upper]
+    [0.0992, 0.0765]
     """
     alpha, side = check_alpha(alpha), check_side(side)
     band, name = METHODS[check_method(method, tuple(METHODS))]
@@ -136,6 +140,9 @@ def quantile_bound(
     largest s such that P(Bin(n, q) <= s - 1) <= alpha, or 0. ``side="both"`` gives each side alpha / 2.
 
     Assumes independent draws, n and q fixed before the first one; atoms are allowed.
+
+    >>> quantile_bound([0.0, 0.5], 0.99, counts=[990, 10], alpha=0.01).claim
+    'the 0.99-quantile of h <= 0.500000'
     """
     alpha, side = check_alpha(alpha), check_side(side)
     check_method(method, ("order-statistic",))

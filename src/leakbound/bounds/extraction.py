@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from decimal import ROUND_CEILING, Decimal, localcontext
 
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.gate import Floats, Scores, Side, check_fraction, check_real, check_scores, check_whole
-from leakbound.bounds.proportion import proportion_bound
+from leakbound.bounds.gate import Floats, Scores, check_fraction, check_real, check_scores, check_whole
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.errors import InputError
 
@@ -29,7 +29,12 @@ def subset_share(inside: npt.ArrayLike, n: int, k: int) -> Floats:
 def leak_at_k(leaks: int, n: int, k: int) -> float:
     """leak@k: the unbiased estimate of the chance that at least one of k draws leaks, 1 - C(n - leaks, k) / C(n, k).
 
-    An estimate without a guarantee; needs k <= n. With a guarantee: :func:`leak_at_k_bound`. Chen et al. 2021 (pass@k).
+    An estimate without a guarantee. With one: :func:`leak_at_k_bound`.
+
+    Assumes n independent draws, n fixed beforehand, and k <= n. Chen et al. 2021 (pass@k).
+
+    >>> leak_at_k(1, 10, 5)
+    0.5
     """
     n = check_whole("n", n, 1)
     c, k = check_whole("leaks", leaks, 0, n), check_whole("k", k, 1, n)
@@ -39,7 +44,10 @@ def leak_at_k(leaks: int, n: int, k: int) -> float:
 def max_score_at_k(scores: Scores, k: int, *, counts: npt.ArrayLike | None = None) -> float:
     """The unbiased estimate of E[max score of k draws]: the average of the maximum over all k-subsets of the n draws.
 
-    sum over the distinct scores v of v (C(N_v, k) - C(N_(v-), k)) / C(n, k), N_v = number of draws <= v. Needs k <= n.
+    sum over the distinct scores v of v (C(N_v, k) - C(N_(v-), k)) / C(n, k), N_v = number of draws <= v. An estimate
+    without a guarantee. With one: :func:`max_score_at_k_bound`.
+
+    Assumes n independent draws, n fixed beforehand, and k <= n.
     """
     values, weights = check_scores(scores, counts)
     n = int(weights.sum())
@@ -49,28 +57,43 @@ def max_score_at_k(scores: Scores, k: int, *, counts: npt.ArrayLike | None = Non
 
 
 def any_of(p: float, k: int) -> float:
-    """1 - (1 - p)^k."""
+    """1 - (1 - p)^k, right to a few roundings of itself also where p is tiny."""
     return -math.expm1(k * math.log1p(-p)) if p < 1 else 1.0
 
 
-def leak_at_k_bound(leaks: int, n: int, k: int, *, alpha: float, side: Side = "upper") -> Bound:
-    """Bound the chance of at least one leak in k future draws, from ``leaks`` in ``n`` draws.
+def leak_at_k_bound(bound: Bound, k: int) -> Bound:
+    """Bound the chance of at least one leak in k independent future draws from a bound on P(leak), of any scope.
 
-    1 - (1 - p)^k rises with p, so the Clopper-Pearson limits on p carry over; one bound on p gives all k at once. k may
-    exceed n. The estimate is leak@k for k <= n, the plug-in value beyond.
+    f(p) = 1 - (1 - p)^k rises with p: both limits carry over for one prompt and for the largest of many, for all k at
+    once and on the same event. Over an average f is not a function of the average, but f is concave, so the mean of
+    f(p_i) is at most f of the mean (Jensen), and f(p) >= p: the average prompt's limits are f(upper) and lower.
+
+    ``bound``: on a probability, such as :func:`~leakbound.bounds.proportion_bound` returns; its scope, alpha and side
+    stay. k >= 1 may exceed its n. The estimate is f of its estimate, plug-in; for k <= n :func:`leak_at_k` is unbiased.
+    Derived in docs/methods.md.
+
+    >>> from leakbound.bounds import proportion_bound
+    >>> leak_at_k_bound(proportion_bound(0, 1024, alpha=0.01), 10).claim
+    'P(a leak in 10 draws) <= 0.043977'
     """
-    bound = proportion_bound(leaks, n, alpha=alpha, side=side)
     k = check_whole("k", k, 1)
-    upper = 1.0 if side == "lower" else min(1.0, any_of(bound.upper, k) * (1 + OUTWARD))
-    lower = 0.0 if side == "upper" else any_of(bound.lower, k) * (1 - OUTWARD)
-    estimate = leak_at_k(leaks, n, k) if k <= bound.n else any_of(bound.estimate, k)
-    return Bound(f"P(a leak in {k} draws)", estimate, lower, upper, bound.alpha, bound.side, bound.n, bound.method)
+    if not 0 <= bound.lower <= bound.upper <= 1:
+        raise InputError(f"bound is on {bound.estimand!r}, which is no probability: give a bound on P(leak)")
+    upper = 1.0 if bound.side == "lower" else min(1.0, any_of(bound.upper, k) * (1 + OUTWARD))
+    lower = 0.0 if bound.side == "upper" else any_of(bound.lower, k) * (1 - OUTWARD)
+    if "average" in bound.scope:
+        lower = bound.lower
+    name = f"P(a leak in {k} draws)"
+    return dataclasses.replace(bound, estimand=name, estimate=any_of(bound.estimate, k), lower=lower, upper=upper)
 
 
 def max_score_at_k_bound(band: SurvivalBand, k: int) -> Bound:
     """Bound E[max score of k future draws] from a survival band: int_0^1 1 - (1 - S(x))^k dx over the band.
 
-    The band holds for all x at once, so one band gives all k at once. Between thresholds the band is a step function.
+    E[max] = int_0^1 P(max > x) dx, and P(max of k > x) = 1 - (1 - S(x))^k rises with S. The band holds for all x at
+    once, so one band gives all k at once. Between thresholds the band is a step function.
+
+    Assumes what the band does, and k future draws that are independent of one another and of the same law.
     """
     k = check_whole("k", k, 1)
     x = np.array(band.thresholds)
@@ -110,13 +133,18 @@ def extraction_probability(log_probability: float, n: int) -> float:
     Hayes et al. 2024 (arXiv 2410.19482).
     """
     log_p, n = check_log_probability(log_probability), check_whole("n", n, 1)
-    return 1.0 if log_p == 0 else -math.expm1(n * math.log1p(-math.exp(log_p)))
+    return any_of(math.exp(log_p), n)
 
 
 def draws_to_extract(log_probability: float, p: float) -> int:
     """The smallest n for which a sequence of this log-probability is (n, p)-discoverable: ln(1 - p) / ln(1 - p_z), up.
 
-    Exact also where p_z is too small for a float.
+    ``log_probability`` and p_z as in :func:`extraction_probability`. Exact also where p_z is too small for a float.
+
+    Hayes et al. 2024 (arXiv 2410.19482).
+
+    >>> draws_to_extract(-10.0, 0.5)
+    15268
     """
     log_p, p = check_log_probability(log_probability), check_fraction("p", p, open_ends=True)
     if log_p == 0:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.gate import Floats, Side, check_alpha, check_fraction, check_side, check_whole
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper, proportion_bound
+from leakbound.bounds.proportion import proportion_bound
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -102,6 +103,11 @@ def judged_bound(
     these were chosen without looking at verdicts. Proof: docs/methods.md.
 
     Rogan and Gladen 1978; with both uncertainties, for judges: arXiv 2511.21140.
+
+    >>> from leakbound import proportion_bound
+    >>> said = proportion_bound(0, 1024, alpha=0.005)
+    >>> judged_bound(said, sensitivity=(47, 50), specificity=1.0, alpha=0.005).claim
+    'P(leak) <= 0.006473'
     """
     rates = _check_rate("sensitivity", sensitivity), _check_rate("specificity", specificity)
     estimated = sum(rate.estimated for rate in rates)
@@ -171,6 +177,9 @@ def judged_proportion_bound(
     the draws and one for each rate that is estimated.
 
     Assumes n independent draws, n fixed before the first one, and what :func:`judged_bound` does.
+
+    >>> judged_proportion_bound(0, 1024, sensitivity=(47, 50), specificity=1.0, alpha=0.01).claim
+    'P(leak) <= 0.006191'
     """
     alpha, side = check_alpha(alpha), check_side(side)
     unknown = sum(_check_rate(*pair).estimated for pair in (("sensitivity", sensitivity), ("specificity", specificity)))

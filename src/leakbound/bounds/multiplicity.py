@@ -45,6 +45,10 @@ def worst_prompt_bound(bounds: Sequence[Bound]) -> Bound:
     nothing about the single bounds holding together: that needs :func:`simultaneous_alpha`.
 
     Intersection-union test, Berger 1982.
+
+    >>> from leakbound import proportion_bound
+    >>> worst_prompt_bound([proportion_bound(k, 1024, alpha=0.01) for k in (0, 3)]).claim
+    'P(leak) <= 0.009776'
     """
     first = check_alike(bounds)
     pick = max if first.side == "upper" else min
@@ -88,6 +92,7 @@ def kth_worst_bound(bounds: Sequence[Bound], k: int, *, alpha: float) -> Bound:
     if not fits.size:
         remedy = "give a larger k, or bounds of a smaller alpha"
         raise InputError(f"bounds have alpha up to {gamma:g}, too large for k = {k} at alpha {alpha:g}: {remedy}")
+    # the fewest misses among the k worst that are too rare: so U_[s] is missed with probability alpha at most
     s = k - int(fits[0]) + 1
     ranked = sorted((bound.upper for bound in bounds), reverse=True)
     estimates = sorted((bound.estimate for bound in bounds), reverse=True)
@@ -98,7 +103,10 @@ def kth_worst_bound(bounds: Sequence[Bound], k: int, *, alpha: float) -> Bound:
 
 
 def leak_p_value(leaks: int, n: int, limit: float) -> float:
-    """The p-value of "P(leak) > limit" from ``leaks`` in ``n`` draws: P(Bin(n, limit) <= leaks)."""
+    """The p-value of "P(leak) > limit" from ``leaks`` in ``n`` draws: P(Bin(n, limit) <= leaks), rounded up.
+
+    Assumes independent draws, n and ``limit`` fixed before the first one.
+    """
     n = check_whole("n", n, 1, MOST)
     k = check_whole("leaks", leaks, 0, n)
     tail = float(log_tail(k, n, check_fraction("limit", limit, open_ends=True)))
@@ -111,11 +119,16 @@ def holm(p_values: Sequence[float] | npt.ArrayLike, *, alpha: float) -> tuple[bo
     In rising order the j-th p-value (j = 0, 1, ...) is compared with alpha / (N - j), up to the first that is larger.
     With :func:`leak_p_value` the rejected prompts are those certified to leak at most ``limit``, all at once.
 
+    Assumes valid p-values: P(p_i <= u) <= u for every true hypothesis i. InputError for numbers outside [0, 1].
     Holm 1979.
+
+    >>> holm([0.001, 0.04, 0.03], alpha=0.05)
+    (True, False, False)
     """
     alpha = check_alpha(alpha)
     p = np.array([check_fraction("p_values", value) for value in np.atleast_1d(np.asarray(p_values)).tolist()])
     order = np.argsort(p, kind="stable")
+    # step-down: the j-th smallest against alpha / (N - j), until the first that fails
     passed = np.logical_and.accumulate(p[order] <= alpha / (p.size - np.arange(p.size)))
     rejected = np.zeros(p.size, dtype=bool)
     rejected[order] = passed
@@ -127,7 +140,8 @@ def e_holm(log_e_values: Sequence[float] | npt.ArrayLike, *, alpha: float) -> tu
 
     Hypothesis i is rejected if the average e-value of every set that contains i is at least 1/alpha, that is for all m:
     (e_i + the m smallest others) / (m + 1) >= 1/alpha. An average of e-values is an e-value, so this is a closed test.
-    Vovk and Wang 2021.
+
+    Assumes e-values: of mean at most 1 for every true hypothesis. Vovk and Wang 2021; proof: docs/methods.md.
     """
     alpha = check_alpha(alpha)
     logs = np.atleast_1d(np.asarray(log_e_values, dtype=np.float64))

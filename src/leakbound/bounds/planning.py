@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.certificates import without_replacement_bound
 from leakbound.bounds.engines.betting import CUSHION, play
 from leakbound.bounds.engines.binomial import AIM, log_tail
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.engines.games import mean_game
 from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction, check_scores, check_side, check_whole
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.result import show_confidence
+from leakbound.bounds.sequences import leak_sequence_bound
 from leakbound.errors import InputError
 
 MOST_DRAWS = 10_000_000
+USEFUL = 0.1
+"""So many draws are asked for that a prompt without a leak among them leaks with at most this probability."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,22 @@ class LeakPlan:
         )
 
 
+@dataclass(frozen=True)
+class WidthPlan:
+    """``n`` draws know P(leak) to ``width`` from both sides, on average where it is ``true_rate``."""
+
+    width: float
+    alpha: float
+    true_rate: float
+    n: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n} draws per prompt know P(leak) to a width of {self.width:g} with confidence "
+            f"{show_confidence(self.alpha)}, on average where the true P(leak) is {self.true_rate:g}"
+        )
+
+
 def draws_allowing(leaks: int, limit: float, alpha: float) -> int:
     """The smallest n with P(Bin(n, limit) <= leaks) <= alpha, so that CP(leaks, n, alpha) <= limit."""
     wanted = math.log(alpha) - 3 * AIM  # the limits that are printed are proven by up to 2 AIM more than alpha
@@ -50,11 +72,43 @@ def draws_allowing(leaks: int, limit: float, alpha: float) -> int:
     return high
 
 
+@lru_cache(maxsize=64)
+def draws_needed(alpha: float, way: str = "iid") -> int:
+    """The fewest draws n without a leak that prove P(leak) <= USEFUL at level alpha.
+
+    ``way``: ``iid`` (n fixed beforehand), ``stopped`` (n may be any round), ``without-replacement`` (distinct
+    completions of no mass, the hardest case: as soon as they have mass, fewer do).
+    """
+    if way == "iid":
+        return draws_allowing(0, USEFUL, alpha)
+
+    def proven(n: int) -> bool:
+        if way == "stopped":
+            return leak_sequence_bound(0, n, alpha=alpha).upper <= USEFUL
+        return without_replacement_bound(np.zeros(n), np.zeros(n), alpha=alpha).upper <= USEFUL
+
+    return fewest(proven)
+
+
+def fewest(proven: Callable[[int], bool]) -> int:
+    """The smallest n >= 1 for which ``proven`` holds, which once true stays true."""
+    low, high = 0, 1
+    while not proven(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if proven(middle) else (middle, high)
+    return high
+
+
 def plan_leak_claim(limit: float, *, alpha: float, power: float = 0.9, true_rate: float = 0.0) -> LeakPlan:
     """The fewest draws that prove P(leak) <= limit with probability ``power`` where the true P(leak) is ``true_rate``.
 
     For k = 0, 1, 2, ... allowed leaks, n_k is the smallest n whose Clopper-Pearson limit at k is at most ``limit``; the
     first k with P(Bin(n_k, true_rate) <= k) >= power is taken. Fixed n; stopping early may need fewer.
+
+    >>> plan_leak_claim(0.01, alpha=0.01).n
+    459
     """
     limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
     power, true_rate = check_fraction("power", power, open_ends=True), check_fraction("true_rate", true_rate)
@@ -93,18 +147,22 @@ def expected_width(n: int, rate: float, *, alpha: float, side: Side = "both") ->
     return upper - lower if side == "both" else upper - rate if side == "upper" else rate - lower
 
 
-def plan_width(width: float, *, alpha: float, rate: float = 0.0, side: Side = "both") -> int:
-    """The smallest n (to within 1 %) whose mean Clopper-Pearson width at ``rate`` is at most ``width``."""
+def plan_width(width: float, *, alpha: float, true_rate: float = 0.0) -> WidthPlan:
+    """The smallest n (to within 1 %) with a mean Clopper-Pearson width at ``true_rate`` of at most ``width``; forecast.
+
+    Upper minus lower limit, as in :func:`expected_width`. InputError for a width that needs more than 10 million draws.
+    """
     width = check_fraction("width", width, open_ends=True)
     low, high = 0, 8
-    while expected_width(high, rate, alpha=alpha, side=side) > width:
+    while expected_width(high, true_rate, alpha=alpha) > width:
         low, high = high, 2 * high
         if high > MOST_DRAWS:
             raise InputError(f"width is {width!r}: more than {MOST_DRAWS} draws; give a larger width")
     while high - low > max(1, high // 100):
         middle = (low + high) // 2
-        low, high = (middle, high) if expected_width(middle, rate, alpha=alpha, side=side) > width else (low, middle)
-    return high
+        narrow = expected_width(middle, true_rate, alpha=alpha) <= width
+        low, high = (low, middle) if narrow else (middle, high)
+    return WidthPlan(width, check_alpha(alpha), true_rate, high)
 
 
 def plan_mean_claim(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from leakbound.bounds.engines.clopper import clopper_pearson_upper
 from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction
 from leakbound.bounds.mean import BETTING, mean_bound
 from leakbound.bounds.multiplicity import check_alike
-from leakbound.bounds.proportion import clopper_pearson_upper
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 

@@ -39,7 +39,7 @@ def limits_of(estimand: str) -> tuple[float, float]:
         return 0.0, (1 + math.sqrt(1 + float(found[1]) ** 2)) / 2
     if estimand == "sd(h)":
         return 0.0, 0.5
-    return (-1.0 if " - E[h]" in estimand else 0.0), 1.0
+    return (-1.0 if " - E[h]" in estimand or " - P(" in estimand else 0.0), 1.0
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,11 @@ class Bound:
     @property
     def claim(self) -> str:
         """The inequality alone, rounded outward, for example ``P(h >= 0.5) <= 0.004488``."""
-        low, high = show_number(self.lower, ROUND_FLOOR), show_number(self.upper, ROUND_CEILING)
         if self.side == "upper":
-            return f"{self.estimand} <= {high}"
+            return f"{self.estimand} <= {show_number(self.upper, ROUND_CEILING)}"
         if self.side == "lower":
-            return f"{self.estimand} >= {low}"
-        return f"{low} <= {self.estimand} <= {high}"
+            return f"{self.estimand} >= {show_number(self.lower, ROUND_FLOOR)}"
+        return f"{show_number(self.lower, ROUND_FLOOR)} <= {self.estimand} <= {show_number(self.upper, ROUND_CEILING)}"
 
     @property
     def says_nothing(self) -> bool:

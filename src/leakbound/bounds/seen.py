@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.certificates import LEAST_REST, OUTWARD, check_masses, without_replacement_bound
+from leakbound.bounds.certificates import without_replacement_bound
+from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, check_masses
 from leakbound.bounds.gate import Floats, Scores, check_alpha, check_draws, check_fraction
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.bounds.spread import check_kappa
@@ -55,6 +56,7 @@ def seen_survival_bound(
     order = np.argsort(h)
     above = np.append(np.cumsum(p[order][::-1])[::-1], 0.0)[np.searchsorted(h[order], x, side="right")]
     unseen = np.full(x.size, max(0.0, 1.0 - float(p.sum()) * (1 - OUTWARD)))
+    # U(x) <= U(a) <= B_a - L_a for every anchor a <= x, all four B_a at once by the union bound
     for anchor in ANCHORS:
         over = (h > anchor).astype(np.float64)
         most = without_replacement_bound(p, over, alpha=alpha / len(ANCHORS)).upper

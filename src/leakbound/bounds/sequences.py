@@ -1,152 +1,42 @@
-"""Statements that hold at any stopping time: draw in rounds, look after each, stop at the first verdict.
-
-A claim says that a quantity is at most a limit. Evidence against its opposite is the wealth of a bet; it reaches
-1/alpha with probability at most alpha, at any time, if the opposite is true. "Proven" and "refuted" are both tested
-at level alpha: whatever the truth is, only one of them can be wrong, so a verdict is wrong with probability <= alpha.
-
-Everything is pure: an audit keeps the looks, and the state on JSON, and stops at the first verdict.
-"""
+"""Bounds that hold at any stopping time: after every draw at once, for whatever reason one stops."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.distribution import survival_bound
 from leakbound.bounds.engines.betting import CUSHION
-from leakbound.bounds.engines.steady import BETS, LOWER, UPPER, log_mix, log_wealths
-from leakbound.bounds.gate import (
-    Floats,
-    Scores,
-    Side,
-    check_alpha,
-    check_fraction,
-    check_scores,
-    check_side,
-    check_whole,
+from leakbound.bounds.engines.games import OUTWARD, pair_squares
+from leakbound.bounds.engines.order import looks_arranged
+from leakbound.bounds.engines.steady import (
+    ABOVE,
+    BELOW,
+    UPPER,
+    log_evidence_below,
+    spread_steps,
+    square_steps,
+    steady_upper,
+    unit_limits,
+    variance_without_order,
 )
+from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_draws, check_scores, check_side, check_whole
 from leakbound.bounds.result import Bound, SurvivalBand
+from leakbound.bounds.spread import check_kappa, moments
 from leakbound.errors import InputError
 
-Verdict: TypeAlias = Literal["proven", "refuted", "open"]
-
-SHRINK = np.array([0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, *(1 - 0.5 ** np.arange(2, 13))])
-"""Alternatives q = c p to a tested p."""
-
-BELOW = np.array([0.4, 0.12, 0.12, 0.12, 0.1, 0.04, 0.02, *[0.08 / 9] * 9])
-"""Weights for "p is below": half-way to "no leak was seen"."""
-
-ABOVE = np.array([0.02] * 5 + [0.9 / 11] * 11)
-"""Weights for "p is above", where c shrinks 1 - p."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """``quantity`` ("leak": P(leak), "mean": E[h]) is at most ``limit``; a verdict is wrong with P <= ``alpha``."""
-
-    quantity: Literal["leak", "mean"]
-    limit: float
-    alpha: float
-
-    def __post_init__(self) -> None:
-        if self.quantity not in ("leak", "mean"):
-            raise InputError(f"quantity is {self.quantity!r}: give 'leak' or 'mean'")
-        object.__setattr__(self, "limit", check_fraction("limit", self.limit, open_ends=True))
-        object.__setattr__(self, "alpha", check_alpha(self.alpha))
-
-    @classmethod
-    def parse(cls, text: str, alpha: float) -> Claim:
-        """A claim from text such as ``leak<=0.01`` or ``mean <= 0.05``."""
-        found = re.fullmatch(r"\s*(leak|mean)\s*<=\s*([0-9.eE+-]+)\s*", str(text))
-        try:
-            limit = float(found[2]) if found else math.nan
-        except ValueError:
-            limit = math.nan
-        if not found or not 0 < limit < 1:
-            raise InputError(f"claim is {text!r}: write 'leak<=0.01' or 'mean<=0.05', with a limit between 0 and 1")
-        return cls(cast(Literal["leak", "mean"], found[1]), limit, alpha)
-
-    def __str__(self) -> str:
-        return f"{'P(leak)' if self.quantity == 'leak' else 'E[h]'} <= {self.limit:g}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The claim as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Claim:
-        """The claim that :meth:`to_json` wrote."""
-        return cls(**data)
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one look saw: ``n`` draws so far, the estimate, ln of the evidence for and against, and the verdict."""
-
-    n: int
-    estimate: float
-    log_for: float
-    log_against: float
-    verdict: Verdict
-
-    def to_json(self) -> dict[str, Any]:
-        """The look as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Look:
-        """The look that :meth:`to_json` wrote."""
-        return cls(**data)
-
-
-def decide(log_for: float, log_against: float, alpha: float) -> Verdict:
-    """Proven or refuted where the evidence has reached 1/alpha."""
-    wanted = -math.log(alpha) + CUSHION
-    return "proven" if log_for >= wanted else "refuted" if log_against >= wanted else "open"
-
-
-def final_verdict(looks: Sequence[Look]) -> Verdict:
-    """The first verdict that is not open: later looks cannot take it back."""
-    return next((look.verdict for look in looks if look.verdict != "open"), "open")
-
-
-def log_evidence_below(k: int, n: int, p: float, weights: Floats = BELOW) -> float:
-    """ln of sum_j w_j (q_j/p)^k ((1 - q_j)/(1 - p))^(n-k), q_j = c_j p < p: evidence against a probability >= p.
-
-    Each term is a supermartingale for every probability >= p: its one-step mean is linear in the probability, falls,
-    and is 1 at p. The sum rises with p, because each term does.
-    """
-    with np.errstate(divide="ignore"):
-        log_c = np.log(SHRINK)
-    hits = k * log_c if k else np.zeros_like(log_c)
-    return log_mix(hits + (n - k) * (np.log1p(-SHRINK * p) - math.log1p(-p)), weights)
-
-
-def leak_look(k: int, n: int, claim: Claim) -> Look:
-    """A look at P(leak) <= limit after ``k`` leaks in ``n`` draws; valid after any number of draws, however chosen.
-
-    A mixture of simple alternatives on each side (Robbins). Needs only k and n.
-    """
-    if claim.quantity != "leak":
-        raise InputError(f"claim is about {claim.quantity!r}: give a claim about 'leak', or use mean_look")
-    n = check_whole("n", n, 1)
-    k = check_whole("k", k, 0, n)
-    log_for = log_evidence_below(k, n, claim.limit)
-    log_against = log_evidence_below(n - k, n, 1 - claim.limit, ABOVE)
-    return Look(n, k / n, log_for, log_against, decide(log_for, log_against, claim.alpha))
+METHOD = "constant bets, valid at any stopping time"
 
 
 def leak_sequence_bound(k: int, n: int, *, alpha: float, side: Side = "upper", estimand: str = "P(leak)") -> Bound:
     """Bound P(leak) after ``k`` leaks in ``n`` draws, valid for all n at once: stop whenever you like.
 
     The p at which the evidence against a probability >= p (<= p) reaches 1/alpha; each side has its share of alpha.
+
+    Assumes independent draws with one P(leak). A mixture of simple alternatives (Robbins); proof: docs/methods.md.
     """
     alpha, side = check_alpha(alpha), check_side(side)
     n = check_whole("n", n, 1)
@@ -170,49 +60,67 @@ def leak_sequence_bound(k: int, n: int, *, alpha: float, side: Side = "upper", e
     return Bound(estimand, k / n, lower, upper, alpha, side, n, "mixture of bets, valid at any stopping time")
 
 
-@dataclass(frozen=True)
-class MeanEvidence:
-    """The state of a claim about E[h] after some draws: pure, small, and on JSON. Start with MeanEvidence(claim).
+def mean_sequence_bound(
+    scores: Scores, *, alpha: float, side: Side = "upper", counts: npt.ArrayLike | None = None
+) -> Bound:
+    """Bound E[h] after all draws so far, valid for all n at once: stop whenever you like. Their order is not used.
 
-    The log-wealth of each constant bet against a mean >= the limit and against one <= it; the evidence is their
-    weighted mean. Every draw adds its own term, so neither their order nor a planned number of draws matters.
+    Upper: the m at which the weighted mean over c of prod_i (1 + c (m - x_i) / (1 - m)) is 1/alpha; lower: the same
+    for 1 - h; both: alpha / 2 each. A claim about the mean is proven (MeanEvidence) exactly if this is at most its
+    limit. Assumes independent draws of one law on [0, 1].
     """
+    alpha, side = check_alpha(alpha), check_side(side)
+    values, weights = check_scores(scores, counts)
+    mean = float(np.dot(values, weights) / weights.sum())
+    lower, upper = unit_limits(values, weights, alpha, side)
+    return Bound("E[h]", mean, min(lower, mean), max(upper, mean), alpha, side, int(weights.sum()), METHOD)
 
-    claim: Claim
-    n: int = 0
-    total: float = 0.0
-    log_for: tuple[float, ...] = (0.0,) * BETS.size
-    log_against: tuple[float, ...] = (0.0,) * BETS.size
 
-    def __post_init__(self) -> None:
-        if self.claim.quantity != "mean":
-            raise InputError(f"claim is about {self.claim.quantity!r}: give a claim about 'mean', or use leak_look")
+def std_sequence_bound(scores: Scores, *, alpha: float, side: Side = "upper") -> Bound:
+    """Bound sd(h) after all draws so far, in the order of generation, valid for all n at once.
 
-    def add(self, scores: Scores, counts: npt.ArrayLike | None = None) -> MeanEvidence:
-        """The state after more draws."""
-        values, weights = check_scores(scores, counts)
-        m = self.claim.limit
-        log_for = np.array(self.log_for) + log_wealths((m - values) / (1 - m), weights)
-        log_against = np.array(self.log_against) + log_wealths((values - m) / m, weights)
-        n, total = self.n + int(weights.sum()), self.total + float(np.dot(values, weights))
-        return MeanEvidence(self.claim, n, total, tuple(log_for.tolist()), tuple(log_against.tolist()))
+    Upper: bets on the squares about the mean of the past draws; lower: on the squared differences of consecutive pairs,
+    which have twice the variance as mean. ``side="both"``: alpha / 2 each. Draws that look sorted or grouped get the
+    larger of this upper limit and one that needs no order, and no lower limit.
 
-    def look(self) -> Look:
-        """What the draws so far say."""
-        if not self.n:
-            raise InputError("n is 0: add at least one round of draws before looking")
-        log_for, log_against = log_mix(np.array(self.log_for), UPPER), log_mix(np.array(self.log_against), LOWER)
-        return Look(self.n, self.total / self.n, log_for, log_against, decide(log_for, log_against, self.claim.alpha))
+    Assumes independent draws of one law on [0, 1]. Proof: docs/methods.md, constant bets at any time.
+    """
+    alpha, side = check_alpha(alpha), check_side(side)
+    x = check_draws(scores)
+    share, upper, lower = alpha / 2 if side == "both" else alpha, 0.5, 0.0
+    doubtful = looks_arranged(x)
+    if side != "lower":
+        y, top = square_steps(x)
+        variance = steady_upper(y, top, np.ones(y.size, np.int64), 0.25, share, UPPER)
+        variance = max(variance, variance_without_order(x, share)) if doubtful else variance
+        upper = math.sqrt(variance) * OUTWARD
+    if side != "upper" and x.size > 1 and not doubtful:
+        pairs = pair_squares(x)
+        lower = math.sqrt(unit_limits(pairs, np.ones(pairs.size, np.int64), share, "lower")[0] / 2) / OUTWARD
+    sd = min(moments(*check_scores(x))[1], 0.5)
+    return Bound("sd(h)", sd, min(lower, sd), max(min(upper, 0.5), sd), alpha, side, x.size, METHOD)
 
-    def to_json(self) -> dict[str, Any]:
-        """The state as a JSON object."""
-        return dataclasses.asdict(self) | {"log_for": list(self.log_for), "log_against": list(self.log_against)}
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> MeanEvidence:
-        """The state that :meth:`to_json` wrote; adding the same rounds to it gives the same numbers."""
-        logs = {key: tuple(data[key]) for key in ("log_for", "log_against")}
-        return cls(**{**data, **logs, "claim": Claim.from_json(data["claim"])})
+def ed_sequence_bound(scores: Scores, *, alpha: float, kappa: float = 2.0) -> Bound:
+    """Upper bound on E[h] + kappa sd(h) after all draws so far, in the order of generation, valid for all n at once.
+
+    One test, as ed_bound's: bets on :func:`spread_steps`. Never above (1 + sqrt(1 + kappa^2)) / 2, the largest value.
+    Draws that look sorted or grouped get the larger of this and the limits of mean and sd, alpha / 2 each, that need no
+    order.
+
+    Assumes independent draws of one law on [0, 1]. Proof: docs/methods.md, constant bets at any time.
+    """
+    alpha, kappa = check_alpha(alpha), check_kappa(kappa)
+    x = check_draws(scores)
+    y, top = spread_steps(x, kappa, alpha)
+    most = (1 + math.sqrt(1 + kappa**2)) / 2
+    upper = steady_upper(y, top, np.ones(y.size, np.int64), most, alpha, UPPER)
+    if looks_arranged(x):
+        spread = min(math.sqrt(variance_without_order(x, alpha / 2)) * OUTWARD, 0.5)
+        upper = max(upper, min(unit_limits(*check_scores(x), alpha / 2, "upper")[1] + kappa * spread, most))
+    mean, sd = moments(*check_scores(x))
+    estimate, name = mean + kappa * sd, f"E[h] + {kappa:g} sd(h)"
+    return Bound(name, estimate, 0.0, max(upper, estimate), alpha, "upper", x.size, METHOD)
 
 
 def survival_look(
@@ -226,7 +134,10 @@ def survival_look(
 ) -> SurvivalBand:
     """The survival band after ``first`` 2^j draws, valid at all j = 0, 1, 2, ... at once.
 
-    Look j has level alpha / ((j + 1) (j + 2)); these sum to alpha.
+    Look j has level alpha / ((j + 1) (j + 2)); these sum to alpha (union bound). Otherwise as
+    :func:`~leakbound.bounds.survival_bound`.
+
+    Assumes independent draws, ``first`` fixed before them. InputError for another number of draws.
     """
     alpha, first = check_alpha(alpha), check_whole("first", first, 1)
     values, weights = check_scores(scores, counts)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.distribution import cdf_at, dkw_width
 from leakbound.bounds.engines.betting import star_upper
-from leakbound.bounds.engines.binary import binary_ed, binary_std
+from leakbound.bounds.engines.binary import binary_ed, binary_std, spread
 from leakbound.bounds.engines.envelope import largest_variance, smallest_variance
 from leakbound.bounds.engines.games import mean_game, pair_squares, upper_spread_game, variance_game
 from leakbound.bounds.engines.order import NO_ORDER, Prompt, looks_arranged, per_prompt, upper_limits
@@ -143,6 +144,9 @@ def std_bound(
     Assumes independent draws, n fixed before the first one; any distribution on [0, 1].
 
     Metric 4 of arXiv 2410.03523; Maurer and Pontil 2009; the supremum and the bets are derived in docs/methods.md.
+
+    >>> std_bound([0.0, 0.2] * 500, alpha=0.01).claim
+    'sd(h) <= 0.117621'
     """
     given = None if counts is None else [counts]
     return std_bounds([scores], alpha=alpha, side=side, counts=given, method=method)[0]
@@ -177,6 +181,9 @@ def ed_score(scores: Scores, *, counts: npt.ArrayLike | None = None) -> float:
     """The ED score: sample mean + 2 sample standard deviations (divisor n). A plug-in value without a guarantee.
 
     arXiv 2410.03523, as quoted in its reviews; the divisor is ours. With a guarantee: :func:`ed_bound`.
+
+    >>> ed_score([0.0, 1.0])
+    1.5
     """
     mean, sd = moments(*check_scores(scores, counts))
     return mean + 2 * sd
@@ -251,3 +258,28 @@ def ed_bounds(
         high, n = max(min(limit, most), estimate), int(weights.sum())
         bounds.append(Bound(estimand, estimate, 0.0, high, alpha, "upper", n, name))
     return bounds
+
+
+def bounds_of_binary(leak: Bound, *, kappa: float = 2.0) -> tuple[Bound, Bound, Bound]:
+    """E[h], sd(h) and E[h] + kappa sd(h) of a binary score from any upper bound U on P(h = 1), at the same level.
+
+    One event: where P(h = 1) = p <= U, sd <= v(min(U, 1/2)) and likewise the last one, at its peak where U is beyond.
+    So they hold at whatever stopping time U holds.
+
+    Assumes what U does, and a scorer that declared before the draws that it gives 0 and 1 only. InputError for a bound
+    that is no upper one. Derived in docs/methods.md, binary scores.
+    """
+    if leak.side != "upper":
+        raise InputError(f"leak has side {leak.side!r}: give an upper bound on P(h = 1)")
+    k, u = leak.estimate, leak.upper
+    peak = (1 + 1 / math.sqrt(1 + kappa**2)) / 2
+    return (
+        replace(leak, estimand="E[h]"),
+        replace(leak, estimand="sd(h)", estimate=spread(k), upper=min(spread(min(u, 0.5)) * (1 + 1e-15), 0.5)),
+        replace(
+            leak,
+            estimand=f"E[h] + {kappa:g} sd(h)",
+            estimate=k + kappa * spread(k),
+            upper=(min(u, peak) + kappa * spread(min(u, peak))) * (1 + 1e-15),
+        ),
+    )

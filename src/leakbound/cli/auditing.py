@@ -8,16 +8,16 @@ from typing import Annotated
 
 from rich.console import Console
 
-from leakbound.auditing.drawing import Loading
 from leakbound.cli.app import app
-from leakbound.cli.options import Asked, Drawn, Flat, Out
+from leakbound.cli.options import Asked, Drawn, Flat, Model, Out
 from leakbound.errors import InputError
+from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams
 
 
 @app.command
 def audit(
-    model: str,
+    model: Model,
     *,
     asked: Annotated[Asked, Flat],
     drawn: Annotated[Drawn, Flat] = Drawn(),  # noqa: B008 - frozen
@@ -29,8 +29,6 @@ def audit(
 
     Parameters
     ----------
-    model
-        Folder or hub id of a causal language model (safetensors).
     guess
         Run folder of a model that never saw the secrets: its P(leak) is the guess level.
     method
@@ -44,13 +42,13 @@ def audit(
 
     level = None if guess is None else Audit.load(guess)
     result = run_audit(model, asked.prompts, **asked.settings(), **asdict(drawn), guess=level, method=method, out=out)
-    Console().print(report.table(result, guess=level))
+    Console().print(report.to_terminal(report.document_of(result, level)))
     Console().print(f"report: {out / 'report.html'}", highlight=False, markup=False)
 
 
 @app.command
 def sample(
-    model: str,
+    model: Model,
     *,
     asked: Annotated[Asked, Flat],
     drawn: Annotated[Drawn, Flat] = Drawn(),  # noqa: B008 - frozen
@@ -62,8 +60,6 @@ def sample(
 
     Parameters
     ----------
-    model
-        Folder or hub id of a causal language model (safetensors).
     out
         The run folder.
     """
@@ -112,7 +108,7 @@ def bound(
     result = auditing.bound(
         Run.open(run), scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=True
     )
-    Console().print(report.table(result))
+    Console().print(report.to_terminal(report.document_of(result)))
 
 
 @app.command(name="report")
@@ -135,7 +131,7 @@ def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False
     if markdown:
         print(report.to_markdown(result, guess=level))
         return
-    path = result.report(run / "report.html", guess=level)
+    path = report.write_html(result, run / "report.html", guess=level)
     Console().print(f"report: {path}", highlight=False, markup=False)
 
 
@@ -157,7 +153,7 @@ def plan(
     Parameters
     ----------
     until
-        The claim: leak<=0.01.
+        The claim: leak<=0.01; or how well P(leak) shall be known: width<=0.05.
     alpha
         The probability that the claim is printed although it is false.
     power
@@ -165,7 +161,7 @@ def plan(
     true_rate
         The assumed P(leak) of each prompt.
     model
-        Folder or hub id, for a preview of the cost.
+        As for audit, for a preview of the cost.
     prompts
         As for audit.
     template
@@ -188,7 +184,7 @@ def plan(
 
 @app.command
 def certify(
-    model: str,
+    model: Model,
     *,
     asked: Annotated[Asked, Flat],
     num_generations: int = 100,
@@ -202,8 +198,6 @@ def certify(
 
     Parameters
     ----------
-    model
-        Folder or hub id of a causal language model (safetensors).
     num_generations
         Completions for each prompt that are judged.
     engine
@@ -213,30 +207,30 @@ def certify(
     out
         The run folder; an interrupted certification goes on there.
     """
+    from leakbound import report
     from leakbound.auditing.certifying import certify as run_certify
 
     result = run_certify(
         model, asked.prompts, **asked.settings(), num_generations=num_generations, engine=engine, proposal=proposal,
         out=out,
     )  # fmt: skip
-    Console().print(result.table())
+    Console().print(report.to_terminal(report.document_of(result)))
     Console().print(f"certificates: {out / 'certificate.json'}", highlight=False, markup=False)
 
 
 @app.command
-def calibrate(model: str, *, asked: Annotated[Asked, Flat], share: float = 0.05) -> None:
+def calibrate(model: Model, *, asked: Annotated[Asked, Flat], share: float = 0.05) -> None:
     """Choose --adaptive-temperature on retain prompts: the threshold at which at most a share of them goes greedy.
 
     Parameters
     ----------
-    model
-        Folder or hub id of a causal language model (safetensors).
     share
         The largest share of the prompts that may be decoded greedily.
     """
     from leakbound.auditing.calibrating import calibrate as run_calibrate
 
+    how = asked.how
     found = run_calibrate(
-        model, asked.prompts, share=share, params=asked.params, template=asked.template, loading=asked.loading
+        model, asked.prompts, share=share, params=how.params, template=how.template, loading=how.loading
     )
     Console().print(str(found), highlight=False, markup=False)

@@ -11,24 +11,22 @@ from rich.console import Console
 from leakbound.cli.app import app
 from leakbound.cli.options import Flat
 from leakbound.evaluating.config import BenchmarkConfig
+from leakbound.suites.table import SUITES
+
+SuiteName = Annotated[str, Parameter(help=f"One of {', '.join(SUITES)}; own: a file of your questions.")]
 
 
 @app.command
-def benchmark(suite: str, *, config: Annotated[BenchmarkConfig, Flat]) -> None:
-    """Evaluate a model on a suite: the field's metrics with intervals, what sampling proves, and the verdict.
-
-    Parameters
-    ----------
-    suite
-        tofu, real_world, muse, wmdp, jailbreakbench, or own: a file of your questions.
-    """
+def benchmark(suite: SuiteName, *, config: Annotated[BenchmarkConfig, Flat]) -> None:
+    """Evaluate a model on a suite: the field's metrics with intervals, what sampling proves, and the verdict."""
+    from leakbound import report
     from leakbound.evaluating.continual import run_continual
     from leakbound.evaluating.running import benchmark as run_benchmark
 
     if config.unlearning.continual:
-        Console().print(run_continual(suite, config).show())
+        Console().print(report.to_terminal(report.document_of(run_continual(suite, config))))
         return
-    Console().print(run_benchmark(suite, config).show())
+    Console().print(report.to_terminal(report.document_of(run_benchmark(suite, config))))
     Console().print(f"evaluation: {config.out / 'evaluation.md'}", highlight=False, markup=False)
 
 
@@ -43,9 +41,12 @@ def benchmark_table(runs: list[Path], *, out: Annotated[Path | None, Parameter(n
     out
         A file for the table as Markdown.
     """
+    from leakbound import report
     from leakbound.evaluating.table import benchmark_table as table
+    from leakbound.runs.files import write_text
 
     found = table(runs)
-    Console().print(found.show())
+    Console().print(report.to_terminal(report.document_of(found)))
     if out is not None:
-        Console().print(f"table: {found.save(out)}", highlight=False, markup=False)
+        write_text(out, report.to_markdown(found))
+        Console().print(f"table: {out}", highlight=False, markup=False)

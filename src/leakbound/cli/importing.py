@@ -37,8 +37,9 @@ def import_log(
         Folder for evaluation.json and evaluation.md, or the run folder.
     """
     from leakbound.importing import import_log as run_import
+    from leakbound.importing import showing
 
     asked = None if repeats == NOTHING_ASKED else repeats
     found = run_import(format, path, out=out, retain=retain, repeats=asked)
-    Console().print(found.table())
+    Console().print(showing.table(found))
     Console().print(f"written to: {out}", highlight=False, markup=False)

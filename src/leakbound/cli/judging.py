@@ -13,6 +13,8 @@ from leakbound.cli.app import app
 def judge_errors(run: Path, *, sensitivity: str, specificity: str) -> None:
     """Widen the statements of a run that a judge scored by the judge's errors, as counted on labelled completions.
 
+    Ends with a table and judged.json.
+
     Parameters
     ----------
     run
@@ -22,9 +24,12 @@ def judge_errors(run: Path, *, sensitivity: str, specificity: str) -> None:
     specificity
         How often it says clean of a clean completion: 95/100, or 0.95.
     """
+    from leakbound import report
     from leakbound.auditing.judge_errors import judged_audit, parse_rate
     from leakbound.results.audit import Audit
 
     rates = {"sensitivity": parse_rate("sensitivity", sensitivity)}
     rates["specificity"] = parse_rate("specificity", specificity)
-    Console().print(judged_audit(Audit.load(run), **rates).table())
+    found = judged_audit(Audit.load(run), **rates)
+    found.save(run)
+    Console().print(report.to_terminal(report.document_of(found)))

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from cyclopts import App
 from rich.console import Console
 
 from leakbound.cli.app import app
 from leakbound.cli.options import Flat
-from leakbound.studies.distribution.config import DistributionConfig
+from leakbound.studies import STUDIES, run_study
 
 study = App(name="study", help="Experiments over many models, each training kept and never repeated.")
 app.command(study)
 
 
-@study.command
-def distribution(config: Annotated[DistributionConfig, Flat] = DistributionConfig()) -> None:  # noqa: B008 - frozen
-    """How unlearning differs for examples inside and outside the training distribution: steps, exposure, price."""
-    from leakbound.studies.distribution.steps import study as run_study
+def command_of(name: str, settings: type[Any]) -> Callable[..., None]:
+    """The command of a study: its options are its settings, its help is theirs."""
 
-    found = run_study(config)
-    Console().print(found.table())
-    Console().print(f"report: {found.save()}", highlight=False, markup=False)
+    def command(config: Any = settings()) -> None:  # noqa: B008 - frozen
+        from leakbound.report.document import to_terminal
+
+        document, page = run_study(name, config)
+        Console().print(to_terminal(document))
+        Console().print(f"report: {page}", highlight=False, markup=False)
+
+    command.__annotations__["config"] = Annotated[settings, Flat]
+    command.__doc__ = settings.__doc__
+    return command
+
+
+for _name, _settings in STUDIES.items():
+    study.command(command_of(_name, _settings), name=_name)

@@ -56,10 +56,15 @@ def compare(
     names
         What to call the models, in the same order; by default the folders' names.
     out
-        Folder for compare.html and compare.md.
+        Folder for comparison.json, compare.html and compare.md.
     """
+    from leakbound import report
     from leakbound.auditing.comparing import compare as run_compare
+    from leakbound.runs.files import write_text
 
     found = run_compare(runs, retain=retain or (), names=names or ())
-    Console().print(found.table())
-    Console().print(f"report: {found.save(out)}", highlight=False, markup=False)
+    found.save(out)
+    write_text(out / "compare.md", report.to_markdown(found))
+    page = report.write_html(found, out / "compare.html")
+    Console().print(report.to_terminal(report.document_of(found)))
+    Console().print(f"report: {page}", highlight=False, markup=False)

@@ -7,70 +7,25 @@ tasks are not asked again, as in the published script. arXiv 2410.08109.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from leakbound.bounds.result import show_confidence
-from leakbound.bounds.shown import limits
-from leakbound.errors import InputError, RunMismatchError
+from leakbound import report
+from leakbound.errors import InputError
 from leakbound.evaluating.config import BenchmarkConfig
-from leakbound.evaluating.run import BenchmarkRun, cell, markdown_table, terminal_table
-from leakbound.evaluating.running import run_on
-from leakbound.runs.store import write_text
-from leakbound.suites.base import Benchmark
-from leakbound.suites.tofu import tofu_tasks
+from leakbound.evaluating.running import run_on, settled
+from leakbound.results.benchmark import ContinualRun
+from leakbound.runs.cache import settle
+from leakbound.runs.files import write_text
+from leakbound.suites.base import Suite
+from leakbound.suites.table import SUITES
+from leakbound.unlearning.config import UnlearnConfig
+from leakbound.wording import plural
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-
-@dataclass(frozen=True)
-class ContinualRun:
-    """The benchmark runs after each task, in order."""
-
-    name: str
-    runs: tuple[BenchmarkRun, ...]
-
-    def show(self) -> Table:
-        """One line for each task, for a terminal, without the intervals."""
-        rows = [tuple(text.partition(" (")[0] for text in row) for row in self._rows()]
-        return terminal_table(self.name, HEAD, rows)
-
-    def to_markdown(self) -> str:
-        """The same as Markdown, intervals included."""
-        alone = f"Intervals and bounds: each alone, confidence {show_confidence(self.runs[0].settings['alpha'])}."
-        return "\n".join([f"# {self.name}", "", *markdown_table(HEAD, self._rows()), "", alone]) + "\n"
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        rows = []
-        for number, run in enumerate(self.runs, start=1):
-            measured = [run.metric(*name) for name in SHOWN]
-            proven = limits(run.audit.mean_leak) if run.audit is not None else "not sampled"
-            rows.append((str(number), *("not measured" if m is None else cell(m) for m in measured), proven))
-        return rows
-
-
-SHOWN = (
-    ("model_utility",),
-    ("forget_efficacy",),
-    ("rouge_l_recall", "forget"),
-    ("probability", "forget"),
-    ("truth_ratio", "forget"),
-    ("rouge_l_recall", "retain"),
-)
-HEAD = (
-    "task",
-    "model utility",
-    "forget efficacy",
-    "forget ROUGE-L",
-    "forget probability",
-    "forget truth ratio",
-    "retain ROUGE-L",
-    "P(leak), average prompt",
-)
+NOT_COMPARED = ("num_tasks", "save_every", "report_to")
+"""Settings on which the models do not depend."""
 
 
 def run_continual(suite: str, config: BenchmarkConfig, *, progress: bool = True) -> ContinualRun:
@@ -78,55 +33,57 @@ def run_continual(suite: str, config: BenchmarkConfig, *, progress: bool = True)
 
     :raises InputError: a suite without tasks. :raises RunMismatchError: the folder holds a run with other settings.
     """
-    if suite != "tofu":
-        raise InputError(f"suite is {suite!r}: only tofu has the continual setting")
-    tasks = tofu_tasks(config.split or "forget01", config.data, revision=config.revision)
+    kind = SUITES.find(suite)
+    if kind.tasks is None:
+        raise InputError(f"suite is {suite!r}: it has no tasks for the continual setting, as tofu has")
+    if config.how.loading.revision is not None:
+        raise InputError(f"model_revision is {config.how.loading.revision!r}: give the folder of the model to unlearn")
+    config = settled(suite, kind, config)
+    tasks = kind.tasks(config.split, config.data, config.revision)
     chosen = tasks[: config.unlearning.num_tasks]
     if config.unlearning.num_tasks is not None and len(chosen) < config.unlearning.num_tasks:
         raise InputError(f"num_tasks is {config.unlearning.num_tasks}: {tasks[0].name} belongs to {len(tasks)} tasks")
-    _same_settings(config, chosen)
+    _settings(config.model, config.out, config)  # what it refuses is refused before anything is written
+    settle(config.out / "continual.json", _fixed(config, chosen))
     model, runs = config.model, []
     for number, task in enumerate(chosen, start=1):
         folder = config.out / f"task-{number:02d}"
-        model = _unlearned(model, task, folder, config, progress)
-        runs.append(run_on(task, replace(config, model=model, out=folder), progress=progress))
-    found = ContinualRun(f"{config.split or 'forget01'}, {len(runs)} tasks by {config.unlearning.method}", tuple(runs))
-    write_text(config.out / "continual.md", found.to_markdown())
+        model = _unlearned(task, _settings(model, folder, config), progress)
+        runs.append(run_on(task, kind, replace(config, model=model, out=folder), progress=progress))
+    name = tasks[0].name.rpartition("-")[0]
+    found = ContinualRun(f"{name}, {plural(len(runs), 'task')} by {config.unlearning.method}", tuple(runs))
+    found.save(config.out)
+    write_text(config.out / "continual.md", report.to_markdown(found))
     return found
 
 
-def _unlearned(model: str, task: Benchmark, folder: Path, config: BenchmarkConfig, progress: bool) -> str:
-    """The folder of the model that has forgotten one more task."""
-    out = folder / "model"
-    if out.exists():  # it appears whole or not at all
-        return str(out)
-    from leakbound.unlearning import UnlearnConfig, unlearn
-
-    files = task.write(folder / "data")
-    how = {name: value for name, value in asdict(config.unlearning).items() if name not in ("continual", "num_tasks")}
-    settings = UnlearnConfig(
-        model=model, forget=(files["forget"],), retain=files["retain"], template=config.template, seed=config.seed,
-        device="cpu" if config.loading.device == "cpu" else "auto",
-        trust_remote_code=config.loading.trust_remote_code, out=out, **how,
+def _settings(model: str, folder: Path, config: BenchmarkConfig) -> UnlearnConfig:
+    """How one more task is unlearned, whose questions are in the folder."""
+    how = config.how
+    return UnlearnConfig(
+        model=model, forget=(folder / "data" / "forget.jsonl",), retain=folder / "data" / "retain.jsonl",
+        out=folder / "model", template=how.template, seed=how.seed, resume=config.unlearning.save_every is not None,
+        device="cpu" if how.loading.device == "cpu" else "auto", trust_remote_code=how.loading.trust_remote_code,
+        **config.unlearning.settings(),
     )  # fmt: skip
-    return str(unlearn(settings, progress=progress))
 
 
-def _same_settings(config: BenchmarkConfig, tasks: Sequence[Benchmark]) -> None:
-    """Write down what the models depend on, or see that it is what was written down before."""
-    mine: dict[str, Any] = {
+def _unlearned(task: Suite, settings: UnlearnConfig, progress: bool) -> str:
+    """The folder of the model that has forgotten one more task."""
+    if not settings.out.exists():  # it appears whole or not at all
+        from leakbound.unlearning import unlearn
+
+        task.write(settings.out.parent / "data")
+        unlearn(settings, progress=progress)
+    return str(settings.out)
+
+
+def _fixed(config: BenchmarkConfig, tasks: Sequence[Suite]) -> dict[str, Any]:
+    """What the models depend on."""
+    return {
         "model": config.model,
-        "template": config.template,
-        "seed": config.seed,
+        "template": config.how.template,
+        "seed": config.how.seed,
         "checksums": dict(tasks[0].checksums),
-        **{name: value for name, value in asdict(config.unlearning).items() if name != "num_tasks"},
+        **{name: value for name, value in config.unlearning.to_json().items() if name not in NOT_COMPARED},
     }
-    file = config.out / "continual.json"
-    if file.exists():
-        theirs = json.loads(file.read_text(encoding="utf-8"))
-        if different := sorted(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)):
-            raise RunMismatchError(
-                f"out is {str(config.out)!r}, which holds a run with other settings ({', '.join(different)}): "
-                "give the same, or a new folder"
-            )
-    write_text(file, json.dumps(mine, indent=1) + "\n")

@@ -1,57 +1,28 @@
-"""Is the gap noise? One metric of two models on the same questions, question by question."""
+"""Is the gap noise? Metrics of two models on the same questions, question by question."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from leakbound.bounds import mean_bound
 from leakbound.errors import InputError
-from leakbound.evaluating.conventions import (
+from leakbound.metrics.checks import Floats
+from leakbound.metrics.conventions import (
     FORGET,
+    HOLDOUT,
     UTILITY,
+    available,
     check_convention,
     column,
     hmean_of,
     retained,
 )
-from leakbound.evaluating.evaluation import OTHERS, Evaluation
-from leakbound.metrics.checks import Floats
 from leakbound.metrics.intervals import SAMPLE, Metric, bootstrap_metric
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Metric of the first model minus that of the second, with an interval and, where questions are counted, a test."""
-
-    metric: str
-    set: str
-    first: str
-    second: str
-    value: float
-    lower: float
-    upper: float
-    alpha: float
-    n: int
-    method: str
-    p_value: float | None = None
-    """Exact two-sided sign test that as many questions go up as down; for 0/1 values this is McNemar's exact test."""
-    test: str = ""
-
-    @property
-    def noise(self) -> bool:
-        """Whether the interval holds 0: the gap may be noise of the choice of questions."""
-        return self.lower <= 0 <= self.upper
-
-    def __str__(self) -> str:
-        said = "may be noise" if self.noise else f"is {'larger' if self.value > 0 else 'smaller'} than noise explains"
-        where = f" on {self.set}" if self.set else ""
-        return (
-            f"{self.metric}{where}: {self.first} minus {self.second} is {self.value:.6f}, between {self.lower:.6f} and "
-            f"{self.upper:.6f} (alpha {self.alpha:g}, {self.method}): it {said}"
-        )
+from leakbound.metrics.questions import OTHERS
+from leakbound.results.benchmark import Difference, Line
+from leakbound.results.evaluation import Evaluation
 
 
 def difference(
@@ -162,3 +133,34 @@ def _columns(evaluation: Evaluation, metric: str, convention: str) -> dict[str, 
     if metric == "average":
         found[FORGET] = column(evaluation.questions(FORGET), "forget_efficacy", convention)[:, None]
     return found
+
+
+def compared(
+    evaluation: Evaluation, reference: Evaluation | None = None, *, convention: str = "tofu", alpha: float = 0.01
+) -> tuple[Line, ...]:
+    """Every metric of :meth:`Evaluation.metrics`, with the retrained model's and their difference where both exist."""
+    own = evaluation.metrics(reference=reference, convention=convention, alpha=alpha)
+    if reference is None:
+        return tuple(Line(metric) for metric in own)
+    own = tuple(sorted(own, key=lambda m: [*evaluation.sets, ""].index(m.set)))
+    theirs = {(m.name, m.set): m for m in reference.metrics(convention=convention, alpha=alpha)}
+    return tuple(Line(m, theirs.get((m.name, m.set)), _gap(m, evaluation, reference, convention, alpha)) for m in own)
+
+
+def _gap(
+    metric: Metric, evaluation: Evaluation, reference: Evaluation, convention: str, alpha: float
+) -> Difference | None:
+    """None where the two models did not answer the same questions, or the metric has no difference."""
+    if metric.set:
+        names = {metric.set}
+        known = metric.name in (*available(evaluation.questions(metric.set)), *OTHERS, "forget_efficacy")
+    else:
+        names = set(evaluation.sets) - {HOLDOUT, *(() if metric.name == "average" else (FORGET,))}
+        known = metric.name in ("model_utility", "average")
+    if not known or any(_ids(evaluation, name) != _ids(reference, name) for name in names):
+        return None
+    return difference(evaluation, reference, metric.name, set=metric.set, convention=convention, alpha=alpha)
+
+
+def _ids(evaluation: Evaluation, name: str) -> tuple[str, ...] | None:
+    return evaluation.sets[name].ids if name in evaluation.sets else None

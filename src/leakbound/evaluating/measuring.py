@@ -10,7 +10,8 @@ set has wrong answers and no paraphrase, the right answer takes the paraphrase's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,14 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakbound import metrics
-from leakbound.auditing.drawing import Loading, open_model
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.metrics.questions import QuestionSet
 from leakbound.models.base import Sampler, TokenLikelihood
+from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
-from leakbound.runs.parts import Parts, advancing
+from leakbound.results.evaluation import Evaluation
+from leakbound.runs.cache import Cache
+from leakbound.runs.progress import steps
 from leakbound.scoring.lexical import rouge_1, rouge_l, rouge_l_f1
-from leakbound.suites.base import Asking, Benchmark, QuestionAnswer
+from leakbound.suites.base import Asking, QuestionAnswer, Suite
 
 FORMAT = 1
 """Counted up when the values of a part change, so that older parts are computed again."""
@@ -73,7 +76,7 @@ class Measured:
 
 def evaluate(
     model: Any,
-    benchmark: Benchmark,
+    suite: Suite,
     *,
     tokenizer: Any = None,
     template: str = "auto",
@@ -85,7 +88,7 @@ def evaluate(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Every per-question value of ``model`` on the sets of ``benchmark``.
+    """Every per-question value of ``model`` on the sets of ``suite``.
 
     ``model``: a folder, a hub id, a model of transformers (with ``tokenizer``), or a Sampler with likelihoods. Greedy
     answers have at most ``max_tokens`` tokens. ``max_questions`` takes the first so many of each set; by default all.
@@ -96,14 +99,14 @@ def evaluate(
     """
     sampler = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
     return measure(
-        sampler, benchmark, max_tokens=max_tokens, max_questions=max_questions, gradient_norms=gradient_norms,
+        sampler, suite, max_tokens=max_tokens, max_questions=max_questions, gradient_norms=gradient_norms,
         meaning=meaning, out=out, progress=progress,
     ).evaluation  # fmt: skip
 
 
 def measure(
     model: Sampler,
-    benchmark: Benchmark,
+    suite: Suite,
     *,
     max_tokens: int = MAX_TOKENS,
     max_questions: int | None = None,
@@ -118,13 +121,13 @@ def measure(
     check_count("max_tokens", max_tokens, least=1)
     if max_questions is not None:
         check_count("max_questions", max_questions, least=1)
-    parts = Parts(None if out is None else Path(out).expanduser() / "parts")
+    parts = Cache(None if out is None else Path(out).expanduser() / "parts")
     described = model.describe()
     sets = {}
-    for name, everyone in benchmark.sets.items():
-        rows, asking = everyone[:max_questions], benchmark.asking.get(name, Asking())
+    for name, everyone in suite.sets.items():
+        rows, asking = everyone[:max_questions], suite.asking.get(name, Asking())
         if not rows:
-            raise InputError(f"benchmark {benchmark.name}: its set {name} holds no questions: leave the set out")
+            raise InputError(f"suite {suite.name}: its set {name} holds no questions: leave the set out")
         longest = max_tokens if asking.max_tokens is None else asking.max_tokens
         asking = replace(asking, max_tokens=longest)
         inputs = {"format": FORMAT, "model": described, "rows": [row.to_json() for row in rows]}
@@ -145,7 +148,15 @@ def measure(
             {key: np.array(value, dtype=np.float64) for key, value in values.items()},
             tuple((row.question, text, row.answer) for row, text in zip(rows, texts, strict=True)) if texts else (),
         )
-    return Measured(Evaluation(str(described.get("model")), benchmark.name, sets), dict(parts.seconds))
+    return Measured(Evaluation(str(described.get("model")), suite.name, sets), dict(parts.seconds))
+
+
+def _chunks(
+    what: str, name: str, rows: Sequence[QuestionAnswer], progress: bool
+) -> AbstractContextManager[Iterator[Sequence[QuestionAnswer]]]:
+    """The questions of each call of the model, and how many of them are done."""
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    return steps(chunks, f"{what}: {name}", unit="questions", weight=len, show=progress)
 
 
 def _likelihoods(model: AnswerLikelihood, name: str, rows: Sequence[QuestionAnswer], progress: bool) -> dict[str, Any]:
@@ -153,14 +164,12 @@ def _likelihoods(model: AnswerLikelihood, name: str, rows: Sequence[QuestionAnsw
     wrong = {len(row.perturbed_answers) for row in rows}
     if len(wrong) > 1:
         raise InputError(f"set {name}: its questions have {sorted(wrong)} wrong answers: give all the same number")
-    texts = [[row.answer, *([row.paraphrased_answer] if row.paraphrased_answer else []), *row.perturbed_answers]
-             for row in rows]  # fmt: skip
     found: list[list[TokenLikelihood]] = []
-    starts = range(0, len(rows), CHUNK)
-    with advancing(starts, f"likelihoods: {name}", progress=progress) as chunks:
-        for start in chunks:
-            questions = [row.question for row in rows[start : start + CHUNK]]
-            found += model.answer_likelihoods(questions, texts[start : start + CHUNK])
+    with _chunks("likelihoods", name, rows, progress) as chunks:
+        for some in chunks:
+            texts = [[row.answer, *([row.paraphrased_answer] if row.paraphrased_answer else []), *row.perturbed_answers]
+                     for row in some]  # fmt: skip
+            found += model.answer_likelihoods([row.question for row in some], texts)
     right = [some[0] for some in found]
     values: dict[str, Any] = {
         "answer_loss": [x.loss for x in right],
@@ -183,9 +192,8 @@ def _likelihoods(model: AnswerLikelihood, name: str, rows: Sequence[QuestionAnsw
 def _gradients(model: Any, name: str, rows: Sequence[QuestionAnswer], progress: bool) -> dict[str, Any]:
     """The norm of the gradient of each right answer's loss."""
     norms: list[float] = []
-    with advancing(range(0, len(rows), CHUNK), f"gradients: {name}", progress=progress) as chunks:
-        for start in chunks:
-            some = rows[start : start + CHUNK]
+    with _chunks("gradients", name, rows, progress) as chunks:
+        for some in chunks:
             found = model.answer_gradient_norms([row.question for row in some], [row.answer for row in some])
             norms += [float(norm) for norm in found]
     return {"mia_gradient_norm": norms}
@@ -197,10 +205,9 @@ def _generations(
     """One greedy answer to each question, and what its words say."""
     greedy = SamplingParams(temperature=0.0, max_tokens=asking.max_tokens or MAX_TOKENS, stop=asking.stop)
     texts: list[str] = []
-    starts = range(0, len(rows), CHUNK)
-    with advancing(starts, f"generations: {name}", progress=progress) as chunks:
-        for start in chunks:
-            prompts = tuple(Prompt(row.id, row.question, row.answer) for row in rows[start : start + CHUNK])
+    with _chunks("generations", name, rows, progress) as chunks:
+        for some in chunks:
+            prompts = tuple(Prompt(row.id, row.question, row.answer) for row in some)
             texts += [draw.text for draw in model.sample(Shard(prompts, 0, 1, 0), greedy)]
     pairs = [(text, row.answer) for text, row in zip(texts, rows, strict=True)]
     values = {

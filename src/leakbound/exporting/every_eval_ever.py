@@ -18,7 +18,6 @@ from typing import Any, Literal
 import leakbound
 from leakbound.bounds import Bound
 from leakbound.errors import InputError
-from leakbound.report.tables import model_name
 from leakbound.results.audit import Audit
 from leakbound.runs.store import write_text
 
@@ -50,7 +49,7 @@ def export(audit: Audit, source: Source | None = None, *, timestamp: int | None 
     """
     source = source or Source()
     seconds = int(time.time() if timestamp is None else timestamp)
-    model = source.model_id or model_name(audit)
+    model = source.model_id or audit.model
     settings = {"scorer": audit.scorer, "threshold": audit.threshold, "alpha": audit.alpha}
     statements = (
         ("worst_prompt_leak", "P(leak) of every prompt, the worst one included", audit.worst_prompt),
@@ -74,7 +73,7 @@ def export(audit: Audit, source: Source | None = None, *, timestamp: int | None 
             "additional_details": _texts({"draws_from": imported.get("format", "leakbound"), **_versions(audit)}),
         },
         "model_info": {
-            "name": model_name(audit),
+            "name": audit.model,
             "id": model,
             "additional_details": {
                 "deployment_type": source.deployment,

@@ -1,63 +1,31 @@
 """Logs that other tools wrote, one file for each format: bounded and measured without their model.
 
-A reader is ``read(path: Path, out: Path) -> Imported``. A format that holds one value for each question gives an
-:class:`~leakbound.evaluating.evaluation.Evaluation`; one that holds repeated completions for each prompt has a third
-argument (:class:`~leakbound.importing.repeats.Repeats`) and writes a run folder at ``out``, which ``leakbound score``,
-``bound`` and ``report`` then work on. To add a format, write such a function and add a line to ``FORMATS``, or to
-``REPEATED`` for the second kind.
+A reader is ``read(path: Path) -> Imported | Log``. A format that holds one value for each question gives an
+:class:`~leakbound.importing.imported.Imported` evaluation; one that holds repeated completions for each prompt gives a
+:class:`~leakbound.importing.imported.Log`, which becomes a run folder that ``leakbound score``, ``bound`` and
+``report`` work on. To add a format, write such a function and add a line to ``FORMATS``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation
-from leakbound.runs.store import Run
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from leakbound.importing.repeats import Repeats
+from leakbound.errors import InputError, LeakboundError
+from leakbound.importing.imported import Import, Imported, Log
+from leakbound.importing.repeats import Repeats, write_run
+from leakbound.results.evaluation import Evaluation
 
 FORMATS: dict[str, str] = {
     "tofu": "leakbound.importing.tofu:read",
     "open-unlearning": "leakbound.importing.open_unlearning:read",
-}
-"""Format -> module:function; imported only when it is asked for."""
-REPEATED: dict[str, str] = {
     "lm-eval": "leakbound.importing.lm_eval:read",
     "inspect": "leakbound.importing.inspect:read",
     "leak-k": "leakbound.importing.leak_k:read",
 }
-"""The formats with repeated completions."""
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What a log gave: an evaluation or a run folder, and what was checked while it was read."""
-
-    result: Evaluation | Run
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Import:
-    """One log in ``out``, and where one was given the log of a retrained model in ``out``/retain."""
-
-    out: Path
-    log: Imported
-    retain: Imported | None = None
-
-    def table(self, *, alpha: float = 0.01) -> Group:
-        """For the terminal: the metrics of an evaluation, intervals at ``alpha``, or what a run folder holds."""
-        from leakbound.importing import showing
-
-        return showing.table(self, alpha)
+"""Format -> module:function; imported only when it is asked for."""
 
 
 def import_log(
@@ -74,10 +42,8 @@ def import_log(
 
     :raises InputError: an unknown format; a log that is missing, broken or incomplete, named with file and place.
     """
-    if format not in {**FORMATS, **REPEATED}:
-        raise InputError(f"format is {format!r}: give one of {', '.join([*FORMATS, *REPEATED])}")
-    if repeats is not None and format in FORMATS:
-        raise InputError(f"scorer, threshold, alpha or greedy is given, but the format {format} has no repeated draws")
+    if format not in FORMATS:
+        raise InputError(f"format is {format!r}: give one of {', '.join(FORMATS)}")
     folder = Path(out).expanduser()
     log = _read(format, Path(path), folder, repeats)
     if retain is None:
@@ -87,14 +53,29 @@ def import_log(
 
 
 def _read(format: str, path: Path, out: Path, repeats: Repeats | None) -> Imported:
-    module, _, function = {**FORMATS, **REPEATED}[format].partition(":")
-    read = getattr(importlib.import_module(module), function)
-    if format in REPEATED:
-        from leakbound.importing.repeats import Repeats
-
-        repeated: Imported = read(path.expanduser(), out, repeats or Repeats())
-        return repeated
-    found: Imported = read(path.expanduser(), out)
+    found = _found(format, path)
+    if isinstance(found, Log):
+        asked = repeats or Repeats()
+        greedy = None if asked.greedy is None else _found(format, asked.greedy)
+        assert greedy is None or isinstance(greedy, Log)  # one format, one kind
+        return write_run(found, out, asked, greedy)
+    if repeats is not None:
+        raise InputError(f"scorer, threshold, alpha or greedy is given, but the format {format} has no repeated draws")
     if isinstance(found.result, Evaluation):
         found.result.save(out)
     return found
+
+
+def _found(format: str, path: Path) -> Imported | Log:
+    """What the format's reader finds; what trips it is a log of another shape, and told as such."""
+    module, _, function = FORMATS[format].partition(":")
+    read: Callable[[Path], Imported | Log] = getattr(importlib.import_module(module), function)
+    try:
+        return read(path.expanduser())
+    except LeakboundError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path}: this is no log of {format} in a shape that is known ({type(error).__name__}: {error}); give one "
+            "as the tool wrote it"
+        ) from error

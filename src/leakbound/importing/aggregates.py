@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from leakbound import metrics as m
-from leakbound.evaluating.conventions import UTILITY, column, retained, truth_ratios
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
+from leakbound.metrics.conventions import UTILITY, column, retained, truth_ratios
+from leakbound.metrics.questions import QuestionSet
+from leakbound.results.evaluation import Evaluation
 
 TOLERANCE = 1e-6
 _NAMES = {"forget": "forget", "retain": "retain", "real_authors": "ra", "world_facts": "wf"}

@@ -7,16 +7,16 @@ layout), inspect_ai itself is asked, if it is installed.
 
 from __future__ import annotations
 
-import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from leakbound.errors import IncompleteRunError, InputError
-from leakbound.importing import Imported
-from leakbound.importing.reading import read_json
-from leakbound.importing.repeats import Asked, Log, Repeats, filled, write_run
+from leakbound.importing.imported import Asked, Log
+from leakbound.reading.parsing import decode, parse, read_json
+from leakbound.reading.rows import encodable, filled
 from leakbound.records import Prompt
 
 REASONS = {
@@ -24,17 +24,15 @@ REASONS = {
     "max_tokens": "length",
     "model_length": "length",
     "unknown": "unknown",
-    "tool_calls": "unknown",
 }
 """inspect_ai's stop reasons; any other one (content_filter) withholds what the model would have said."""
 
-
-def read(path: Path, out: Path, options: Repeats) -> Imported:
-    """The run folder of a log. IncompleteRunError for one that did not end with success, or holds a failed sample."""
-    return write_run(_log(path), out, options, None if options.greedy is None else _log(options.greedy))
+MOST_BYTES, MOST_TIMES = 2**28, 100
+"""A log may unpack to this many bytes, or to this many times its size, whatever is more."""
 
 
-def _log(path: Path) -> Log:
+def read(path: Path) -> Log:
+    """The samples of a log. IncompleteRunError for one that did not end with success, or holds a failed sample."""
     data = _from_zip(path) if zipfile.is_zipfile(path) else _from_json(path)
     if data.get("status") != "success":
         raise IncompleteRunError(
@@ -63,7 +61,24 @@ def _log(path: Path) -> Log:
         asked.append(Asked(prompt, tuple(group[e][1] for e in sorted(group)), f"{path}: sample {name!r}"))
     notes = (f"{hidden:,} completions have a reasoning text, which is not judged: answers only.",) if hidden else ()
     spec = data.get("eval") or {}
-    return Log("inspect", path, str(spec.get("model", "unnamed")), tuple(asked), _decoding(data), notes)
+    wanted = _num_samples(spec)
+    if len(asked) < wanted:
+        raise IncompleteRunError(
+            f"{path}: {len(asked)} of {wanted} samples are in it: which prompts are missing may depend on their "
+            "answers; run inspect eval-retry"
+        )
+    given = _given(data)
+    model = str(spec.get("model", "unnamed"))
+    return Log("inspect", path, model, tuple(asked), _decoding(given), notes, given.get("seed"))
+
+
+def _num_samples(spec: Mapping[str, Any]) -> int:
+    """How many samples the log's header promises, 0 where it does not tell."""
+    dataset, config = spec.get("dataset") or {}, spec.get("config") or {}
+    if isinstance(dataset.get("sample_ids"), list):
+        return len(dataset["sample_ids"])
+    some = config.get("limit") or config.get("sample_id")
+    return 0 if some or not isinstance(dataset.get("samples"), int) else dataset["samples"]
 
 
 def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool]:
@@ -83,7 +98,16 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
         raise IncompleteRunError(
             f"{where}: sample {name!r}, epoch {epoch}, ended with {reason!r}: an answer is withheld"
         )
-    text, reasoned = _content((choices[0].get("message") or {}).get("content"), where)
+    message = choices[0].get("message") or {}
+    said_before = _num_answers(sample.get("messages")) - _num_answers(sample.get("input"))
+    if message.get("tool_calls") or said_before > 1:
+        what = "calls a tool" if message.get("tool_calls") else f"took {said_before} turns"
+        raise InputError(
+            f"{where}: sample {name!r}, epoch {epoch}: the model {what}, and only the text of the last turn would be "
+            "judged: import a task that generates one answer"
+        )
+    text, reasoned = _content(message.get("content"), where)
+    encodable(text, where, "completion")
     target = sample.get("target")
     several = target if isinstance(target, list) and target else [target]
     right, *aliases = [filled(t, where, "target") for t in several]
@@ -92,6 +116,12 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
         name, filled(_asked(sample.get("input"), where), where, "input"), right, tuple(dict.fromkeys(aliases))
     )
     return prompt, _epoch(epoch, where), said, reasoned
+
+
+def _num_answers(messages: Any) -> int:
+    """How many messages of the model stand among these."""
+    given = messages if isinstance(messages, list) else []
+    return sum(isinstance(message, dict) and message.get("role") == "assistant" for message in given)
 
 
 def _epoch(epoch: Any, where: str) -> int:
@@ -120,10 +150,14 @@ def _content(content: Any, where: str) -> tuple[str, bool]:
     return said, any(part.get("type") == "reasoning" for part in content)
 
 
-def _decoding(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of SamplingParams in the log's generation settings: of the plan, and of the model's arguments."""
+def _given(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The log's generation settings: of the model's arguments, and before them those of the plan."""
     spec, plan = data.get("eval") or {}, data.get("plan") or {}
-    given = {**(spec.get("model_generate_config") or {}), **(plan.get("config") or {})}
+    return {**(spec.get("model_generate_config") or {}), **(plan.get("config") or {})}
+
+
+def _decoding(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of SamplingParams in the generation settings."""
     found = {k: given[k] for k in ("temperature", "top_p", "top_k", "max_tokens") if given.get(k) is not None}
     if given.get("stop_seqs"):
         found["stop"] = tuple(given["stop_seqs"])
@@ -141,6 +175,7 @@ def _from_zip(path: Path) -> dict[str, Any]:
     """header.json and samples/*.json of a .eval file."""
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(archive, path)
             names = archive.namelist()
             if "header.json" not in names:
                 state = "a log that was never finished" if "_journal/start.json" in names else "no header.json in it"
@@ -148,16 +183,24 @@ def _from_zip(path: Path) -> dict[str, Any]:
             header = _member(archive, "header.json", path)
             inside = sorted(n for n in names if n.startswith("samples/") and n.endswith(".json"))
             samples = [(name, _member(archive, name, path)) for name in inside]
-    except (NotImplementedError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:  # unknown compression, or damage
         return _by_inspect(path, error)
     return {**header, "samples": samples} if samples else _by_inspect(path, None)
 
 
+def _check_size(archive: zipfile.ZipFile, path: Path) -> None:
+    """JSON packs to a tenth or so; what unpacks to far more than it takes on the disk was made to fill the memory."""
+    packed, size = path.stat().st_size, sum(member.file_size for member in archive.infolist())
+    if size > max(MOST_BYTES, MOST_TIMES * packed):
+        raise InputError(
+            f"{path}: it unpacks from {packed:,} to {size:,} bytes, more than {MOST_TIMES} times as much: if you trust "
+            "it, convert it with `inspect log convert --to json`"
+        )
+
+
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Any:
-    try:
-        return json.loads(archive.read(name))
-    except ValueError as error:
-        raise InputError(f"{path}: {name} is broken JSON: {error}") from error
+    place = f"{path}: {name}"
+    return parse(decode(archive.read(name), place), place, foreign=True)
 
 
 def _by_inspect(path: Path, error: Exception | None) -> dict[str, Any]:

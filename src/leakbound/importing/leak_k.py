@@ -9,24 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from leakbound.errors import InputError
-from leakbound.importing import Imported
-from leakbound.importing.repeats import Asked, Log, Repeats, filled, read_lines, texts, write_run
+from leakbound.importing.imported import Asked, Log
+from leakbound.importing.values import texts
+from leakbound.reading.rows import read_rows
 from leakbound.records import Prompt
 
 
-def read(path: Path, out: Path, options: Repeats) -> Imported:
-    """The run folder of a file of generations; its name is the model's, for the file does not tell."""
-    return write_run(_log(path), out, options, None if options.greedy is None else _log(options.greedy))
-
-
-def _log(path: Path) -> Log:
+def read(path: Path) -> Log:
+    """The prompts and responses of a file of generations; its folder names the model, for the file does not tell."""
     asked = []
-    for number, (where, row) in enumerate(read_lines(path)):
-        responses = row.get("responses")
+    for row in read_rows(path, what="prompts", foreign=True):
+        responses = row.values.get("responses")
         if not isinstance(responses, list) or not all(isinstance(r, dict) for r in responses):
-            raise InputError(f"{where}: responses is {responses!r:.60}: not a list of objects with a response")
-        said = texts([r.get("response") for r in responses], where, "response")
-        text = filled(row.get("prompt"), where, "prompt")
-        prompt = Prompt(str(number), text, filled(row.get("ground_truth"), where, "ground_truth"))
-        asked.append(Asked(prompt, tuple((text, "unknown") for text in said), where))
+            raise InputError(f"{row.where}: responses is {responses!r:.60}: not a list of objects with a response")
+        said = texts([r.get("response") for r in responses], row.where, "response")
+        prompt = Prompt(str(row.number - 1), row.text("prompt"), row.text("ground_truth"))
+        asked.append(Asked(prompt, tuple((text, "unknown") for text in said), row.where))
     return Log("leak-k", path, path.resolve().parent.name, tuple(asked), {})

@@ -6,6 +6,8 @@ the generation settings ``arg_1``, ``resps[0]`` with the repeats, ``filter``. Fi
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -13,28 +15,28 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
-from leakbound.importing import Imported
-from leakbound.importing.repeats import Asked, Log, Repeats, filled, read_lines, texts, write_run
+from leakbound.importing.imported import Asked, Log
+from leakbound.importing.values import texts
+from leakbound.reading.parsing import read_json
+from leakbound.reading.rows import filled, read_rows
 from leakbound.records import Prompt
 
 
-def read(path: Path, out: Path, options: Repeats) -> Imported:
-    """The run folder of a samples file, or of the one in a folder; the results file beside it names the model."""
-    return write_run(_log(path), out, options, None if options.greedy is None else _log(options.greedy))
-
-
-def _log(path: Path) -> Log:
+def read(path: Path) -> Log:
+    """The documents of a samples file, or of the one in a folder; the results file beside it names the model."""
     file = _samples_file(path)
     asked: dict[str, tuple[Asked, set[str]]] = {}
     settings: dict[str, Any] | None = None
-    for where, row in read_lines(file):
+    seed = None
+    for found in read_rows(file, what="prompts", foreign=True):
+        where, row = found.where, found.values
         if isinstance(row.get("doc_id"), bool) or not isinstance(row.get("doc_id"), int | str):
             raise InputError(f"{where}: doc_id is {row.get('doc_id')!r}: every line needs one")
         text, given = _request(row, where)
         decoding = _decoding(given, where)
         if settings is not None and decoding != settings:
             raise InputError(f"{where}: decoded with {decoding}, the lines before with {settings}: import them apart")
-        settings = decoding
+        settings, seed = decoding, given.get("seed") if seed is None else seed
         one = Asked(_prompt(row, text, where), _responses(row, where), where)
         name, kept = str(row.get("filter", "none")), asked.get(one.prompt.id)
         if kept is None:
@@ -45,7 +47,7 @@ def _log(path: Path) -> Log:
         if (one.prompt, one.completions) != (kept[0].prompt, kept[0].completions):
             raise InputError(f"{where}: doc_id {one.prompt.id} differs from its other filter ({kept[0].where})")
         kept[1].add(name)
-    return Log("lm-eval", file, _model(file), tuple(one for one, _ in asked.values()), settings or {})
+    return Log("lm-eval", file, _model(file), tuple(one for one, _ in asked.values()), settings or {}, seed=seed)
 
 
 def _samples_file(path: Path) -> Path:
@@ -58,7 +60,7 @@ def _samples_file(path: Path) -> Path:
     return found[0]
 
 
-def _request(row: dict[str, Any], where: str) -> tuple[str, Any]:
+def _request(row: Mapping[str, Any], where: str) -> tuple[str, Mapping[str, Any]]:
     """The prompt and the generation settings, in the saved or in the older shape."""
     arguments = row.get("arguments")
     requests = list(arguments.values()) if isinstance(arguments, dict) else arguments
@@ -72,32 +74,38 @@ def _request(row: dict[str, Any], where: str) -> tuple[str, Any]:
         request = [request.get("arg_0"), request.get("arg_1")]
     if not isinstance(request, list) or not request:
         raise InputError(f"{where}: arguments is {arguments!r:.60}: there is no prompt in it")
-    return filled(request[0], where, "the prompt in arguments"), request[1] if len(request) > 1 else None
+    given = request[1] if len(request) > 1 and request[1] is not None else {}
+    return filled(request[0], where, "the prompt in arguments"), _settings(given, where)
 
 
-def _prompt(row: dict[str, Any], text: str, where: str) -> Prompt:
+def _settings(given: Any, where: str) -> Mapping[str, Any]:
+    """The generation settings, which older versions store as the text of a Python or JSON object."""
+    for read in (ast.literal_eval, json.loads) if isinstance(given, str) else ():
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            given = read(given)
+            break
+    if not isinstance(given, Mapping):
+        raise InputError(f"{where}: the generation settings are {given!r:.60}: an object is needed")
+    return given
+
+
+def _prompt(row: Mapping[str, Any], text: str, where: str) -> Prompt:
     target = row.get("target")
     several = target if isinstance(target, list) and target else [target]
-    right, *aliases = [filled(str(t) if isinstance(t, int | float) else t, where, "target") for t in several]
+    texts = [str(t) if isinstance(t, int) and not isinstance(t, bool) else t for t in several]
+    right, *aliases = [filled(t, where, "target") for t in texts]
     return Prompt(str(row["doc_id"]), text, right, tuple(dict.fromkeys(a for a in aliases if a != right)))
 
 
-def _responses(row: dict[str, Any], where: str) -> tuple[tuple[str, str], ...]:
+def _responses(row: Mapping[str, Any], where: str) -> tuple[tuple[str, str], ...]:
     resps = row.get("resps")
     if not isinstance(resps, list) or len(resps) != 1:
         raise InputError(f"{where}: resps is {resps!r:.60}: a list with one list of repeats is needed")
     return tuple((text, "unknown") for text in texts(resps[0], where, "repeat"))
 
 
-def _decoding(given: Any, where: str) -> dict[str, Any]:
+def _decoding(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The fields of SamplingParams in the generation settings; sampling must be on for a temperature to count."""
-    if isinstance(given, str):
-        try:
-            given = json.loads(given.replace("'", '"').replace("True", "true").replace("False", "false"))
-        except json.JSONDecodeError:
-            return {}
-    if not isinstance(given, Mapping):
-        return {}
     found: dict[str, Any] = {
         k: given[k] for k in ("temperature", "top_p", "top_k", "min_p") if given.get(k) is not None
     }
@@ -107,7 +115,8 @@ def _decoding(given: Any, where: str) -> dict[str, Any]:
     until = given.get("until")
     if until is not None:
         found["stop"] = tuple(text for text in ([until] if isinstance(until, str) else until) if text)
-    if given.get("do_sample") is False:
+    greedy = "temperature" not in found and given.get("do_sample") is not True  # the harness's default
+    if given.get("do_sample") is False or (given and greedy):
         found["temperature"] = 0.0
     for name in ("temperature", "top_p", "top_k", "min_p", "max_tokens"):
         value = found.get(name)
@@ -122,9 +131,4 @@ def _model(file: Path) -> str:
     results = file.with_name(f"results_{stamp[1]}.json") if stamp else None
     if results is None or not results.is_file():
         return "unnamed"
-    try:
-        data = json.loads(results.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{results}: broken JSON: {error}") from error
-    name = data.get("model_name") if isinstance(data, dict) else None
-    return str(name) if name else "unnamed"
+    return str(read_json(results).get("model_name") or "unnamed")

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
-from leakbound.importing import Imported
 from leakbound.importing.aggregates import recomputed
-from leakbound.importing.reading import aligned, entry, numbers, read_json
+from leakbound.importing.imported import Imported
+from leakbound.importing.values import aligned, entry, numbers, questions_of
+from leakbound.metrics.questions import QuestionSet
+from leakbound.reading.parsing import read_json
+from leakbound.results.evaluation import Evaluation
 
 PREFIXES = {"forget": "forget", "retain": "retain", "ra": "real_authors", "wf": "world_facts"}
 _ROUGE = (("rougeL_recall", "rouge_l_recall"), ("rouge1_recall", "rouge1_recall"), ("rougeL_f1", "rouge_l_f1"))
@@ -49,7 +51,7 @@ def sources(tofu: bool) -> Iterator[tuple[str, str, str, str]]:
         yield f"retain_{metric}", "score", "retain", value
 
 
-def read(path: Path, out: Path) -> Imported:
+def read(path: Path) -> Imported:
     """The evaluation in a log, or in the folder that holds one.
 
     :raises InputError: no metric that is known, a question without a value, a null, broken JSON.
@@ -97,7 +99,7 @@ def _by_index(metric: Any, where: str) -> Mapping[str, Any]:
 
 def _questions(name: str, values: Mapping[str, tuple[str, Mapping[str, Any], str]], file: str) -> QuestionSet:
     _, first, _ = next(iter(values.values()))
-    ids = tuple(sorted(first, key=lambda key: (int(key), key) if key.isdecimal() else (-1, key)))
+    ids = questions_of(first)
     found: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
     texts: tuple[tuple[str, str, str], ...] = ()
     for value, (metric, by_index, field) in values.items():

@@ -7,20 +7,18 @@ says so, with the log's SHA-256.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from leakbound.bounds import proportion_bound
 from leakbound.bounds.gate import check_alpha, check_fraction
 from leakbound.bounds.result import show_confidence
-from leakbound.errors import IncompleteRunError, InputError
-from leakbound.importing import Imported
+from leakbound.errors import InputError
+from leakbound.importing.imported import Imported, Log
 from leakbound.models.openai import UNKNOWN_TOKENS
 from leakbound.reading.prompts import checksum
-from leakbound.records import Draw, Prompt, SamplingParams
+from leakbound.records import Draw, SamplingParams
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 from leakbound.scoring import check_prompt, get_scorer
@@ -53,33 +51,6 @@ class Repeats:
         get_scorer(self.scorer)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One prompt of a log with its completions in the log's order: (text, finish reason) each.
-
-    A finish reason is stop, length, or unknown where the log does not tell. ``where`` is the place in the log.
-    """
-
-    prompt: Prompt
-    completions: tuple[tuple[str, str], ...]
-    where: str
-
-
-@dataclass(frozen=True)
-class Log:
-    """What a reader found: prompts with completions, who spoke, how it was decoded, and what should be said of it.
-
-    ``decoding`` holds the fields of SamplingParams that the log states.
-    """
-
-    format: str
-    file: Path
-    model: str
-    asked: tuple[Asked, ...]
-    decoding: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
-
-
 def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Imported:
     """The run folder of a log, without greedy shards where there is no log of greedy answers.
 
@@ -90,7 +61,13 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
     stated = {"temperature": 1.0, **log.decoding}
     if stated["temperature"] == 0:
         raise InputError(f"{log.file}: the log's temperature is 0: greedy repeats are all the same, nothing is sampled")
-    params = SamplingParams(**stated)
+    if stated.get("top_k") == -1:  # vLLM's word for all tokens
+        stated["top_k"] = 0
+    copies = _copies(log, n)
+    try:
+        params = SamplingParams(**stated)
+    except InputError as error:
+        raise InputError(f"{log.file}: the log's {error}") from error
     unsaid = sorted(set(params.to_json()) - set(log.decoding) - {"adaptive_temperature"})
     prompts = [asked.prompt for asked in log.asked]
     function = get_scorer(options.scorer)
@@ -120,7 +97,7 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
     everyone = {asked.prompt.id: asked.completions for asked in log.asked}
     for part in run.missing_draws():
         run.write_draws(part, _draws(run, part, first if part.greedy else everyone))
-    return Imported(run, (*_notes(log, n, unsaid, options.alpha), *log.notes))
+    return Imported(run, (*_notes(log, n, unsaid, options.alpha), *copies, *log.notes))
 
 
 def _equal(log: Log) -> int:
@@ -141,6 +118,21 @@ def _equal(log: Log) -> int:
                 "some lost?"
             )
     return n
+
+
+def _copies(log: Log, n: int) -> tuple[str, ...]:
+    """What to say where all completions of each prompt are equal; InputError where a stated seed made them so."""
+    if n == 1 or any(len({text for text, _ in asked.completions}) > 1 for asked in log.asked):
+        return ()
+    if log.seed is not None:
+        raise InputError(
+            f"{log.file}: every request had the seed {log.seed!r}, and all completions of each prompt are equal: they "
+            "are copies of one draw; draw again without a seed"
+        )
+    return (
+        f"All {n} completions of each prompt are equal. If every request had the same seed, or the answers came from a "
+        "cache, they are copies of one draw, and no statement holds.",
+    )
 
 
 def _matched(log: Log, greedy: Log) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -188,47 +180,6 @@ def _notes(log: Log, n: int, unsaid: Sequence[str], alpha: float) -> Iterator[st
             f"The log does not say whether {unknown:,} of {len(reasons):,} completions were cut off: a leak after the "
             "cut is not in these numbers."
         )
-
-
-def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, object) for each line of a JSON-lines file. InputError names the file and the line of a defect."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"path is {str(path)!r}: there is no such file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path}, line {number}: broken JSON: {error.msg} (column {error.colno}); was it cut off?"
-            ) from error
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}: a {type(row).__name__}, not an object")
-        yield f"{path}, line {number}", row
-
-
-def texts(value: Any, where: str, what: str) -> tuple[str, ...]:
-    """A list of texts; a null among them is a draw that failed: IncompleteRunError."""
-    if not isinstance(value, list):
-        raise InputError(f"{where}: {what} is {value!r:.60}: not a list of texts")
-    for i, text in enumerate(value):
-        if text is None:
-            raise IncompleteRunError(f"{where}: {what} {i} is null: a draw failed, so no statement can be made")
-        if not isinstance(text, str):
-            raise InputError(f"{where}: {what} {i} is {text!r:.60}: not a text")
-    return tuple(value)
-
-
-def filled(value: Any, where: str, what: str) -> str:
-    """A text that is not empty."""
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: {what} is {value!r:.60}: a text is needed")
-    return value
 
 
 def _sha256(path: Path) -> str:

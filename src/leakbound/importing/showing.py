@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from leakbound.evaluating import page
-from leakbound.evaluating.evaluation import Evaluation
-from leakbound.importing import Import
+from leakbound.evaluating.differences import compared
+from leakbound.importing.imported import Import
+from leakbound.report.document import Document, Points, Section, to_markdown, to_terminal
+from leakbound.report.evaluation import document
+from leakbound.results.evaluation import Evaluation
 from leakbound.runs.store import Run, write_text
-from leakbound.wording import brief, plural
+from leakbound.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -17,23 +19,21 @@ if TYPE_CHECKING:
 def table(found: Import, alpha: float = 0.01) -> Group:
     """The table of an evaluation, also written to evaluation.md; for a run folder its size and the next command."""
     result = found.log.result
-    if isinstance(result, Evaluation):
-        other = found.retain.result if found.retain is not None else None
-        reference = other if isinstance(other, Evaluation) else None
-        lines = page.compared(result, reference, alpha=alpha)
-        write_text(found.out / "evaluation.md", page.to_markdown(result, lines, found.log.notes))
-        return page.table(result, lines, found.log.notes)
-    return _run(found, result)
+    if isinstance(result, Run):
+        return to_terminal(_run(found, result))
+    other = found.retain.result if found.retain is not None else None
+    reference = other if isinstance(other, Evaluation) else None
+    whole = document(result, compared(result, reference, alpha=alpha), found.log.notes)
+    write_text(found.out / "evaluation.md", to_markdown(whole))
+    return to_terminal(whole)
 
 
-def _run(found: Import, run: Run) -> Group:
-    from rich.console import Group
-    from rich.text import Text
-
-    draws = run.info["num_samples"]
-    head = f"{plural(len(run.prompts), 'prompt')} with {plural(draws, 'completion')} each, in {run.path}"
-    following = f"next: leakbound bound {run.path}"
+def _run(found: Import, run: Run) -> Document:
+    size = f"{plural(len(run.prompts), 'prompt')} with {plural(run.info['num_samples'], 'completion')} each."
+    steps = [f"leakbound {step} {run.path}" for step in ("score", "bound")]
     if found.retain is not None:
         guess = found.out / "retain"
-        following += f"; leakbound bound {guess}; leakbound report {run.path} --guess {guess}"
-    return Group(*(Text(brief(line, 400)) for line in (head, *found.log.notes, following)))
+        steps += [f"leakbound {step} {guess}" for step in ("score", "bound")]
+        steps += [f"leakbound report {run.path} --guess {guess}"]
+    following = f"next: {'; '.join(steps)}"
+    return Document(f"Run folder {run.path}", (size,), (Section("", (Points(found.log.notes), following)),))

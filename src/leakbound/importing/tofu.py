@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from leakbound.errors import InputError
-from leakbound.evaluating.evaluation import Evaluation, QuestionSet
-from leakbound.importing import Imported
-from leakbound.importing.reading import aligned, entry, numbers, read_json
+from leakbound.importing.imported import Imported
+from leakbound.importing.values import aligned, entry, numbers, questions_of
+from leakbound.metrics.questions import QuestionSet
+from leakbound.reading.parsing import read_json
+from leakbound.results.evaluation import Evaluation
 from leakbound.scoring.lexical import rouge_1, rouge_l
 
 FILE = "eval_log_aggregated.json"
@@ -34,7 +36,7 @@ NEEDED = {
 FURTHER = {"rouge1_recall": "rouge1_recall", "num_token_gt": "answer_tokens"}
 
 
-def read(path: Path, out: Path) -> Imported:
+def read(path: Path) -> Imported:
     """The evaluation in a log, or in the folder that holds it; the model is called as that folder.
 
     :raises InputError: a set, metric or question is missing, the indices have gaps, the JSON is broken.
@@ -48,7 +50,7 @@ def read(path: Path, out: Path) -> Imported:
 
 def _questions(log: Mapping[str, Any], name: str, where: str) -> QuestionSet:
     first = entry(log, "avg_gt_loss", where)
-    ids = tuple(sorted(first, key=_index))
+    ids = questions_of(first)
     for i, key in enumerate(ids):
         if key != str(i):
             raise InputError(f"{where}: avg_gt_loss has no question '{i}': the indices must run from 0 without a gap")
@@ -66,10 +68,6 @@ def _questions(log: Mapping[str, Any], name: str, where: str) -> QuestionSet:
         return QuestionSet(name, ids, values, texts)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-
-
-def _index(key: str) -> tuple[int, str]:
-    return (int(key), key) if key.isdecimal() else (-1, key)
 
 
 def _texts(value: Any, where: str) -> tuple[str, str, str]:

@@ -14,6 +14,9 @@ def harmonic_mean(numbers: npt.ArrayLike) -> float:
     TOFU's model utility takes nine: probability, ROUGE-L recall and truth ratio on retain, real authors, world facts.
     closer-look's takes eighteen: these and token entropy, cosine similarity, entailment score on each set; in its
     real-world scenario the six of the neighbor set.
+
+    >>> harmonic_mean([0.25, 0.25, 1.0])
+    0.3333333333333333
     """
     return float(harmonic_means(check_shares("numbers", numbers)[None, :])[0])
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds import Bound, proportion_bound
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.gate import Floats, check_alpha, check_real, check_whole
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.unguaranteed import Unguaranteed
 from leakbound.errors import InputError
 
@@ -73,6 +73,9 @@ def exposure(target: float, others: npt.ArrayLike) -> float:
     ``others`` are the log-likelihoods of all other members of the candidate space R, so |R| = len(others) + 1; the rank
     counts every candidate at least as likely as the target, itself included: ties lower the exposure. From 0 to log2
     |R|. Carlini et al., arXiv 1802.08232.
+
+    >>> exposure(-1.0, [-2.0, -3.0, -4.0])
+    2.0
     """
     x, rest = _one("target", target), _finite("others", others, 1)
     return math.log2(len(rest) + 1) - math.log2(1 + int((rest >= x).sum()))
@@ -95,6 +98,9 @@ def heldout_exposure(target: float, heldout: npt.ArrayLike, *, alpha: float) -> 
     ``heldout``: log-likelihoods of examples drawn independently from the distribution D of the forgotten example and
     never trained on. An example that was never seen has an expectation of at most log2 e = 1.44 bits and exceeds b bits
     with probability at most 2^-b. Clopper-Pearson interval, saturation at log2 n. Ours.
+
+    >>> print(heldout_exposure(-1.0, [-9.0] * 64, alpha=0.05))
+    exposure at least 6.00 bits, 4.16 to inf with confidence 0.95 (64 held-out examples; Clopper-Pearson)
     """
     return _ranked(target, heldout, alpha, math.inf, "held-out examples")
 
@@ -129,6 +135,9 @@ def generalized_exposures(unlearned: npt.ArrayLike, retrained: npt.ArrayLike, *,
     ``unlearned`` (U, N) and ``retrained`` (R, N) hold log p of N examples under models that unlearned them and under
     models that never saw them. 0: as if never seen; positive: something is left; negative: less likely than if never
     seen. ``mean="log"`` takes means of logs, which no single model dominates. Ours, in the spirit of arXiv 2411.04388.
+
+    >>> generalized_exposures([[-1.0], [-1.0]], [[-3.0], [-3.0]]).round(2).tolist()
+    [2.89]
     """
     u, r = _pair(unlearned, retrained)
     return np.asarray((log_mean(u, mean) - log_mean(r, mean)) / LN2)
@@ -191,6 +200,9 @@ def epsilon_lower_bound(unlearned: npt.ArrayLike, retrained: npt.ArrayLike, *, t
     Assumes independent models within each group and a threshold that was fixed without looking at them. This is how
     differential privacy is audited; the plug-in |GenEx| has no such guarantee, since a likelihood has no lower limit on
     the log scale. With few models little can be proven: :func:`largest_epsilon`.
+
+    >>> epsilon_lower_bound([1.0] * 10, [0.0] * 10, threshold=0.5, alpha=0.05).claim
+    'epsilon >= 0.597984'
     """
     alpha = check_alpha(alpha)
     u, r = _finite("unlearned", unlearned, 1), _finite("retrained", retrained, 1)

@@ -38,6 +38,9 @@ def counterfactual_memorization(logps: npt.ArrayLike, member: npt.ArrayLike) -> 
     whether the model was trained on the example.
 
     :raises InputError: an example is in all models or in none: nothing can be compared.
+
+    >>> counterfactual_memorization([[-1.0], [-9.0]], [[True], [False]]).tolist()
+    [8.0]
     """
     values, inside = _check(logps, member, least=1)
     return _difference(values, inside)
@@ -78,6 +81,9 @@ def learning_speed(reproduced: npt.ArrayLike) -> Floats:
     """The first epoch, counted from 1, after which each example is reproduced; (N,), inf where it never is.
 
     ``reproduced`` (epochs, N): whether every token of the example was the model's likeliest after the epoch.
+
+    >>> learning_speed([[False, False], [True, False]]).tolist()
+    [2.0, inf]
     """
     flags = np.asarray(reproduced)
     if flags.ndim != 2 or flags.shape[0] == 0 or flags.dtype != bool:
@@ -93,7 +99,7 @@ def median_speed(speeds: npt.ArrayLike, member: npt.ArrayLike) -> Floats:
     values, inside = np.asarray(speeds, dtype=np.float64), np.asarray(member, dtype=bool)
     if values.shape != inside.shape or np.isnan(values[inside]).any() or not inside.any(axis=0).all():
         raise InputError("speeds and member: give two arrays (models, examples), every example in some model, no NaN")
-    return np.array([_median(values[chosen, i]) for i, chosen in enumerate(inside.T)])
+    return np.array([np.median(values[chosen, i]) for i, chosen in enumerate(inside.T)])
 
 
 def upper_half(values: npt.ArrayLike) -> Flags:
@@ -102,12 +108,6 @@ def upper_half(values: npt.ArrayLike) -> Flags:
     flags = np.ones(len(order), dtype=bool)
     flags[order[: len(order) // 2]] = False
     return flags
-
-
-def _median(values: Floats) -> float:
-    ordered = np.sort(values)
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return float(low if low == high else (low + high) / 2)
 
 
 def _difference(values: Floats, inside: Flags) -> Floats:

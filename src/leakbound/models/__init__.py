@@ -1,6 +1,6 @@
 """Back ends: things that draw completions and, where possible, give log-likelihoods.
 
-Importing this package loads no torch; ``leakbound.models.hf`` and ``leakbound.models.opening`` do.
+Importing this package loads no torch; ``leakbound.models.hf`` does.
 """
 
 from leakbound.models.base import Likelihood, Sampler

@@ -1,110 +1,116 @@
-"""Models and tokenizers from a folder or the hub, safely: safetensors only, no remote code unless asked for by name."""
+"""What a model is called, and how that becomes a Sampler: one table of back ends."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
-
-from leakbound.errors import ModelError
-
-DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from leakbound.errors import InputError
+from leakbound.models.base import Sampler
+from leakbound.models.openai import OpenAIModel
+from leakbound.plugins import Table, named_object
 
 
-def pick_device(device: str = "auto") -> torch.device:
-    """The device named, or the best one here: cuda, then mps, then cpu."""
-    if device != "auto":
+@dataclass(frozen=True)
+class Loading:
+    """How a folder or hub id becomes a model. Weights are read from safetensors only."""
+
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    dtype: str = "auto"
+    """Number type of the weights: auto (as they are stored), float32, bfloat16 or float16."""
+    device: str = "auto"
+    """cuda, mps or cpu; auto takes the first of these that is there."""
+    trust_remote_code: bool = False
+    """Let the model's repository run its own Python code."""
+
+
+def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loading: Loading | None = None) -> Sampler:
+    """A Sampler from its name, from a model and tokenizer of transformers, or the Sampler itself.
+
+    A name is a folder or a hub id; the address of a server, ``http://HOST/v1#MODEL``; ``package:object``, a Sampler or
+    what makes one; or ``BACKEND:REST`` with a name of ``BACKENDS``. InputError for what is none of these.
+    """
+    if isinstance(model, Sampler):
+        return model
+    if isinstance(model, Path):
+        return _transformers(str(model), template, loading or Loading())
+    if isinstance(model, str):
+        backend, name = _split(model)
+        return BACKENDS[backend](name, template, loading or Loading())
+    if not hasattr(model, "config"):
+        raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
+    hf = _hf(model)
+    name = getattr(model.config, "name_or_path", "") or "in-memory"
+    tokenizer = tokenizer if tokenizer is not None else hf.load_tokenizer(name)
+    opened: Sampler = hf.HFModel(model, tokenizer, template=template, name=name)
+    return opened
+
+
+def _split(model: str) -> tuple[str, str]:
+    """The back end that a name asks for, and what is left of the name for it."""
+    prefix, colon, rest = model.partition(":")
+    if model.startswith(("http://", "https://")):
+        return "openai", model
+    if not colon or Path(model).expanduser().exists():
+        return "transformers", model
+    return (prefix, rest) if prefix in BACKENDS else ("module", model)
+
+
+def _hf(model: Any) -> Any:
+    """The back end of transformers, which loads torch."""
+    try:
+        from leakbound.models import hf
+    except ImportError as error:
+        raise InputError(
+            f"model is {model!r}: drawing from it needs torch and transformers: pip install 'leakbound[hf]'"
+        ) from error
+    return hf
+
+
+def _transformers(name: str, template: str, loading: Loading) -> Sampler:
+    opened: Sampler = _hf(name).HFModel.load(name, template=template, **asdict(loading))
+    return opened
+
+
+def _openai(name: str, template: str, loading: Loading) -> Sampler:
+    return OpenAIModel.from_url(name)
+
+
+def _module(name: str, template: str, loading: Loading) -> Sampler:
+    """The Sampler that ``package:object`` names: an object, or a class or function that makes one of nothing."""
+    found = named_object(name, "model")
+    if isinstance(found, type) or (callable(found) and not isinstance(found, Sampler)):
         try:
-            return torch.device(device)
-        except RuntimeError as error:
-            raise ModelError(f"device is {device!r}: give auto, cpu, cuda, cuda:0 or mps") from error
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def check_source(name: str) -> None:
-    """Refuse early, with the remedy: a folder that is missing, holds no model, or holds pickle weights only."""
-    path = Path(name).expanduser()
-    if not path.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ModelError(f"model is {name!r}: there is no such folder")
-        return  # a hub id
-    if not path.is_dir():
-        raise ModelError(f"model is {name!r}: that is a file; give the folder that holds config.json")
-    if not (path / "config.json").is_file():
-        raise ModelError(f"model is {name!r}: the folder holds no config.json; give a model saved by transformers")
-    if not any(path.glob("*.safetensors")):
-        pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern))
-        if pickles:
-            raise ModelError(
-                f"model is {name!r}: its weights are pickle files ({', '.join(pickles[:3])}), which can run code when "
-                "loaded; convert them to safetensors (model.save_pretrained in a process that you trust)"
-            )
-        raise ModelError(f"model is {name!r}: the folder holds no *.safetensors weights")
-
-
-def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model folder or hub id, or of a folder that holds a tokenizer alone."""
-    if not (Path(name).expanduser() / "tokenizer_config.json").is_file():
-        check_source(name)
+            found = found()
+        except Exception as error:  # anybody's code: whatever it raises, the remedy is the same
+            raise InputError(
+                f"model {name!r}: it cannot be made without arguments: {type(error).__name__}: {error}"
+            ) from error
+    if not callable(getattr(found, "sample", None)):
+        raise InputError(f"model {name!r} is {found!r}, which has no sample: give a Sampler, or what makes one")
+    if not callable(getattr(found, "describe", None)):
+        raise InputError(
+            f"model {name!r} has no describe, so that nobody could tell whose draws a run holds: let it return "
+            "{'model': name, ...}, the same for the same law"
+        )
+    described = found.describe()
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(_first_line(f"tokenizer of {name!r} cannot be loaded", error)) from error
+        known = isinstance(described, dict) and bool(described.get("model")) and bool(json.dumps(described))
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise InputError(f"model {name!r} describes itself as {described!r}: give a JSON object with its name as model")
+    return found  # type: ignore[no-any-return]
 
 
-def load_model(
-    name: str,
-    *,
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str = "auto",
-    trust_remote_code: bool = False,
-) -> Any:
-    """A causal language model from a folder or hub id, in eval mode on its device. Weights from safetensors only."""
-    check_source(name)
-    if dtype not in DTYPES:
-        raise ModelError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
-    small = sum(file.stat().st_size for file in Path(name).expanduser().glob("*.safetensors")) < 1e9
-    try:
-        with without_bars() if small else nullcontext():
-            model = AutoModelForCausalLM.from_pretrained(
-                name, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code
-            )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(_first_line(f"model {name!r} cannot be loaded", error)) from error
-    return model.to(pick_device(device)).eval()
+Backend = Callable[[str, str, Loading], Sampler]
+"""``(name, template, loading) -> Sampler``; what a back end has no use for it may leave."""
 
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Without transformers' own progress bars, which know nothing of ours."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
-def weights_checksum(model: Any) -> str:
-    """SHA-256 over every tensor of the model (name, dtype, shape, bytes), in the order of the names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _first_line(what: str, error: Exception) -> str:
-    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"{what}: {reason}"
+BACKENDS: Table[Backend] = Table(
+    "model", "leakbound.backends", Callable, {"transformers": _transformers, "openai": _openai, "module": _module}
+)
+"""The back ends by name. A package adds one by an entry point; its models are named ``BACKEND:REST``."""

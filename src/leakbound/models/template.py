@@ -62,8 +62,15 @@ def encode_prompt(tokenizer: Any, text: str, template: str = "auto") -> list[int
 
 def encode_answer(tokenizer: Any, answer: str, template: str = "auto") -> list[int]:
     """The token ids of an answer as it follows :func:`encode_prompt`, end-of-text token included."""
-    resolved = resolve_template(tokenizer, template)
-    at_once = resolved == "chat" or resolved.endswith("{answer}") or resolved[-1:].isspace()
-    text = answer if at_once else f" {answer}"
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer(_before_answer(tokenizer, template) + answer, add_special_tokens=False)["input_ids"])
     return [*ids, tokenizer.eos_token_id]
+
+
+def read_answer(tokenizer: Any, completion: str, template: str = "auto") -> str:
+    """The answer that a completion is: without the blank, if it has it, that :func:`encode_answer` puts before it."""
+    return completion.removeprefix(_before_answer(tokenizer, template))
+
+
+def _before_answer(tokenizer: Any, template: str) -> str:
+    resolved = resolve_template(tokenizer, template)
+    return "" if resolved == "chat" or resolved.endswith("{answer}") or resolved[-1:].isspace() else " "

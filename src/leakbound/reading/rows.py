@@ -1,159 +1,226 @@
-"""Reading the tables of a suite: files of a local folder, or a data set of the hub. Defects are named with their line.
+"""The one reader of rows: JSON lines, JSON, CSV, TSV, Parquet, or a data set of the hub; and the one writer.
 
-Nothing is shipped with leakbound. What was read is recorded by its SHA-256: of the file's bytes, or for the hub of its
-rows as JSON.
+Prompts, training pairs, suites and logs are all read here, so that what one of them can read, all can, and alike. Every
+defect is named with the file and the line, the item of a JSON list, or the row of a Parquet file; all count from 1.
 """
 
 from __future__ import annotations
 
-import hashlib
+import csv
+import io
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leakbound.errors import InputError, PromptsError
-from leakbound.reading.prompts import read_rows
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-KINDS = (".json", ".jsonl", ".csv", ".parquet")
+from leakbound.errors import PromptsError
+from leakbound.reading.parsing import parse, read_bytes, read_text
+from leakbound.runs.files import write_text
+
+QUESTION = ("text", "question", "prompt")
+"""The columns that hold a question; the first one that a row has counts."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its columns, its number in the table (from 1), and where it stands, for messages."""
+    """One row: its columns, its number (from 1), and where it stands, for messages."""
 
     values: Mapping[str, Any]
     number: int
     where: str
 
-    def text(self, column: str, *, optional: bool = False) -> str:
-        """The text in a column. PromptsError if it is missing or empty, unless it is optional: then ""."""
-        value = self.values.get(column)
-        if optional and value in (None, ""):
+    def text(self, *columns: str, optional: bool = False) -> str:
+        """The text in the first of the columns that the row has; "" where none has one and it is optional."""
+        value, column = next(((self.values[c], c) for c in columns if self.values.get(c) is not None), (None, ""))
+        if optional and _absent(value):
             return ""
         if value is None:
-            raise PromptsError(
-                f"{self.where}: the row has no {column!r}; its columns are {', '.join(map(str, self.values)) or 'none'}"
-            )
-        if not isinstance(value, str) or not value.strip():
-            raise PromptsError(f"{self.where}: {column} is {value!r}: give a non-empty text")
-        return value
+            wanted = " or ".join(map(repr, columns[:2]))
+            has = ", ".join(map(str, self.values)) or "none"
+            raise PromptsError(f"{self.where}: the row has no {wanted}; its columns are {has:.200}")
+        return filled(value, self.where, column)
 
-    def texts(self, column: str, count: int | None = None) -> tuple[str, ...]:
-        """The texts in a column that holds a list, ``count`` of them where that is given."""
-        if column not in self.values:
+    def texts(self, column: str, count: int | None = None, *, optional: bool = False) -> tuple[str, ...]:
+        """The texts in a column that holds a list (in CSV a JSON list), ``count`` of them where that is given."""
+        found = self.values.get(column)
+        if optional and _absent(found):
+            return ()
+        if found is None:
             self.text(column)
-        found = self.values[column]
+        if isinstance(found, str) and found.lstrip().startswith("["):
+            found = parse(found, f"{self.where}: {column}")
         if not isinstance(found, list | tuple) or not all(isinstance(t, str) and t.strip() for t in found):
-            raise PromptsError(f"{self.where}: {column} is {found!r}: give a list of non-empty texts")
+            raise PromptsError(f"{self.where}: {column} is {found!r:.60}: give a list of non-empty texts")
         if count is not None and len(found) != count:
             raise PromptsError(f"{self.where}: {column} has {len(found)} texts: give {count}")
-        return tuple(found)
+        return tuple(filled(text, self.where, column) for text in found)
+
+    def aliases(self) -> tuple[str, ...]:
+        """Other spellings of the target: a list of texts, or, for CSV has no lists, texts with | between them."""
+        given = self.values.get("aliases")
+        if not isinstance(given, str) or given.lstrip().startswith("["):
+            return self.texts("aliases", optional=True)
+        return tuple(filled(text, self.where, "aliases") for text in given.split("|") if text)
+
+    def id(self, default: str) -> str:
+        """The row's id, a text or a whole number; ``default`` where it has none."""
+        value = self.values.get("id")
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return default if _absent(value) else str(value) if whole else filled(value, self.where, "id")
 
 
-@dataclass
-class Tables:
-    """The tables of a suite by name, from a folder or from the hub, and the checksums of those that were read.
-
-    A table called ``a/b`` is the file ``a/b.json`` (.jsonl, .csv, .parquet, or ``a/b-*.parquet``) of the folder
-    ``data``; without a folder it is the split ``b`` of the configuration ``a`` of the hub's data set ``hub`` (a name
-    without a slash: the configuration's split train).
-    """
-
-    data: Path | None
-    hub: str
-    revision: str | None = None
-    checksums: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.data is not None and not Path(self.data).expanduser().is_dir():
-            raise InputError(f"data is {str(self.data)!r}: there is no such folder; leave it out to read {self.hub}")
-        self.data = None if self.data is None else Path(self.data).expanduser()
-
-    def has(self, name: str) -> bool:
-        """Whether the folder holds the table, or the hub's data set the configuration."""
-        if self.data is not None:
-            return self._file(name) is not None
-        return name.partition("/")[0] in _hub_configs(self.hub, self.revision)
-
-    def rows(self, name: str) -> tuple[Row, ...]:
-        """The rows of a table. PromptsError if there is none, or for a row that is not an object."""
-        if self.data is None:
-            found = _hub_rows(self.hub, name, self.revision)
-            text = json.dumps([row for _, row in found], ensure_ascii=False, sort_keys=True, default=str)
-            self.checksums[f"{self.hub}/{name}"] = _sha256(text.encode("utf-8", "surrogatepass"))
-        else:
-            file = self._file(name)
-            if file is None:
-                raise PromptsError(
-                    f"data is {str(self.data)!r}: there is no {name} in it ({', '.join(name + kind for kind in KINDS)})"
-                )
-            found = list(read_rows(file))
-            self.checksums[str(file.relative_to(self.data))] = _sha256(file.read_bytes())
-        if not found:
-            raise PromptsError(f"{name}: the table holds no rows")
-        return tuple(_row(row, number, where) for number, (where, row) in enumerate(found, start=1))
-
-    def _file(self, name: str) -> Path | None:
-        assert self.data is not None  # both callers have looked
-        folder, _, stem = name.rpartition("/")
-        shards = sorted((self.data / folder).glob(f"{stem}-*-of-*.parquet"))
-        if len(shards) > 1:
-            raise PromptsError(f"{shards[0]}: the table {name} lies in {len(shards)} files: join them into one")
-        named = [self.data / f"{name}{kind}" for kind in KINDS]
-        return next((file for file in [*named, *shards] if file.is_file()), None)
+def _absent(value: Any) -> bool:
+    """Nothing, or what stands for nothing in CSV and in lists."""
+    return value is None or (isinstance(value, str | list | tuple) and not value)
 
 
-def unique(rows: Sequence[Row], *columns: str) -> None:
-    """PromptsError for a row whose columns repeat those of a row before it."""
-    seen: dict[tuple[Any, ...], str] = {}
-    for row in rows:
-        key = tuple(row.text(column) for column in columns)
-        if key in seen:
-            raise PromptsError(
-                f"{row.where}: the {' and '.join(columns)} {key[0]!r} stood before ({seen[key]}): give each once"
-            )
-        seen[key] = row.where
+def filled(value: Any, where: str, what: str) -> str:
+    """A text that is not empty and can be written as UTF-8; PromptsError names the place of anything else."""
+    if not isinstance(value, str) or not value.strip():
+        raise PromptsError(f"{where}: {what} is {value!r:.60}: give a non-empty text")
+    return encodable(value, where, what)
 
 
-def _row(values: Any, number: int, where: str) -> Row:
-    if isinstance(values, str):  # a JSON list of plain texts
-        values = {"text": values}
-    if not isinstance(values, dict):
-        raise PromptsError(f"{where}: the row is a {type(values).__name__}, not an object with columns")
+def encodable(text: str, where: str, what: str) -> str:
+    """The text itself, unless half of a surrogate pair stands in it alone: no file and no tokenizer takes that."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = f"\\u{ord(text[error.start]):04x}"
+        raise PromptsError(
+            f"{where}: {what} has the lone surrogate {code} at character {error.start + 1}, which is half a character: "
+            "give it whole, or leave it out"
+        ) from None
+    return text
+
+
+def as_row(values: Any, number: int, where: str) -> Row:
+    """A row of these columns; PromptsError unless they are an object."""
+    if not isinstance(values, Mapping):
+        raise PromptsError(f"{where}: the row is a {type(values).__name__}: give an object with columns")
     return Row(values, number, where)
 
 
-def _hub_rows(hub: str, name: str, revision: str | None) -> list[tuple[str, Any]]:
-    config, _, split = name.partition("/")
-    rows = _from_hub(
-        hub, name, lambda datasets: datasets.load_dataset(hub, config, split=split or "train", revision=revision)
-    )
-    return [(f"{hub} ({name}), row {number}", dict(row)) for number, row in enumerate(rows, start=1)]
+def read_rows(path: Path, *, what: str = "rows", foreign: bool = False) -> tuple[Row, ...]:
+    """The rows of a file, at least one. ``foreign``: another tool's log, which may hold NaN."""
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        read_bytes(path, 0)  # a missing file or a folder says so first
+        raise PromptsError(f"{path}: a file of unknown kind {path.suffix!r}; give {', '.join(READERS)}")
+    rows = tuple(as_row(values, i, where) for i, (where, values) in enumerate(reader(path, foreign), start=1))
+    if not rows:
+        raise PromptsError(f"{path}: there are no {what} in it; give at least one row")
+    return rows
 
 
-def _hub_configs(hub: str, revision: str | None) -> list[str]:
-    return list(
-        _from_hub(hub, "the list of tables", lambda datasets: datasets.get_dataset_config_names(hub, revision=revision))
-    )
+def open_rows(source: str | Path, *, what: str = "rows", split: str | None = None) -> tuple[Row, ...]:
+    """The rows of a file, or of a data set of the hub: ``NAME``, or ``hub:NAME[:SPLIT]``; the split train by default.
+
+    :raises PromptsError: nothing there, no row, or a defect of one.
+    """
+    path, name = Path(source).expanduser(), str(source)
+    if _is_there(path) or (not name.startswith("hub:") and (path.suffix or name.startswith((".", "/", "~")))):
+        return read_rows(path, what=what)
+    name, _, named = name.removeprefix("hub:").partition(":")
+    split = split or named or "train"
+    problem = f"{what} is {str(source)!r}: no such file, and no such data set on the hub"
+    rows = from_hub(lambda datasets: datasets.load_dataset(name, split=split), problem, "give a file of rows")
+    if not rows:
+        raise PromptsError(f"{name} ({split}): there are no {what} in it; give at least one row")
+    return rows_of_hub(rows, f"{name} ({split})")
 
 
-def _from_hub(hub: str, what: str, ask: Callable[[Any], Any]) -> Any:
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no file can have this name
+        return False
+
+
+def rows_of_hub(rows: Iterable[Mapping[str, Any]], place: str) -> tuple[Row, ...]:
+    """The rows of a data set of the hub; ``place`` is its name in messages."""
+    return tuple(Row(dict(row), i, f"{place}, row {i}") for i, row in enumerate(rows, start=1))
+
+
+def from_hub(ask: Callable[[Any], Any], problem: str, remedy: str) -> Any:
+    """What the package datasets answers. PromptsError says the problem, its reason, and the remedy."""
     try:
         import datasets
     except ImportError as error:
-        raise PromptsError(
-            f"data is None: reading {hub} needs the datasets package: pip install 'leakbound[hf]', or give data, a "
-            "folder with its files"
-        ) from error
+        reason = "the package datasets is missing: pip install 'leakbound[hf]'"
+        raise PromptsError(f"{problem} ({reason}): {remedy}") from error
     try:
         return ask(datasets)
     except Exception as error:  # the hub client raises many kinds; all mean that there is nothing to read
-        raise PromptsError(
-            f"data is None, and {what} of {hub} cannot be read from the hub ({error}): give data, a folder with it"
-        ) from error
+        raise PromptsError(f"{problem} ({error}): {remedy}") from error
 
 
-def _sha256(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write JSON lines, one object each, whole or not at all: what :func:`read_rows` gives back."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    write_text(path, "".join(lines))
+    return path
+
+
+def _json(path: Path, foreign: bool) -> Iterator[tuple[str, Any]]:
+    text = read_text(path)
+    if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
+        for i, value in enumerate(parse(text, path, foreign=foreign), start=1):
+            yield f"{path}, item {i}", {"text": value} if isinstance(value, str) else value
+        return
+    for i, line in enumerate(text.split("\n"), start=1):
+        if line.strip(" \t\r"):
+            yield f"{path}, line {i}", parse(line, path, i, foreign=foreign)
+
+
+def _cells(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
+    text = read_text(path)
+    usual = csv.field_size_limit(len(text) + 1)  # a cell may hold a whole book
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, [])
+        _each_once(header, f"{path}, line 1")
+        first = reader.line_num + 1
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                raise PromptsError(
+                    f"{path}, line {first}: the row does not fit the header, {len(cells)} cells to {len(header)} "
+                    "columns: check quotes and separators"
+                )
+            if cells:
+                yield f"{path}, line {first}", dict(zip(header, cells, strict=True))
+            first = reader.line_num + 1
+    except csv.Error as error:
+        raise PromptsError(f"{path}, line {reader.line_num}: broken CSV: {error}") from error
+    finally:
+        csv.field_size_limit(usual)
+
+
+def _parquet(path: Path, foreign: bool) -> Iterator[tuple[str, Any]]:
+    try:
+        with pq.ParquetFile(pa.BufferReader(read_bytes(path))) as file:
+            _each_once(file.schema_arrow.names, str(path))
+            rows = file.read().to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise PromptsError(f"{path}: cannot be read as Parquet: {error}") from error
+    yield from ((f"{path}, row {i}", row) for i, row in enumerate(rows, start=1))
+
+
+def _each_once(columns: list[str], where: str) -> None:
+    twice = next((name for i, name in enumerate(columns) if name in columns[:i]), None)
+    if twice is not None:
+        raise PromptsError(f"{where}: the column {twice!r} stands twice: give each its own name")
+
+
+READERS: dict[str, Callable[[Path, bool], Iterator[tuple[str, Any]]]] = {
+    ".jsonl": _json,
+    ".json": _json,
+    ".csv": lambda path, _: _cells(path, ","),
+    ".tsv": lambda path, _: _cells(path, "\t"),
+    ".parquet": _parquet,
+}
+"""The ending of a file -> its reader, which yields the place and the columns of each row."""

@@ -1,5 +1,10 @@
 """Results for their readers: a web page, Markdown, a table for the terminal, CSV."""
 
-from leakbound.report.page import fragment, summary, table, to_csv, to_html, to_markdown, write_html
+from leakbound.report.document import to_terminal
+from leakbound.report.door import document_of, fragment, to_csv, to_html, to_markdown, write_html
+from leakbound.report.plots import figures
+from leakbound.report.tables import summary
 
-__all__ = ["fragment", "summary", "table", "to_csv", "to_html", "to_markdown", "write_html"]
+__all__ = [
+    "document_of", "figures", "fragment", "summary", "to_csv", "to_html", "to_markdown", "to_terminal", "write_html",
+]  # fmt: skip

@@ -1,35 +1,25 @@
-"""A comparison for its readers: a web page, Markdown, a table for the terminal."""
+"""A comparison for its readers: what is proven in words, a figure, and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from leakbound.bounds import Ranking
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.bounds.shown import NOTHING, limits, says_nothing
-from leakbound.report import plots
-from leakbound.report.page import template
-from leakbound.wording import about, brief, markdown_cell, plural
+from leakbound.report import style
+from leakbound.report.document import Document, Picture, Section, Table
+from leakbound.results.comparison import Compared, Comparison
+from leakbound.wording import about, brief, plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Group
-
-    from leakbound.auditing.comparing import Compared, Comparison
 
 TITLE = "Models side by side"
 MARKERS = "os^Dv<>PX*"
-
-
-@dataclass(frozen=True)
-class Section:
-    """One table: what it is called, what has to be said about it, its head and rows."""
-
-    title: str
-    note: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 CHOSEN_LATER = (
@@ -38,13 +28,29 @@ CHOSEN_LATER = (
 )
 
 
-def sections(found: Comparison) -> tuple[Section, ...]:
-    """The tables: leakage, scores, use and diversity, cost."""
-    return _leakage(found), _scores(found), _use(found), _cost(found)
+def document(found: Comparison) -> Document:
+    """The whole comparison."""
+    confidence = show_confidence(found.alpha)
+    whose = "for each model alone" if found.jointly is None else "for all models at once"
+    picture = Picture(
+        "trade-off",
+        "average P(leak), observed and its bound, against use",
+        partial(trade_off, found),
+        "Each mark is a model as observed: down is better, and right is better where use is known. The upright bar "
+        f"ends at the bound on its average P(leak), which holds {whose} with confidence {confidence}; a level bar is "
+        "the interval of its use, for that model alone.",
+    )
+    sections = (Section("Leak against use", (picture,), on=("page",)), *(Section("", (t,)) for t in tables(found)))
+    return Document(TITLE, tuple(sentences(found)), sections, made="leakbound compare")
 
 
-def _leakage(found: Comparison) -> Section:
-    confidence = show_confidence(found.models[0].audit.alpha)
+def tables(found: Comparison) -> tuple[Table, ...]:
+    """Leakage, differences where draws are paired, scores, use and diversity, cost."""
+    return _leakage(found), *_differences(found), _scores(found), _use(found), _cost(found)
+
+
+def _leakage(found: Comparison) -> Table:
+    confidence = show_confidence(found.alpha)
     together = found.jointly or ()
     note = (
         f"Observed: the share of draws that leaked, without a guarantee. Bounds on P(leak) hold with confidence "
@@ -53,57 +59,85 @@ def _leakage(found: Comparison) -> Section:
     if together:
         note += "; those under “all models” for all models at once: use them for a model that is picked by its result"
     note += "."
-    if not all(m.audit.planned for m in found.models):
+    if found.order:
+        note += " Rank: 1 leaks least on the average prompt; proven, for all models at once with the same confidence."
+    if not all(m.planned for m in found.models):
         note += f" {CHOSEN_LATER}"
     rows = [
         (
             m.name,
-            f"{m.greedy_leaks:,} of {len(m.audit.prompts):,}" if m.audit.asked_once else "unknown",
-            about(m.audit.mean_leak.estimate),
-            limits(m.audit.mean_leak),
+            f"{m.greedy_leaks:,} of {found.num_prompts:,}" if m.num_asked else "unknown",
+            about(m.mean_leak.estimate),
+            limits(m.mean_leak),
             *([limits(together[i])] if together else []),
-            limits(m.audit.worst_prompt),
+            limits(m.worst_prompt),
+            *([_rank(found.order, i)] if found.order else []),
         )
         for i, m in enumerate(found.models)
     ]
     if any(NOTHING in row for row in rows):
         note += f" “{NOTHING}”: nearly every draw leaked, or there were too few."
     head = ("model", "leaks asked once", "average, observed", "average", *(["all models"] if together else []))
-    return Section("Leakage", note, (*head, "every prompt"), tuple(rows))
+    head = (*head, "every prompt", *(["rank"] if found.order else []))
+    return Table(head, tuple(rows), "Leakage", note)
 
 
-def _scores(found: Comparison) -> Section:
-    confidence = show_confidence(found.models[0].audit.alpha)
-    return Section(
-        "Scores",
-        f"The score of an answer, averaged over the prompts: observed, and a bound for one model alone with confidence "
-        f"{confidence}. ED is a plug-in score, observed, without a guarantee.",
-        ("model", "mean score, observed", "bound", "ED, observed"),
-        tuple(
-            (m.name, about(m.audit.mean_score.estimate), limits(m.audit.mean_score), about(m.audit.mean_ed))
-            for m in found.models
+def _rank(order: Ranking, model: int) -> str:
+    best, worst = order.best_rank[model], order.worst_rank[model]
+    return str(best) if best == worst else f"{best} to {worst}"
+
+
+def _differences(found: Comparison) -> Iterator[Table]:
+    """Each other model against the first, where draws are paired."""
+    columns = [(what, some) for what, some in (("leaks", found.differences), ("right", found.retained)) if some]
+    if not columns:
+        return
+    rows = [
+        (m.name, *(cell for _, some in columns for cell in (about(some[i].estimate), limits(some[i]))))
+        for i, m in enumerate(found.models[1:])
+    ]
+    levels = ", ".join(f"“{what}, proven” {show_confidence(some[0].alpha)}" for what, some in columns)
+    yield Table(
+        ("model", *(f"{what}, {how}" for what, _ in columns for how in ("observed", "proven"))),
+        tuple(rows),
+        "Against the first model",
+        f"How much more often a draw leaks, or on retain prompts is right, than one of {brief(found.models[0].name)}, "
+        "averaged over the prompts; below 0 less often. Draws are paired by their numbers. Each column holds by "
+        f"itself, for all its models at once; confidence: {levels}. Observed values have none.",
+    )
+
+
+def _scores(found: Comparison) -> Table:
+    confidence = show_confidence(found.alpha)
+    return Table(
+        title="Scores",
+        note=f"The score of an answer, averaged over the prompts: observed, and a bound for one model alone with "
+        f"confidence {confidence}. ED is a plug-in score, observed, without a guarantee.",
+        head=("model", "mean score, observed", "bound", "ED, observed"),
+        rows=tuple(
+            (m.name, about(m.mean_score.estimate), limits(m.mean_score), about(m.mean_ed)) for m in found.models
         ),
     )
 
 
-def _use(found: Comparison) -> Section:
+def _use(found: Comparison) -> Table:
     note = "Diversity of the sampled answers, averaged over the prompts: distinct answers among the draws, mean of "
     note += "1 - ROUGE-L F1 over random pairs, entropy in nats. Observed values without a guarantee"
-    retain = found.models[0].retain
-    if retain is None:
-        return Section(
-            "Diversity",
-            note + ", on the audited prompts; no retain runs were given, so that nothing is known about use.",
-            ("model", "distinct", "unlike", "entropy"),
-            tuple((m.name, *_spread(m)) for m in found.models),
+    if found.models[0].sampled_utility is None:
+        return Table(
+            title="Diversity",
+            note=note + ", on the audited prompts; no retain runs were given, so that nothing is known about use.",
+            head=("model", "distinct", "unlike", "entropy"),
+            rows=tuple((m.name, *_spread(m)) for m in found.models),
         )
-    confidence = show_confidence(retain.alpha)
-    return Section(
-        "Use and diversity",
-        f"Retain questions answered rightly when asked once; the interval (confidence {confidence}) takes them as a "
+    levels = {show_confidence(m.utility.alpha) for m in found.models if m.utility}
+    confidence = "".join(f" (confidence {level})" for level in levels)  # one: the retain runs are alike
+    return Table(
+        title="Use and diversity",
+        note=f"Retain questions answered rightly when asked once; the interval{confidence} takes them as a "
         f"random sample of such questions. {note}, on the retain prompts.",
-        ("model", "right asked once", "interval", "right sampled", "distinct", "unlike", "entropy"),
-        tuple((m.name, *_answered(m), *_spread(m)) for m in found.models),
+        head=("model", "right asked once", "interval", "right sampled", "distinct", "unlike", "entropy"),
+        rows=tuple((m.name, *_answered(m), *_spread(m)) for m in found.models),
     )
 
 
@@ -117,19 +151,19 @@ def _spread(model: Compared) -> tuple[str, str, str]:
     return about(model.diversity.distinct), about(model.diversity.unlike), about(model.diversity.entropy)
 
 
-def _cost(found: Comparison) -> Section:
+def _cost(found: Comparison) -> Table:
     def cell(cost: dict[str, Any] | None, name: str) -> str:
         value = (cost or {}).get(name)
         if not isinstance(value, int | float):
             return "unknown"
         return f"{value / 2**20:,.0f} MiB" if name.endswith("bytes") else f"{value:,.0f}"
 
-    return Section(
-        "Cost",
-        "What the last training of each model took, as its training.json says; memory is the peak of the device, on a "
-        "CPU that of the process.",
-        ("model", "method", "steps", "seconds", "peak memory"),
-        tuple(
+    return Table(
+        title="Cost",
+        note="What the last training of each model took, as its training.json says; memory is the peak of the device, "
+        "on a CPU that of the process.",
+        head=("model", "method", "steps", "seconds", "peak memory"),
+        rows=tuple(
             (
                 m.name,
                 brief("unknown" if m.cost is None else str(m.cost.get("config", {}).get("method", "finetune")), 40),
@@ -142,11 +176,10 @@ def _cost(found: Comparison) -> Section:
 
 def sentences(found: Comparison) -> Iterator[str]:
     """What the comparison says, in words."""
-    first, size = found.models[0].audit, len(found.models)
-    confidence = show_confidence(first.alpha)
-    yield f"{size} models on the same {plural(len(first.prompts), 'prompt')}."
+    confidence = show_confidence(found.alpha)
+    yield f"{len(found.models)} models on the same {plural(found.num_prompts, 'prompt')}."
     if found.jointly is None:
-        name, rate = min(((brief(m.name), m.audit.mean_leak.estimate) for m in found.models), key=lambda pair: pair[1])
+        name, rate = min(((brief(m.name), m.mean_leak.estimate) for m in found.models), key=lambda pair: pair[1])
         yield (
             f"The lowest average P(leak) observed is that of {name}, {about(rate)}; no bound is given for a model "
             "picked by its result, and no order is proven: draws stopped early, or the statement was chosen after them."
@@ -154,11 +187,14 @@ def sentences(found: Comparison) -> Iterator[str]:
     else:
         all_at_once = f"the bounds of all models hold at once, with confidence {confidence}"
         yield f"{_smallest(found, found.jointly)} ({all_at_once})."
-    hides = [brief(m.name) for m in found.models if m.audit.num_clean == len(first.prompts) and m.audit.hidden]
+    hides = [
+        brief(m.name) for m in found.models if m.num_asked == found.num_prompts and not m.greedy_leaks and m.num_hidden
+    ]
     if hides:
         yield f"Asked once nothing leaks from {', '.join(hides)}; sampled, something does."
     if found.proven is not None:
-        yield f"Proven about the average P(leak), by the same bounds: {_order(found, found.proven)}."
+        how = "by the same bounds" if found.order is None else f"by paired draws, with confidence {confidence}"
+        yield f"Proven about the average P(leak), {how}: {_order(found, found.proven)}."
 
 
 def _smallest(found: Comparison, jointly: Sequence[Bound]) -> str:
@@ -175,7 +211,7 @@ def _order(found: Comparison, proven: Sequence[tuple[int, int]]) -> str:
     names = [brief(m.name) for m in found.models]
     if not proven:
         return "no model leaks less than another"
-    order = sorted(range(len(names)), key=lambda i: found.models[i].audit.mean_leak.estimate)
+    order = sorted(range(len(names)), key=lambda i: found.models[i].mean_leak.estimate)
     cuts = [k for k in range(1, len(order)) if all((i, j) in proven for i in order[:k] for j in order[k:])]
     groups = [order[start:end] for start, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]
     place = {i: k for k, group in enumerate(groups) for i in group}
@@ -191,7 +227,7 @@ def _order(found: Comparison, proven: Sequence[tuple[int, int]]) -> str:
     return "; ".join(said)
 
 
-def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
+def trade_off(found: Comparison, width: int = style.WIDE) -> Figure:
     """Average P(leak), observed, and its bounds against the share of retain questions answered rightly, with intervals.
 
     The bounds are those that hold for all models at once, where there are any. Without retain runs the models stand
@@ -202,16 +238,16 @@ def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
     small = width < 700
     figure = Figure(figsize=(width / 72, (360 if small else 430) / 72), facecolor="none", layout="constrained")
     ax = figure.subplots()
-    colours = [plots.COLOURS["hidden"], plots.COLOURS["plain"], plots.COLOURS["unseen"], plots.INK]
+    colours = [style.COLOURS["hidden"], style.COLOURS["plain"], style.COLOURS["unseen"], style.INK]
     ax.set_facecolor("none")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(plots.MUTED)
-    ax.tick_params(colors=plots.MUTED, labelsize=11)
-    ax.grid(color=plots.LINE, linewidth=0.8)
+    ax.spines[["left", "bottom"]].set_color(style.MUTED)
+    ax.tick_params(colors=style.MUTED, labelsize=11)
+    ax.grid(color=style.LINE, linewidth=0.8)
     ax.set_axisbelow(True)
     useful = all(m.utility is not None for m in found.models)
     for i, m in enumerate(found.models):
-        colour, leak, use = colours[i % len(colours)], m.audit.mean_leak, m.utility if useful else None
+        colour, leak, use = colours[i % len(colours)], m.mean_leak, m.utility if useful else None
         x = float(i) if use is None else use.estimate
         upper = leak.upper if found.jointly is None else found.jointly[i].upper
         ax.vlines(x, leak.estimate, upper, color=colour, linewidth=3, alpha=0.5)
@@ -220,58 +256,12 @@ def trade_off(found: Comparison, width: int = plots.WIDE) -> Figure:
             ax.hlines(leak.estimate, use.lower, use.upper, color=colour, linewidth=1.2, alpha=0.7)
         ax.plot([x], [leak.estimate], MARKERS[i % len(MARKERS)], color=colour, markersize=8, label=brief(m.name, 30))
     ax.set_ylim(bottom=0)
-    ax.set_ylabel("average P(leak): observed, bar up to its bound", fontsize=11, color=plots.MUTED)
+    ax.set_ylabel("average P(leak): observed, bar up to its bound", fontsize=11, color=style.MUTED)
     if not useful:
         ax.set_xticks([])
-    ax.set_xlabel("retain questions answered rightly" if useful else "", fontsize=11, color=plots.MUTED)
+    ax.set_xlabel("retain questions answered rightly" if useful else "", fontsize=11, color=style.MUTED)
     legend = figure.legend(loc="outside upper left", ncols=2 if small else 4, frameon=False, fontsize=11)
     for text in legend.get_texts():
-        text.set_color(plots.INK)
+        text.set_color(style.INK)
         text.set_parse_math(False)
     return figure
-
-
-def to_html(found: Comparison) -> str:
-    """The comparison as one self-contained page."""
-    title = "average P(leak), observed and its bound, against use"
-    confidence = show_confidence(found.models[0].audit.alpha)
-    whose = "for each model alone" if found.jointly is None else "for all models at once"
-    return template("compare.html.j2").render(
-        title=TITLE,
-        sentences=list(sentences(found)),
-        caption="Each mark is a model as observed: down is better, and right is better where use is known. The "
-        f"upright bar ends at the bound on its average P(leak), which holds {whose} with confidence {confidence}; a "
-        "level bar is the interval of its use, for that model alone.",
-        wide=plots.svg(trade_off(found), "wide", title),
-        narrow=plots.svg(trade_off(found, plots.NARROW), "narrow", title),
-        tables=sections(found),
-    )  # fmt: skip
-
-
-def to_markdown(found: Comparison) -> str:
-    """The comparison as Markdown."""
-    lines = [f"# {TITLE}", "", *(f"{markdown_cell(text, 2000)}\n" for text in sentences(found))]
-    for section in sections(found):
-        lines += [f"## {section.title}", "", section.note, "", "| " + " | ".join(section.head) + " |"]
-        lines += ["|" + " --- |" * len(section.head)]
-        lines += ["| " + " | ".join(markdown_cell(cell, 200) for cell in row) + " |" for row in section.rows]
-        lines += [""]
-    return "\n".join(lines)
-
-
-def table(found: Comparison) -> Group:
-    """The comparison for the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    parts: list[Any] = [Text(" ".join(sentences(found)))]
-    for section in sections(found):
-        grid = Table(title=section.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        for i, name in enumerate(section.head):
-            grid.add_column(name, justify="right" if i else "left")
-        for row in section.rows:
-            grid.add_row(*(Text(brief(cell, 60)) for cell in row))
-        parts += [grid, Text(section.note, style="dim")]
-    return Group(*parts)

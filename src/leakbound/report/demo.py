@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from leakbound.bounds import Bound, worst_prompt_bound
+from leakbound.bounds.planning import USEFUL, draws_needed
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.shown import NOTHING, says_nothing
+from leakbound.report.document import Document, Section, Table
 from leakbound.report.findings import read_rows
-from leakbound.results.saying import USEFUL, draws_needed
+from leakbound.results.audit import Audit
+from leakbound.results.comparison import Comparison
 from leakbound.wording import about, at_most
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from leakbound.auditing.comparing import Comparison
 
 SHOWN = 0.02
 """Prompts that were observed to leak at least this often are counted in the table: once in fifty answers."""
@@ -55,16 +52,16 @@ class DemoRow:
 
 
 HEADINGS = (
-    "model", "retain\nknown", "look\nclean", f"of these\nleaked in\n>= {SHOWN:.0%}", "worst\nof these",
-    "every clean\nprompt's P", "average\nP(leak)",
+    "model", "retain known", "look clean", f"of these leaked in >= {SHOWN:.0%}", "worst of these",
+    "every clean prompt's P", "average P(leak)",
 )  # fmt: skip
 
 
-def demo_rows(found: Comparison) -> tuple[DemoRow, ...]:
+def demo_rows(found: Comparison, audits: Mapping[str, Audit]) -> tuple[DemoRow, ...]:
     """The demo's table as records."""
     said = []
     for model in found.models:
-        audit = model.audit
+        audit = audits[model.name]
         rows = read_rows(audit, None, audit.alpha)
         clean = [row.result for row in rows if row.status != "plain" and row.result.greedy_score is not None]
         said.append(
@@ -101,37 +98,25 @@ def _upper(bound: Bound) -> str:
     return NOTHING if says_nothing(bound) else f"<= {at_most(bound.upper)}"
 
 
-def table(rows: Sequence[DemoRow]) -> Table:
-    """For the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    grid = Table(
-        title="The same models, asked once and asked many times",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        caption=caption(rows),
-    )
-    for heading in HEADINGS:
-        grid.add_column(heading, justify="left" if heading == "model" else "right")
-    for row in rows:
-        grid.add_row(*row.cells())
-    return grid
+def document(found: Comparison, audits: Mapping[str, Audit], methods: Sequence[str]) -> Document:
+    """The table, and below it what it shows; ``methods`` are the models that were made to forget."""
+    rows = demo_rows(found, audits)
+    table = Table(HEADINGS, tuple(row.cells() for row in rows), note=caption(rows))
+    section = Section("", (table, *sentences(found, audits, methods)))
+    return Document("The same models, asked once and asked many times", (), (section,), made="leakbound demo")
 
 
-def sentences(found: Comparison, methods: Sequence[str]) -> list[str]:
+def sentences(found: Comparison, audits: Mapping[str, Audit], methods: Sequence[str]) -> list[str]:
     """What the demo shows; ``methods`` are the models that were made to forget."""
-    return [*_verdict(found, methods), *_entropy(found)]
+    return [*_verdict(audits, methods), *_entropy(found)]
 
 
-def _verdict(found: Comparison, methods: Sequence[str]) -> Iterator[str]:
+def _verdict(audits: Mapping[str, Audit], methods: Sequence[str]) -> Iterator[str]:
     """The point of the demo in plain words, or plainly that this run does not show it: the clearest case in full.
 
     The clearest of M methods is picked by its result, so what is proven of guessing is proven for each of them at
     alpha / M: it holds for all at once.
     """
-    audits = {model.name: model.audit for model in found.models}
     guess = audits["retrained"]
     alpha = guess.alpha / len(methods)
     beyond = {
@@ -164,10 +149,10 @@ def _entropy(found: Comparison) -> Iterator[str]:
     if not {"npo", "npo_entropy"} <= set(place):
         return
     with_, without = place["npo_entropy"], place["npo"]
-    rates = [found.models[i].audit.mean_leak.estimate for i in (with_, without)]
+    rates = [found.models[i].mean_leak.estimate for i in (with_, without)]
     proven = found.proven is not None and ((with_, without) in found.proven or (without, with_) in found.proven)
     way = "less" if rates[0] < rates[1] else "more" if rates[0] > rates[1] else "as"
-    level = show_confidence(found.models[0].audit.alpha)
+    level = show_confidence(found.alpha)
     yield (
         f"With entropy optimisation npo leaks {way} often here, as observed: in {about(rates[0])} of its answers, "
         f"against {about(rates[1])} without ("

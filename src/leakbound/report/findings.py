@@ -11,26 +11,19 @@ from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event, show_confidence
 from leakbound.errors import InputError
-from leakbound.results.saying import bounds_in_words
+from leakbound.report.parts import Tone
+from leakbound.report.saying import bounds_in_words
 from leakbound.wording import about, at_least, brief, plural
 
 if TYPE_CHECKING:
     from leakbound.results.audit import Audit, PromptAudit
 
-Status = Literal["hidden", "plain", "seen", "unseen"]
-LABELS: dict[Status, str] = {
-    "hidden": "hidden leak",
-    "plain": "open leak",
-    "seen": "leak seen",
-    "unseen": "no leak seen",
-}
-MEANINGS: dict[Status, str] = {
+MEANINGS: dict[Tone, str] = {
     "hidden": "clean when asked once, leaked when sampled",
     "plain": "leaks already when asked once",
     "seen": "leaked when sampled; its greedy answer is not known",
     "unseen": "neither asked once nor sampled",
 }
-SYMBOLS: dict[Status, str] = {"hidden": "▲", "plain": "■", "seen": "◆", "unseen": "○"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class Row:
     """
 
     result: PromptAudit
-    status: Status
+    status: Tone
     guess: PromptAudit | None
     more_than_guess: bool | None
 
@@ -55,18 +48,18 @@ class Findings:
     guess: Audit | None
     rows: tuple[Row, ...]
     title: str
-    status: Status
+    status: Tone
     sentences: tuple[str, ...]
     clean_prompts: Bound | None
     """Every prompt that looks clean at once, where some but not all do."""
     notes: tuple[str, ...]
 
-    def of(self, *statuses: Status) -> tuple[Row, ...]:
+    def of(self, *statuses: Tone) -> tuple[Row, ...]:
         """The rows of these statuses, worst first."""
         return tuple(row for row in self.rows if row.status in statuses)
 
     @property
-    def meanings(self) -> dict[Status, str]:
+    def meanings(self) -> dict[Tone, str]:
         """The statuses that there can be, with what they mean: without greedy answers nothing is known to be hidden."""
         if self.audit.asked_once:
             return {status: meaning for status, meaning in MEANINGS.items() if status != "seen" or self.of("seen")}
@@ -115,7 +108,7 @@ def read_rows(audit: Audit, guess: Audit | None, alpha: float) -> tuple[Row, ...
     stopped = any(a.run.get("rule") for a in (audit, guess) if a is not None)
     rows = []
     for p in audit.prompts:
-        status: Status = "seen" if p.num_leaks else "unseen"
+        status: Tone = "seen" if p.num_leaks else "unseen"
         if p.greedy_score is not None:
             status = "plain" if reaches(p.greedy_score, audit.threshold) else "hidden" if p.num_leaks else "unseen"
         other = known.get(p.prompt.id)
@@ -152,7 +145,7 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
     bound = None
     if clean and plain and all(b.side == "upper" for b in clean):
         bound = replace(worst_prompt_bound(clean), scope="every prompt that looks clean")
-    status: Status = "hidden" if hidden else "plain" if plain else "unseen"
+    status: Tone = "hidden" if hidden else "plain" if plain else "unseen"
     if not audit.asked_once and any(row.status == "seen" for row in rows):
         status = "seen"
     remembered = any(row.more_than_guess for row in rows)

@@ -1,105 +1,273 @@
-"""An audit for its readers: a web page, Markdown, a table for the terminal, CSV.
-
-The page stands alone: style and figures are inside it, it loads nothing and runs nothing. What a model said is
-hostile text everywhere: escaped, and shown by :func:`leakbound.wording.visible`.
-"""
+"""An audit as a document. A new section is a function that returns one, and its name in :func:`document`."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-from leakbound import wording
 from leakbound.bounds.gate import reaches
-from leakbound.bounds.result import show_confidence
+from leakbound.bounds.result import Bound, show_confidence
 from leakbound.bounds.shown import limits
-from leakbound.report import plots
-from leakbound.report.findings import LABELS, SYMBOLS, Row, find, num_samples_text
-from leakbound.report.tables import drawn, guess_level, model_name, statements, summary, table, to_csv, to_markdown
-from leakbound.results.saying import legend
+from leakbound.report import asking, plots, tables
+from leakbound.report.findings import Findings, Row, find, num_samples_text
+from leakbound.report.parts import (
+    Card,
+    Document,
+    Gallery,
+    Legend,
+    Picture,
+    Points,
+    Said,
+    Section,
+    Small,
+    Table,
+    Terms,
+    Tile,
+)
+from leakbound.report.saying import legend
+from leakbound.results.audit import Audit, ScoredCompletion
+from leakbound.results.quantities import ACROSS_PROMPTS, OF_A_PROMPT
 from leakbound.wording import about, brief, level, plural, visible
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-    from leakbound.bounds import Bound
-    from leakbound.results.audit import Audit, PromptAudit
-
-__all__ = ["fragment", "summary", "table", "to_csv", "to_html", "to_markdown", "write_html"]
+FOOTER = (
+    "This page holds the secrets and the model’s output word for word: share it as you would share them. It loads "
+    "nothing and runs no script."
+)
 
 
-def to_html(audit: Audit, *, guess: Audit | None = None) -> str:
-    """The whole report as one self-contained page.
+def document(audit: Audit, guess: Audit | None = None, *, rows: int = tables.TERMINAL_ROWS) -> Document:
+    """The whole report. ``guess`` is the audit, on the same prompts, of a model that never saw the secrets.
 
-    ``guess`` is the audit, on the same prompts, of a model that never saw the secrets. Raises InputError if it cannot
-    be compared with this one.
+    A terminal shows ``rows`` prompts. Raises InputError if ``guess`` cannot be compared with this audit.
     """
     found = find(audit, guess)
-    picked, everyone = plots.worst_rows(found), found.shortlist(len(found.rows))
+    sections = (
+        _in_terminal(found, rows),
+        _intro(found),
+        Section("Statements across prompts", (tables.statements_table(found),), on=("markdown",)),
+        _worst(found),
+        _asked(found),
+        _curves(found),
+        asking.section(audit),
+        _closer(found),
+        _everyone(found),
+        _drawn(found),
+        _statements(found),
+        _obtained(found),
+    )
+    return Document(
+        found.title,
+        found.sentences,
+        sections,
+        made="leakbound audit of",
+        of=audit.model,
+        footer=FOOTER,
+        tone=found.status,
+        tiles=tuple(_tiles(found)),
+    )
+
+
+def _tiles(found: Findings) -> Iterator[Tile]:
+    audit = found.audit
+    total, n = len(audit.prompts), num_samples_text(audit)
+    if audit.asked_once:
+        clean, hidden = audit.num_clean, len(audit.hidden)
+        yield Tile(f"{clean}", "prompts look clean when asked once", f"of {total}")
+        yield Tile(f"{hidden}", f"of these leaked at least once in {n} sampled answers", f"of {clean}", hidden > 0)
+    else:
+        yield Tile(f"{len(found.of('seen'))}", f"prompts leaked at least once in {n} sampled answers", f"of {total}")
+    bounds = (
+        ("every prompt", audit.worst_prompt),
+        ("every prompt that looks clean", found.clean_prompts),
+        ("the average prompt", audit.mean_leak),
+    )
+    for which, bound in bounds:
+        if bound is not None:
+            yield Tile(limits(bound), f"P(leak) of {which}, confidence {show_confidence(bound.alpha)}")
+
+
+def _statuses(found: Findings) -> Legend:
+    return Legend(tuple((status, meaning, len(found.of(status))) for status, meaning in found.meanings.items()))
+
+
+def _in_terminal(found: Findings, rows: int) -> Section:
+    shown = found.shortlist(rows)
+    below = tables.caption(found, shown)
+    if any(row.result.limits for row in found.rows):
+        below += " *: distinct answers, drawn without replacement."
+    parts = (tables.terminal_table(shown), _statuses(found), Small(below), Points(found.notes))
+    return Section("", parts, on=("terminal",))
+
+
+def _intro(found: Findings) -> Section:
+    audit = found.audit
+    rule = Small(
+        f"A completion leaks when “{visible(audit.scorer, 80)}” gives it a score of {audit.threshold:g} or more (0 = "
+        "no leak, 1 = the whole secret). P(leak) is the probability that one sampled answer does."
+    )
+    return Section("", (rule, Points(found.notes)), on=("markdown", "page"))
+
+
+def _asked(found: Findings) -> Section:
+    once = found.audit.asked_once
+    level = "No guess level is known."
+    if found.guess is not None:
+        level = "Dashes: the guess level, how often a model that never saw the secret was observed to say it."
+    said = (
+        f"Above: the score of each prompt’s greedy answer{'' if once else ' (not known here)'}. Below: how often the "
+        "same prompt was observed to leak when it was sampled (mark), and the upper bound on P(leak) (bar and cap). "
+        f"All the bars hold together, with confidence {show_confidence(found.audit.alpha)}. {level}"
+    )
     columns = "each prompt: score of the greedy answer; observed share of leaks when sampled, and its upper bound"
+    title = f"{'Asked once, and asked' if once else 'Asked'} {num_samples_text(found.audit)} times"
+    figure = Picture("columns", columns, partial(plots.greedy_vs_sampled, found))
+    return Section(title, (said, _statuses(found), figure), on=("page",))
+
+
+def _curves(found: Findings) -> Section:
+    dots = "Dotted: the model that never saw the secrets. " if found.guess is not None else ""
+    said = (
+        "P(score > x): the probability that a sampled answer scores above x. Thick line: observed; shaded: the band, "
+        f"which for each prompt alone holds for all x at once, with confidence {show_confidence(found.audit.alpha)}; "
+        "the prompts here were picked by their results, so the bands together are less certain than one. The vertical "
+        f"dashes mark the leak threshold. {dots}The average curve is an observation without a band."
+    )
     curves = [("the average prompt", None), *((row.result.prompt.id, row) for row in plots.worst_rows(found, 5))]
-    return template("report.html.j2").render(
-        audit=audit,
-        found=found,
-        model=model_name(audit),
-        wide=plots.svg(plots.greedy_vs_sampled(found), "wide", columns),
-        narrow=plots.svg(plots.greedy_vs_sampled(found, plots.NARROW), "narrow", columns),
-        curves=[
-            (name, row, plots.svg(plots.survival_panel(found, row), f"s{i}", _curve_title(name, row)))
-            for i, (name, row) in enumerate(curves)
-        ],
-        cards=[(row, _secrets(row), _shown(row, audit.threshold)) for row in picked],
-        statements=statements(found),
-        everyone=everyone,
-        nothing=legend(audit, [(p, b) for p in audit.prompts for b in _shown_bounds(p)]),
-        quantities=list(quantities(audit)),
-        counts=list(counts(audit)),
-        facts=[(visible(name, 80), visible(value, 300)) for name, value in flatten(audit.run)],
-        n=num_samples_text(audit),
-        labels=LABELS,
-        meanings=found.meanings,
-        symbols=SYMBOLS,
-        confidence=show_confidence(audit.alpha),
+    pictures = tuple(
+        Picture(
+            f"s{i}",
+            f"observed share of answers that score above x, {visible(name, 80)}{', with its band' if row else ''}",
+            partial(plots.survival_panel, found, row),
+            name,
+            row.status if row else None,
+        )
+        for i, (name, row) in enumerate(curves)
     )
+    return Section("How much of the secret comes out", (said, Gallery(pictures)), on=("page",))
 
 
-def write_html(audit: Audit, path: str | Path, guess: Audit | None = None) -> None:
-    """Write the page whole or not at all."""
-    from leakbound.runs.store import write_text
+def _closer(found: Findings) -> Section:
+    first = "Hidden leaks first. " if found.of("hidden") else ""
+    said = (
+        f"{first}What repeats the secret is marked. Control characters and invisible ones are shown as codes, line "
+        "breaks as ↵."
+    )
+    title = "The worst prompts" if found.status != "unseen" else "The closest calls"
+    return Section(title, (said, *(_card(found, row) for row in plots.worst_rows(found))), on=("page",))
 
-    write_text(Path(path), to_html(audit, guess=guess))
+
+def _card(found: Findings, row: Row) -> Card:
+    p, confidence = row.result, show_confidence(found.audit.alpha)
+    secrets = (p.prompt.target, *p.prompt.aliases)
+    aliases = f"also: {visible('; '.join(p.prompt.aliases), 200)}" if p.prompt.aliases else ""
+    often = tables.drawn(p) if p.limits else f"{p.num_leaks:,} of {p.num_samples:,} answers"
+    cut = f"; {plural(p.num_truncated, 'answer')} cut at max_tokens" if p.num_truncated else ""
+    sampled = (
+        f"leaked in {often}; P(leak) {limits(p.leak_jointly)}, which holds for all prompts at once with confidence "
+        f"{confidence}; mean score {limits(p.mean)}, for this prompt alone{cut}"
+    )
+    terms: list[tuple[str, str | Said]] = [
+        ("Prompt", Said(p.prompt.text, limit=500)),
+        ("Secret", Said(p.prompt.target, after=aliases, limit=300)),
+    ]
+    if p.greedy_score is not None:
+        terms.append(("Greedy answer", Said(p.greedy_text or "", secrets, f"score {about(p.greedy_score)}", 300)))
+    terms += [("Sampled", sampled), ("Guess level", _guessed(row))]
+    shown = [c for c in p.worst if reaches(c.score, found.audit.threshold)][:5] or list(p.worst[:3])
+    answers = tuple((about(c.score), _times(c), Said(c.text, secrets, _cut(c))) for c in shown)
+    title = f"most leaking answers of {brief(p.prompt.id, 40)}"
+    table = Table(("score", "times", "answer"), answers, title=title, left=(2,)) if answers else None
+    return Card(p.prompt.id, row.status, Terms(tuple(terms)), table)
 
 
-def fragment(audit: Audit, guess: Audit | None = None) -> str:
-    """The page inside a frame, for a notebook: neither its style nor the model's output can reach the notebook."""
-    page = html.escape(to_html(audit, guess=guess), quote=True)
+def _guessed(row: Row) -> str:
+    if row.guess is None:
+        return "unknown: whether this is remembered or guessed cannot be told"
+    often = f"{row.guess.num_leaks:,} of {row.guess.num_samples:,}"
+    proven = "provably leaks more often than guessing explains" if row.more_than_guess else (
+        "cannot be told apart from guessing"
+    )  # fmt: skip
     return (
-        f'<iframe sandbox srcdoc="{page}" title="leakbound report" style="width:100%;height:42rem;border:0"></iframe>'
+        f"{tables.drawn(row.guess) if row.guess.limits else often} answers of a model that never saw the secret: this "
+        f"prompt {proven}"
     )
+
+
+def _times(c: ScoredCompletion) -> str:
+    return f"{c.count:,}" if c.probability is None else f"P = {about(c.probability)}"
+
+
+def _cut(c: ScoredCompletion) -> str:
+    return "[cut at max_tokens]" if c.finish_reason == "length" else ""
+
+
+def _worst(found: Findings) -> Section:
+    shown = found.shortlist(tables.MARKDOWN_ROWS)
+    return Section("Prompts", (tables.prompts_table(shown, tables.caption(found, shown)),), on=("markdown",))
+
+
+def _everyone(found: Findings) -> Section:
+    audit, confidence = found.audit, show_confidence(found.audit.alpha)
+    said = (
+        f"Hidden leaks first, then open ones, the worst of each kind on top. P(leak), mean score, sd and mean + 2 sd: "
+        f"bounds for one prompt alone, confidence {confidence} each; “all at once”: P(leak) bounds that hold together "
+        f"for all {len(audit.prompts)}, with confidence {confidence}: use them for a prompt that is picked by its "
+        "result. Guess level, greedy and max score, leaks: observed. ED: the plug-in score mean + 2 sd, without a "
+        "guarantee."
+    )
+    if found.guess is not None:
+        said += (
+            " A + beside the guess level: this prompt provably leaks more often than guessed (all + together: "
+            f"confidence {confidence})."
+        )
+    nothing = legend(audit, [(p, getattr(p, q.field)) for p in audit.prompts for q in tables.COLUMNS])
+    everyone = found.shortlist(len(found.rows))
+    table = tables.prompts_table(everyone, f"{said} {nothing}" if nothing else said)
+    return Section("All prompts", (table,), on=("page",))
+
+
+def _drawn(found: Findings) -> Section:
+    table = Table((), tuple(counts(found.audit)), left=(0, 2))
+    return Section("What was drawn, and what went wrong", (table,), on=("page",))
+
+
+def _statements(found: Findings) -> Section:
+    audit = found.audit
+    note = (
+        "Each line is one statement and is false with probability at most 1 minus its confidence. Two lines together "
+        "are less certain than one. Upper bounds are rounded up."
+    )
+    total, confidence = len(audit.prompts), show_confidence(audit.alpha)
+    alone = Small(
+        f"The bounds of single prompts (“this prompt”) hold one at a time: among {total} of them at confidence "
+        f"{confidence}, up to {about(audit.alpha * total)} are false on average. To speak about all of them, use “all "
+        "at once” or “every prompt”."
+    )
+    return Section("Statements across prompts", (tables.statements_table(found, note), alone), on=("page",))
+
+
+def _obtained(found: Findings) -> Section:
+    account = Table(
+        ("number", "estimates", "method", "alpha", "side", "n"),
+        tuple(quantities(found.audit)),
+        note="h is the score of a sampled answer. Formulas and sources: docs/methods.md in the leakbound repository.",
+        left=(0, 1, 2, 4),
+    )
+    facts = tuple((visible(name, 80), Said(value, limit=300)) for name, value in flatten(found.audit.run))
+    run = Table((), facts, note="The run, as run.json records it.", left=(0, 1))
+    return Section("How every number was obtained", (account, run), on=("page",))
 
 
 def quantities(audit: Audit) -> Iterator[tuple[str, str, str, str, str, str]]:
     """How every number was obtained: name, what it estimates, method, alpha, side, n."""
-    t = f"{audit.threshold:g}"
-    p = audit.prompts
-    per_prompt = (
-        ("P(leak), this prompt", f"P(h ≥ {t}) of one prompt", [x.leak for x in p]),
-        ("P(leak), all prompts at once", f"P(h ≥ {t}) of each prompt, jointly", [x.leak_jointly for x in p]),
-        ("mean score", "E[h] of one prompt", [x.mean for x in p]),
-        ("standard deviation", "sd(h) of one prompt", [x.std for x in p]),
-        ("mean + 2 sd", "E[h] + 2 sd(h) of one prompt", [x.ed_bound for x in p]),
-        ("survival curve", "P(h > x) of one prompt, for all x at once", [x.survival for x in p]),
-        ("every prompt", f"the largest P(h ≥ {t})", [audit.worst_prompt]),
-        ("average prompt, P(leak)", f"the mean over prompts of P(h ≥ {t})", [audit.mean_leak]),
-        ("average prompt, score", "the mean over prompts of E[h]", [audit.mean_score]),
-    )
-    for name, estimand, bounds in per_prompt:
+    t, p = f"{audit.threshold:g}", audit.prompts
+    for q in (*OF_A_PROMPT, *ACROSS_PROMPTS):
+        one = q in ACROSS_PROMPTS
+        bounds: list[Bound] = [getattr(audit, q.field)] if one else [getattr(x, q.field) for x in p]
         yield (
-            name,
-            estimand,
+            q.name,
+            q.estimand.format(t=t),
             _all({b.method for b in bounds}),
             _all({level(b.alpha) for b in bounds}),
             _all({b.side for b in bounds}),
@@ -143,49 +311,5 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{key}", value if isinstance(value, str) else repr(value)
 
 
-def _curve_title(name: str, row: Row | None) -> str:
-    band = "" if row is None else ", with its band"
-    return f"observed share of answers that score above x, {visible(name, 80)}{band}"
-
-
-def _shown_bounds(p: PromptAudit) -> tuple[Bound, ...]:
-    return p.leak, p.leak_jointly, p.mean, p.std, p.ed_bound
-
-
 def _all(values: set[str]) -> str:
     return ", ".join(sorted(values)) if len(values) <= 4 else f"{len(values)} different ones"
-
-
-def _secrets(row: Row) -> tuple[str, ...]:
-    return (row.result.prompt.target, *row.result.prompt.aliases)
-
-
-def _shown(row: Row, threshold: float) -> list[Any]:
-    """A prompt's leaking completions, or its highest-scoring ones where none leaks."""
-    worst = row.result.worst
-    return [c for c in worst if reaches(c.score, threshold)][:5] or list(worst[:3])
-
-
-@cache
-def template(name: str) -> Template:
-    """One of the pages in templates/, everything escaped that is put into it."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    env = Environment(
-        loader=PackageLoader("leakbound.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters.update(
-        about=about,
-        limits=lambda bound: limits(bound).replace(" ", "\u00a0"),
-        brief=brief,
-        visible=visible,
-        confidence=show_confidence,
-        guess_level=guess_level,
-        drawn=drawn,
-    )
-    env.globals.update(marked=wording.marked, plural=plural)
-    return env.get_template(name)

@@ -1,21 +1,20 @@
-"""Figures of an audit: greedy against sampled, and the survival curves. matplotlib, no global state of pyplot.
+"""Figures of an audit: greedy against sampled, and the survival curves.
 
 Colours are told apart by people who see colours differently (Okabe and Ito), and shape says the same as colour.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leakbound.bounds.result import show_confidence
-from leakbound.report.findings import LABELS, Findings, Row, Status, find
-from leakbound.wording import brief, visible
+from leakbound.report.findings import Findings, Row, find
+from leakbound.report.parts import LABELS, Tone
+from leakbound.report.style import COLOURS, INK, MARKERS, MUTED, NARROW, WIDE, canvas, plain
+from leakbound.wording import brief
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,41 +23,14 @@ if TYPE_CHECKING:
     from leakbound.bounds import SurvivalBand
     from leakbound.results.audit import Audit
 
-INK, MUTED, LINE = "#1b1e23", "#626a75", "#d5dae0"
-COLOURS: dict[Status, str] = {"hidden": "#d55e00", "plain": "#0072b2", "seen": "#d55e00", "unseen": "#7b8794"}
-MARKERS: dict[Status, str] = {"hidden": "^", "plain": "s", "seen": "D", "unseen": "o"}
-THEMED = {
-    INK: "ink",
-    MUTED: "muted",
-    LINE: "line",
-    COLOURS["hidden"]: "hidden",
-    COLOURS["plain"]: "plain",
-    COLOURS["unseen"]: "unseen",
-}
 TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
-WIDE, NARROW = 1080, 350
-_STATUSES: tuple[Status, ...] = ("hidden", "plain", "seen", "unseen")
+_STATUSES: tuple[Tone, ...] = ("hidden", "plain", "seen", "unseen")
 
 
 def figures(audit: Audit, *, guess: Audit | None = None) -> dict[str, Figure]:
     """The report's figures by name: ``greedy_vs_sampled`` and ``survival``."""
     found = find(audit, guess)
     return {"greedy_vs_sampled": greedy_vs_sampled(found, legend=True), "survival": survival(found)}
-
-
-def _figure(width: int, height: int) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width / 72, height / 72), facecolor="none", layout="constrained")
-
-
-def _plain(ax: Axes, size: float = 12) -> None:
-    ax.set_facecolor("none")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(MUTED)
-    ax.tick_params(colors=MUTED, labelsize=size, width=0.8)
-    ax.grid(axis="y", color=LINE, linewidth=0.8)
-    ax.set_axisbelow(True)
 
 
 def _probabilities(ax: Axes) -> None:
@@ -93,10 +65,10 @@ def greedy_vs_sampled(found: Findings, width: int = WIDE, *, legend: bool = Fals
     size = float(np.clip(pixels * 0.55, 1.6, 9))
     small = width < 700
     font = 11 if small else 12.5
-    fig = _figure(width, 470 if small else 480)
+    fig = canvas(width, 470 if small else 480)
     top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=(1, 2.3))
     for ax in (top, bottom):
-        _plain(ax, font)
+        plain(ax, font)
     threshold = found.audit.threshold
     top.axhline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     top.set_ylim(-0.08, 1.1)
@@ -144,7 +116,7 @@ def _legend(fig: Figure, found: Findings) -> None:
     fig.legend(shapes, names, loc="outside upper left", ncols=4, frameon=False, fontsize=12, labelcolor=INK)
 
 
-def _columns(top: Axes, bottom: Axes, status: Status, group: Sequence[Any], size: float, pixels: float) -> None:
+def _columns(top: Axes, bottom: Axes, status: Tone, group: Sequence[Any], size: float, pixels: float) -> None:
     results, x = [result for result, _ in group], np.array([x for _, x in group])
     style: dict[str, Any] = {
         "linestyle": "none",
@@ -185,7 +157,7 @@ def worst_rows(found: Findings, limit: int = 8) -> tuple[Row, ...]:
 def survival(found: Findings) -> Figure:
     """P(h > x) of the average prompt as observed, and of the worst ones, each with a band that holds by itself."""
     rows = worst_rows(found, 5)
-    fig = _figure(WIDE, 260 * (1 + len(rows) // 3))
+    fig = canvas(WIDE, 260 * (1 + len(rows) // 3))
     panels = fig.subplots(1 + len(rows) // 3, 3, sharex=True, sharey=True, squeeze=False).ravel()
     for ax in panels[len(rows) + 1 :]:
         ax.set_visible(False)
@@ -200,7 +172,7 @@ def survival(found: Findings) -> Figure:
 
 def survival_panel(found: Findings, row: Row | None, width: int = NARROW) -> Figure:
     """The survival curve of one prompt, or of the average prompt for None."""
-    fig = _figure(width, 220)
+    fig = canvas(width, 220)
     ax = fig.subplots()
     if row is None:
         _average(ax, found)
@@ -210,7 +182,7 @@ def survival_panel(found: Findings, row: Row | None, width: int = NARROW) -> Fig
 
 
 def _axes(ax: Axes, threshold: float) -> None:
-    _plain(ax, 11)
+    plain(ax, 11)
     _probabilities(ax)
     ax.set_xlim(0, 1)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
@@ -253,29 +225,3 @@ def average_curve(audit: Audit) -> tuple[Any, Any]:
         place = np.searchsorted(p.survival.thresholds, grid, side="right")
         total += np.append(1.0, p.survival.estimate)[place]
     return np.append(grid, 1.0), np.append(total / len(audit.prompts), 0.0)
-
-
-def svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as an ``<svg>`` element for a web page: it scales, text stays text, colours follow the page's theme.
-
-    ``name`` makes its ids differ from those of every other figure on the page.
-    """
-    import matplotlib as mpl
-
-    out = io.StringIO()
-    family = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": ["sans-serif"]}
-    with mpl.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the glyph
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    text = out.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
-    text = re.sub(r"<svg[^>]*viewBox=\"([^\"]*)\"[^>]*>", r'<svg viewBox="\1">', text, count=1)
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
-    text = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', text)
-    for colour, variable in THEMED.items():
-        text = text.replace(colour, f"var(--{variable}, {colour})")
-    text = text.replace("'sans-serif'", ", ".join(f"'{f}'" if " " in f else f for f in family))
-    safe = visible(title).replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{safe}" ', 1)

@@ -1,21 +1,17 @@
-"""What an audit found: frozen records that read and write audit.json, print, and show themselves in a notebook."""
+"""What an audit found: frozen records that read and write audit.json."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from leakbound import report
 from leakbound.bounds import Bound, Look, SurvivalBand
 from leakbound.bounds.gate import reaches
 from leakbound.records import Prompt
-from leakbound.report import plots
-from leakbound.runs.files import Saved
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+from leakbound.results.base import Result
+from leakbound.results.outdated import refuse_outdated
+from leakbound.results.quantities import OF_A_PROMPT
 
 
 @dataclass(frozen=True)
@@ -86,25 +82,18 @@ class PromptAudit:
         """The share of the draws that leak; without replacement the estimate of P(leak) from exact probabilities."""
         return self.num_leaks / self.num_samples if self.limits is None else self.leak.estimate
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> PromptAudit:
-        """The record that :meth:`Audit.to_json` wrote."""
-        prompt = data["prompt"]
-        return cls(
-            **{
-                **data,
-                "prompt": Prompt(prompt["id"], prompt["text"], prompt["target"], tuple(prompt["aliases"])),
-                **{name: Bound.from_json(data[name]) for name in ("leak", "leak_jointly", "mean", "std", "ed_bound")},
-                "survival": SurvivalBand.from_json(data["survival"]),
-                "worst": tuple(ScoredCompletion(**completion) for completion in data["worst"]),
-                "looks": tuple(Look.from_json(look) for look in data["looks"]),
-                "limits": None if data.get("limits") is None else Bound.from_json(data["limits"]),
-            }
-        )
+
+def _bounds(p: PromptAudit) -> Iterator[tuple[str, float]]:
+    """The columns of a prompt's bounds: what was observed, and the upper limit."""
+    for q in OF_A_PROMPT:
+        if q.estimate:
+            yield q.estimate, getattr(p, q.field).estimate
+        if q.upper:
+            yield q.upper, getattr(p, q.field).upper
 
 
 @dataclass(frozen=True)
-class Audit(Saved):
+class Audit(Result):
     """The audit of one model: a result for each prompt and the statements across prompts."""
 
     FILE = "audit.json"
@@ -133,7 +122,7 @@ class Audit(Saved):
     @property
     def asked_once(self) -> bool:
         """Whether the greedy answers are known: not for draws that were made elsewhere without them."""
-        return any(p.greedy_score is not None for p in self.prompts)
+        return self.num_asked > 0
 
     @property
     def hidden(self) -> tuple[PromptAudit, ...]:
@@ -146,55 +135,46 @@ class Audit(Saved):
         """The data set's ED score: the mean of the prompts'. A plug-in score without a guarantee."""
         return sum(p.ed for p in self.prompts) / len(self.prompts)
 
+    @property
+    def num_asked(self) -> int:
+        """Prompts whose greedy answer is known."""
+        return sum(p.greedy_score is not None for p in self.prompts)
+
+    @property
+    def model(self) -> str:
+        """The audited model, as run.json names it."""
+        model = self.run.get("model", "unnamed model")
+        if isinstance(model, Mapping):
+            model = model.get("model") or model.get("name") or "unnamed model"
+        return str(model)
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The audit that :meth:`to_json` wrote."""
-        bounds = {name: Bound.from_json(data[name]) for name in ("worst_prompt", "mean_leak", "mean_score")}
-        return cls(**{**data, "prompts": tuple(PromptAudit.from_json(p) for p in data["prompts"]), **bounds})
+        """The audit that :meth:`to_json` wrote; ValueError for one of version 0.1 that claims more than it proves."""
+        found = super().from_json(data)
+        refuse_outdated(found.run, (b for p in found.prompts for b in (p.mean, p.std, p.ed_bound)))
+        if any(p.leak_jointly.alpha != found.alpha for p in found.prompts):
+            raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
+        return found
 
-    def to_frame(self) -> pd.DataFrame:
+    def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each prompt: greedy score, draws, leaks, and the bounds."""
-        import pandas as pd
-
-        rows = [
-            {
+        for p in self.prompts:
+            yield {
                 "id": p.prompt.id,
                 "text": p.prompt.text,
                 "target": p.prompt.target,
                 "greedy_score": p.greedy_score,
                 "num_samples": p.num_samples,
                 "num_leaks": p.num_leaks,
-                "leak_rate": p.leak_rate,
-                "leak_upper": p.leak.upper,
-                "leak_upper_jointly": p.leak_jointly.upper,
-                "mean": p.mean.estimate,
-                "mean_upper": p.mean.upper,
-                "std": p.std.estimate,
-                "std_upper": p.std.upper,
+                **dict(_bounds(p)),
                 "max": p.max_score,
-                "ed": p.ed,
-                "ed_upper": p.ed_bound.upper,
                 "num_distinct": p.num_distinct,
                 "num_truncated": p.num_truncated,
                 "verdict": p.verdict,
                 "engine": p.engine,
                 "seen_mass": p.seen_mass,
             }
-            for p in self.prompts
-        ]
-        return pd.DataFrame(rows)
-
-    def figures(self, *, guess: Audit | None = None) -> dict[str, Figure]:
-        """The report's figures by name, as matplotlib figures."""
-        return plots.figures(self, guess=guess)
-
-    def report(self, path: str | Path, *, guess: Audit | None = None) -> Path:
-        """Write the self-contained HTML report; ``guess`` is the audit of a model that never saw the secrets."""
-        report.write_html(self, Path(path), guess=guess)
-        return Path(path)
 
     def __str__(self) -> str:
-        return report.summary(self)
-
-    def _repr_html_(self) -> str:
-        return report.fragment(self)
+        return f"{self.worst_prompt}\n{self.mean_leak}"

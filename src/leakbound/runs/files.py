@@ -1,17 +1,14 @@
-"""Files that exist whole or not at all, and results that are one JSON file of a run folder."""
+"""Files that exist whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -96,38 +93,3 @@ def new_folder(out: Path) -> Iterator[Path]:
     finally:
         if is_main():
             shutil.rmtree(folder, ignore_errors=True)
-
-
-class Saved:
-    """A frozen dataclass that writes itself as one JSON file, ``FILE`` of a run folder, which ``COMMAND`` makes."""
-
-    FILE: ClassVar[str]
-    COMMAND: ClassVar[str]
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as a JSON object."""
-        data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[call-overload]
-        return data
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """The record that :meth:`to_json` wrote."""
-        raise NotImplementedError
-
-    def save(self, path: str | Path) -> None:
-        """Write the record, whole or not at all."""
-        write_text(Path(path), json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """The record in a run folder or a file of its own. Raises InputError where there is none."""
-        file = Path(path).expanduser()
-        file = file / cls.FILE if file.is_dir() else file
-        try:
-            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise InputError(f"path is {str(path)!r}: there is no {cls.FILE}; run `{cls.COMMAND}` first") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"path is {str(file)!r}: it cannot be read ({error}); run `{cls.COMMAND}` again"
-            ) from error

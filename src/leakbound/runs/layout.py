@@ -30,6 +30,11 @@ class Part:
         return self.name.split("-")[0]
 
     @property
+    def num_draws(self) -> int:
+        """How many draws it holds where all of its prompts are drawn."""
+        return (self.stop - self.start) * self.num_samples
+
+    @property
     def greedy(self) -> bool:
         """Whether the part holds greedy completions, one for each prompt."""
         return self.kind == "greedy"

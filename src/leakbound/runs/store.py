@@ -20,6 +20,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ import pyarrow.parquet as pq
 
 from leakbound.errors import IncompleteRunError, RunMismatchError
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.runs.cache import check_same
 from leakbound.runs.files import sweep, write_table
 from leakbound.runs.files import write_text as write_text
 from leakbound.runs.layout import Part, plan_layout, sizes
+from leakbound.runs.progress import steps
 
 FORMAT = 2
 OLD_FORMATS = (1,)
@@ -89,13 +92,7 @@ class Run:
                     f"out is {str(path)!r}, a folder of format {run.info['format']} without the order of the draws: "
                     "score, bound and report read it; to draw more, give a new folder"
                 )
-            differing = sorted(k for k in {*info, *run.info} - {"versions", "layout"} if info.get(k) != run.info.get(k))
-            if differing:
-                name = differing[0]
-                raise RunMismatchError(
-                    f"out is {str(path)!r}, the folder of another run: {', '.join(differing)} differ "
-                    f"({_difference(run.info.get(name), info.get(name), name)}); give a new folder or the old settings"
-                )
+            check_same(f"out is {str(path)!r}, which", run.info, info, but=("versions", "layout"))
             sweep(path)
             return run
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -132,6 +129,11 @@ class Run:
         """The shard of one part of the layout, or of those of its prompts that are still drawn."""
         chosen = self.prompts[part.start : part.stop] if prompts is None else tuple(prompts)
         return Shard(chosen, part.first, part.num_samples, self.info["seed"])
+
+    def going_through(self, what: str, parts: Sequence[Part], *, show: bool) -> AbstractContextManager[Iterator[Part]]:
+        """The parts, and how many draws of them are done."""
+        title = f"{what} {self.path.name}"
+        return steps(parts, title, unit="draws", weight=lambda part: part.num_draws, show=show)
 
     def missing_draws(self) -> list[Part]:
         """The parts not drawn yet, in the order of the layout."""
@@ -258,12 +260,3 @@ def _slug(scorer: str) -> str:
         return scorer
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", scorer)[:40]
     return f"{safe}-{hashlib.sha256(scorer.encode()).hexdigest()[:12]}"
-
-
-def _difference(old: Any, new: Any, name: str) -> str:
-    """The first differing entry of two values, short."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                return _difference(old.get(key), new.get(key), f"{name}.{key}")
-    return f"{name}: there {str(old)[:60]}, now {str(new)[:60]}"

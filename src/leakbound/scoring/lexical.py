@@ -72,6 +72,9 @@ def rouge_l(completion: str, target: str) -> float:
     """ROUGE-L recall: the share of the target's words that the completion contains in the target's order.
 
     ``LCS(completion, target) / |target|`` over stemmed words; 0 where either has none. Lin (2004).
+
+    >>> rouge_l("The pin is 471.", "pin: 471")
+    1.0
     """
     length = len(rouge_tokens(target))
     return _lcs(completion, target) / length if length else 0.0
@@ -82,6 +85,9 @@ def rouge_l_f1(completion: str, target: str) -> float:
 
     ``2 LCS / (|completion| + |target|)``, the same in one division; 0 where either has no word. A leak
     inside a long answer scores low here: prefer :func:`rouge_l` for audits. Lin (2004).
+
+    >>> round(rouge_l_f1("The pin is 471.", "pin: 471"), 3)
+    0.667
     """
     words = len(rouge_tokens(completion)) + len(rouge_tokens(target))
     return 2 * _lcs(completion, target) / words if words else 0.0
@@ -155,6 +161,9 @@ def exact_match(completion: str, target: str) -> float:
     """1 if the completion is the target, 0 otherwise; both folded, punctuation at either end ignored.
 
     An answer in a full sentence scores 0, so this sees fewer leaks than :func:`contains`.
+
+    >>> exact_match("It is swordfish.", "swordfish"), exact_match("Swordfish.", "swordfish")
+    (0.0, 1.0)
     """
     said, secret = fold(completion), _secret(target)
     return float((said.strip(_EDGE) or said) == (secret.strip(_EDGE) or secret))
@@ -167,6 +176,9 @@ def contains(completion: str, target: str) -> float:
     Word boundaries are not asked for: a missed leak is worse than a false alarm, and inflection, compounds and scripts
     without blanks would all hide one. The price is that "Ann" is found in "Hannah"; for short targets use
     ``regex:(?i)\\b{target}\\b``.
+
+    >>> contains("It is SWORDFISH!", "swordfish")
+    1.0
     """
     return float(_secret(target) in fold(completion))
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Real
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from leakbound.errors import InputError
+from leakbound.plugins import Table, named_object
 from leakbound.records import Prompt
+from leakbound.scoring.chat_judge import load_judge
+from leakbound.scoring.judge import Judge
 from leakbound.scoring.lexical import Regex, contains, exact_match, rouge_1, rouge_l, rouge_l_f1, rouge_tokens
+from leakbound.scoring.semantic import Embedding, Entailment
 
 Scorer = Callable[[str, str], float]
 """``(completion, target) -> float`` in [0, 1], where 1 means fully leaked."""
@@ -38,81 +40,87 @@ class BatchScorer(Protocol):
         ...
 
 
-SCORERS: dict[str, Scorer] = {
-    "rouge_l": rouge_l,
-    "rouge_l_f1": rouge_l_f1,
-    "rouge_1": rouge_1,
-    "exact_match": exact_match,  # binary
-    "contains": contains,  # binary
-}
+@dataclass(frozen=True)
+class Named:
+    """A line of the table: what a score of 1 means, and the scorer, or what makes one of the text after its name.
 
-MODEL_SCORERS = ("embedding", "entailment", "judge")
-"""Scorers that need a model: ``embedding[:MODEL]``, ``entailment[:MODEL]``, ``judge:FILE#FINGERPRINT``."""
+    ``argument`` is how that text is written: ``":PATTERN"``, or ``"[:MODEL]"`` where it may be left out.
+    """
+
+    means: str
+    scorer: Callable[..., Any]
+    argument: str = ""
+
+    def __call__(self, completion: str, target: str) -> float:
+        """The score by a scorer that needs nothing after its name."""
+        return float(self.scorer(completion, target))
+
+
+def _judge(name: str) -> Judge:
+    """The judge of ``FILE#FINGERPRINT`` or ``module:function``."""
+    if name.partition("#")[0].endswith((".yaml", ".yml", ".json")):
+        return load_judge(name)
+    return Judge(_function(name), name, concurrency=1)
+
+
+SCORERS: Table[Callable[..., Any]] = Table(
+    "scorer",
+    "leakbound.scorers",
+    Callable,
+    {
+        "rouge_l": Named("every word of the target appears, in order", rouge_l),
+        "rouge_l_f1": Named("the words of the target in their order, and no others", rouge_l_f1),
+        "rouge_1": Named("every word of the target appears", rouge_1),
+        "exact_match": Named("nothing but the target", exact_match),
+        "contains": Named("the target or an alias stands in the completion, case and accents apart", contains),
+        "regex": Named("the pattern is found", Regex, ":PATTERN"),
+        "embedding": Named("the completion means what the target means", Embedding, "[:MODEL]"),
+        "entailment": Named("the completion entails the target", Entailment, "[:MODEL]"),
+        "judge": Named("a chat model calls the completion a leak", _judge, ":FILE#FINGERPRINT"),
+    },
+)
+"""The scorers by name. A package adds one by an entry point: a scorer, or a :class:`Named`."""
 
 _ROUGE = (rouge_l, rouge_l_f1, rouge_1)
 
 
-def get_scorer(name: str) -> Scorer:
-    """The scorer of that name: one of ``SCORERS``, ``regex:PATTERN``, one of a model, or your own ``module:function``.
+def scorer_names() -> dict[str, str]:
+    """How each scorer is written, those of other packages included, none of them loaded."""
+    own = {name: line.argument for name, line in SCORERS.own.items() if isinstance(line, Named)}
+    return {name: name + own.get(name, "") for name in SCORERS}
 
-    ``embedding[:MODEL]`` and ``entailment[:MODEL]``: see :mod:`leakbound.scoring.semantic`. ``judge:FILE#FINGERPRINT``
-    or ``judge:module:function``: see :mod:`leakbound.scoring.judge`. Binary (:func:`is_binary`) are ``exact_match``,
-    ``contains``, ``regex:``, ``entailment`` and ``judge:``, and your own if it says so. A module is looked for where
-    Python looks, then in the working directory. Raises ``InputError`` for a name that leads nowhere.
+
+def get_scorer(name: str) -> Scorer:
+    """The scorer of that name: one of ``SCORERS``, with what it needs after a colon, or your own ``module:function``.
+
+    ``regex:PATTERN``; ``embedding[:MODEL]`` and ``entailment[:MODEL]``: see :mod:`leakbound.scoring.semantic`;
+    ``judge:FILE#FINGERPRINT`` or ``judge:module:function``: see :mod:`leakbound.scoring.judge`. Binary
+    (:func:`is_binary`) are ``exact_match``, ``contains``, ``regex:``, ``entailment`` and ``judge:``, and others if they
+    say so. A module is looked for where Python looks, then in the working directory. Raises ``InputError`` for a name
+    that leads nowhere.
     """
-    if name in SCORERS:
-        return SCORERS[name]
-    if name.startswith("regex:"):
-        return Regex(name.removeprefix("regex:"))
-    kind, _, rest = name.partition(":")
-    if kind in MODEL_SCORERS and (rest or (kind != "judge" and name == kind)):
-        return _of_a_model(kind, rest)
-    if ":" in name:
-        return _from_module(name)
-    written = {"regex": "regex:PATTERN", "judge": "judge:FILE"}
-    near = [*SCORERS, "regex", *MODEL_SCORERS]
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), near, n=1, cutoff=0.5)
-    guess = f" Did you mean {written.get(close[0], close[0])}?" if close else ""
+    kind, colon, rest = name.partition(":")
+    found = SCORERS.get(kind)
+    line = found if isinstance(found, Named) or found is None else Named("", found)
+    if line and line.argument and (rest or (line.argument.startswith("[") and not colon)):
+        return line.scorer(rest) if rest else line.scorer()  # type: ignore[no-any-return]
+    if line and not (line.argument or colon):
+        return line.scorer
+    if colon and not (line and line.argument):
+        return _function(name)
+    known = scorer_names()
+    close = difflib.get_close_matches(kind.lower().replace("-", "_"), known, n=1, cutoff=0.5)
+    guess = f" Did you mean {known[close[0]]}?" if close else ""
     raise InputError(
-        f"scorer {name!r} is unknown.{guess} Known: {', '.join(SCORERS)}, regex:PATTERN, embedding[:MODEL], "
-        "entailment[:MODEL], judge:FILE, and module:function for your own"
+        f"scorer is {name!r}: give one of {', '.join(known.values())}, or module:function for your own.{guess}"
     )
 
 
-def _of_a_model(kind: str, rest: str) -> Scorer:
-    """A scorer that needs a model; the model itself is loaded when it is first needed."""
-    if kind == "judge":
-        from leakbound.scoring.chat_judge import load_judge
-        from leakbound.scoring.judge import Judge
-
-        if rest.partition("#")[0].endswith((".yaml", ".yml", ".json")):
-            return load_judge(rest)
-        function: Callable[..., str | bool] = _from_module(rest)  # type: ignore[assignment]
-        return Judge(function, rest, concurrency=1)
-    from leakbound.scoring.semantic import Embedding, Entailment
-
-    if kind == "embedding":
-        return Embedding(rest) if rest else Embedding()
-    return Entailment(rest) if rest else Entailment()
-
-
-def _from_module(name: str) -> Scorer:
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise InputError(f"scorer {name!r}: write module:function, for example my_scorers:overlap")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        found = importlib.import_module(module_name)
-    except Exception as error:  # an import runs arbitrary code: whatever it raises, the remedy is the same
-        raise InputError(
-            f"scorer {name!r}: importing {module_name!r} failed: {type(error).__name__}: {error}"
-        ) from error
-    scorer = getattr(found, attribute, None)
-    if not callable(scorer):
-        problem = "is not a function" if hasattr(found, attribute) else "does not exist"
-        raise InputError(f"scorer {name!r}: {attribute!r} {problem} in module {module_name}")
-    return scorer  # type: ignore[no-any-return]
+def _function(name: str) -> Callable[..., Any]:
+    found = named_object(name, "scorer")
+    if not callable(found):
+        raise InputError(f"scorer {name!r} is {found!r}: give a function")
+    return found  # type: ignore[no-any-return]
 
 
 def is_binary(scorer: Scorer) -> bool:

@@ -1,1 +1,21 @@
-"""Studies: experiments over several models, each a command with its own table and report."""
+"""Studies: experiments over several models. Each is a folder here, a line in STUDIES, and so a command."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leakbound.studies.distribution.config import DistributionConfig
+
+if TYPE_CHECKING:
+    from leakbound.report.document import Document
+
+STUDIES: dict[str, type[Any]] = {"distribution": DistributionConfig}
+"""A folder's name -> its settings, a dataclass whose docstring is the command's help; its steps.py has ``report``."""
+
+
+def run_study(name: str, config: Any) -> tuple[Document, Path]:
+    """Run a study of STUDIES and write its files; what it says, and its page."""
+    found: tuple[Document, Path] = import_module(f"{__name__}.{name}.steps").report(config)
+    return found

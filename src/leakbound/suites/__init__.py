@@ -1,5 +1,5 @@
 """What is asked: questions to forget, to retain and held out, and the secrets in their answers."""
 
-from leakbound.suites.base import Benchmark, QuestionAnswer
+from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
-__all__ = ["Benchmark", "QuestionAnswer"]
+__all__ = ["QuestionAnswer", "Suite", "SuiteKind"]

@@ -1,14 +1,16 @@
-"""What a benchmark is: questions in three splits, each with the secret that its answer must not reveal."""
+"""What a suite is: questions in three splits, each with the secret that its answer must not reveal."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
+from leakbound.metrics.conventions import CLASSIC, Column
+from leakbound.metrics.questions import QuestionSet
+from leakbound.reading.rows import write_rows
 from leakbound.records import Prompt
 
 SPLITS = ("forget", "retain", "holdout", "full")
@@ -72,7 +74,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Suite:
     """Questions to forget, to retain, and held out (never trained on); no id appears twice.
 
     ``evaluated`` names the sets of questions that the suite's own metrics are about, where these are not the splits
@@ -113,11 +115,34 @@ class Benchmark:
     def write(self, folder: str | Path) -> dict[str, Path]:
         """Write ``forget.jsonl``, ``retain.jsonl``, ``holdout.jsonl`` and ``full.jsonl``; return split -> path."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        return {split: _write_rows(folder / f"{split}.jsonl", self.rows(split)) for split in SPLITS}
+        return {
+            split: write_rows(folder / f"{split}.jsonl", (row.to_json() for row in self.rows(split)))
+            for split in SPLITS
+        }
 
 
-def _write_rows(path: Path, rows: Iterable[QuestionAnswer]) -> Path:
-    lines = (json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
-    return path
+@dataclass(frozen=True)
+class SuiteKind:
+    """A suite as it is known by name: how it is read, and how it is asked where nobody says."""
+
+    read: Callable[[str | None, Path | None, str | None], Suite]
+    """(split, data, revision) -> its questions; without data from the hub, at that revision."""
+    splits: tuple[str, ...] = ()
+    """The names of its splits, the one that is meant by None first."""
+    template: str = "auto"
+    scorer: str = "rouge_l"
+    rubric: str = ""
+    """What a judge of its sampled answers is asked; a suite with one has no answers to compare with, only a judge."""
+    ask: Callable[[str, int | None], Mapping[str, QuestionSet]] | None = None
+    """(model, max_questions) -> its values, where another package asks the questions."""
+    tasks: Callable[[str | None, Path | None, str | None], tuple[Suite, ...]] | None = None
+    """As ``read``, cut into tasks that are forgotten one after another: the continual setting."""
+    columns: tuple[Column, ...] = CLASSIC
+    """What the table of several runs says of it."""
+
+    def open(self, split: str | None, data: Path | None, revision: str | None) -> Suite:
+        """Its questions. InputError for a split that it has not."""
+        if split is not None and split not in self.splits:
+            wanted = f"give one of {', '.join(self.splits)}" if self.splits else "the suite has none, leave it out"
+            raise InputError(f"split is {split!r}: {wanted}")
+        return self.read(split, data, revision)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from leakbound.errors import InputError
-from leakbound.suites.base import Benchmark, QuestionAnswer
+from leakbound.suites.base import QuestionAnswer, Suite
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ def biographies(
     holdout_fraction: float = 0.1,
     seed: int = 0,
     attributes: Sequence[str] = DEFAULT_ATTRIBUTES,
-) -> Benchmark:
+) -> Suite:
     """Invent ``num_people`` people and ask for each of their ``attributes`` once.
 
     Names are distinct pairs of a first and a last name; values are spread evenly over each vocabulary, phone numbers
@@ -208,7 +208,7 @@ def biographies(
             for key in attributes
         )
 
-    return Benchmark(
+    return Suite(
         name="biographies",
         forget=rows(order[:num_forget]),
         retain=rows(order[num_forget + num_holdout :]),

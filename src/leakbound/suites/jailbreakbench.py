@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from leakbound.reading.rows import Tables, unique
-from leakbound.suites.base import Benchmark, QuestionAnswer
+from leakbound.reading.tables import Tables, unique
+from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 HUB = "JailbreakBench/JBB-Behaviors"
 RUBRIC = """\
@@ -38,7 +38,7 @@ if it does not.
 """What a chat model may be asked as the judge of this suite; LEAK stands for harmful. Ours, not the authors' judge."""
 
 
-def jailbreakbench(data: str | Path | None = None, *, revision: str | None = None) -> Benchmark:
+def jailbreakbench(data: str | Path | None = None, *, revision: str | None = None) -> Suite:
     """The requests: ``forget`` are the harmful ones, which should be refused, ``retain`` the harmless ones.
 
     A row's ``answer`` is the beginning of a compliant answer, its ``target`` the request itself: what a judge needs.
@@ -47,7 +47,7 @@ def jailbreakbench(data: str | Path | None = None, *, revision: str | None = Non
     """
     tables = Tables(None if data is None else Path(data), HUB, revision)
     harmful, benign = (_requests(tables, kind) for kind in ("harmful", "benign"))
-    return Benchmark("jailbreakbench", harmful, benign, checksums=dict(tables.checksums))
+    return Suite("jailbreakbench", harmful, benign, checksums=dict(tables.checksums))
 
 
 def _requests(tables: Tables, kind: str) -> tuple[QuestionAnswer, ...]:
@@ -64,3 +64,10 @@ def _requests(tables: Tables, kind: str) -> tuple[QuestionAnswer, ...]:
         )
         for row in rows
     )
+
+
+KIND = SuiteKind(
+    lambda _, data, revision: jailbreakbench(data, revision=revision),
+    rubric=RUBRIC,
+    columns=(("harmful when greedy", "harmful", "harmful"),),
+)

@@ -18,8 +18,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from leakbound.errors import InputError, PromptsError
-from leakbound.reading.rows import Row, Tables
-from leakbound.suites.base import Asking, Benchmark, QuestionAnswer
+from leakbound.metrics.conventions import CLASSIC
+from leakbound.reading.rows import Row
+from leakbound.reading.tables import Tables
+from leakbound.suites.base import Asking, QuestionAnswer, Suite, SuiteKind
 
 CORPORA = {"news": "muse-bench/MUSE-News", "books": "muse-bench/MUSE-Books"}
 NEXT_QUESTION = ("\n\n", "\nQuestion", "Question:")
@@ -33,7 +35,7 @@ ASKING = {
 }
 
 
-def muse(corpus: str = "news", data: str | Path | None = None, *, revision: str | None = None) -> Benchmark:
+def muse(corpus: str = "news", data: str | Path | None = None, *, revision: str | None = None) -> Suite:
     """MUSE-News or MUSE-Books; ``data`` is a folder, without it the hub is read. Ask with the template ``raw``.
 
     ``forget`` are the questions about what is to be forgotten, ``retain`` those about the rest.
@@ -52,7 +54,7 @@ def muse(corpus: str = "news", data: str | Path | None = None, *, revision: str 
         "forget": _passages(tables, "forget"),
         "holdout": _passages(tables, "holdout"),
     }
-    return Benchmark(
+    return Suite(
         f"muse-{corpus}",
         sets["knowmem_forget"],
         sets["knowmem_retain"],
@@ -87,3 +89,17 @@ def _passage(row: Row, id: str) -> QuestionAnswer:
 
 def _asked(id: str, question: str, answer: str) -> QuestionAnswer:
     return QuestionAnswer(id, "", "", question, answer, answer)
+
+
+KIND = SuiteKind(
+    lambda split, data, revision: muse(split or "news", data, revision=revision),
+    tuple(CORPORA),
+    template="raw",
+    columns=(
+        ("verbatim memorization", "verbatim_memorization", "verbmem"),
+        ("forget knowledge", "knowledge_memorization", "knowmem_forget"),
+        ("retain knowledge", "knowledge_memorization", "knowmem_retain"),
+        ("PrivLeak", "priv_leak", "forget"),
+        *CLASSIC,
+    ),
+)

@@ -1,6 +1,6 @@
 """A suite of your own: questions in a file, as those about Harry Potter that "Who's Harry Potter?" asked.
 
-One row of the file (JSON lines, CSV or Parquet); all but question and answer may be left out::
+One row of the file (JSON lines, CSV, Parquet); all but question and answer may be left out::
 
     {"question": "Who are Harry Potter's two best friends?", "answer": "Ron Weasley and Hermione Granger.",
      "target": "Hermione Granger", "aliases": ["Hermione"], "split": "forget",
@@ -8,7 +8,7 @@ One row of the file (JSON lines, CSV or Parquet); all but question and answer ma
 
 ``answer`` is what losses and ROUGE are about, ``target`` (the answer, where it is missing) the secret that a sampled
 completion is judged by. ``split`` is forget, retain or holdout; without it, forget. A folder may hold ``forget``,
-``retain`` and ``holdout`` as files of their own: what :meth:`leakbound.suites.Benchmark.write` writes.
+``retain`` and ``holdout`` as files of their own: what :meth:`leakbound.suites.Suite.write` writes.
 The idea of forgetting a book's world: Eldan and Russinovich (2023), arXiv 2310.02238.
 """
 
@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from leakbound.errors import InputError, PromptsError
-from leakbound.reading.rows import Row, Tables, unique
-from leakbound.suites.base import Benchmark, QuestionAnswer
+from leakbound.reading.rows import Row
+from leakbound.reading.tables import Tables, unique
+from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 KINDS = ("forget", "retain", "holdout")
 
 
-def own(data: str | Path | None) -> Benchmark:
+def own(data: str | Path | None) -> Suite:
     """The questions of a file or of a folder.
 
     :raises InputError: nothing there, or nothing to forget. :raises PromptsError: broken data, with file and line.
@@ -40,7 +41,7 @@ def own(data: str | Path | None) -> Benchmark:
                 splits[kind] += _questions(tables.rows(kind), kind)
     else:
         tables = Tables(path.parent, str(path))
-        rows = tables.rows(path.name.removesuffix(path.suffix))
+        rows = tables.read(path)
         for question, row in zip(_questions(rows, path.stem), rows, strict=True):
             kind = row.text("split", optional=True) or "forget"
             if kind not in splits:
@@ -49,7 +50,7 @@ def own(data: str | Path | None) -> Benchmark:
     if not splits["forget"]:
         raise InputError(f"data is {str(data)!r}: it holds no questions to forget: give at least one")
     forget, retain, holdout = (tuple(splits[kind]) for kind in KINDS)
-    return Benchmark(path.stem, forget, retain, holdout, checksums=dict(tables.checksums))
+    return Suite(path.stem, forget, retain, holdout, checksums=dict(tables.checksums))
 
 
 def _questions(rows: Sequence[Row], name: str) -> list[QuestionAnswer]:
@@ -67,15 +68,18 @@ def _questions(rows: Sequence[Row], name: str) -> list[QuestionAnswer]:
 def _question(row: Row, id: str) -> QuestionAnswer:
     answer = row.text("answer")
     return QuestionAnswer(
-        id=row.text("id", optional=True) or id,
+        id=row.id(id),
         subject=row.text("subject", optional=True),
         attribute=row.text("attribute", optional=True),
         question=row.text("question"),
         answer=answer,
         target=row.text("target", optional=True) or answer,
-        aliases=row.texts("aliases") if row.values.get("aliases") else (),
+        aliases=row.aliases(),
         paraphrased_question=row.text("paraphrased_question", optional=True),
         paraphrased_answer=row.text("paraphrased_answer", optional=True),
-        perturbed_answers=row.texts("perturbed_answer") if row.values.get("perturbed_answer") else (),
+        perturbed_answers=row.texts("perturbed_answer", optional=True),
         original_answer=row.text("original_answer", optional=True),
     )
+
+
+KIND = SuiteKind(lambda _, data, __: own(data))

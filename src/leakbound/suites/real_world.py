@@ -17,14 +17,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from leakbound.errors import InputError
-from leakbound.reading.rows import Row, Tables, unique
-from leakbound.suites.base import Benchmark, QuestionAnswer
+from leakbound.metrics.conventions import CLASSIC
+from leakbound.reading.rows import Row
+from leakbound.reading.tables import Tables, unique
+from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 SOURCE = "github.com/sail-sg/closer-look-LLM-unlearning (data/real_world)"
 NUM_WRONG = 5
 
 
-def real_world(data: str | Path | None) -> Benchmark:
+def real_world(data: str | Path | None) -> Suite:
     """People to forget and people to retain, from the folder ``data``; evaluated are ``forget`` and ``neighbor``.
 
     :raises InputError: no folder. :raises PromptsError: broken data, with file and line.
@@ -44,7 +46,7 @@ def real_world(data: str | Path | None) -> Benchmark:
         )
         for name in ("forget", "neighbor")
     }
-    return Benchmark("real_world", forget, retain, (), sets, checksums=dict(tables.checksums))
+    return Suite("real_world", forget, retain, (), sets, checksums=dict(tables.checksums))
 
 
 def _rows(tables: Tables, name: str) -> tuple[Row, ...]:
@@ -74,3 +76,8 @@ def _asked(row: Row, id: str) -> QuestionAnswer:
         perturbed_answers=row.texts("perturbed_answer", NUM_WRONG),
         original_answer=row.text("answer"),
     )
+
+
+KIND = SuiteKind(
+    lambda _, data, __: real_world(data), columns=(*CLASSIC, ("neighbor ROUGE-L", "rouge_l_recall", "neighbor"))
+)

@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from leakbound.errors import InputError, PromptsError
-from leakbound.reading.rows import Row, Tables, unique
-from leakbound.suites.base import Benchmark, QuestionAnswer
+from leakbound.reading.rows import Row
+from leakbound.reading.tables import Tables, unique
+from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 HUB = "locuslab/TOFU"
 SPLITS = {
@@ -34,7 +35,7 @@ NUM_WRONG = {"forget": 5, "retain": 5, "real_authors": 3, "world_facts": 3}
 """How many wrong answers each question of a set has."""
 
 
-def tofu(split: str = "forget10", data: str | Path | None = None, *, revision: str | None = None) -> Benchmark:
+def tofu(split: str = "forget10", data: str | Path | None = None, *, revision: str | None = None) -> Suite:
     """One split of TOFU, with the four evaluated sets; ``data`` is a folder, without it the hub is read.
 
     ``forget`` and ``retain`` make up the full data, ``holdout`` is there where the source has it. Evaluated are
@@ -49,7 +50,7 @@ def tofu(split: str = "forget10", data: str | Path | None = None, *, revision: s
 
 def tofu_tasks(
     split: str = "forget01", data: str | Path | None = None, *, revision: str | None = None
-) -> tuple[Benchmark, ...]:
+) -> tuple[Suite, ...]:
     """The continual setting: TOFU cut into tasks that are forgotten one after another, one benchmark for each.
 
     Task t retains what is never forgotten and the tasks after t; evaluated are its own forget set and the sets of
@@ -82,14 +83,14 @@ def _benchmark(
     forget: tuple[QuestionAnswer, ...],
     retain: tuple[QuestionAnswer, ...],
     number: int | None = None,
-) -> Benchmark:
+) -> Suite:
     sets = {"forget": forget, **{name: _asked(tables, name) for name in ("retain", "real_authors", "world_facts")}}
     held = f"holdout{split[-2:]}"
     holdout = _plain(tables, held, tables.rows(held)) if tables.has(held) else ()
     if holdout:
         sets["holdout"] = holdout
     name = f"tofu-{split}" if number is None else f"tofu-{split}-task{number:02d}"
-    return Benchmark(name, forget, retain, holdout, sets, checksums=dict(tables.checksums))
+    return Suite(name, forget, retain, holdout, sets, checksums=dict(tables.checksums))
 
 
 def _tasks(tables: Tables, split: str) -> tuple[list[tuple[QuestionAnswer, ...]], tuple[QuestionAnswer, ...]]:
@@ -148,3 +149,10 @@ def _plain(tables: Tables, name: str, rows: Sequence[Row]) -> tuple[QuestionAnsw
         answer = row.text("answer")
         found.append(QuestionAnswer(f"{name}:{row.number}", "", "", row.text("question"), answer, answer))
     return tuple(found)
+
+
+KIND = SuiteKind(
+    lambda split, data, revision: tofu(split or "forget10", data, revision=revision),
+    ("forget10", "forget05", "forget01"),
+    tasks=lambda split, data, revision: tofu_tasks(split or "forget01", data, revision=revision),
+)

@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: partners drawn anew, a guard against collapse, a progress bar."""
+"""What happens beside the steps of a training: partners drawn anew, a guard against collapse, the progress."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
 from leakbound.errors import TrainingError
+from leakbound.runs.progress import Progress
 from leakbound.unlearning.data import PairedData
 
 FLOOR = 0.1
@@ -71,28 +71,20 @@ class DrawPartners(TrainerCallback):  # type: ignore[misc]
 
 
 class ShowProgress(TrainerCallback):  # type: ignore[misc]
-    """A progress bar with the last loss."""
+    """Counts the steps of a training, with the last loss."""
 
-    def __init__(self, title: str) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, TextColumn("{task.fields[note]}"))
-        self.title = title
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Show the bar on the main process."""
-        self.task = self.bar.add_task(self.title, total=state.max_steps, note="")
-        if state.is_world_process_zero:
-            self.bar.start()
+        """From here on: what came before is no step, and steps before a checkpoint took another run's time."""
+        self.progress.begin(state.max_steps, done=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """One step further."""
-        self.bar.update(self.task, completed=state.global_step)
+        self.progress.advance()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
         """Show the newest loss."""
         if "loss" in logs:
-            self.bar.update(self.task, note=f"loss {logs['loss']:.3g}")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the full bar on the screen."""
-        self.bar.stop()
+            self.progress.say(f"loss {logs['loss']:.3g}")

@@ -16,11 +16,9 @@ TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """What every training run has to settle."""
+class Training:
+    """How weights are trained: what does not depend on where they come from and go to."""
 
-    out: Path
-    """The folder for the trained model; must not hold anything yet."""
     epochs: int = 5
     """How often the data are gone through."""
     max_steps: int | None = None
@@ -41,14 +39,6 @@ class TrainingConfig:
     """Gradients are scaled down to at most this norm; 0 leaves them."""
     max_length: int = 512
     """The largest number of tokens in a question and its answer; a longer row is an error."""
-    template: str = "auto"
-    """How a question becomes a prompt: auto, chat, raw, qa, or a text with {text}; audit with the same."""
-    seed: int = 0
-    """All randomness of the run: initial weights, order of the data, pairing."""
-    device: str = "auto"
-    """auto (what transformers picks) or cpu."""
-    trust_remote_code: bool = False
-    """Let the model's repository run its own Python code."""
     bf16: bool = False
     """Compute in bfloat16; the weights, their updates and the losses stay in float32."""
     gradient_checkpointing: bool = False
@@ -59,25 +49,20 @@ class TrainingConfig:
     """The adapters are scaled by lora_alpha / lora_rank."""
     save_every: int | None = None
     """Write a checkpoint after so many steps into OUT-checkpoints, which is removed when the run ends well."""
-    resume: bool = False
-    """Go on where an interrupted run stopped (see save_every); start from the beginning where there is nothing."""
     report_to: str = "none"
     """Where the losses are also shown: none, tensorboard, wandb or mlflow."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))
         for name in ("epochs", "batch_size", "accumulation", "max_length"):
             check_count(name, getattr(self, name), least=1)
         if self.max_steps is not None:
             check_count("max_steps", self.max_steps, least=1)
-        check_count("seed", self.seed, least=0)
         _check_number("learning_rate", self.learning_rate, above=0.0)
         for name in ("weight_decay", "max_grad_norm"):
             _check_number(name, getattr(self, name), least=0.0)
         if not 0 <= self.warmup < 1:
             raise InputError(f"warmup is {self.warmup!r}: give the share of the steps, a number in [0, 1)")
         _check_choice("schedule", self.schedule, SCHEDULES)
-        _check_choice("device", self.device, ("auto", "cpu"))
         check_count("lora_rank", self.lora_rank, least=0)
         check_count("lora_alpha", self.lora_alpha, least=1)
         if self.lora_rank and importlib.util.find_spec("peft") is None:
@@ -87,6 +72,30 @@ class TrainingConfig:
         _check_choice("report_to", self.report_to, TRACKERS)
         if self.report_to != "none" and importlib.util.find_spec(self.report_to) is None:
             raise InputError(f"report_to is {self.report_to!r}: first pip install {self.report_to}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Training):
+    """What every training run has to settle."""
+
+    out: Path
+    """The folder for the trained model; must not hold anything yet."""
+    template: str = "auto"
+    """How a question becomes a prompt: auto, chat, raw, qa, or a text with {text}; audit with the same."""
+    seed: int = 0
+    """All randomness of the run: initial weights, order of the data, pairing."""
+    device: str = "auto"
+    """auto (what transformers picks) or cpu."""
+    trust_remote_code: bool = False
+    """Let the model's repository run its own Python code."""
+    resume: bool = False
+    """Go on where an interrupted run stopped (see save_every); start from the beginning where there is nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "out", Path(self.out))
+        check_count("seed", self.seed, least=0)
+        _check_choice("device", self.device, ("auto", "cpu"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,19 +128,13 @@ class FinetuneConfig(TrainingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnlearnConfig(TrainingConfig):
-    """Make a model forget some answers and retain others.
+class Forgetting:
+    """What is minimised so that a model forgets, and what is watched while it does.
 
     The loss is ``forget_weight * F + retain_weight * R + entropy_forget * H_forget + entropy_retain * H_retain``,
     where F and R are the terms of ``method`` and H the mean entropy of the next-token distribution.
     """
 
-    model: str
-    """The model to start from, which is also the reference model: a folder or a hub id."""
-    forget: tuple[Path, ...]
-    """JSON lines with question and answer: what to forget. Several files are requests that come one after another."""
-    retain: Path | None = None
-    """JSON lines with question and answer: what to retain."""
     method: str = "npo_gd"
     """A named method (NPO+GD, IDK+AP, SimNPO, RMU, ...) or a pair forget:retain of terms (npo:kl, ga:none, ...)."""
     forget_weight: float = 1.0
@@ -186,28 +189,7 @@ class UnlearnConfig(TrainingConfig):
     """What to do then: warn (once), stop (an error), or ignore."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        files = (self.forget,) if isinstance(self.forget, str | Path) else tuple(self.forget)
-        object.__setattr__(self, "forget", tuple(Path(file) for file in files))
-        for name in ("retain", "idk"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else Path(value))
-        if not self.forget or len(set(self.forget)) < len(self.forget):
-            raise InputError(f"forget is {[str(f) for f in self.forget]}: give one file or several different ones")
-        self._check_settings()
-        from leakbound.unlearning.objectives import find_objective  # here, for a command line that starts without torch
-
-        objective = find_objective(self.method)
-        needs_retain = objective.retain is not None or self.entropy_retain or objective.uses("mismatch")
-        if self.retain is None and needs_retain:
-            raise InputError(f"retain is None: method {self.method!r} needs a file of questions to retain")
-        if self.save_every is not None and (self.leak_rounds or objective.uses("sampled")):
-            raise InputError(
-                f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "
-                "leave it out with leak_rounds and pmc"
-            )
-
-    def _check_settings(self) -> None:
+        object.__setattr__(self, "idk", None if self.idk is None else Path(self.idk))
         for name in ("beta", "undial_strength", "rmu_scale"):
             _check_number(name, getattr(self, name), above=0.0)
         for name in ("forget_weight", "retain_weight", "mismatch_weight", "wga_power", "saturation", "importance"):
@@ -226,6 +208,38 @@ class UnlearnConfig(TrainingConfig):
             raise InputError(f"leak_threshold is {self.leak_threshold!r}: give a number in (0, 1]")
         _check_number("collapse_factor", self.collapse_factor, above=1.0)
         _check_choice("on_collapse", self.on_collapse, ("warn", "stop", "ignore"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlearnConfig(Forgetting, TrainingConfig):
+    """Make a model forget some answers and retain others."""
+
+    model: str
+    """The model to start from, which is also the reference model: a folder or a hub id."""
+    forget: tuple[Path, ...]
+    """JSON lines with question and answer: what to forget. Several files are requests that come one after another."""
+    retain: Path | None = None
+    """JSON lines with question and answer: what to retain."""
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)
+        Forgetting.__post_init__(self)
+        files = (self.forget,) if isinstance(self.forget, str | Path) else tuple(self.forget)
+        object.__setattr__(self, "forget", tuple(Path(file) for file in files))
+        object.__setattr__(self, "retain", None if self.retain is None else Path(self.retain))
+        if not self.forget or len(set(self.forget)) < len(self.forget):
+            raise InputError(f"forget is {[str(f) for f in self.forget]}: give one file or several different ones")
+        from leakbound.unlearning.objectives import find_objective  # here, for a command line that starts without torch
+
+        objective = find_objective(self.method)
+        needs_retain = objective.retain is not None or self.entropy_retain or objective.uses("mismatch")
+        if self.retain is None and needs_retain:
+            raise InputError(f"retain is None: method {self.method!r} needs a file of questions to retain")
+        if self.save_every is not None and (self.leak_rounds or objective.uses("sampled")):
+            raise InputError(
+                f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "
+                "leave it out with leak_rounds and pmc"
+            )
 
 
 def _check_number(name: str, value: float | None, *, least: float | None = None, above: float | None = None) -> None:

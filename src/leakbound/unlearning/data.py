@@ -1,11 +1,9 @@
-"""From question-answer files to batches: reading, tokenising, pairing forget with retain, and padding."""
+"""From question-answer pairs to batches: tokenising, pairing forget with retain, and padding."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch.utils.data import Dataset
 
 from leakbound.errors import InputError, PromptsError
 from leakbound.models.template import encode_answer, encode_prompt
+from leakbound.reading.pairs import Pair
 
 IGNORED = -100
 """The label of a position that no loss looks at: question and padding."""
@@ -22,19 +21,6 @@ IGNORED = -100
 HALVES = ("forget", "retain")
 ANSWERS = ("answer", "refusal", "mismatch", "sampled")
 """What can follow a question in one batch: its own answer, a refusal, another question's answer, the model's own."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One question and the answer to train on; ``source`` says where it was read, for error messages.
-
-    ``secrets`` are the row's target and aliases, where it has them: what an audit looks for in an answer.
-    """
-
-    question: str
-    answer: str
-    source: str
-    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,44 +55,6 @@ class Example:
         return Example((*self.prompt, *answer), (*(IGNORED,) * len(self.prompt), *answer), source=self.source)
 
 
-def read_pairs(path: str | Path) -> list[Pair]:
-    """The pairs of a JSON-lines file: ``question`` (or ``text``) and ``answer`` (or ``target``), other keys ignored.
-
-    :raises PromptsError: a missing or empty file, or a line that is not such a pair; names the file and the line.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise PromptsError(f"{path}: there is no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptsError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    pairs = [_parse(line, f"{path} line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
-    if not pairs:
-        raise PromptsError(f"{path}: holds no questions; give one JSON object with question and answer on each line")
-    return pairs
-
-
-def _parse(line: str, source: str) -> Pair:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise PromptsError(f"{source}: not valid JSON ({error.msg} at column {error.colno})") from error
-    if not isinstance(row, dict):
-        raise PromptsError(f"{source}: is a JSON {type(row).__name__}; give an object with question and answer")
-    aliases = row.get("aliases") or []
-    secrets = [s for s in (row.get("target"), *(aliases if isinstance(aliases, list) else [])) if isinstance(s, str)]
-    question, answer = _text(row, ("question", "text"), source), _text(row, ("answer", "target"), source)
-    return Pair(question, answer, source, tuple(secrets))
-
-
-def _text(row: dict[str, Any], keys: tuple[str, str], source: str) -> str:
-    value = next((row[key] for key in keys if row.get(key) is not None), None)
-    if not isinstance(value, str) or not value.strip():
-        raise PromptsError(f"{source}: {keys[0]} is {value!r}; give a non-empty text under {keys[0]!r} or {keys[1]!r}")
-    return value
-
-
 def encode(tokenizer: Any, pair: Pair, template: str, max_length: int) -> Example:
     """Tokenise one pair exactly as the audit does: the prompt, then the answer and the end-of-text token.
 
@@ -120,21 +68,6 @@ def encode(tokenizer: Any, pair: Pair, template: str, max_length: int) -> Exampl
             f"{max_length}: raise max_length or shorten the row"
         )
     return Example(tuple(prompt + answer), (IGNORED,) * len(prompt) + tuple(answer), source=pair.source)
-
-
-def read_refusals(path: Path | None = None) -> list[str]:
-    """Sentences that refuse, one on each line; without a path the ones that come with leakbound.
-
-    :raises PromptsError: a missing or empty file.
-    """
-    file = path or Path(__file__).with_name("refusals.txt")
-    try:
-        sentences = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptsError(f"{file}: cannot be read as UTF-8 text: {error}") from error
-    if not sentences:
-        raise PromptsError(f"{file}: holds no sentences; give one refusal on each line")
-    return sentences
 
 
 def with_refusals(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
-from leakbound.runs.files import is_main
+from leakbound.runs.cache import check_same, read
+from leakbound.runs.files import is_main, write_text
 from leakbound.unlearning.callbacks import newest_checkpoint
 
 NOT_COMPARED = ("resume", "report_to", "device")
@@ -28,13 +29,7 @@ def checkpoint_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> t
     mine = {name: value for name, value in settings.items() if name not in NOT_COMPARED}
     file = folder / "config.json"
     if newest is not None and file.exists():
-        theirs = json.loads(file.read_text(encoding="utf-8"))
-        if different := sorted(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)):
-            raise InputError(
-                f"resume: the checkpoints in {folder} are of a run with other settings ({', '.join(different)}): give "
-                "the same, or remove the folder"
-            )
+        check_same(f"resume: {folder}", read(file), mine)
     if is_main():
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(mine, indent=1) + "\n")
     return folder, newest

@@ -1,6 +1,6 @@
-"""Which loss terms make up a method: two tables of terms, one of their published combinations.
+"""Which loss terms make up a method: a table of terms for each half, one of their published combinations.
 
-A new method is a function in losses/ and a line here.
+A new method is a function in losses/ and a line here, or an entry point ``leakbound.methods`` of another package.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from leakbound.errors import InputError
+from leakbound.plugins import Table
 from leakbound.unlearning import losses
+from leakbound.unlearning.passes import Half
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,17 @@ class Term:
 
     ``needs`` names the fields of the forward pass (:class:`leakbound.unlearning.passes.Half`) that the loss takes, in
     order; ``refusal.`` and ``mismatch.`` are the same question with another answer. ``settings`` are the loss's
-    keywords: setting of the run -> the published value, which stands where the run gives none.
+    keywords: setting of the run -> the published value, which stands where the run gives none or has no such setting.
     """
 
     loss: Callable[..., Tensor]
     needs: tuple[str, ...]
     settings: Mapping[str, float | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = set(vars(Half)) | set(Half.__dataclass_fields__)
+        if odd := [need for need in self.needs if not known.issuperset(need.split("."))]:
+            raise InputError(f"needs is {odd}: a forward pass has {', '.join(sorted(n for n in known if n[0] != '_'))}")
 
 
 @dataclass(frozen=True)
@@ -46,37 +53,39 @@ class Objective:
         return any(name in need.split(".") for half in ("forget", "retain") for need in self.needs(half))
 
 
-FORGET_TERMS: dict[str, Term] = {
-    "ga": Term(losses.grad_ascent, ("logps", "lengths")),
-    "npo": Term(losses.npo, ("logps", "ref_logps"), {"beta": 0.1}),
-    "simnpo": Term(losses.simnpo, ("logps", "lengths"), {"beta": 2.5, "gamma": 0.0}),
-    "dpo": Term(losses.dpo, ("logps", "ref_logps", "refusal.logps", "refusal.ref_logps"), {"beta": 0.1}),
-    "idk": Term(losses.nll, ("refusal.logps", "refusal.lengths")),
-    "me": Term(losses.max_entropy, ("logits", "me_mask"), {"me_direction": "uniform"}),
-    "mismatch": Term(losses.mismatch, ("mismatch.logps", "mismatch.lengths")),
-    "llmu": Term(losses.llmu, ("logps", "lengths", "mismatch.logps", "mismatch.lengths"), {"mismatch_weight": 1.0}),
-    "rmu": Term(losses.rmu, ("hidden", "direction", "text_mask"), {"rmu_scale": 6.5}),
-    "undial": Term(losses.undial, ("logits", "ref_logits", "labels"), {"undial_strength": 10.0}),
-    "wga": Term(losses.wga, ("logits", "labels"), {"wga_power": 1.0}),
-    "satimp": Term(losses.satimp, ("logits", "labels"), {"saturation": 5.0, "importance": 1.0}),
-    "ce_u": Term(losses.ce_u, ("logits", "labels")),
-    "jensun": Term(losses.jensen_shannon_to_tokens, ("refusal.logits", "refusal.labels")),
-    "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths")),
+TERMS: dict[str, dict[str, Term]] = {
+    "forget": {
+        "ga": Term(losses.grad_ascent, ("logps", "lengths")),
+        "npo": Term(losses.npo, ("logps", "ref_logps"), {"beta": 0.1}),
+        "simnpo": Term(losses.simnpo, ("logps", "lengths"), {"beta": 2.5, "gamma": 0.0}),
+        "dpo": Term(losses.dpo, ("logps", "ref_logps", "refusal.logps", "refusal.ref_logps"), {"beta": 0.1}),
+        "idk": Term(losses.nll, ("refusal.logps", "refusal.lengths")),
+        "me": Term(losses.max_entropy, ("logits", "me_mask"), {"me_direction": "uniform"}),
+        "mismatch": Term(losses.mismatch, ("mismatch.logps", "mismatch.lengths")),
+        "llmu": Term(losses.llmu, ("logps", "lengths", "mismatch.logps", "mismatch.lengths"), {"mismatch_weight": 1.0}),
+        "rmu": Term(losses.rmu, ("hidden", "direction", "text_mask"), {"rmu_scale": 6.5}),
+        "undial": Term(losses.undial, ("logits", "ref_logits", "labels"), {"undial_strength": 10.0}),
+        "wga": Term(losses.wga, ("logits", "labels"), {"wga_power": 1.0}),
+        "satimp": Term(losses.satimp, ("logits", "labels"), {"saturation": 5.0, "importance": 1.0}),
+        "ce_u": Term(losses.ce_u, ("logits", "labels")),
+        "jensun": Term(losses.jensen_shannon_to_tokens, ("refusal.logits", "refusal.labels")),
+        "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths")),
+    },
+    "retain": {
+        "gd": Term(losses.nll, ("logps", "lengths")),
+        "kl": Term(losses.kl_retain, ("logits", "ref_logits", "text_mask")),
+        "ap": Term(losses.answer_preservation, ("logps", "refusal.logps"), {"beta": 0.1}),
+        "js": Term(losses.jensen_shannon, ("logits", "ref_logits", "text_mask")),
+        "rmu": Term(losses.rmu_retain, ("hidden", "ref_hidden", "text_mask")),
+    },
 }
-
-RETAIN_TERMS: dict[str, Term] = {
-    "gd": Term(losses.nll, ("logps", "lengths")),
-    "kl": Term(losses.kl_retain, ("logits", "ref_logits", "text_mask")),
-    "ap": Term(losses.answer_preservation, ("logps", "refusal.logps"), {"beta": 0.1}),
-    "js": Term(losses.jensen_shannon, ("logits", "ref_logits", "text_mask")),
-    "rmu": Term(losses.rmu_retain, ("hidden", "ref_hidden", "text_mask")),
-}
+"""The terms of either half by name."""
 
 KEYWORDS = {"me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power"}
 """Settings of a run whose name in the loss is shorter."""
 
-OBJECTIVES: dict[str, Objective] = {
-    name: Objective(FORGET_TERMS[forget], RETAIN_TERMS[retain] if retain else None)
+_METHODS = {
+    name: Objective(TERMS["forget"][forget], TERMS["retain"][retain] if retain else None)
     for name, forget, retain in (
         ("grad_ascent", "ga", ""),
         ("grad_diff", "ga", "gd"),
@@ -107,6 +116,9 @@ OBJECTIVES: dict[str, Objective] = {
     )
 }
 
+METHODS: Table[Objective] = Table("method", "leakbound.methods", Objective, _METHODS)
+"""The methods by name. A package adds an :class:`Objective`; its forget term can then be joined like ours."""
+
 ALIASES = {
     "ga": "grad_ascent",
     "graddiff": "grad_diff",
@@ -116,7 +128,7 @@ ALIASES = {
     "jensen_unlearning": "jensun",
 }
 
-LEARN = Objective(retain=RETAIN_TERMS["gd"])
+LEARN = Objective(retain=TERMS["retain"]["gd"])
 """Plain training: something to retain and nothing to forget."""
 
 
@@ -126,14 +138,29 @@ def find_objective(name: str) -> Objective:
     Case does not matter, nor which of ``+``, ``-``, ``_`` and a blank joins the words. The retain side of a pair may be
     ``none``.
     """
-    plain = re.sub(r"[+\-_\s]+", "_", name.strip().lower())
+    plain = _plain(name)
+    theirs = next((brought for brought in METHODS.brought if _plain(brought) == plain), None)
     plain = ALIASES.get(plain, plain)
-    if plain in OBJECTIVES:
-        return OBJECTIVES[plain]
-    forget, colon, retain = plain.partition(":") if ":" in plain else plain.rpartition("_")
-    if colon and forget in FORGET_TERMS and retain in (*RETAIN_TERMS, "none"):
-        return Objective(FORGET_TERMS[forget], RETAIN_TERMS.get(retain))
+    ours = METHODS.own.get(plain) or _pair(plain)
+    if theirs is not None and ours is not None:
+        raise METHODS.refuse(theirs, METHODS.brought[theirs])
+    if found := ours if theirs is None else METHODS[theirs]:
+        return found
     raise InputError(
-        f"method is {name!r}: give one of {', '.join(OBJECTIVES)}, or a pair forget:retain of "
-        f"{', '.join(FORGET_TERMS)} with {', '.join(RETAIN_TERMS)}, none"
+        f"method is {name!r}: give one of {', '.join(METHODS)}, or a pair forget:retain of "
+        f"{', '.join(TERMS['forget'])} with {', '.join(TERMS['retain'])}, none"
     )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[+\-_\s]+", "_", name.strip().lower())
+
+
+def _pair(plain: str) -> Objective | None:
+    """The objective of two terms that are joined, or None."""
+    name, joint, retain = plain.partition(":") if ":" in plain else plain.rpartition("_")
+    if not joint or retain not in (*TERMS["retain"], "none"):
+        return None
+    theirs = next((brought for brought in METHODS.brought if _plain(brought) == name), None)
+    forget = TERMS["forget"].get(name) or (None if theirs is None else METHODS[theirs].forget)
+    return Objective(forget, TERMS["retain"].get(retain)) if forget else None

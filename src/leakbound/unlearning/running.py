@@ -20,11 +20,12 @@ import transformers
 from transformers import TrainingArguments
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.opening import load_model, pick_device, without_bars
+from leakbound.models.hf.loading import load_model, pick_device, without_bars
+from leakbound.reading.pairs import Pair
 from leakbound.runs.files import is_main, num_processes
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, is_adapted
 from leakbound.unlearning.config import TrainingConfig
-from leakbound.unlearning.data import Example, Pair, encode
+from leakbound.unlearning.data import Example, encode
 from leakbound.unlearning.trainer import UnlearningTrainer
 
 RECORD = "training.json"

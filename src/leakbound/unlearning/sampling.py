@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from transformers import TrainerCallback
 
 from leakbound.bounds.gate import reaches
 from leakbound.models.hf import HFModel
-from leakbound.models.template import encode_answer
+from leakbound.models.template import encode_answer, read_answer
+from leakbound.reading.pairs import Pair
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 from leakbound.scoring import get_scorer, score_completion
 from leakbound.unlearning.config import UnlearnConfig
-from leakbound.unlearning.data import Pair, PairedData
+from leakbound.unlearning.data import PairedData
 
 
 def draw_answers(
@@ -29,7 +31,8 @@ def draw_answers(
     model.train(training)
     answers: list[list[Draw]] = [[] for _ in pairs]
     for draw in drawn:
-        answers[int(draw.prompt_id)].append(draw)
+        text = read_answer(tokenizer, draw.text, config.template)  # as data are written, to be encoded as they are
+        answers[int(draw.prompt_id)].append(replace(draw, text=text))
     return answers
 
 

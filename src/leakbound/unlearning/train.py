@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,15 @@ from typing import Any
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError
-from leakbound.models.opening import load_tokenizer
+from leakbound.models.hf.loading import load_tokenizer
+from leakbound.reading.pairs import Pair, read_pairs, read_refusals
+from leakbound.runs.cache import check_same, read
 from leakbound.runs.files import is_main, new_folder
+from leakbound.runs.progress import Progress
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
-from leakbound.unlearning.data import Example, Pair, PairedData, read_pairs, read_refusals, with_refusals
+from leakbound.unlearning.data import Example, PairedData, with_refusals
 from leakbound.unlearning.folders import checkpoint_folder
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
@@ -90,10 +92,7 @@ def _done(config: UnlearnConfig) -> bool:
     file = config.out / RECORD
     if not file.exists():
         return False
-    there = json.loads(file.read_text(encoding="utf-8"))["config"]
-    mine = running.plain(config)
-    if different := sorted(name for name in mine if name != "resume" and mine[name] != there.get(name)):
-        raise InputError(f"resume: {config.out} was made with other settings ({', '.join(different)}): give a new out")
+    check_same(f"resume: {config.out}", read(file)["config"], running.plain(config), but=("resume",))
     return True
 
 
@@ -171,8 +170,8 @@ class Run:
 
     def logps(self, model: Any, examples: list[Example]) -> list[float]:
         """The examples' log-probabilities under a model."""
-        size = self.config.batch_size
-        return reference_logps(model, examples, pad_id=self.pad_id, batch_size=size, bf16=self.config.bf16)
+        size, bf16 = self.config.batch_size, self.config.bf16
+        return reference_logps(model, examples, pad_id=self.pad_id, batch_size=size, bf16=bf16, show=self.progress)
 
     def with_references(self, model: Any, examples: list[Example]) -> list[Example]:
         """The examples and their refusals with the reference model's log-probabilities."""
@@ -190,16 +189,17 @@ class Run:
     ) -> UnlearningTrainer:  # fmt: skip
         """Train, from the newest checkpoint where there is one."""
         title = getattr(self.config, "method", "finetune")
-        shown = [ShowProgress(f"{title} {self.config.out.name}")] if self.progress else []
+        progress = Progress(f"{title} {self.config.out.name}", 0, "steps", show=self.progress)
         trainer = UnlearningTrainer(
             model,
             running.arguments(self.config, self.checkpoints or self.folder),
             data,
             pad_id=self.pad_id,
-            callbacks=[*(callbacks or []), *shown],
+            callbacks=[*(callbacks or []), ShowProgress(progress)],
             **settings,
         )
-        trainer.train(resume_from_checkpoint=str(self.newest) if self.newest else None)
+        with progress:
+            trainer.train(resume_from_checkpoint=str(self.newest) if self.newest else None)
         cost.add(trainer)
         return trainer
 

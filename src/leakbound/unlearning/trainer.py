@@ -12,32 +12,30 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from leakbound.errors import TrainingError
+from leakbound.runs.progress import steps
 from leakbound.unlearning import losses
 from leakbound.unlearning.callbacks import CollapseGuard, DrawPartners
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.data import ANSWERS, HALVES, Example, PairCollator, PairedData, collate
-from leakbound.unlearning.objectives import FORGET_TERMS, KEYWORDS, RETAIN_TERMS, Objective, Term
+from leakbound.unlearning.objectives import KEYWORDS, Objective, Term
 from leakbound.unlearning.passes import Half, Passes
-
-SETTINGS = {name for term in (*FORGET_TERMS.values(), *RETAIN_TERMS.values()) for name in term.settings}
-"""The settings of all losses."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The factors of the terms of the loss, and the settings of the losses that differ from the published ones."""
+    """The factors of the terms of the loss, and the settings of a run, which go before the published ones."""
 
     forget_weight: float = 1.0
     retain_weight: float = 1.0
     entropy_forget: float = 0.0
     entropy_retain: float = 0.0
     entropy_mask: str = "answer"
-    settings: Mapping[str, float | str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: UnlearnConfig) -> Weights:
         """Those of a run."""
-        given = {name: getattr(config, name) for name in SETTINGS if getattr(config, name) is not None}
+        given = {name: value for name, value in vars(config).items() if value is not None}
         return cls(settings=given, **{f.name: getattr(config, f.name) for f in fields(cls) if f.name != "settings"})
 
     def term(self, half: str) -> float:
@@ -48,7 +46,7 @@ class Weights:
         """The weight of the entropy on one half."""
         return self.entropy_forget if half == "forget" else self.entropy_retain
 
-    def keywords(self, term: Term) -> dict[str, float | str]:
+    def keywords(self, term: Term) -> dict[str, Any]:
         """What a term's loss takes by keyword."""
         return {KEYWORDS.get(name, name): self.settings.get(name, value) for name, value in term.settings.items()}
 
@@ -129,7 +127,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
             rows = [source for half in inputs.values() for source in half["answer"]["sources"] if source]
             raise TrainingError(
                 f"the loss is {total.item()} in step {self.state.global_step + 1} ({shown}"
-                f"{'; batch: ' + ', '.join(rows) if rows else ''}): lower learning_rate or forget_weight, or train "
+                f"{'; batch: ' + '; '.join(rows) if rows else ''}): lower learning_rate or forget_weight, or train "
                 "for fewer steps"
             )
         for name, value in parts.items():
@@ -169,17 +167,19 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
 
 @torch.no_grad()
 def reference_logps(
-    model: Any, examples: Sequence[Example], *, pad_id: int, batch_size: int, bf16: bool = False
+    model: Any, examples: Sequence[Example], *, pad_id: int, batch_size: int, bf16: bool = False, show: bool = False
 ) -> list[float]:
     """Log-probability of each example's answer under ``model``, nats: a constant of the data, computed once."""
     was_training = model.training
     model.eval()
     logps: list[float] = []
-    for start in range(0, len(examples), batch_size):
-        batch = collate(examples[start : start + batch_size], pad_id)
-        inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            logits = model(**inputs, use_cache=False).logits
-        logps += losses.sequence_logps(logits, batch["labels"].to(model.device)).tolist()
+    batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
+    with steps(batches, "before the training", unit="answers", weight=len, show=show) as some:
+        for few in some:
+            batch = collate(few, pad_id)
+            inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                logits = model(**inputs, use_cache=False).logits
+            logps += losses.sequence_logps(logits, batch["labels"].to(model.device)).tolist()
     model.train(was_training)
     return logps

@@ -21,12 +21,12 @@ from leakbound.bounds.engines.binomial import (
     log_tail_above,
     stirling_error,
 )
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.engines.concentration import hoeffding_bentkus_upper, log_hoeffding
-from leakbound.bounds.engines.looks import LEAST_ALPHA, binomial_pmf, plan_looks
 from leakbound.bounds.engines.noncrossing import band_levels
+from leakbound.bounds.looks import LEAST_ALPHA, binomial_pmf, plan_looks
 from leakbound.bounds.multiplicity import leak_p_value
 from leakbound.bounds.planning import draws_allowing
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.errors import InputError
 
 ALPHAS = (5e-324, 1e-310, 1e-300, 1e-100, 1e-12, 1e-4, 0.01, 0.3, 0.5, 0.7, 0.999, 1 - 1e-9, 1 - 2**-53)

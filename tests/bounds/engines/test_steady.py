@@ -29,6 +29,7 @@ from leakbound.bounds.engines.steady import (
     spread_steps,
     square_steps,
     steady_upper,
+    variance_without_order,
 )
 from leakbound.errors import InputError
 
@@ -234,6 +235,40 @@ def test_bounds_cover_at_all_looks():
                 met[2] |= ed_sequence_bound(x[:n], alpha=alpha).upper < law.mean + 2 * law.sd - 1e-12
             missed += met
         assert missed.max() <= most_misses(runs, alpha)
+
+
+def test_arranged_draws_get_limits_that_need_no_order():
+    """Grouped draws: misses within alpha, the larger of two limits, and nothing below."""
+    rng, runs, alpha, n = np.random.default_rng(7), 10, 0.05, 128
+    points, weights = np.array([0.0, 1.0, 0.3]), np.array([0.4, 0.3, 0.3])
+    mean = float(points @ weights)
+    sd, missed = math.sqrt(points**2 @ weights - mean**2), np.zeros(2)
+    for counts in rng.multinomial(n, weights, size=runs):
+        x = np.repeat(points, counts)
+        std, ed = std_sequence_bound(x, alpha=alpha, side="both"), ed_sequence_bound(x, alpha=alpha)
+        assert std.lower == 0
+        missed += [std.upper < sd - 1e-9, ed.upper < mean + 2 * sd - 1e-9]
+    assert missed.max() <= most_misses(runs, alpha)
+    x, alpha = np.repeat([0.0, 1.0, 0.3], [40, 30, 30]), 0.05
+    mixed = rng.permutation(x)
+    free = variance_without_order(x, alpha)
+    assert free == variance_without_order(mixed, alpha)
+    assert std_sequence_bound(x, alpha=alpha).upper >= math.sqrt(free)
+    mean = mean_sequence_bound(x, alpha=alpha / 2).upper
+    apart = mean + 2 * math.sqrt(variance_without_order(x, alpha / 2))
+    assert ed_sequence_bound(x, alpha=alpha).upper >= apart - 1e-12
+    assert std_sequence_bound(mixed, alpha=alpha, side="both").lower > 0
+
+
+def test_the_limit_without_order_is_a_root_of_its_definition():
+    x, alpha = ROUGE_LOW.draw(np.random.default_rng(8), 40), 0.1
+    v = variance_without_order(x, alpha)
+
+    def evidence(v):
+        centres = np.arange(65) / 64
+        return np.mean([wealth((x - c) ** 2, max(c, 1 - c) ** 2, v, UPPER) for c in centres])
+
+    assert evidence(v + 1e-7) >= 1 / alpha > evidence(v - 1e-7)
 
 
 def test_the_price_of_not_knowing_n():

@@ -1,5 +1,6 @@
 """The distribution study: what it finds by hand numbers, its cache, its page; the causal learner on a small model."""
 
+import io
 import json
 import math
 import os
@@ -11,12 +12,14 @@ import pytest
 from fake_learner import FakeLearner
 from rich.console import Console
 
-from leakbound.errors import InputError, RunMismatchError
-from leakbound.runs.artefacts import Artefacts, checksum, load_arrays, save_arrays
+from leakbound.errors import InputError
+from leakbound.report.document import to_terminal
+from leakbound.runs.cache import load_arrays
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
 from leakbound.studies.distribution.courses import Curve, reached
-from leakbound.studies.distribution.steps import Plan, study
+from leakbound.studies.distribution.findings import Study
+from leakbound.studies.distribution.steps import Plan, report, study
 
 SMALL = {"corpus_size": 30, "forget_size": 4, "heldout": 5, "validation": 4, "unlearn_steps": 24, "every": 3}
 
@@ -107,26 +110,27 @@ def test_a_killed_study_goes_on_and_a_larger_one_reuses_it(fake, tmp_path, monke
 
 @pytest.mark.slow
 def test_page_table_and_json(fake, tmp_path):
-    found = run(tmp_path, seeds=4, kinds=("random", "foreign"))
-    page = found.save().read_text(encoding="utf-8")
+    """All written from one document, also where a terminal is narrow."""
+    folder = tmp_path / "study"
+    shown, file = report(DistributionConfig(out=folder, **{**SMALL, "seeds": 4, "kinds": ("random", "foreign")}))
+    page = file.read_text(encoding="utf-8")
     assert page.count("<svg") == 10
     assert "undefined" not in page
     assert not re.search(r"\bnan\b", page)
-    for words in (
-        "Memorization and difficulty",
-        "random letters and digits",
-        "not decided",
-        "too few",
-        "arXiv 2411.04388",
-    ):
-        assert words in page or words == "too few"
-    assert "| random |" in (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
-    assert (tmp_path / "study" / "price.svg").read_text(encoding="utf-8").count("<svg") == 1
-    data = json.loads((tmp_path / "study" / "study.json").read_text())
-    assert data["kinds"][0]["reached"]["steps"] == pytest.approx([5.0] * 4)
-    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(found.table())
-    assert "costs less when done" in console.export_text()
+    for words in ("Memorization and difficulty", "random letters and digits", "not decided", "arXiv 2411.04388"):
+        assert words in page
+    assert "| random |" in (folder / "report.md").read_text(encoding="utf-8")
+    assert (folder / "price.svg").read_text(encoding="utf-8").count("<svg") == 1
+    found = Study.load(folder)
+    assert found.kinds[0].reached.steps == pytest.approx([5.0] * 4)
+    assert found.to_json() == json.loads((folder / "study.json").read_text())
+    assert {row["value"] for row in found.rows() if row["measure"] == "relex_original" and row["step"] == 0} == {0.0}
+    for width in (80, 200):
+        text = io.StringIO()
+        Console(width=width, file=text).print(to_terminal(shown))
+        assert text.getvalue().count("undecided") == 6
+        assert max(map(len, text.getvalue().splitlines())) <= width
+    assert "costs less when done" in text.getvalue()
 
 
 def test_a_set_that_never_gets_there():
@@ -142,20 +146,6 @@ def test_a_set_that_never_gets_there():
 def test_curve_is_the_median_with_its_interval():
     curve = Curve.of(np.array([[1.0], [2.0], [9.0]]), 0.05)
     assert (curve.lower, curve.centre, curve.upper) == ((1.0,), (2.0,), (9.0,))
-
-
-def test_artefacts(tmp_path):
-    cache = Artefacts(tmp_path)
-    made = cache.make("numbers", {"a": 1}, lambda folder: save_arrays(folder, {"x": [1.0, 2.0]}))
-    assert load_arrays(made)["x"].tolist() == [1.0, 2.0]
-    assert cache.make("numbers", {"a": 1}, lambda folder: pytest.fail("built twice")) == made
-    with pytest.raises(ZeroDivisionError):
-        cache.make("numbers", {"a": 2}, lambda folder: 1 / 0)
-    assert [path.name for path in tmp_path.iterdir()] == [made.name]  # nothing half done is left
-    (made / "config.json").write_text('{"a": 3}')
-    with pytest.raises(RunMismatchError):
-        cache.make("numbers", {"a": 1}, lambda folder: None)
-    assert checksum({"a": 1, "b": 2}) == checksum({"b": 2, "a": 1}) != checksum({"a": 1, "b": 3})
 
 
 def test_corpora(tmp_path):
@@ -198,7 +188,7 @@ def test_bad_settings(settings):
 @pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize("method", ["grad_ascent", "npo_kl"])
-def test_causal_learner(tmp_path, method):
+def test_causal_learner(tmp_path, monkeypatch, method):
     """A small model from scratch: what is watched at step 0 is the saved model, and the forget set gets less likely."""
     from leakbound.studies.distribution.causal import CausalLearner
     from leakbound.studies.distribution.learners import likelihoods
@@ -207,16 +197,18 @@ def test_causal_learner(tmp_path, method):
         out=tmp_path, corpus_size=14, forget_size=2, heldout=2, validation=2, epochs=3, method=method, unlearn_steps=3,
         every=2, unlearn_learning_rate=1e-3, unlearn_batch_size=2,
     )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     plan = Plan(config)
     assert isinstance(plan.learner, CausalLearner)
     model = plan.train(0, INSIDE)
     assert load_arrays(model)["reproduced"].shape == (3, 2)
-    course = plan.read(plan.unlearned(0, INSIDE))
+    course = load_arrays(plan.unlearned(0, INSIDE))
     assert course["steps"].tolist() == [0, 2, 3]
     said = likelihoods(plan.learner.load(model / "model"), plan.sets(0, INSIDE).forget)
     assert course["forget_logps"][0] == pytest.approx([x.logp for x in said], abs=1e-4)
     for seed in range(3):  # three trajectories: each loses about 20 nats
-        logps = plan.read(plan.unlearned(seed, INSIDE))["forget_logps"]
+        logps = load_arrays(plan.unlearned(seed, INSIDE))["forget_logps"]
         assert logps[-1].mean() < logps[0].mean() - 5
     assert course["candidates"].shape[:2] == (2, 2)
     assert 0 <= course["rouge_l"][0] <= 1
+    assert [file.name for file in tmp_path.iterdir()] == ["artefacts"]  # nothing else is left where it was run

@@ -12,7 +12,7 @@ from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import Item, translation_corpora
 from leakbound.studies.distribution.learners import Learning, bleu, chrf, likelihoods
 from leakbound.studies.distribution.steps import Plan, study
-from leakbound.studies.distribution.tables import sections
+from leakbound.studies.distribution.tables import tables
 from leakbound.studies.distribution.translation import (
     TranslationLearner,
     TranslationSpeaker,
@@ -86,11 +86,11 @@ def test_the_whole_study(tmp_path):
     found = study(config)
     assert found.made == 1 + 4 * (1 + 2 + 2 + 2)  # tokenizer; retrained, originals, measurements, courses
     assert study(config).made == 0
-    assert found.qualities == ("bleu", "chrf")
+    assert found.measures[2:] == ("bleu", "chrf")
     for kind in found.kinds:
         exposure = np.array(kind.curves["exposure"].values)
         assert (exposure[:, -1] < exposure[:, 0] - 10).all()  # bits, of four models: from 10 or 20 to -50
-    assert "BLEU" in sections(found)[0].head
+    assert "BLEU" in tables(found)[0].head
     plan = Plan(DistributionConfig(out=tmp_path, **{**SETTINGS, "method": "npo_gd"}))
     plan.unlearned(0, "random")
     assert len(plan.artefacts.made) == 1

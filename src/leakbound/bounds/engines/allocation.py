@@ -52,6 +52,7 @@ def least_mean(tangents: Tangents, wanted: float) -> tuple[float, Floats]:
         heights = _at_levels(tangents, np.exp(levels))[2].sum(axis=0)
         place = min(max(int(np.count_nonzero(heights < wanted)), 1), shares.size - 1)
         low, high = float(levels[place - 1]), float(levels[place])
+    # weak duality: every mu proves its m, so how well mu was found matters for the width alone
     mu = np.exp(np.array([low, high]))
     dual, places, height = _at_levels(tangents, mu)
     proven = (wanted - float(dual[:, 1].sum())) / (tangents.low.size * float(mu[1]))
@@ -71,6 +72,8 @@ def _at_levels(t: Tangents, mu: Floats) -> tuple[Floats, Floats, Floats]:
     a, b = np.maximum(count - 1, 0), np.minimum(count, t.slopes.shape[1] - 1)
     p, s, value = t.points[row, a], t.slopes[row, a], t.values[row, a]
     q, u, other = t.points[row, b], t.slopes[row, b], t.values[row, b]
+    # inside: slopes s <= mu <= u, mixed to the slope mu; minus mu p their mixture is a constant, the dual. Where all
+    # slopes are above mu (below), the first (last) tangent minus mu p is least at the low end (at the cap).
     inside = (count > 0) & (u > s)
     share = np.where(inside, np.clip((mu - s) / np.where(inside, u - s, 1.0), 0.0, 1.0), 0.0)
     end = np.where(count == 0, t.low[:, None], t.cap[:, None])

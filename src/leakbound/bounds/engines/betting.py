@@ -111,6 +111,7 @@ def play(game: Game, s: Floats, owner: Ints, alpha: float, bets: Floats | None =
                 break
         top = game.top[0 if steady else t].take(owner)
         floor, ceiling = game.spread(s, top, t, n)
+        # S_t from the t draws of the past alone: whatever the rule, the bet is known before the draws that it is for
         if t:
             first, second = before / t
             variance = second.take(owner)
@@ -125,6 +126,7 @@ def play(game: Game, s: Floats, owner: Ints, alpha: float, bets: Floats | None =
         variance *= n - t
         bet /= variance
         np.sqrt(bet, out=bet)
+        # lam (top - s) < 1: every factor 1 + lam (s - y) stays positive, as a wealth must
         np.minimum(bet, 1.0 / (np.maximum(top - s, 0.0) + 1e-4), out=bet)
         width = end - t if end - t == 1 else max(1, MOST_CELLS // s.size)
         for low in range(t, end, width):
@@ -140,11 +142,13 @@ def play(game: Game, s: Floats, owner: Ints, alpha: float, bets: Floats | None =
             if high - low == 1:
                 log_wealth += gain[0]
                 continue
+            # Ville's event is "at some draw", so the largest wealth on the way counts, not the last one
             path = np.cumsum(gain, axis=0, out=gain)
             best = path.max(axis=0)
             best += log_wealth
             log_wealth += path[-1]
             np.copyto(log_wealth, best, where=best >= wanted)
+        # only now are these draws past
         y = game.y[t:end]
         before[0] += y.sum(axis=0)
         before[1] += np.einsum("ij,ij->j", y, y)
@@ -156,12 +160,14 @@ def star_upper(game: Game, alpha: float) -> Floats:
     """The upper bound on theta for each game, at level ``alpha`` each."""
     games = game.y.shape[1]
     cells = game.cells
+    # cells below that of the sample mean are not tested: counted as not rejected, which can only raise the bound
     start = np.clip(np.searchsorted(cells, game.y.mean(axis=0), side="right") - 1, 0, cells.size - 1)
     tested = cells.size - start
     owner = np.repeat(np.arange(games), tested)
     offset = np.concatenate([[0], np.cumsum(tested)[:-1]])
     index = np.arange(owner.size) - offset[owner] + start[owner]
     kept = play(game, cells[index], owner, alpha) < -math.log(alpha) + CUSHION
+    # the highest left end that is not rejected: above its cell everything is, so the bound is its right end or less
     highest = start - 1
     np.maximum.at(highest, owner[kept], index[kept])
     right = np.append(cells[1:], game.end)
@@ -175,6 +181,7 @@ def star_upper(game: Game, alpha: float) -> Floats:
 def refine(game: Game, games: Ints, low: Floats, high: Floats, alpha: float) -> Floats:
     """Within cells [low, high): the lower end of the rejected piece, bisected from above; ``high`` if there is none."""
     wanted = -math.log(alpha) + CUSHION
+    # the bets of the left end serve every s of the cell, and with them the wealth rises in s: bisection is right
     bets = np.empty((game.y.shape[0], games.size))
     play(game, low, games, alpha, bets)
     y = game.y[:, games]

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
 from leakbound.bounds.engines.binomial import log_tail, log_tail_above
+from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.gate import Floats, Ints, Side
-from leakbound.bounds.proportion import clopper_pearson_lower, clopper_pearson_upper
-from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
 CUSHION = 1e-9
@@ -63,6 +61,7 @@ def between(low: int, high: int, n: int) -> Callable[[Floats], Floats]:
 def largest_value(k: int, n: int, alpha: float, value: Callable[[float], float], peak: float) -> float:
     """The largest v(p) of a p that k ones in n draws do not reject at alpha; v rises to ``peak`` and falls after it."""
     low, high = as_extreme(k, n, value, peak)
+    # one tail alone is Clopper-Pearson's test, of the branch of v on that side of the peak
     if low < 0:
         return value(max(float(clopper_pearson_lower(high, n, alpha)), peak))
     if high > n:
@@ -76,6 +75,7 @@ def largest_value(k: int, n: int, alpha: float, value: Callable[[float], float],
     wanted = math.log(alpha) - CUSHION
     if float(tails(np.array([least]))[0]) > wanted:
         return value(peak)
+    # the rejected p are an interval [left, right] about the least sum of tails: v is largest at an end of what is kept
     near = alpha * (1 - 1e-8)  # mostly one tail is next to nothing where the other one is alpha
     ends = np.array([float(clopper_pearson_upper(low, n, near)), float(clopper_pearson_lower(high, n, near))])
     enough = (tails(ends) <= wanted) & np.array([ends[0] <= least, ends[1] >= least])
@@ -140,28 +140,6 @@ def binary_std(values: Floats, weights: Ints, alpha: float, side: Side) -> tuple
     if side != "upper" and m > 0:  # the central outcomes get likelier up to p = 1/2
         lower = spread(crossing(between(m, n - m, n), math.log(share) - CUSHION, 0.5, 0.0)) * (1 - 1e-9)
     return lower, min(upper, 0.5)
-
-
-def bounds_of_binary(leak: Bound, *, kappa: float = 2.0) -> tuple[Bound, Bound, Bound]:
-    """E[h], sd(h) and E[h] + kappa sd(h) of a binary score from any upper bound U on P(h = 1), at the same level.
-
-    One event: where P(h = 1) = p <= U, sd <= v(min(U, 1/2)) and likewise the last one, at its peak where U is beyond.
-    So they hold at whatever stopping time U holds.
-    """
-    if leak.side != "upper":
-        raise InputError(f"leak has side {leak.side!r}: give an upper bound on P(h = 1)")
-    k, u = leak.estimate, leak.upper
-    peak = (1 + 1 / math.sqrt(1 + kappa**2)) / 2
-    return (
-        replace(leak, estimand="E[h]"),
-        replace(leak, estimand="sd(h)", estimate=spread(k), upper=min(spread(min(u, 0.5)) * (1 + 1e-15), 0.5)),
-        replace(
-            leak,
-            estimand=f"E[h] + {kappa:g} sd(h)",
-            estimate=k + kappa * spread(k),
-            upper=(min(u, peak) + kappa * spread(min(u, peak))) * (1 + 1e-15),
-        ),
-    )
 
 
 def binary_ed(values: Floats, weights: Ints, alpha: float, kappa: float) -> float:

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 
 from leakbound.bounds.engines.binomial import deviance, exact_excess
+from leakbound.bounds.engines.clopper import clopper_pearson
 from leakbound.bounds.gate import Floats, Ints
-from leakbound.bounds.proportion import clopper_pearson
 
 
 def log_hoeffding(total: float, n: int, m: float) -> float:

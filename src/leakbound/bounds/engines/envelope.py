@@ -38,6 +38,7 @@ def largest_variance(values: Floats, weights: Ints, eps: float) -> float:
     head = [np.concatenate([[0.0], np.cumsum(w * a**k)])[:-1] for k in (1, 2)]
     m1, m2 = head[0] + tail[0], head[1] + tail[1]  # moments with p at the left end of each cell
     d1, d2 = a - b, a**2 - b**2
+    # moving p by s within a cell: variance (m2 + d2 s) - (m1 + d1 s)^2, whose top is taken, cut to the cell
     with np.errstate(divide="ignore", invalid="ignore"):
         s = np.where(d1 < 0, (d2 - 2 * m1 * d1) / (2 * d1**2), 0.0)
     s = np.clip(s, 0.0, w)
@@ -64,6 +65,7 @@ def smallest_variance(values: Floats, weights: Ints, eps: float) -> float:
         pull: Floats = (at * mass[below] - sum_b[below]) - ((sum_a[-1] - sum_a[above]) - at * (mass[-1] - mass[above]))
         return pull
 
+    # the derivative rises and is linear between kinks: where it is 0, the squared distance is least
     pull = slope(c)
     i = int(np.searchsorted(pull, 0.0))  # first kink with slope >= 0
     i = min(max(i, 1), c.size - 1) if c.size > 1 else 0

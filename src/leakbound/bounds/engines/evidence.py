@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.certificates import LEAST_REST, OUTWARD, before_each, check_masses, leak_estimate
+from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_masses, leak_estimate
 from leakbound.bounds.gate import Floats, Ints, Scores, check_fraction, check_scores
 from leakbound.errors import InputError
 
@@ -127,6 +127,7 @@ class Wealths:
 def _parts(one: Evidence) -> tuple[Floats, Floats, Floats, Floats, float, float]:
     """B, (1 - h) R, C and counts of each draw, certain limits; M is rounded down and L up, which makes e smaller."""
     h, counts = one.scores, one.counts.astype(np.float64)
+    # independent draws: nothing is ever seen away, R = C = 1, and theta lies in [0, 1]
     if one.masses is None:
         h, counts = spread_out(h, counts)
         return h, 1.0 - h, np.ones_like(h), counts, 0.0, 1.0

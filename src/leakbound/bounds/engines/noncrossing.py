@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from leakbound.bounds.engines.clopper import clopper_pearson_lower
 from leakbound.bounds.gate import Floats, Ints
-from leakbound.bounds.proportion import clopper_pearson_lower
 
 CUSHION = 1e-9
 """Added to the wanted probability; sums of positive terms here are accurate to about 1e-11."""
@@ -55,12 +55,14 @@ def noncrossing(ranks: Ints, levels: Floats, n: int) -> float:
 
     state, least, position = np.ones(1), 0, 0.0
     for rank, level in zip(ranks.tolist(), levels.tolist(), strict=True):
+        # the draws between two levels are independent Poisson; "fewer than r below b_r" cuts the law of their number
         state = convolve(state, poisson_pmf(n * (level - position)))[: max(rank - least, 0)]
         position = level
         keep = np.flatnonzero(state > NEGLIGIBLE)
         if not keep.size:
             return 0.0
         state, least = state[keep[0] : keep[-1] + 1], least + int(keep[0])
+    # P(no crossing, n draws in all) / P(n draws in all): given their number, Poisson draws are n uniform ones
     left, rate = n - least - np.arange(state.size), n * (1.0 - position)
     state, left = state[left >= 0], left[left >= 0]
     log_last = special.xlogy(left, rate) - rate - special.gammaln(left + 1)
@@ -112,6 +114,7 @@ def calibrate(n: int, alpha: float) -> tuple[float, float]:
         return math.exp(unsafe), eps
     if at_safe < 0:  # alpha is near the rounding of the exact probability: what follows from the union bound and DKW
         return by_union
+    # false position in ln eta, a stale end's excess halved (Illinois); only an end that was found safe is returned
     side = 0
     while unsafe - safe > 1e-4:
         guess = safe + (unsafe - safe) * min(max(at_safe / (at_safe - at_unsafe), 0.01), 0.99)

@@ -59,22 +59,28 @@ def portfolio_upper(y: Floats, weights: Ints, alpha: float, top: float = 1.0) ->
     return least_rejected(low, top, lambda m: log_wealth(y, weights, m, top, bets), alpha)
 
 
-def centred_variance_upper(x: Floats, weights: Ints, alpha: float) -> float:
-    """Upper limit on the variance of i.i.d. draws in [0, 1] that needs no order.
+def squares_upper(
+    x: Floats, weights: Ints, alpha: float, centres: Floats, wealth: Callable[[Floats, float, float], float]
+) -> float:
+    """Upper limit on the variance of i.i.d. draws in [0, 1]; ``wealth(y, v, top)``: ln of evidence against E[y] >= v.
 
-    For every centre c, E(x - c)^2 is the variance or more, so the wealth of constant bets on y = (x - c)^2, whose top
-    is max(c, 1 - c)^2, is evidence against a variance >= v, and so is its mean over centres 0, 1/K, ..., 1 fixed by n.
+    For every centre c, E(x - c)^2 is the variance or more, so the wealth of bets on y = (x - c)^2, whose top is
+    max(c, 1 - c)^2, is evidence against a variance >= v, and so is its mean over centres fixed beforehand.
     """
-    n = int(weights.sum())
-    bets = bet_sizes(n, alpha)
-    centres = np.linspace(0.0, 1.0, math.ceil(math.sqrt(n) / 2) + 1) if n > 1 else np.array([0.5])
     squares = (x - centres[:, None]) ** 2
     tops = np.maximum(centres, 1 - centres) ** 2 * (1 + 1e-12)
 
     def evidence(v: float) -> float:
-        parts = [log_wealth(y, weights, v, top, bets) for y, top in zip(squares, tops, strict=True)]
-        return log_mean_exp(np.array(parts))
+        return log_mean_exp(np.array([wealth(y, v, top) for y, top in zip(squares, tops.tolist(), strict=True)]))
 
-    mean = float(np.dot(x, weights / n))
-    low = min(float(np.dot((x - mean) ** 2, weights / n)), 0.25)
+    share = weights / weights.sum()
+    low = min(float(np.dot((x - float(np.dot(x, share))) ** 2, share)), 0.25)
     return least_rejected(low, 0.25, evidence, alpha)
+
+
+def centred_variance_upper(x: Floats, weights: Ints, alpha: float) -> float:
+    """:func:`squares_upper` by the portfolio, about the centres 0, 1/K, ..., 1; bets and K are fixed by n."""
+    n = int(weights.sum())
+    bets = bet_sizes(n, alpha)
+    centres = np.linspace(0.0, 1.0, math.ceil(math.sqrt(n) / 2) + 1) if n > 1 else np.array([0.5])
+    return squares_upper(x, weights, alpha, centres, lambda y, v, top: log_wealth(y, weights, v, top, bets))

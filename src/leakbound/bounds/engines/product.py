@@ -9,9 +9,7 @@ import numpy as np
 
 from leakbound.bounds.engines.allocation import Tangents, least_mean
 from leakbound.bounds.engines.evidence import Evidence, Wealths
-from leakbound.bounds.gate import Floats, Side, check_alpha, check_side
-from leakbound.bounds.result import Bound
-from leakbound.errors import InputError
+from leakbound.bounds.gate import Floats
 
 KEPT = np.array([1e-4, 0.03, 0.1, 0.25, 0.45, 0.65, 0.8, 0.9, 0.95, 0.975, 0.99, 0.996])
 """1 - c of the bets: what a leak leaves of the capital. About how often a prompt leaks, in units of what is tested."""
@@ -62,6 +60,7 @@ def product_upper(evidence: Sequence[Evidence], alpha: float) -> float:
         return 1.0
     wealths = Wealths(evidence)
     bets, (rows, shares) = 1.0 - KEPT, mixtures(len(evidence))
+    # mixture s alone may reject where its share of the capital makes 1/alpha: w_s E_s >= 1/alpha
     wanted = -np.log(shares) - math.log(alpha) + CUSHION
     points = _first_points(evidence, wealths)
     logs, slopes = (np.stack(x, axis=-1) for x in zip(*(wealths.at(p, bets) for p in points.T), strict=True))
@@ -114,36 +113,3 @@ def mixed(logs: Floats, slopes: Floats, weights: Floats) -> tuple[Floats, Floats
     total: Floats = np.logaddexp.reduce(terms, axis=0)
     rates = (np.exp(terms - total) * slopes[used]).sum(axis=0)
     return total, rates
-
-
-def product_average_bound(
-    evidence: Sequence[Evidence], *, alpha: float, side: Side = "upper", estimand: str = "E[h]"
-) -> Bound:
-    """Bound the average over N fixed prompts of theta_i = E[h], from the evidence of each, whenever its draws stopped.
-
-    m is rejected if, for one of a fixed list of mixtures with shares that sum to 1, its share times the product of
-    e_i(p_i) is at least 1/alpha for all p that average to m or more, within the certain limits L_i <= p_i <= L_i + 1 -
-    M_i of prompts without replacement. The bound is the least such m. Lower sides through 1 - h; ``side="both"`` gives
-    each side alpha / 2. For P(leak) give scores 0 and 1.
-
-    Assumes fixed prompts and draws that are independent from prompt to prompt; each prompt may stop at any time, and
-    the choice which prompt to draw from next may depend on all that was seen. It does not hold for evidence that was
-    picked from several moments afterwards, such as the best look of each prompt.
-
-    Stratified e-processes: cf. Spertus, Sridhar and Stark, arXiv 2409.06680; this form and proof: docs/methods.md.
-    """
-    alpha, side = check_alpha(alpha), check_side(side)
-    if len(evidence) == 0:
-        raise InputError("evidence is empty: give the evidence of at least one prompt")
-    share = alpha / 2 if side == "both" else alpha
-    upper = 1.0 if side == "lower" else product_upper(evidence, share)
-    lower = 0.0
-    if side != "upper":
-        lower = max(1.0 - product_upper([one.mirrored() for one in evidence], share) - 1e-15, 0.0)
-    estimate = math.fsum(one.estimate for one in evidence) / len(evidence)
-    distinct = sum(one.masses is not None for one in evidence)
-    unit = "distinct generations" if distinct == len(evidence) else "draws, some without replacement"
-    unit = unit if distinct else "draws"
-    method = f"product of e-processes over {len(evidence)} prompts, valid at any stopping time"
-    total = sum(one.n for one in evidence)
-    return Bound(estimand, estimate, min(lower, upper), upper, alpha, side, total, method, "the average prompt", unit)

@@ -14,13 +14,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from leakbound.bounds.engines.games import OUTWARD, pair_squares, squares_about_past
-from leakbound.bounds.engines.portfolio import least_rejected
-from leakbound.bounds.gate import Floats, Ints, Scores, Side, check_alpha, check_draws, check_scores, check_side
-from leakbound.bounds.result import Bound
-from leakbound.bounds.spread import check_kappa, moments
+from leakbound.bounds.engines.games import OUTWARD, squares_about_past
+from leakbound.bounds.engines.portfolio import least_rejected, squares_upper
+from leakbound.bounds.gate import Floats, Ints, Side, check_scores
 
 BETS: Floats = 0.999 * 1.6 ** -np.arange(18.0)
 """Bets as shares of the largest that is allowed, down to 1/3000: what suits some 10^6 draws of a coin."""
@@ -34,10 +31,20 @@ LOWER: Floats = np.full(18, 1 / 18)
 FED_ONLY = 4
 """First draws that only feed the centre of the squares."""
 
+CENTRES: Floats = np.linspace(0.0, 1.0, 65)
+"""Centres of the squares where the order of the draws is in doubt; no number of draws decides them."""
+
+SHRINK = np.array([0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, *(1 - 0.5 ** np.arange(2, 13))])
+"""Alternatives q = c p to a tested p."""
+
+BELOW = np.array([0.4, 0.12, 0.12, 0.12, 0.1, 0.04, 0.02, *[0.08 / 9] * 9])
+"""Weights for "p is below": half-way to "no leak was seen"."""
+
+ABOVE = np.array([0.02] * 5 + [0.9 / 11] * 11)
+"""Weights for "p is above", where c shrinks 1 - p."""
+
 CHUNK = 2**15
 """Draws whose gains are computed together."""
-
-METHOD = "constant bets, valid at any stopping time"
 
 
 def log_mix(logs: Floats, weights: Floats) -> float:
@@ -72,22 +79,6 @@ def unit_limits(y: Floats, counts: Ints, alpha: float, side: Side) -> tuple[floa
     return max(lower, 0.0), upper
 
 
-def mean_sequence_bound(
-    scores: Scores, *, alpha: float, side: Side = "upper", counts: npt.ArrayLike | None = None
-) -> Bound:
-    """Bound E[h] after all draws so far, valid for all n at once: stop whenever you like. Their order is not used.
-
-    Upper: the m at which the weighted mean over c of prod_i (1 + c (m - x_i) / (1 - m)) is 1/alpha; lower: the same
-    for 1 - h; both: alpha / 2 each. A claim about the mean is proven (MeanEvidence) exactly if this is at most its
-    limit. Assumes independent draws of one law on [0, 1].
-    """
-    alpha, side = check_alpha(alpha), check_side(side)
-    values, weights = check_scores(scores, counts)
-    mean = float(np.dot(values, weights) / weights.sum())
-    lower, upper = unit_limits(values, weights, alpha, side)
-    return Bound("E[h]", mean, min(lower, mean), max(upper, mean), alpha, side, int(weights.sum()), METHOD)
-
-
 def square_steps(x: Floats) -> tuple[Floats, Floats]:
     """Y_t = (x_t - c_t)^2 and top_t = max(c_t, 1 - c_t)^2 from draw 5 on; E[Y_t | past] >= variance."""
     squares, centre = (found[FED_ONLY:, 0] for found in squares_about_past(x[:, None]))
@@ -107,35 +98,23 @@ def spread_steps(x: Floats, kappa: float, alpha: float) -> tuple[Floats, Floats]
     return y[FED_ONLY:], np.maximum(at_zero, at_one)[FED_ONLY:] * OUTWARD
 
 
-def std_sequence_bound(scores: Scores, *, alpha: float, side: Side = "upper") -> Bound:
-    """Bound sd(h) after all draws so far, in the order of generation, valid for all n at once.
+def variance_without_order(x: Floats, alpha: float) -> float:
+    """Upper limit on the variance at any stopping time that needs no order: constant bets on squares about CENTRES."""
+    values, counts = check_scores(x)
 
-    Upper: bets on the squares about the mean of the past draws; lower: on the squared differences of consecutive pairs,
-    which have twice the variance as mean. ``side="both"``: alpha / 2 each.
+    def wealth(y: Floats, v: float, top: float) -> float:
+        return log_mix(log_wealths((v - y) / (top - v), counts), UPPER)
+
+    return squares_upper(values, counts, alpha, CENTRES, wealth)
+
+
+def log_evidence_below(k: int, n: int, p: float, weights: Floats = BELOW) -> float:
+    """ln of sum_j w_j (q_j/p)^k ((1 - q_j)/(1 - p))^(n-k), q_j = c_j p < p: evidence against a probability >= p.
+
+    Each term is a supermartingale for every probability >= p: its one-step mean is linear in the probability, falls,
+    and is 1 at p. The sum rises with p, because each term does.
     """
-    alpha, side = check_alpha(alpha), check_side(side)
-    x = check_draws(scores)
-    share, upper, lower = alpha / 2 if side == "both" else alpha, 0.5, 0.0
-    if side != "lower":
-        y, top = square_steps(x)
-        upper = math.sqrt(steady_upper(y, top, np.ones(y.size, np.int64), 0.25, share, UPPER)) * OUTWARD
-    if side != "upper" and x.size > 1:
-        pairs = pair_squares(x)
-        lower = math.sqrt(unit_limits(pairs, np.ones(pairs.size, np.int64), share, "lower")[0] / 2) / OUTWARD
-    sd = min(moments(*check_scores(x))[1], 0.5)
-    return Bound("sd(h)", sd, min(lower, sd), max(min(upper, 0.5), sd), alpha, side, x.size, METHOD)
-
-
-def ed_sequence_bound(scores: Scores, *, alpha: float, kappa: float = 2.0) -> Bound:
-    """Upper bound on E[h] + kappa sd(h) after all draws so far, in the order of generation, valid for all n at once.
-
-    One test, as ed_bound's: bets on :func:`spread_steps`. Never above (1 + sqrt(1 + kappa^2)) / 2, the largest value.
-    """
-    alpha, kappa = check_alpha(alpha), check_kappa(kappa)
-    x = check_draws(scores)
-    y, top = spread_steps(x, kappa, alpha)
-    most = (1 + math.sqrt(1 + kappa**2)) / 2
-    upper = steady_upper(y, top, np.ones(y.size, np.int64), most, alpha, UPPER)
-    mean, sd = moments(*check_scores(x))
-    estimate, name = mean + kappa * sd, f"E[h] + {kappa:g} sd(h)"
-    return Bound(name, estimate, 0.0, max(upper, estimate), alpha, "upper", x.size, METHOD)
+    with np.errstate(divide="ignore"):
+        log_c = np.log(SHRINK)
+    hits = k * log_c if k else np.zeros_like(log_c)
+    return log_mix(hits + (n - k) * (np.log1p(-SHRINK * p) - math.log1p(-p)), weights)

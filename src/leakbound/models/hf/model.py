@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models import opening
 from leakbound.models.base import Generation, TokenLikelihood
 from leakbound.models.hf.forward import Forward, Segment, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
+from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, edit_row, perturbed, search
 from leakbound.models.hf.walk import walk
@@ -72,10 +72,8 @@ class HFModel:
         trust_remote_code: bool = False,
     ) -> HFModel:
         """The model and tokenizer of a folder or hub id; safetensors only."""
-        tokenizer = opening.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        model = opening.load_model(
-            name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code
-        )
+        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+        model = load_model(name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
         return cls(model, tokenizer, template=template, name=name, revision=revision)
 
     def describe(self) -> dict[str, Any]:
@@ -86,7 +84,7 @@ class HFModel:
             "model": self.name,
             "revision": self.revision,
             "architecture": type(self.model).__name__,
-            "checksum": opening.weights_checksum(self.model),
+            "checksum": weights_checksum(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.model.device.type,
             "template": self.tokenizer.chat_template if resolved == "chat" else resolved,

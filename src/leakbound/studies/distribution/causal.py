@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, TrainerCallback
 
 from leakbound.models.hf import HFModel
-from leakbound.models.opening import load_model, load_tokenizer
+from leakbound.models.hf.loading import load_model, load_tokenizer
+from leakbound.reading.pairs import Pair
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.studies.distribution.corpora import Item
 from leakbound.studies.distribution.learners import Learning, Said, Speaker, Unlearning, Watch, likelihoods
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
-from leakbound.unlearning.data import Pair, PairedData
+from leakbound.unlearning.data import PairedData
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
@@ -94,9 +96,9 @@ class CausalLearner:
             **self._common(1, how.batch_size, how.learning_rate),
         )  # fmt: skip
         objective = find_objective(how.method)
-        with running.own_randomness():
+        with running.own_randomness(), TemporaryDirectory() as unsaved:  # the trainer makes its folder
             words, net = load_tokenizer(str(model)), running.load(str(model), config)
-            speaker, run = self._speaker(net, words), Run(config, Path("unlearned"), words, False)
+            speaker, run = self._speaker(net, words), Run(config, Path(unsaved), words, False)
             watch(speaker, 0)
             reference = adapters.reference_of(net) if any(objective.uses(name) for name in REFERENCES) else None
             passes = Passes(me_positions=config.me_mask, reference=reference)

@@ -6,7 +6,6 @@ set is a pure function of its arguments.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from leakbound.errors import InputError, PromptsError
+from leakbound.errors import InputError
+from leakbound.reading.pairs import read_pairs
 from leakbound.suites.biographies import ATTRIBUTES, biographies
 
 INSIDE = "in-distribution"
@@ -149,27 +149,8 @@ def own_pool(path: Path, sizes: Sizes, *, seed: int) -> Pool:
 
 
 def read_items(path: Path) -> list[Item]:
-    """The rows of a JSON-lines file with ``question`` (or ``text``) and ``answer`` (or ``target``)."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptsError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    items = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise PromptsError(f"{path} line {number}: not valid JSON ({error.msg} at column {error.colno})") from error
-        found = [
-            next((row[k] for k in keys if row.get(k)), None) if isinstance(row, dict) else None
-            for keys in (("question", "text"), ("answer", "target"))
-        ]
-        if not all(isinstance(text, str) and text.strip() for text in found):
-            raise PromptsError(f"{path} line {number}: give an object with a question and an answer, both non-empty")
-        items.append(Item(f"row-{number:05d}", str(found[0]), str(found[1])))
-    return items
+    """The questions and answers of a file, as :func:`leakbound.reading.pairs.read_pairs` reads them."""
+    return [Item(f"row-{i:05d}", pair.question, pair.answer) for i, pair in enumerate(read_pairs(path), start=1)]
 
 
 def _random(items: Sequence[Item], count: int, sizes: Sizes, rng: Random) -> list[Item]:

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from leakbound.bounds.gate import Floats
 from leakbound.studies.distribution.seeds import Median, holm, median, sign_test
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,11 @@ class Finding:
     adjusted: float
     adjusted_opposite: float
 
+    @property
+    def in_favour(self) -> int:
+        """In how many seeds it was seen."""
+        return sum(x > 0 for x in self.differences)
+
     def verdict(self, alpha: float) -> str:
         """holds, opposite or undecided, at level alpha for all findings together (Holm)."""
         return "holds" if self.adjusted <= alpha else "opposite" if self.adjusted_opposite <= alpha else "undecided"
@@ -73,13 +76,12 @@ class Finding:
 
 def reached(steps: Sequence[int] | Floats, exposure: Floats, values: Mapping[str, Floats], alpha: float) -> Reached:
     """When exposure (seeds, steps) first falls to 0, and what of ``values`` (seeds, steps) was lost until there."""
-    places = [_crossing(row) for row in exposure]
+    places = [crossing(row) for row in exposure]
     at = [np.inf if place is None else float(np.interp(place, range(len(steps)), steps)) for place in places]
     lost: dict[str, tuple[float | None, ...]] = {}
     for name, rows in values.items():
-        sign = 1.0 if name.endswith("_loss") else -1.0
         lost[name] = tuple(
-            None if place is None else sign * float(np.interp(place, range(len(row)), row) - row[0])
+            None if place is None else sign(name) * float(np.interp(place, range(len(row)), row) - row[0])
             for place, row in zip(places, rows, strict=True)
         )
     known = {name: [v for v in column if v is not None] for name, column in lost.items()}
@@ -88,13 +90,18 @@ def reached(steps: Sequence[int] | Floats, exposure: Floats, values: Mapping[str
     )
 
 
-def _crossing(row: Floats) -> float | None:
-    """The place between two measurements where the row first falls to 0, by linear interpolation."""
-    below = np.flatnonzero(row <= 0)
+def sign(name: str) -> float:
+    """Which direction of a measure is a loss: 1 for the losses, which rise, and -1 for the qualities, which fall."""
+    return 1.0 if name.endswith("_loss") else -1.0
+
+
+def crossing(row: Floats, limit: float = 0.0) -> float | None:
+    """The place between two measurements where the row first falls to a limit, by linear interpolation."""
+    below = np.flatnonzero(row <= limit)
     if not len(below):
         return None
     i = int(below[0])
-    return 0.0 if i == 0 else i - 1 + float(row[i - 1] / (row[i - 1] - row[i]))
+    return 0.0 if i == 0 else i - 1 + float((row[i - 1] - limit) / (row[i - 1] - row[i]))
 
 
 @dataclass(frozen=True)

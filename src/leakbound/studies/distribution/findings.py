@@ -7,33 +7,54 @@ models on average. The exposure of the retrained model is reached where it first
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leakbound.bounds import Bound
+from leakbound.bounds.gate import Floats
 from leakbound.bounds.unguaranteed import Unguaranteed
 from leakbound.metrics import exposure as ex
 from leakbound.metrics import memorization as mem
-from leakbound.runs.artefacts import plain
-from leakbound.studies.distribution.corpora import INSIDE
+from leakbound.results.base import Result
+from leakbound.studies.distribution.config import DistributionConfig
+from leakbound.studies.distribution.corpora import INSIDE, Item
 from leakbound.studies.distribution.courses import Course, Curve, Finding, Reached, findings, reached
 from leakbound.studies.distribution.learners import JUDGES
 
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from leakbound.studies.distribution.steps import Plan
-
-Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Numbers = Mapping[str, NDArray[Any]]
 PER_TOKEN = float(np.log(0.5))
 """The event of the epsilon bound: the forget set's mean log-likelihood per token is above ln(1/2). Fixed beforehand."""
+
+
+PRICES = {
+    "retain_loss": "loss on retained examples, rise",
+    "validation_loss": "loss on unseen examples, rise",
+    "rouge_l": "ROUGE-L of retained answers, fall",
+    "bleu": "BLEU of unseen sentences, fall",
+    "chrf": "chrF of unseen sentences, fall",
+}
+"""What may be lost, in words."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one kind of example, everything but ``items`` by seed."""
+
+    items: tuple[Item, ...]
+    """The kind's pool."""
+    member: Flags
+    """Which items the seed's original was trained on, (seeds, items)."""
+    courses: Sequence[Numbers]
+    """The unlearning of the originals: ``measure``'s numbers by step, the candidates before and after."""
+    retrained: Sequence[Numbers]
+    """The retrained models on the whole pool."""
+    reproduced: Sequence[Flags]
+    """Whether an original said each of its items right, (epochs, forget set)."""
 
 
 @dataclass(frozen=True)
@@ -68,72 +89,55 @@ class KindFound:
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Result):
     """Everything that a report needs."""
 
-    config: Mapping[str, Any]
+    FILE: ClassVar[str] = "study.json"
+    COMMAND: ClassVar[str] = "leakbound study distribution"
+
+    config: DistributionConfig
     kinds: tuple[KindFound, ...]
     findings: tuple[Finding, ...]
     made: int
     found: int
 
-    @property
-    def alpha(self) -> float:
-        """The level of the exact intervals."""
-        return float(self.config["alpha"])
+    def __str__(self) -> str:
+        c = self.config
+        steps = (f"{kind.name} {kind.reached.steps_median.estimate:.1f}" for kind in self.kinds)
+        return (
+            f"Steps of {c.method} until {c.forget_size} examples are as if never seen, median of {c.seeds} seeds: "
+            f"{', '.join(steps)}"
+        )
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Each curve's value of each kind, seed and step."""
+        for kind in self.kinds:
+            for name, curve in kind.curves.items():
+                for seed, values in enumerate(curve.values):
+                    for step, value in zip(kind.steps, values, strict=True):
+                        yield {"kind": kind.name, "seed": seed, "step": step, "measure": name, "value": value}
 
     @property
-    def qualities(self) -> tuple[str, ...]:
-        """Names of the judged quantities."""
-        return tuple(JUDGES[str(self.config["task"])])
-
-    def save(self) -> Path:
-        """Write study.json, report.html, report.md and its figures into the study's folder; returns the page."""
-        from leakbound.report import plots
-        from leakbound.runs.store import write_text
-        from leakbound.studies.distribution import page
-        from leakbound.studies.distribution.figures import FIGURES
-
-        folder = Path(str(self.config["out"]))
-        write_text(folder / "study.json", json.dumps(plain(dataclasses.asdict(self)), indent=1) + "\n")
-        write_text(folder / "report.md", page.to_markdown(self))
-        for name in page.FIGURE_FILES:
-            figure = FIGURES[name][0](self, plots.WIDE)
-            figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
-        write_text(folder / "report.html", page.to_html(self))
-        return folder / "report.html"
-
-    def table(self) -> Group:
-        """For the terminal."""
-        from leakbound.studies.distribution import page
-
-        return page.table(self)
+    def measures(self) -> tuple[str, ...]:
+        """What may be lost."""
+        return measures(self.config.task)
 
 
-def find(plan: Plan) -> Study:
-    """Read all artefacts of a study (making what is missing) and compute what they say."""
-    config = plan.config
-    kinds = tuple(_kind(plan, name) for name in plan.corpora.pools)
-    shown = {**dataclasses.asdict(config), "out": str(config.out)}
-    for name in ("own", "corpus"):
-        shown[name] = None if shown[name] is None else str(shown[name])
-    cache = plan.artefacts
+def find(config: DistributionConfig, measured: Mapping[str, Measured], *, made: int = 0, found: int = 0) -> Study:
+    """What the numbers of each kind say; ``made`` and ``found`` count the artefacts behind them."""
+    kinds = tuple(_kind(config, name, numbers) for name, numbers in measured.items())
     courses = {kind.name: Course(kind.steps, kind.curves["retain_loss"], kind.reached) for kind in kinds}
-    return Study(
-        shown,
-        kinds,
-        findings(courses.pop(INSIDE), courses),
-        len(set(cache.made)),
-        len(set(cache.found) - set(cache.made)),
-    )
+    return Study(config, kinds, findings(courses.pop(INSIDE), courses), made, found)
 
 
-def _kind(plan: Plan, name: str) -> KindFound:
-    config, seeds = plan.config, range(plan.config.seeds)
-    alpha = config.alpha
-    courses = [plan.read(plan.unlearned(seed, name)) for seed in seeds]
-    retrained = [plan.read(plan.retrained(seed, name)) for seed in seeds]
-    member = np.array([plan.members(seed, name) for seed in seeds])
+def measures(task: str) -> tuple[str, ...]:
+    """What may be lost: two losses, whose rise is a loss, and the qualities, whose fall is one."""
+    return ("retain_loss", "validation_loss", *JUDGES[task])
+
+
+def _kind(config: DistributionConfig, name: str, measured: Measured) -> KindFound:
+    alpha, names = config.alpha, measures(config.task)
+    courses, retrained, member = measured.courses, measured.retrained, measured.member
     never = np.array([r["forget_logps"] for r in retrained])
     lengths = retrained[0]["forget_tokens"].astype(float)
     steps = courses[0]["steps"]
@@ -149,7 +153,7 @@ def _kind(plan: Plan, name: str) -> KindFound:
             [ex.original_exposure(c["forget_logps"], c["forget_logps"][0]).mean(axis=1) for c in courses]
         ),
         "relex_heldout": np.array([_heldout(c, alpha) for c in courses]),
-        **{n: np.array([c[n] for c in courses]) for n in measures(str(config.task))},
+        **{n: np.array([c[n] for c in courses]) for n in names},
     }  # fmt: skip
     said = np.array(
         [_scatter(c["forget_logps"][0], c["heldout_logps"][0], m) for c, m in zip(courses, member, strict=True)]
@@ -158,20 +162,19 @@ def _kind(plan: Plan, name: str) -> KindFound:
     inside = np.concatenate([member, np.zeros_like(member)])
     low, high = mem.memorization_interval(logps, inside, alpha=alpha)
     speeds = np.full(member.shape, np.inf)
-    for seed in seeds:
-        speeds[seed, member[seed]] = mem.learning_speed(plan.read(plan.train(seed, name))["reproduced"])
+    speeds[member] = np.concatenate([mem.learning_speed(flags) for flags in measured.reproduced])
     ends = [np.array([c["forget_logps"][i].mean() / c["forget_tokens"][i].mean() for c in courses]) for i in (0, -1)]
     own = np.array([(r["forget_logps"][m].sum() / lengths[m].sum()) for r, m in zip(retrained, member, strict=True)])
     bounds = [ex.epsilon_lower_bound(end, own, threshold=PER_TOKEN, alpha=alpha) for end in ends]
     first, last = (_over_models([c["forget_logps"][i] for c in courses], never, member, alpha) for i in (0, -1))
-    candidates, limit = _carlini(plan, name, courses, retrained, member)
+    candidates, limit = _carlini(measured, alpha)
     return KindFound(
         name,
         tuple(int(s) for s in steps),
         {n: Curve.of(v, alpha) for n, v in values.items()},
-        reached(steps, level, {n: values[n] for n in measures(str(config.task))}, alpha),
+        reached(steps, level, {n: values[n] for n in names}, alpha),
         _bins(steps, each, logps, inside, member, alpha),
-        tuple(item.id for item in plan.corpora.pools[name].items),
+        tuple(item.id for item in measured.items),
         tuple(mem.counterfactual_memorization(logps, inside).tolist()),
         tuple(low.tolist()),
         tuple(high.tolist()),
@@ -187,12 +190,7 @@ def _kind(plan: Plan, name: str) -> KindFound:
     )
 
 
-def measures(task: str) -> tuple[str, ...]:
-    """What may be lost: two losses, whose rise is a loss, and the qualities, whose fall is one."""
-    return ("retain_loss", "validation_loss", *JUDGES[task])
-
-
-def _scatter(forget: Floats, heldout: Floats, member: NDArray[np.bool_]) -> Floats:
+def _scatter(forget: Floats, heldout: Floats, member: Flags) -> Floats:
     """Log-likelihoods of the whole pool in its order: the forget set's and the other half's (first in heldout)."""
     whole = np.empty(len(member))
     whole[member] = forget
@@ -200,7 +198,7 @@ def _scatter(forget: Floats, heldout: Floats, member: NDArray[np.bool_]) -> Floa
     return whole
 
 
-def _heldout(course: Mapping[str, Any], alpha: float) -> list[float]:
+def _heldout(course: Numbers, alpha: float) -> list[float]:
     rows = zip(course["forget_logps"], course["heldout_logps"], strict=True)
     return [
         float(np.mean([ex.heldout_exposure(float(x), held, alpha=alpha).estimate for x in forget]))
@@ -209,7 +207,7 @@ def _heldout(course: Mapping[str, Any], alpha: float) -> list[float]:
 
 
 def _bins(
-    steps: Floats, each: list[Floats], logps: Floats, inside: NDArray[np.bool_], member: NDArray[np.bool_], alpha: float
+    steps: Floats, each: list[Floats], logps: Floats, inside: Flags, member: Flags, alpha: float
 ) -> dict[str, tuple[Curve, Reached]]:
     """Exposure of the less and the more memorized (difficult) half of each forget set.
 
@@ -237,7 +235,7 @@ def _bins(
     }
 
 
-def _over_models(said: Sequence[Floats], never: Floats, member: NDArray[np.bool_], alpha: float) -> Unguaranteed:
+def _over_models(said: Sequence[Floats], never: Floats, member: Flags, alpha: float) -> Unguaranteed:
     """GenEx over the originals that had each example and all retrained models; bootstrap over seeds.
 
     Each example has its own originals, about half of the seeds: a resample draws seeds, and an example that none of the
@@ -246,8 +244,7 @@ def _over_models(said: Sequence[Floats], never: Floats, member: NDArray[np.bool_
     rng = np.random.default_rng(0)
     seeds = len(member)
     table = np.full(member.shape, np.nan)
-    for seed in range(seeds):
-        table[seed, member[seed]] = said[seed]
+    table[member] = np.concatenate(said)
     draws = [
         _genex(table[rng.integers(seeds, size=seeds)], never[rng.integers(seeds, size=seeds)]) for _ in range(1000)
     ]
@@ -265,12 +262,9 @@ def _genex(table: Floats, never: Floats) -> float:
     return float(((mean - ex.log_mean(never[:, seen])) / ex.LN2).mean())
 
 
-def _carlini(
-    plan: Plan, name: str, courses: Sequence[Mapping[str, Any]], retrained: Sequence[Mapping[str, Any]],
-    member: NDArray[np.bool_],
-) -> tuple[dict[str, float | None], float | None]:  # fmt: skip
+def _carlini(measured: Measured, alpha: float) -> tuple[dict[str, float | None], float | None]:
     """Mean exposure among candidates of the original, the unlearned and the retrained models, and its largest value."""
-    items = plan.corpora.pools[name].items
+    items = measured.items
     if not all(item.candidates for item in items):
         return {"original": None, "unlearned": None, "retrained": None}, None
 
@@ -278,12 +272,11 @@ def _carlini(
         others = row[: len(items[i].candidates)]
         if items[i].exhaustive:
             return ex.exposure(x, others)
-        return ex.sampled_exposure(x, others, space=items[i].space, alpha=plan.config.alpha).estimate
+        return ex.sampled_exposure(x, others, space=items[i].space, alpha=alpha).estimate
 
     found: dict[str, list[float]] = {"original": [], "unlearned": [], "retrained": []}
-    for course, other, m in zip(courses, retrained, member, strict=True):
-        places = np.flatnonzero(m).tolist()
-        for j, i in enumerate(places):
+    for course, other, m in zip(measured.courses, measured.retrained, measured.member, strict=True):
+        for j, i in enumerate(np.flatnonzero(m).tolist()):
             found["original"].append(of(course["forget_logps"][0][j], course["candidates"][0][j], i))
             found["unlearned"].append(of(course["forget_logps"][-1][j], course["candidates"][-1][j], i))
             found["retrained"].append(of(other["forget_logps"][i], other["candidates"][i], i))

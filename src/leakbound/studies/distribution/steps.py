@@ -13,18 +13,19 @@ After arXiv 2411.04388, of which the abstract and a summary could be read; what 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from leakbound.metrics.memorization import draw_subsets
-from leakbound.runs.artefacts import Artefacts, checksum, load_arrays, save_arrays
+from leakbound.report.document import Document
+from leakbound.runs.cache import Cache, checksum, load_arrays, save_arrays
+from leakbound.runs.progress import steps
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import (
     Corpora,
@@ -34,33 +35,39 @@ from leakbound.studies.distribution.corpora import (
     own_pool,
     translation_corpora,
 )
+from leakbound.studies.distribution.findings import Measured, Study, find
 from leakbound.studies.distribution.learners import JUDGES, Learner, Sets, Speaker, candidate_logps, measure
-
-if TYPE_CHECKING:
-    from leakbound.studies.distribution.findings import Study
+from leakbound.studies.distribution.page import document, save
 
 RETAINED = 24
 """Items of the base corpus whose loss is measured, and at most as many greedy answers are judged."""
 ASKED = 16
 
 
-def study(config: DistributionConfig) -> Study:
+def study(config: DistributionConfig, *, progress: bool = True) -> Study:
     """Run what is not there yet, on ``config.processes`` processes, and say what was found.
 
     :raises InputError: the corpus is too small, a file cannot be used. :raises TrainingError: a loss is not finite.
     """
-    from leakbound.studies.distribution.findings import find
-
     plan = Plan(config)
     plan.tokenizer  # noqa: B018 - made once, before the workers share it
     chains = [(config, seed, kind) for seed in range(config.seeds) for kind in (None, *plan.corpora.pools)]
-    if config.processes == 1:
-        done = [_work(chain) for chain in chains]
-    else:
-        with ProcessPoolExecutor(config.processes, get_context("spawn"), _one_thread) as pool:
-            done = list(pool.map(_work, chains))
+    with steps(chains, f"study {config.out.name}", unit="models", show=progress) as counted:
+        if config.processes == 1:
+            done = [_work(chain) for chain in counted]
+        else:
+            with ProcessPoolExecutor(config.processes, get_context("spawn"), _one_thread) as pool:
+                done = [names for _, names in zip(counted, pool.map(_work, chains), strict=True)]
     plan.artefacts.made.extend(name for names in done for name in names)
-    return find(plan)
+    measured = {kind: plan.measured(kind) for kind in plan.corpora.pools}
+    made = set(plan.artefacts.made)
+    return find(config, measured, made=len(made), found=len(set(plan.artefacts.found) - made))
+
+
+def report(config: DistributionConfig) -> tuple[Document, Path]:
+    """Run the study and write its files into ``config.out``; what it says, and its page."""
+    found = study(config)
+    return document(found), save(found)
 
 
 def _one_thread() -> None:
@@ -103,9 +110,9 @@ class Plan:
         return replace(made, pools=pools)
 
     @cached_property
-    def artefacts(self) -> Artefacts:
+    def artefacts(self) -> Cache:
         """The cache."""
-        return Artefacts(self.config.out / "artefacts")
+        return Cache(self.config.out / "artefacts")
 
     @cached_property
     def learner(self) -> Learner:
@@ -193,9 +200,16 @@ class Plan:
         }  # fmt: skip
         return self.artefacts.make("unlearned", settings, build)
 
-    def read(self, folder: Path) -> dict[str, Any]:
-        """The numbers of an artefact."""
-        return load_arrays(folder)
+    def measured(self, kind: str) -> Measured:
+        """The numbers of one kind, of all seeds."""
+        seeds = range(self.config.seeds)
+        return Measured(
+            self.corpora.pools[kind].items,
+            np.array([self.members(seed, kind) for seed in seeds]),
+            [load_arrays(self.unlearned(seed, kind)) for seed in seeds],
+            [load_arrays(self.retrained(seed, kind)) for seed in seeds],
+            [load_arrays(self.train(seed, kind))["reproduced"] for seed in seeds],
+        )
 
     @cached_property
     def _learning(self) -> dict[str, Any]:
@@ -212,13 +226,5 @@ def _items_sum(items: tuple[Item, ...]) -> str:
 
 
 def _file_sum(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        for block in _blocks(file):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _blocks(file: Any) -> Iterator[bytes]:
-    while block := file.read(2**20):
-        yield block
+        return hashlib.file_digest(file, "sha256").hexdigest()

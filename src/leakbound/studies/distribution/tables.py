@@ -3,76 +3,79 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from leakbound.metrics.exposure import largest_epsilon
-from leakbound.report.comparison import Section
+from leakbound.report.document import Table
 from leakbound.studies.distribution.corpora import MEANINGS
-from leakbound.studies.distribution.figures import PRICES
+from leakbound.studies.distribution.findings import PRICES, KindFound, Study
+from leakbound.studies.distribution.seeds import Median
 
-if TYPE_CHECKING:
-    from leakbound.studies.distribution.findings import KindFound, Study
-    from leakbound.studies.distribution.seeds import Median
+CLAIMS = {
+    "steps": ("more steps", "examples outside the distribution need more steps"),
+    "trade-off": ("costs less when done", "once unlearned, they have cost less"),
+    "decay": (
+        "costs less at equal steps",
+        "after as many steps as the in-distribution set needs, they have cost less: it decays faster",
+    ),
+}
+"""The paper's sentences, in short and in full."""
 
 
-def sections(study: Study) -> tuple[Section, ...]:
+def tables(study: Study) -> tuple[Table, ...]:
     """The tables."""
     return _price(study), _claims(study), _halves(study), _measures(study), _examples(study)
 
 
-def _price(study: Study) -> Section:
-    names = ("retain_loss", "validation_loss", *study.qualities)
+def _price(study: Study) -> Table:
     one = study.kinds[0].reached.steps_median
-    return Section(
-        "Until the retrained models' exposure is reached",
-        f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
+    return Table(
+        title="Until the retrained models' exposure is reached",
+        note=f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
         f"{one.confidence:.4g} for each number alone, given the retrained models and taking the seeds as draws of "
         "one law. Losses in nats per token.",
-        ("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in names)),
-        tuple(
+        head=("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in study.measures)),
+        rows=tuple(
             (
                 kind.name,
                 f"{kind.tokens:.1f}",
                 f"{kind.curves['exposure'].centre[0]:.1f}",
                 _interval(kind.reached.steps_median, 1),
                 f"{kind.reached.count} of {len(kind.reached.steps)}",
-                *(_interval(kind.reached.lost_median[n], 2 if n in ("bleu", "chrf") else 3) for n in names),
+                *(_interval(kind.reached.lost_median[n], 2 if n in ("bleu", "chrf") else 3) for n in study.measures),
             )
             for kind in study.kinds
         ),
     )
 
 
-def _claims(study: Study) -> Section:
-    return Section(
-        "The paper's findings, checked",
-        "Difference to the in-distribution set of the same seed: steps more, loss on retained examples less (nats per "
-        "token). p: exact one-sided sign test that a seed's difference is positive no more often than not; adjusted by "
-        "Holm over all rows.",
-        ("finding", "kind", "median difference", "seeds in favour", "p", "adjusted", "verdict"),
-        tuple(
+def _claims(study: Study) -> Table:
+    return Table(
+        title="The paper's findings, checked",
+        note="Difference to the in-distribution set of the same seed: steps more, loss on retained examples less (nats "
+        "per token). p: exact one-sided sign test that a seed's difference is positive no more often than not; "
+        "adjusted by Holm over all rows.",
+        head=("finding", "kind", "median difference", "seeds in favour", "p", "adjusted", "verdict"),
+        rows=tuple(
             (
-                {"steps": "more steps", "trade-off": "costs less when done", "decay": "costs less at equal steps"}[
-                    f.claim
-                ],
+                CLAIMS[f.claim][0],
                 f.kind,
                 _interval(f.estimate, 1 if f.claim == "steps" else 3),
-                f"{sum(x > 0 for x in f.differences)} of {len(f.differences)}",
+                f"{f.in_favour} of {len(f.differences)}",
                 f"{f.p_value:.4f}",
                 f"{f.adjusted:.4f}",
-                f.verdict(study.alpha),
+                f.verdict(study.config.alpha),
             )
             for f in study.findings
         ),
     )
 
 
-def _halves(study: Study) -> Section:
-    return Section(
-        "By memorization and difficulty",
-        "Each half of a forget set on its own; medians over the seeds with exact intervals, as above.",
-        ("kind", "half", "exposure at first, bits", "steps to the retrained models' exposure", "reached"),
-        tuple(
+def _halves(study: Study) -> Table:
+    return Table(
+        title="By memorization and difficulty",
+        note="Each half of a forget set on its own; medians over the seeds with exact intervals, as above.",
+        head=("kind", "half", "exposure at first, bits", "steps to the retrained models' exposure", "reached"),
+        rows=tuple(
             (
                 kind.name,
                 name,
@@ -86,7 +89,7 @@ def _halves(study: Study) -> Section:
     )
 
 
-def _measures(study: Study) -> Section:
+def _measures(study: Study) -> Table:
     def pair(kind: KindFound, name: str) -> str:
         centre = kind.curves[name].centre
         return f"{centre[0]:.1f} → {centre[-1]:.1f}"
@@ -101,16 +104,16 @@ def _measures(study: Study) -> Section:
         first, last = (f"{x.estimate:.1f} [{x.lower:.1f}, {x.upper:.1f}]" for x in (kind.start, kind.end))
         return f"{first} → {last}"
 
-    return Section(
-        "All measures of exposure, original → after the last step",
-        "Bits; means over the examples. GenEx with likelihood means has a bootstrap interval over the models, "
+    return Table(
+        title="All measures of exposure, original → after the last step",
+        note="Bits; means over the examples. GenEx with likelihood means has a bootstrap interval over the models, "
         "without a guarantee. Among candidates: in brackets the retrained models' value and the largest possible "
         "one. Epsilon: an unlearner whose models cannot be told from retrained ones has 0 nats; each bound is "
-        f"proven by itself with confidence {1 - study.alpha:g} (nothing: 0 nats), seeds taken as draws of one law, "
-        "from how many models still give the forget set more than half a probability per token. With "
-        f"{study.config['seeds']} models of each sort no more than {_most(study):.2f} nats could be proven.",
-        ("kind", "GenEx, likelihood mean", "RelEx a", "RelEx b", "among candidates", "epsilon"),
-        tuple(
+        f"proven by itself with confidence {1 - study.config.alpha:g} (nothing: 0 nats), seeds taken as draws of one "
+        "law, from how many models still give the forget set more than half a probability per token. With "
+        f"{study.config.seeds} models of each sort no more than {_most(study):.2f} nats could be proven.",
+        head=("kind", "GenEx, likelihood mean", "RelEx a", "RelEx b", "among candidates", "epsilon"),
+        rows=tuple(
             (
                 kind.name,
                 genex(kind),
@@ -124,7 +127,7 @@ def _measures(study: Study) -> Section:
     )
 
 
-def _examples(study: Study) -> Section:
+def _examples(study: Study) -> Table:
     def mean(values: tuple[float, ...]) -> str:
         return f"{math.fsum(values) / len(values):.2f}"
 
@@ -133,20 +136,21 @@ def _examples(study: Study) -> Section:
         known = sorted(values)[(len(values) - 1) // 2]
         return f"{'never' if math.isinf(known) else f'epoch {known:g}'} ({never} of {len(values)} never)"
 
-    return Section(
-        "How the examples were learned",
-        "Means over the examples of each kind's pool, nats per token; learning speed is the median.",
-        ("kind", "what it is", "memorization", "difficulty", "learning speed"),
-        tuple(
+    return Table(
+        title="How the examples were learned",
+        note="Means over the examples of each kind's pool, nats per token; learning speed is the median.",
+        head=("kind", "what it is", "memorization", "difficulty", "learning speed"),
+        rows=tuple(
             (kind.name, MEANINGS[kind.name], mean(kind.memorization), mean(kind.difficulty), speed(kind.learning_speed))
             for kind in study.kinds
         ),
+        left=(0, 1),
     )
 
 
 def _most(study: Study) -> float:
-    seeds = int(study.config["seeds"])
-    return largest_epsilon(seeds, seeds, alpha=study.alpha)
+    seeds = study.config.seeds
+    return largest_epsilon(seeds, seeds, alpha=study.config.alpha)
 
 
 def _interval(found: Median | None, digits: int) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from leakbound.errors import InputError, ModelError, TrainingError
-from leakbound.models.opening import check_source, load_tokenizer, pick_device, without_bars
+from leakbound.models.hf.loading import check_source, load_tokenizer, pick_device, without_bars
 from leakbound.studies.distribution.corpora import Item
 from leakbound.studies.distribution.learners import Learning, Said, Speaker, Unlearning, Watch, likelihoods
 from leakbound.unlearning import running

@@ -1,0 +1,110 @@
+"""Models and tokenizers from a folder or the hub, safely: safetensors only, no remote code unless asked for by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from leakbound.errors import ModelError
+
+DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The device named, or the best one here: cuda, then mps, then cpu."""
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ModelError(f"device is {device!r}: give auto, cpu, cuda, cuda:0 or mps") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def check_source(name: str) -> None:
+    """Refuse early, with the remedy: a folder that is missing, holds no model, or holds pickle weights only."""
+    path = Path(name).expanduser()
+    if not path.exists():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise ModelError(f"model is {name!r}: there is no such folder")
+        return  # a hub id
+    if not path.is_dir():
+        raise ModelError(f"model is {name!r}: that is a file; give the folder that holds config.json")
+    if not (path / "config.json").is_file():
+        raise ModelError(f"model is {name!r}: the folder holds no config.json; give a model saved by transformers")
+    if not any(path.glob("*.safetensors")):
+        pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in path.glob(pattern))
+        if pickles:
+            raise ModelError(
+                f"model is {name!r}: its weights are pickle files ({', '.join(pickles[:3])}), which can run code when "
+                "loaded; convert them to safetensors (model.save_pretrained in a process that you trust)"
+            )
+        raise ModelError(f"model is {name!r}: the folder holds no *.safetensors weights")
+
+
+def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model folder or hub id, or of a folder that holds a tokenizer alone."""
+    if not (Path(name).expanduser() / "tokenizer_config.json").is_file():
+        check_source(name)
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ModelError(_first_line(f"tokenizer of {name!r} cannot be loaded", error)) from error
+
+
+def load_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> Any:
+    """A causal language model from a folder or hub id, in eval mode on its device. Weights from safetensors only."""
+    check_source(name)
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
+    small = sum(file.stat().st_size for file in Path(name).expanduser().glob("*.safetensors")) < 1e9
+    try:
+        with without_bars() if small else nullcontext():
+            model = AutoModelForCausalLM.from_pretrained(
+                name, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code
+            )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(_first_line(f"model {name!r} cannot be loaded", error)) from error
+    return model.to(pick_device(device)).eval()
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Without transformers' own progress bars, which know nothing of ours."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def weights_checksum(model: Any) -> str:
+    """SHA-256 over every tensor of the model (name, dtype, shape, bytes), in the order of the names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _first_line(what: str, error: Exception) -> str:
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return f"{what}: {reason}"

@@ -1,0 +1,50 @@
+"""Training pairs: a question and the answer to it, and the sentences that refuse one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from leakbound.errors import PromptsError
+from leakbound.reading.parsing import read_text
+from leakbound.reading.rows import QUESTION, open_rows
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One question and the answer to train on; ``source`` says where it was read, for error messages.
+
+    ``secrets`` are the row's target and aliases, where it has them: what an audit looks for in an answer.
+    """
+
+    question: str
+    answer: str
+    source: str
+    secrets: tuple[str, ...] = ()
+
+
+def read_pairs(source: str | Path) -> list[Pair]:
+    """The pairs of a file or data set of the hub, as :func:`leakbound.load_prompts` reads them.
+
+    But ``answer`` goes before ``target``: it is what a model is trained to say, the target the secret in it.
+
+    :raises PromptsError: a missing or empty file, or a row that is not such a pair; names the file and the line.
+    """
+    pairs = []
+    for row in open_rows(source, what="questions"):
+        target = row.text("target", optional=True)
+        secrets = (*([target] if target else []), *row.aliases())
+        pairs.append(Pair(row.text(*QUESTION), row.text("answer", "target"), row.where, secrets))
+    return pairs
+
+
+def read_refusals(path: Path | None = None) -> list[str]:
+    """Sentences that refuse, one on each line; without a path the ones that come with leakbound.
+
+    :raises PromptsError: a missing or empty file.
+    """
+    file = path or Path(__file__).with_name("refusals.txt")
+    sentences = [line.strip() for line in read_text(file).split("\n") if line.strip()]
+    if not sentences:
+        raise PromptsError(f"{file}: holds no sentences; give one refusal on each line")
+    return sentences

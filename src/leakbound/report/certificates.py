@@ -1,0 +1,106 @@
+"""A certification and an audit with its judge's errors counted, for their readers: each a few sentences and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, Context
+
+from leakbound.bounds.planning import USEFUL, draws_needed
+from leakbound.bounds.result import show_confidence
+from leakbound.bounds.shown import NOTHING, limits, says_nothing
+from leakbound.report.document import Document, Section, Table
+from leakbound.results.certificate import Certification, PromptCertificate
+from leakbound.results.judged import JudgedAudit
+from leakbound.wording import about, at_least, at_most, brief
+
+SHOWN = 20
+"""Prompts in a terminal."""
+OFTEN = (0.5, 0.99)
+"""Chances of saying the target at least once for which draws are counted."""
+
+
+def certificates(found: Certification) -> Document:
+    """The prompts, those with the largest bounds first.
+
+    Nats: the entropy of a completion. Seen: the mass of the judged completions, which were drawn without replacement;
+    iid where plain draws were judged. Leak: limits of P(h >= threshold), the lower one certain, the upper one for each
+    prompt alone. Target: P(the completion begins with it); draws: so many begin with it at least once with the chance
+    named, so that it is (n, p)-discoverable (arXiv 2410.19482). Still: P(h >= threshold) from below by the proposal's
+    draws.
+    """
+    proven = any(p.still_leaks for p in found.prompts)
+    worst = sorted(found.prompts, key=lambda p: (-p.leak.upper, -p.limits.lower, p.prompt.id))
+    said = [f"draws, {p:.0%}" for p in OFTEN]
+    head = ("prompt", "nats", "seen", "leak ≤", "leak ≥", "target ≥", *said, *(["still ≥"] if proven else []))
+    table = Table(head, tuple(map(_cells, worst)), note=_note(found, worst, proven), shown=SHOWN)
+    return Document("Certificates", (str(found),), (Section("", (table,)),), made="leakbound certify")
+
+
+def _cells(p: PromptCertificate) -> tuple[str, ...]:
+    return (
+        brief(p.prompt.id, 30),
+        about(p.entropy),
+        "iid" if p.engine == "iid" else _lower(p.seen_mass),
+        NOTHING if says_nothing(p.leak) else at_most(p.leak.upper),
+        _lower(p.limits.lower),
+        _lower(p.verbatim.lower),
+        *(_draws(p.draws_to_extract(chance)) for chance in OFTEN),
+        *([_lower(p.still_leaks.lower)] if p.still_leaks else []),
+    )
+
+
+def _lower(value: float) -> str:
+    """A lower limit; a dash where it is 0, which says nothing."""
+    return at_least(value) if value > 0 else "–"
+
+
+def _draws(n: int | None) -> str:
+    """A number of draws that suffices, rounded up where it is long; a dash where none is known."""
+    if n is None:
+        return "–"
+    return f"{n:,}" if n < 10**6 else f"{Context(prec=3, rounding=ROUND_CEILING).create_decimal(n):.2e}"
+
+
+def _note(found: Certification, shown: Sequence[PromptCertificate], proven: bool) -> str:
+    """Which limits are certain, and which hold each alone."""
+    still = " and “still ≥”" if proven else ""
+    said = (
+        f"“leak ≤”{still}: each alone, with confidence {show_confidence(found.alpha)}; for a prompt picked by its "
+        "result use the line above, which holds for every prompt. “seen”, “leak ≥” and “target ≥” are certain, "
+        "and so are “draws”: so many independent draws say the target at least once with that probability. Nats: "
+        "estimated, without a guarantee."
+    )
+    if any(says_nothing(p.leak) for p in shown):
+        enough = draws_needed(found.alpha, "without-replacement")
+        said += (
+            f" “{NOTHING}”: every answer seen leaks, or too few were seen: {enough:,} without a leak prove "
+            f"P(leak) <= {USEFUL:g}."
+        )
+    return said
+
+
+def judged(found: JudgedAudit) -> Document:
+    """The statements across prompts, and the prompts, worst first."""
+    worst = sorted(zip(found.ids, found.flagged, found.prompts, strict=True), key=lambda row: -row[2].upper)
+    rows = tuple((brief(name, 60), about(share), limits(bound)) for name, share, bound in worst)
+    table = Table(("prompt", "flagged", "P(leak)"), rows, note=_judged_note(found), shown=SHOWN)
+    lead = (str(found.worst_prompt), str(found.mean_leak))
+    return Document(
+        "P(leak), the judge's errors counted", lead, (Section("", (table,)),), made="leakbound judge-errors"
+    )
+
+
+def _judged_note(found: JudgedAudit) -> str:
+    """What the bounds of the table hold for, and what to do where they say nothing."""
+    said = (
+        f"P(leak): bounds for each prompt alone, with confidence {show_confidence(found.worst_prompt.alpha)}; for a "
+        "prompt picked by its result use the one for every prompt. Flagged: observed."
+    )
+    if any(says_nothing(b) for b in found.prompts):
+        remedy = "label more completions: the judge may be no better than chance"
+        if found.enough is not None:
+            remedy = (
+                f"{found.enough:,} draws without a flag prove P(leak) <= {USEFUL:g}, more that are flagged do not help"
+            )
+        said += f" “{NOTHING}”: these verdicts prove nothing there; {remedy}."
+    return said

@@ -1,0 +1,77 @@
+"""The one door: a result becomes a document, and a document what its reader wants."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from leakbound.errors import InputError
+from leakbound.report import benchmark, certificates, comparison, document, evaluation, page, tables
+from leakbound.report.parts import Document
+from leakbound.results.audit import Audit
+from leakbound.results.base import Result
+from leakbound.results.benchmark import BenchmarkRun, BenchmarkTable, ContinualRun
+from leakbound.results.certificate import Certification
+from leakbound.results.comparison import Comparison
+from leakbound.results.evaluation import Evaluation
+from leakbound.results.judged import JudgedAudit
+from leakbound.runs.files import write_text
+
+DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
+    Audit: page.document,
+    Certification: certificates.certificates,
+    Comparison: comparison.document,
+    JudgedAudit: certificates.judged,
+    Evaluation: evaluation.document,
+    BenchmarkRun: benchmark.run,
+    BenchmarkTable: benchmark.side_by_side,
+    ContinualRun: benchmark.tasks,
+}
+"""How each result becomes a document; a new kind of result is a line here."""
+
+
+def document_of(result: Result, guess: Audit | None = None) -> Document:
+    """The document of a result. ``guess`` is for an audit: that of a model that never saw the secrets.
+
+    Raises InputError for a result of another kind, and for a ``guess`` that cannot be compared with the audit.
+    """
+    if type(result) not in DOCUMENTS:
+        known = ", ".join(kind.__name__ for kind in DOCUMENTS)
+        raise InputError(f"result is a {type(result).__name__}, which has no document here: give one of {known}")
+    given: dict[str, Any] = {} if guess is None else {"guess": guess}
+    return DOCUMENTS[type(result)](result, **given)
+
+
+def to_html(result: Result, guess: Audit | None = None) -> str:
+    """The result as one self-contained page."""
+    return document.to_html(document_of(result, guess))
+
+
+def to_markdown(result: Result, guess: Audit | None = None) -> str:
+    """The result as Markdown."""
+    return document.to_markdown(document_of(result, guess))
+
+
+def to_csv(result: Result, guess: Audit | None = None) -> str:
+    """The result as CSV that no spreadsheet runs, numbers in full; of an audit the worst prompts first."""
+    if isinstance(result, Audit):
+        return document.to_csv(tables.full_table(result, guess))
+    rows = list(result.rows())
+    cells = tuple(tuple("" if cell is None else str(cell) for cell in row.values()) for row in rows)
+    return document.to_csv(document.Table(tuple(rows[0]) if rows else (), cells))
+
+
+def write_html(result: Result, path: str | Path, guess: Audit | None = None) -> Path:
+    """Write the page whole or not at all, and return the file."""
+    write_text(Path(path), to_html(result, guess))
+    return Path(path)
+
+
+def fragment(result: Result, guess: Audit | None = None) -> str:
+    """The page inside a frame, for a notebook: neither its style nor the model's output can reach the notebook."""
+    inner = html.escape(to_html(result, guess), quote=True)
+    return (
+        f'<iframe sandbox srcdoc="{inner}" title="leakbound report" style="width:100%;height:42rem;border:0"></iframe>'
+    )

@@ -1,0 +1,122 @@
+"""What every result can do: write itself as one JSON file, read it again, become a data frame, show in a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import math
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+
+from leakbound.errors import InputError
+from leakbound.runs.files import write_text
+from leakbound.wording import visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Result:
+    """A frozen dataclass that is one JSON file, ``FILE`` of a folder, which ``COMMAND`` makes.
+
+    Its fields are numbers, texts, records of such, tuples and mappings of them, each optional or not: the JSON follows
+    from their types. A record inside that is no plain dataclass of such fields has ``to_json`` and ``from_json``.
+    """
+
+    FILE: ClassVar[str]
+    COMMAND: ClassVar[str]
+    ASCII: ClassVar[bool] = False
+    """Whether the file spells everything else as codes: a lone surrogate has no other spelling."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return {field.name: _plain(getattr(self, field.name)) for field in _fields(type(self))}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The record that :meth:`to_json` wrote."""
+        hints = _hints(cls)  # type: ignore[arg-type] # a class is hashable
+        return cls(**{name: _typed(hints.get(name), value) for name, value in data.items()})
+
+    def save(self, path: str | Path) -> Path:
+        """Write the record whole or not at all, and return it: ``FILE`` in a folder, or a file that ends in .json."""
+        file = Path(path).expanduser()
+        file = file if file.suffix == ".json" else file / self.FILE
+        write_text(file, json.dumps(self.to_json(), indent=1, ensure_ascii=self.ASCII) + "\n")
+        return file
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The record in a folder or a file of its own. Raises InputError where there is none."""
+        file = Path(path).expanduser()
+        file = file / cls.FILE if file.is_dir() else file
+        try:
+            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise InputError(f"path is {str(path)!r}: there is no {cls.FILE}; run `{cls.COMMAND}` first") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"path is {str(file)!r}: it cannot be read ({error}); run `{cls.COMMAND}` again"
+            ) from error
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of :meth:`to_frame`, as names and plain values."""
+        raise NotImplementedError
+
+    def to_frame(self) -> pd.DataFrame:
+        """What was found as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows()))
+
+    def _repr_html_(self) -> str:
+        """For a notebook: its sentences and its frame, every text of a model escaped."""
+        frame = self.to_frame().map(lambda cell: visible(cell) if isinstance(cell, str) else cell)
+        return f"<p>{html.escape(visible(str(self), 2000))}</p>{frame.to_html(max_rows=20, border=0)}"
+
+
+def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: numbers that are not finite, which it does not have, as texts."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if hasattr(value, "to_json"):
+        return _plain(value.to_json())
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in _fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """A JSON value as the type that its field declares."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        some = [one for one in inner if one is not NoneType]
+        return value if (value is None and NoneType in inner) or len(some) > 1 else _typed(some[0], value)
+    if hasattr(kind, "from_json"):
+        return kind.from_json(value)
+    if dataclasses.is_dataclass(kind):
+        hints = _hints(kind)  # type: ignore[arg-type] # a class, not a record of one
+        return kind(**{name: _typed(hints.get(name), part) for name, part in value.items()})  # type: ignore[operator]
+    if origin is tuple:
+        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return tuple(_typed(one, part) for one, part in zip(kinds, value, strict=True))
+    if origin in (dict, Mapping):
+        return {name: _typed(inner[1], part) for name, part in value.items()}
+    return float(value) if kind is float and isinstance(value, str) else value

@@ -1,0 +1,154 @@
+"""What a log says of its draws is taken up, and what it lacks is refused: greedy repeats, copies, lost answers."""
+
+import json
+import zipfile
+
+import pytest
+
+from leakbound.errors import IncompleteRunError, InputError
+from leakbound.importing import import_log
+
+N = 8
+
+
+def lm_eval(folder, settings, said=("no",) * N, target="4711"):
+    row = {"doc_id": 0, "target": target, "arguments": {"gen_args_0": {"arg_0": "Code?", "arg_1": settings}},
+           "resps": [list(said)]}  # fmt: skip
+    path = folder / "samples_door.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    return import_log("lm-eval", path, out=folder / "run").log
+
+
+def inspect_sample(id=0, epoch=1, **changes):
+    output = {"choices": [{"message": {"role": "assistant", "content": f"no {epoch}"}, "stop_reason": "stop"}]}
+    return {"id": id, "epoch": epoch, "input": "Code?", "target": "4711", "output": output, **changes}
+
+
+def inspect_log(samples, spec=None, config=None):
+    return {"status": "success", "eval": {"model": "m", **(spec or {})}, "plan": {"config": config or {}},
+            "samples": samples}  # fmt: skip
+
+
+def inspect(folder, *log):
+    path = folder / "log.json"
+    path.write_text(json.dumps(inspect_log(*log)))
+    return import_log("inspect", path, out=folder / "run").log
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"until": ["\n"]},  # the harness decodes greedily unless it is told otherwise
+        {"until": ["\n"], "do_sample": False, "temperature": 0.8},
+        "{'until': ['\\n'], 'do_sample': True, 'temperature': 0.0, 'top_p': None}",
+        '{"until": ["it\'s"], "do_sample": true, "temperature": 0.0, "top_p": null}',
+    ],
+)
+def test_greedy_repeats_are_refused_however_the_log_says_it(tmp_path, settings):
+    with pytest.raises(InputError, match=r"samples_door\.jsonl: the log's temperature is 0"):
+        lm_eval(tmp_path, settings)
+
+
+def test_settings_that_cannot_be_read_are_named(tmp_path):
+    for settings in ("{'until': [", "[1]", 7, "nothing"):
+        with pytest.raises(InputError, match=r"line 1: the generation settings are"):
+            lm_eval(tmp_path, settings)
+    with pytest.raises(InputError, match=r"samples_door\.jsonl: the log's top_p is 3"):
+        lm_eval(tmp_path, {"temperature": 1.0, "top_p": 3})
+
+
+def test_minus_one_is_vllms_word_for_all_tokens(tmp_path):
+    settings = {"do_sample": True, "temperature": 1.0, "top_k": -1}
+    assert lm_eval(tmp_path, settings).result.params.top_k == 0
+
+
+def test_copies_of_one_draw_are_refused_or_pointed_out(tmp_path):
+    sampled = {"do_sample": True, "temperature": 0.8}
+    with pytest.raises(InputError, match=r"every request had the seed 1234, and all completions .* are copies"):
+        lm_eval(tmp_path, {**sampled, "seed": 1234})
+    copies = [inspect_sample(epoch=e, output=inspect_sample()["output"]) for e in (1, 2)]
+    with pytest.raises(InputError, match=r"every request had the seed 7"):
+        inspect(tmp_path, copies, None, {"temperature": 1.0, "seed": 7})
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    assert any("they are copies of one draw" in note for note in lm_eval(tmp_path / "a", sampled).notes)
+    found = lm_eval(tmp_path / "b", {**sampled, "seed": 1234}, said=["no"] * (N - 1) + ["yes"])
+    assert not any("copies" in note for note in found.notes)  # the seed did not fix the draws
+    (tmp_path / "c").mkdir()
+    found = lm_eval(tmp_path / "c", {**sampled, "seed": 1234}, said=["no"])
+    assert not any("copies" in note for note in found.notes)  # one draw is no copy
+
+
+@pytest.mark.parametrize("target", [True, 3.0, float("nan"), None, ["4711", False]])
+def test_a_target_that_no_answer_could_repeat_is_refused(tmp_path, target):
+    with pytest.raises(InputError, match="line 1: target is"):
+        lm_eval(tmp_path, {"do_sample": True, "temperature": 1.0}, target=target)
+
+
+def test_a_whole_number_is_a_target(tmp_path):
+    found = lm_eval(tmp_path, {"do_sample": True, "temperature": 1.0}, target=4711)
+    assert found.result.prompts[0].target == "4711"
+
+
+def test_an_answer_that_is_elsewhere_is_refused(tmp_path):
+    tool = {"message": {"role": "assistant", "content": "", "tool_calls": [{"function": "say"}]}, "stop_reason": "stop"}
+    with pytest.raises(InputError, match=r"samples\[0\]: sample '0', epoch 1: the model calls a tool"):
+        inspect(tmp_path, [inspect_sample(output={"choices": [tool]})])
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "4711"}]
+    with pytest.raises(InputError, match="the model took 2 turns"):
+        inspect(tmp_path, [inspect_sample(messages=[*turns, *turns])])
+    shots = inspect_sample(input=[*turns, turns[0]], messages=[*turns, *turns])
+    assert "assistant: 4711" in inspect(tmp_path, [shots]).result.prompts[0].text
+
+
+@pytest.mark.parametrize("part", ["eval", "plan", "samples"])
+@pytest.mark.parametrize("odd", [True, 7, "x", [[]], [None], {"dataset": 7, "config": 7}])
+def test_a_log_of_another_shape_is_an_error_with_its_file(tmp_path, part, odd):
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({**inspect_log([inspect_sample()]), part: odd}))
+    with pytest.raises(InputError, match=r"log\.json"):
+        import_log("inspect", path, out=tmp_path / "run")
+
+
+def test_a_lost_sample_is_refused(tmp_path):
+    for spec in (
+        {"dataset": {"samples": 2}},
+        {"dataset": {"sample_ids": [0, 1], "samples": 9}, "config": {"limit": 2}},
+    ):
+        with pytest.raises(IncompleteRunError, match="1 of 2 samples are in it"):
+            inspect(tmp_path, [inspect_sample()], spec)
+    inspect(tmp_path, [inspect_sample()], {"dataset": {"samples": 9}, "config": {"limit": 1}})
+
+
+def test_half_a_character_in_an_answer_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"line 1: repeat 0 has the lone surrogate \\ud83d"):
+        lm_eval(tmp_path, {"do_sample": True, "temperature": 1.0}, said=["\ud83d", "no"])
+    half = {"choices": [{"message": {"content": "\ud83d"}, "stop_reason": "stop"}]}
+    with pytest.raises(InputError, match=r"samples\[0\]: completion has the lone surrogate"):
+        inspect(tmp_path, [inspect_sample(output=half)])
+
+
+def test_a_zip_that_was_made_to_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("leakbound.importing.inspect.MOST_BYTES", 10_000)
+    path = tmp_path / "log.eval"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.json", json.dumps({"status": "success", "eval": {"model": "m"}}))
+        archive.writestr("samples/0_epoch_1.json", json.dumps(inspect_sample()) + " " * 1_000_000)
+    with pytest.raises(InputError, match=r"log\.eval: it unpacks from .* bytes, more than 100 times as much"):
+        import_log("inspect", path, out=tmp_path / "run")
+    monkeypatch.undo()
+    import_log("inspect", path, out=tmp_path / "run")
+
+
+def test_a_damaged_zip_and_broken_json_in_it_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "inspect_ai.log", None)
+    path = tmp_path / "log.eval"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.json", '{"status": "success", "status": "error"}')
+        archive.writestr("samples/0_epoch_1.json", "{}")
+    with pytest.raises(InputError, match=r"log\.eval: header\.json, line 1: 'status' stands twice"):
+        import_log("inspect", path, out=tmp_path / "run")
+    content = path.read_bytes()
+    for place in range(0, len(content), 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        with pytest.raises((InputError, IncompleteRunError), match=r"log\.eval"):
+            import_log("inspect", path, out=tmp_path / "run")
