@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from leakbound.bounds.attested import token_evidence
-from leakbound.bounds.gate import Floats
+from leakbound.models.base import ForcedAnswer
 from leakbound.models.hf.law import warp
 from leakbound.records import SamplingParams
 
@@ -22,15 +23,6 @@ SHARE = 0.05
 
 Law = Callable[[torch.Tensor, Sequence[Sequence[int]]], torch.Tensor]
 """(logits of the next tokens, (laws, vocabulary); what stands before each) -> probabilities."""
-
-
-@dataclass(frozen=True)
-class ForcedAnswer:
-    """One answer, teacher-forced: log p of its tokens under the stated law, (T,), and the sum over its tokens of the
-    logarithm of each alternative's factor."""
-
-    logprobs: Floats
-    factors: Mapping[str, float]
 
 
 def decoded(params: SamplingParams) -> Law:
@@ -86,6 +78,23 @@ def faults(params: SamplingParams, ends: Sequence[int]) -> dict[str, Law]:
     if params.top_k or params.top_p < 1 or params.min_p:
         found["no filter"] = decoded(other(top_k=0, top_p=1.0, min_p=0.0))
     return found | ({"never ends": ending(params, ends, 0.0)} if ends else {})
+
+
+GROUP = 32
+"""Weights that share one scale when they are rounded, as in common 4-bit formats."""
+SMALL = 10**9
+"""The most parameters of a model that is also compared with itself in 4 bits: that takes a second copy."""
+
+
+def rounded(model: torch.nn.Module, bits: int = 4) -> torch.nn.Module:
+    """The model with every matrix of its linear layers rounded to so many bits, in groups with a scale each."""
+    other = copy.deepcopy(model)
+    for layer in other.modules():
+        if isinstance(layer, torch.nn.Linear) and layer.weight.shape[1] % GROUP == 0:
+            groups = layer.weight.data.view(-1, GROUP)
+            scale = groups.abs().amax(1, keepdim=True).clamp_min(1e-12) / (2 ** (bits - 1) - 1)
+            layer.weight.data.copy_(((groups / scale).round() * scale).view_as(layer.weight))
+    return other
 
 
 def stated(params: SamplingParams) -> Law:
