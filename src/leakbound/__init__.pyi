@@ -44,7 +44,7 @@ from .records import Draw, Prompt, SamplingParams, Shard
 from .results.audit import Audit, PromptAudit, ScoredCompletion
 from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
-from .results.comparison import Compared, Comparison, Diversity
+from .results.comparison import Comparison
 from .results.evaluation import Evaluation
 from .results.judged import JudgedAudit
 from .runs.layout import Part
@@ -65,10 +65,8 @@ __all__ = [
     "BenchmarkRun",
     "Bound",
     "Certification",
-    "Compared",
     "Comparison",
     "ContinualConfig",
-    "Diversity",
     "Draw",
     "Evaluation",
     "FakeModel",

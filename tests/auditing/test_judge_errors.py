@@ -43,6 +43,7 @@ def test_it_is_made_of_the_single_bounds(found):
     assert perfect.worst_prompt.upper == pytest.approx(plain.worst_prompt.upper)
 
 
+@pytest.mark.slow
 def test_coverage_of_the_worst_and_the_average_prompt():
     # a judge of known truth: every law below is exact, only the labels and flags are drawn
     rng = np.random.default_rng(0)

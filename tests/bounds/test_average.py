@@ -21,6 +21,7 @@ def poisson_binomial_cdf(p):
     return np.cumsum(pmf)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.01, 0.1, 0.5, 0.9])
 def test_pooled_clopper_pearson_exact_coverage(alpha):
     rng = np.random.default_rng(1)
@@ -81,6 +82,7 @@ def test_average_mean_takes_counts():
         average_mean_bound([], alpha=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[16] * 12, [4, 40, 7, 90]])
 @pytest.mark.parametrize("levels", ["equal", "mixed"])
 def test_average_covers_unequal_prompts(sizes, levels):

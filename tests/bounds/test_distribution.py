@@ -53,6 +53,7 @@ def test_thresholds_are_checked():
         survival_bound([0.1], alpha=0.1, thresholds=[1.5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 @pytest.mark.parametrize("method", ["hybrid", "dkw"])
 def test_band_covers_everywhere(law, method):

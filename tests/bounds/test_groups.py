@@ -296,6 +296,8 @@ def test_counts_at_which_a_plan_does_not_end():
         group_bound(plan, 2, 5, alpha=0.1)
     with pytest.raises(InputError, match="n is 6: look at the planned sizes only, which are 5, 9"):
         group_bound(plan, 0, 6, alpha=0.1)
+    with pytest.raises(InputError, match="n is 0: give a whole number >= 1"):
+        group_bound(plan, 0, 0, alpha=0.1)
     with pytest.raises(InputError, match="k is 10"):
         group_bound(plan, 10, 9, alpha=0.1)
     for change in ({"width": 0}, {"width": 1.0}, {"alpha": 0}, {"budget": 0}):

@@ -54,6 +54,7 @@ def linear_programme(values, weights, eps, grid):
     return best, worst
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eps", [0.05, 0.2, 0.45])
 @pytest.mark.parametrize(
     ("values", "weights"),
@@ -125,6 +126,7 @@ def test_paper_has_no_lower_side():
         std_bound([0.1, 0.2], alpha=0.01, side="both", method="paper")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_coverage(law):
     rng, alpha, runs, n = np.random.default_rng(7), 0.2, 300, 30

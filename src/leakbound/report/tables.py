@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from leakbound.bounds.result import Bound, show_confidence
-from leakbound.bounds.shown import limits
 from leakbound.report.findings import Findings, Row, find
 from leakbound.report.parts import Table
 from leakbound.report.saying import legend
+from leakbound.report.shown import limits
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.quantities import ACROSS_PROMPTS, OF_A_PROMPT
 from leakbound.wording import about, at_least, brief, plural

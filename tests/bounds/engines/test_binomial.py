@@ -84,6 +84,7 @@ def test_the_reference_is_the_sum():
         assert abs(below + above - 1) < mp.mpf(10) ** -30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 16, 17, 61, 62, 63, 130, 1000, 10**5, 10**8])
 def test_tails_are_right_to_a_tenth_of_the_stated_error(n):
     for k in places(n):

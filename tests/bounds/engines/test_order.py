@@ -35,6 +35,7 @@ def test_counts_miss_no_more_than_alpha(name, n):
     assert (pmf * missed).sum(axis=1).max() <= 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY)
 def test_three_point_laws_through_every_order(name):
     """All 3^7 orders of generation of scores in {0, 1/2, 1}, many laws: the exact probability of a miss."""
@@ -56,6 +57,7 @@ def test_three_point_laws_through_every_order(name):
             assert probability[upper < truth - 1e-12].sum() <= alpha + 1e-12, (weights, alpha)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_sorted_draws_are_covered_as_well(law):
     """Somebody may sort the scores before they come here: then the bound is one that needs no order."""
@@ -111,6 +113,7 @@ def test_what_looks_arranged():
     assert looks_arranged(np.concatenate([np.sort(part) for part in np.split(x, 32)]))
 
 
+@pytest.mark.slow
 def test_grouped_draws_are_covered_as_well():
     """Answers listed text by text: bets in that order missed up to .5 at alpha = .01."""
     rng, alpha, runs = np.random.default_rng(5), 0.05, 200

@@ -250,6 +250,7 @@ def test_no_adversary_can_make_it_miss_more_often_than_alpha(side):
     assert rejected > 0.05  # it does reject
 
 
+@pytest.mark.slow
 def test_no_look_misses_without_replacement_by_enumeration():
     alpha = 0.4
     one, two = (np.array([0.6, 0.3, 0.1]), np.array([0.0, 1.0, 0.0])), (np.array([0.55, 0.45]), np.array([0.0, 1.0]))
