@@ -11,8 +11,8 @@ from leakbound.auditing.drawing import Prompts, open_prompts
 from leakbound.bounds.attested import SLACK, AttestedLaw, Copies, most_likely
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
-from leakbound.models.opening import Loading, open_model
 from leakbound.models.openai import OpenAIModel, ServedAnswer
+from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, check_count
 from leakbound.results.attestation import Attestation, Fault
 from leakbound.runs.progress import Progress
@@ -39,9 +39,9 @@ def attest(
     """Test that a server's answers come from the stated law of these weights and are independent of each other.
 
     ``server``: its address, ``http://HOST/v1#MODEL``, or an OpenAIModel; ``weights``: a folder or hub id, or a model of
-    transformers. Up to ``num_samples`` fresh answers to each prompt are asked for, one prompt after the other, until
-    the law is refuted. The evidence is a test martingale (:mod:`leakbound.bounds.attested`): a server whose tokens' laws
-    are within ``slack`` of the stated ones is refuted with probability at most ``alpha``, however often one looks.
+    transformers. Up to ``num_samples`` fresh answers to each prompt are asked for, until the law is refuted. The
+    evidence is a test martingale (:mod:`leakbound.bounds.attested`): a server whose tokens' laws are within ``slack``
+    of the stated ones is refuted with probability at most ``alpha``, however often one looks.
 
     With ``out`` the record is saved there as attestation.json. Raises InputError where the weights show no laws.
     """
@@ -54,7 +54,7 @@ def attest(
     served = server if isinstance(server, OpenAIModel) else open_model(server)
     if not isinstance(served, OpenAIModel):
         raise InputError(f"server is {server!r}: give the address of a server, http://HOST/v1#MODEL")
-    known = open_model(weights, tokenizer=tokenizer, template=template, loading=loading)
+    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading)
     if not hasattr(known, "attested"):
         raise InputError(f"weights is a {type(known).__name__}, which shows no laws: give a folder of weights")
     law: AttestedLaw | None = None
@@ -79,8 +79,8 @@ def attest(
         raise InputError("prompts: every answer of the server was empty, so that there is nothing to test")
     order = sorted(law.names, key=lambda name: (-law.log_evidence[name], name))
     found = Attestation(
-        served.describe(), known.describe(), asdict(params), alpha, slack, answers, tokens,
-        law.refuted(alpha), law.log_most, tuple(Fault(name, law.log_evidence[name]) for name in order),
+        served.describe(), known.describe(), {**asdict(params), "stop": list(params.stop)}, alpha, slack, answers,
+        tokens, law.refuted(alpha), law.log_most, tuple(Fault(name, law.log_evidence[name]) for name in order),
         tuple(contradictions),
     )  # fmt: skip
     if out is not None:
@@ -94,7 +94,7 @@ def _answers(
     """Requests in turns over the prompts, so that a fault is met early whichever prompt shows it."""
     for first in range(0, num_samples, served.per_request):
         for prompt in prompts:
-            yield prompt, served.answers(prompt, first, min(served.per_request, num_samples - first), params, seed)
+            yield prompt, served.answers(seed, prompt, first, min(served.per_request, num_samples - first), params)
 
 
 def _contradiction(prompt: Prompt, answer: ServedAnswer, params: SamplingParams) -> str:

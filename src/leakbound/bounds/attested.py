@@ -1,16 +1,16 @@
 """Do draws come from the stated law, and independently? Test martingales against named faults, valid at any time.
 
 **Null hypothesis.** Token t of an answer, given what stands before it, has a law q_t near the stated law p_t:
-sum_v (q_t(v) - p_t(v))^2 / p_t(v) <= d_t^2, where the d_t are at most ``slack`` on average (the average weighted by the
-bets below; so in particular where every d_t is). No two engines compute the same numbers; ``slack`` is how far an honest
-one may be. Answers are independent given their prompts.
+sum_v (q_t(v) - p_t(v))^2 / p_t(v) <= d_t^2, where the d_t are at most ``slack`` on average (the average weighted by
+the bets below; so in particular where every d_t is). No two engines compute the same numbers; ``slack`` is how far an
+honest one may be. Answers are independent given their prompts.
 
-**Evidence.** An alternative r_t (the law of a server that truncates, say) is turned into f = min(r_t / p_t, CAP), divided
-by its mean under p_t. For every q_t of the null, by Cauchy and Schwarz, E_q f <= 1 + d_t sd_p(f). With a share eta_t
-chosen before the token is seen, the product over tokens of (1 + eta_t (f - 1)) exp(-eta_t slack sd_p(f)) is at most a
-nonnegative supermartingale that starts at 1 (1 + x <= exp(x)). The mean of the alternatives' products is one as well,
-so by Ville's inequality it ever reaches 1 / alpha with probability at most alpha, whenever one looks and however many
-answers there are.
+**Evidence.** An alternative r_t (the law of a server that truncates, say) is turned into f = min(r_t / p_t, CAP),
+divided by its mean under p_t. For every q_t of the null, by Cauchy and Schwarz, E_q f <= 1 + d_t sd_p(f). With a share
+eta_t chosen before the token is seen, the product over tokens of (1 + eta_t (f - 1)) exp(-eta_t slack sd_p(f)) is at
+most a nonnegative supermartingale that starts at 1 (1 + x <= exp(x)). The mean of the alternatives' products is one as
+well, so by Ville's inequality it ever reaches 1 / alpha with probability at most alpha, whenever one looks and however
+many answers there are.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from leakbound.models.hf.law import warp
 from leakbound.records import SamplingParams
 
 LEAST = 1e-3
-"""The share of the unfiltered law in the stated one: at the edge of a filter another engine's rounding may go beyond."""
+"""The share of the unfiltered law in the stated one: at a filter's edge another engine may round beyond it."""
 ROWS = 8
 """Answers of one forward pass."""
 SHARE = 0.05
@@ -146,7 +146,7 @@ def forced_answers(
     for number, logits in laws_of(model, head, answers):
         tokens = np.asarray(answers[number])
         rows = np.arange(len(tokens))
-        before = [[*head, *answers[number][:t]] for t in rows]
+        before = [[*head, *answers[number][:t]] for t in range(len(tokens))]
         p = law(logits, before).double().cpu().numpy()
         r = {name: other(logits, before) for name, other in alternatives.items()}
         r |= {name: own(rest[number], before) for name, rest in elsewhere.items()}
