@@ -7,7 +7,18 @@ from mkdocs.exceptions import PluginError
 
 ROLE = re.compile(r":(attr|class|data|func|meth|mod):<code>(~?)([\w.]+)</code>")
 RAW = re.compile(r":[a-z]+:<code>[^<]*</code>")
+EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
 PUBLIC = ("leakbound", "leakbound.bounds")
+
+
+class Examples(griffe.Extension):
+    """Examples in docstrings as code, and > as itself: in Markdown both would be quotations."""
+
+    def on_instance(self, *, obj, **_):
+        """Fence each example, up to the next empty line."""
+        if obj.docstring is not None:
+            text = re.sub(r"^>(?!>> )", r"\\>", obj.docstring.value, flags=re.MULTILINE)
+            obj.docstring.value = EXAMPLE.sub("```pycon\n\\g<0>\n```", text)
 
 
 def on_page_content(html, page, config, files):

@@ -1,4 +1,5 @@
 from . import report
+from .auditing.attesting import attest
 from .auditing.certifying import certify
 from .auditing.comparing import compare
 from .auditing.drawing import Statement, sample, score
@@ -36,11 +37,13 @@ from .importing.repeats import Repeats
 from .metrics.intervals import Metric
 from .metrics.questions import QuestionSet
 from .models import FakeModel, Likelihood, OpenAIModel, Sampler
-from .models.base import Generation, TokenLikelihood
+from .models.base import ForcedAnswer, Generation, TokenLikelihood
 from .models.hf import HFModel, Work
+from .models.openai import ServedAnswer
 from .models.opening import Loading
 from .reading.prompts import load_prompts
 from .records import Draw, Prompt, SamplingParams, Shard
+from .results.attestation import Attestation
 from .results.audit import Audit, PromptAudit, ScoredCompletion
 from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
@@ -60,6 +63,7 @@ __all__ = [
     "SCORERS",
     "Answering",
     "Asking",
+    "Attestation",
     "Audit",
     "BenchmarkConfig",
     "BenchmarkRun",
@@ -71,6 +75,7 @@ __all__ = [
     "Evaluation",
     "FakeModel",
     "FinetuneConfig",
+    "ForcedAnswer",
     "Generation",
     "HFModel",
     "HowAsked",
@@ -99,6 +104,7 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "ScoredCompletion",
+    "ServedAnswer",
     "Shard",
     "Statement",
     "Suite",
@@ -107,6 +113,7 @@ __all__ = [
     "TrainingError",
     "UnlearnConfig",
     "Work",
+    "attest",
     "audit",
     "average_mean_bound",
     "average_proportion_bound",

@@ -130,6 +130,7 @@ def test_laws_without_windows_agree(wide):
                 assert exact * (1 - 1e-11) <= found <= exact * (1 + 1e-10) + 1e-9 * share
 
 
+@pytest.mark.slow
 def test_limits_of_a_whole_plan_miss_with_probability_alpha_at_most(wide):
     for p in (0.004, 0.1, 0.48, 0.9):
         alive, low, high, done = np.ones(1), 0.0, 0.0, 0
@@ -173,6 +174,7 @@ def test_one_look_is_clopper_and_pearson(share):
     assert group_bound(plan, 3, 37, alpha=0.1, estimand="P(h >= 0.5)").estimand == "P(h >= 0.5)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "alpha", "budget"), [(0.1, 0.01, 10_000), (0.3, 0.2, 500), (0.4, 1e-6, 5_000)])
 def test_wherever_a_plan_stops_the_width_is_reached(width, alpha, budget):
     plan, before = plan_groups(width, alpha=alpha, budget=budget), -1

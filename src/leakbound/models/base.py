@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,6 +54,15 @@ class Likelihood(Protocol):
         ...
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """Something that knows before the first draw which prompts it cannot be asked."""
+
+    def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        """InputError that names the first prompt that cannot be drawn from with these parameters."""
+        ...
+
+
 @dataclass(frozen=True)
 class TokenLikelihood:
     """One answer after one question, by teacher forcing at temperature 1; T = its tokens, end token included.
@@ -92,6 +101,15 @@ class Generation:
     places: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True)
+class ForcedAnswer:
+    """An answer that somebody else gave, under the laws of this model: log p of its tokens under the stated law, (T,),
+    and for each named alternative the logarithm of its evidence (:mod:`leakbound.bounds.attested`)."""
+
+    logprobs: NDArray[np.float64]
+    factors: Mapping[str, float]
+
+
 @runtime_checkable
 class WhiteBox(Sampler, Protocol):
     """A sampler that shows its law: exact probabilities of completions, and draws without replacement."""
@@ -106,8 +124,8 @@ class WhiteBox(Sampler, Protocol):
         """Up to ``most`` distinct completions of each prompt, drawn without replacement, in the order drawn."""
         ...
 
-    def target_tokens(self, text: str) -> tuple[int, ...]:
-        """The tokens of a target as an answer to a prompt, without the end token."""
+    def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """The tokens of a target as an answer to the prompt, without the end token."""
         ...
 
     def logprobs(

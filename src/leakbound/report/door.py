@@ -10,6 +10,7 @@ from typing import Any
 from leakbound.errors import InputError
 from leakbound.report import benchmark, certificates, comparison, document, evaluation, page, tables
 from leakbound.report.parts import Document
+from leakbound.results.attestation import Attestation
 from leakbound.results.audit import Audit
 from leakbound.results.base import Result
 from leakbound.results.benchmark import BenchmarkRun, BenchmarkTable, ContinualRun
@@ -20,6 +21,7 @@ from leakbound.results.judged import JudgedAudit
 from leakbound.runs.files import write_text
 
 DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
+    Attestation: certificates.attested,
     Audit: page.document,
     Certification: certificates.certificates,
     Comparison: comparison.document,

@@ -148,6 +148,7 @@ def assert_proven(k, n, p, alpha, proven):
     assert found == proven, (k, n, p, alpha)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 61, 100, 1000, 10**5, 10**8, 10**12])
 def test_limits_are_exact_and_tight_at_every_level(n):
     ks = [k for k in places(n) if n <= 10**8 or min(k, n - k) <= 1000]

@@ -23,6 +23,7 @@ FAMILY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize("n", [32, 92, 128])
 def test_counts_miss_no_more_than_alpha(name, n):
