@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.concluding import METHODS, Collected, Levels, average_leak, average_score, judge
-from leakbound.auditing.drawing import Prompts, Statement, sample, score, watch
+from leakbound.auditing.drawing import Prompts, Statement, named_scorer, sample, score, watch
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
@@ -98,14 +98,15 @@ def bound(
 ) -> Audit:
     """Bound what the run's scores say, and write audit.json; no model is needed.
 
-    What is not given is as run.json fixed it. A statement chosen after the draws is allowed, and marked as not planned.
+    What is not given is as run.json fixed it; a scorer that is not built in must be named again where the run was
+    opened, not started. A statement chosen after the draws is allowed, and marked as not planned.
     ``method`` "paper" gives the bounds of arXiv 2410.03523 throughout. Where prompts may have stopped early, every
     bound is one that holds at whatever round that was.
     """
     if method not in METHODS:
         raise InputError(f"method is {method!r}: give one of {', '.join(METHODS)}")
     fixed = run.info["statement"]
-    given = {"scorer": scorer, "threshold": threshold, "alpha": alpha}
+    given = {"scorer": named_scorer(run, scorer), "threshold": threshold, "alpha": alpha}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}
     statement = Statement(**chosen)
     rule = None

@@ -72,6 +72,8 @@ class Run:
         self.rule: dict[str, Any] = info.get("rule") or {}
         engine = info.get("engine")
         self.engine: dict[str, Any] = engine if isinstance(engine, dict) else {"name": "iid"}
+        self.ours = False
+        """Whether the caller gave what run.json says, so that it may be acted on; a folder that was opened is data."""
 
     @classmethod
     def start(cls, path: str | Path, info: dict[str, Any], prompts: Sequence[Prompt]) -> Run:
@@ -94,6 +96,7 @@ class Run:
                 )
             check_same(f"out is {str(path)!r}, which", run.info, info, but=("versions", "layout"))
             sweep(path)
+            run.ours = True
             return run
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunMismatchError(f"out is {str(path)!r}: it exists and is not a run folder; give a new or empty one")
@@ -101,7 +104,9 @@ class Run:
         rows = [p.to_json() for p in prompts]
         write_table(path / "prompts.parquet", pa.Table.from_pylist(rows, schema=_PROMPTS))
         write_text(path / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
-        return cls(path, info, tuple(prompts))
+        run = cls(path, info, tuple(prompts))
+        run.ours = True
+        return run
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
