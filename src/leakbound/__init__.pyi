@@ -25,6 +25,7 @@ from .errors import (
     ModelError,
     PromptsError,
     RunMismatchError,
+    StorageError,
     TrainingError,
 )
 from .evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, LoadingModel, Sampled
@@ -98,6 +99,7 @@ __all__ = [
     "ScoredCompletion",
     "Shard",
     "Statement",
+    "StorageError",
     "Suite",
     "SurvivalBand",
     "TokenLikelihood",

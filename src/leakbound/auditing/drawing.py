@@ -22,8 +22,8 @@ from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.models.opening import Loading, open_model
-from leakbound.reading.prompts import as_prompts, checksum, load_prompts
-from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
+from leakbound.reading.prompts import as_prompts, load_prompts
+from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count, prompts_checksum
 from leakbound.runs.layout import Part
 from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
@@ -112,7 +112,7 @@ def sample(
     planned = plan_engine(engine, sampler, num_samples, rule)
     info = {
         "model": sampler.describe(),
-        "prompts": {"count": len(questions), "checksum": checksum(questions)},
+        "prompts": {"count": len(questions), "checksum": prompts_checksum(questions)},
         "params": params.to_json(),
         "num_samples": num_samples,
         "seed": seed,
