@@ -51,7 +51,8 @@ def test_every_public_error_is_exported():
 
 
 ATTRIBUTES = {
-    "Compared": "Comparison.models", "Difference": "Line.gap", "Diversity": "Compared.diversity",
+    "Check": "Verification.checks", "Compared": "Comparison.models", "Difference": "Line.gap",
+    "Diversity": "Compared.diversity",
     "Imported": "Import.log", "Line": "BenchmarkRun.lines", "Look": "PromptAudit.looks",
     "Ranking": "Comparison.order", "SeenCompletion": "PromptCertificate.worst", "Server": "OpenAIModel.door",
 }  # fmt: skip

@@ -2,6 +2,7 @@ from .auditing.certifying import certify
 from .auditing.comparing import compare
 from .auditing.drawing import Statement, sample, score
 from .auditing.steps import audit, bound
+from .auditing.verifying import verify
 from .bounds import (
     Bound,
     SurvivalBand,
@@ -46,6 +47,7 @@ from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
 from .results.comparison import Comparison
 from .results.evaluation import Evaluation
+from .results.verification import Verification
 from .runs.layout import Part
 from .runs.store import Run
 from .scoring import SCORERS, get_scorer
@@ -105,6 +107,7 @@ __all__ = [
     "TokenLikelihood",
     "TrainingError",
     "UnlearnConfig",
+    "Verification",
     "Work",
     "audit",
     "average_mean_bound",
@@ -130,5 +133,6 @@ __all__ = [
     "std_bound",
     "survival_bound",
     "unlearn",
+    "verify",
     "worst_prompt_bound",
 ]

@@ -103,6 +103,21 @@ def bound(
     ``method`` "paper" gives the bounds of arXiv 2410.03523 throughout. Where prompts may have stopped early, every
     bound is one that holds at whatever round that was.
     """
+    result = concluded(run, scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=progress)
+    result.save(run.path / "audit.json")
+    return result
+
+
+def concluded(
+    run: Run,
+    *,
+    scorer: str | None = None,
+    threshold: float | None = None,
+    alpha: float | None = None,
+    method: str = "default",
+    progress: bool = False,
+) -> Audit:
+    """:func:`bound` without writing it down."""
     if method not in METHODS:
         raise InputError(f"method is {method!r}: give one of {', '.join(METHODS)}")
     fixed = run.info["statement"]
@@ -140,7 +155,7 @@ def bound(
     unit = units.pop() if len(units) == 1 else "draws, some without replacement"
     worst = replace(worst_prompt_bound([p.leak for p in results]), unit=unit)
     mean_leak = average_leak(everyone, levels)
-    result = Audit(
+    return Audit(
         run=run.info,
         scorer=statement.scorer,
         threshold=statement.threshold,
@@ -151,5 +166,3 @@ def bound(
         mean_leak=mean_leak,
         mean_score=replace(mean_leak, estimand="E[h]") if levels.binary else average_score(everyone, levels),
     )
-    result.save(run.path / "audit.json")
-    return result
