@@ -1,3 +1,4 @@
+from . import report
 from .auditing.certifying import certify
 from .auditing.comparing import compare
 from .auditing.drawing import Statement, sample, score
@@ -47,6 +48,7 @@ from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
 from .results.comparison import Comparison
 from .results.evaluation import Evaluation
+from .results.judged import JudgedAudit
 from .results.verification import Verification
 from .runs.layout import Part
 from .runs.store import Run
@@ -78,6 +80,7 @@ __all__ = [
     "Import",
     "IncompleteRunError",
     "InputError",
+    "JudgedAudit",
     "LeakboundError",
     "Likelihood",
     "Loading",
@@ -127,6 +130,7 @@ __all__ = [
     "mean_bound",
     "proportion_bound",
     "quantile_bound",
+    "report",
     "sample",
     "score",
     "simultaneous_alpha",

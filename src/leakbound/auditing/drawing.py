@@ -20,7 +20,7 @@ from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds import Claim, LeakPlan, WidthPlan, plan_leak_claim, plan_width
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
-from leakbound.models.base import Sampler
+from leakbound.models.base import Remote, Sampler
 from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count, prompts_checksum
@@ -110,10 +110,13 @@ def sample(
     questions = open_scorable(prompts, statement.scorer)
     sampler = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
     planned = plan_engine(engine, sampler, num_samples, rule)
+    described = sampler.describe()
+    served = sampler.agreement(params) if isinstance(sampler, Remote) else {}
     info = {
-        "model": sampler.describe(),
+        "model": described,
+        **({"served": served} if served else {}),
         "prompts": {"count": len(questions), "checksum": prompts_checksum(questions)},
-        "params": params.to_json(),
+        "params": {k: v for k, v in params.to_json().items() if k not in served.get("not_sent", ())},
         "num_samples": num_samples,
         "seed": seed,
         "statement": asdict(statement),

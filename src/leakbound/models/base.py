@@ -37,6 +37,15 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
+class Remote(Sampler, Protocol):
+    """A sampler whose law is carried out by somebody else, who is told of it and may confirm it."""
+
+    def agreement(self, params: SamplingParams) -> dict[str, Any]:
+        """JSON-able: what is ``sent``, what is ``not_sent``, and what was ``confirmed``; the same for the same law."""
+        ...
+
+
+@runtime_checkable
 class Likelihood(Protocol):
     """Something that gives exact log-likelihoods at temperature 1."""
 

@@ -40,6 +40,7 @@ def stopped_law(model, ids, params):
     return law
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_on_every_architecture_draws_from_its_exact_law(name, option, tokenizer):
