@@ -10,6 +10,8 @@ import time
 import pytest
 from tiny_models import tiny_model, word_tokenizer
 
+from leakbound.cli import app, main
+from leakbound.cli.app import read_settings
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import SamplingParams
 from leakbound.runs.store import Run
@@ -151,6 +153,43 @@ def test_options_may_come_from_a_file(world, tmp_path):
     done = leakbound("--config", tmp_path / "run.yaml", "audit", world / "model", "--prompts", world / "prompts.jsonl")
     assert done.returncode == 2
     assert "num_samples is 0" in done.stderr
+
+
+def settled(tmp_path, capsys, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", str(tmp_path / "c.yaml"), "audit", "nowhere", "--prompts", "none.jsonl"])
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("num_samples: 32\nmax_tokens: 4\nscorer: contains\n", "'num_samples' is no command; options stand below"),
+        ("adit:\n  num_samples: 32\n", "did you mean audit?"),
+        ("audit:\n  num_sampels: 32\n", "num_sampels"),
+        ("audit: [1]\n", "must be a mapping"),
+        ("- audit\n", "must be a mapping; it holds a list"),
+        ("audit: {alpha: 0.1, alpha: 0.2}\n", "line 1: no YAML 1.2: found duplicate key"),
+        ("audit: {num-samples: 1, num_samples: 2}\n", "'num_samples' stands twice below audit"),
+        ("audit: {alpha: 0.1}\naudit: {seed: 2}\n", "found duplicate key"),
+        ("audit: [\n", "no YAML 1.2"),
+    ],
+)
+def test_y07_p21_keys_of_a_config_are_known_and_stand_once(tmp_path, capsys, monkeypatch, text, said):
+    monkeypatch.setattr(app, "config", ())
+    assert said in " ".join(settled(tmp_path, capsys, text).split())
+
+
+def test_y03_a_config_is_yaml_1_2(tmp_path, monkeypatch):
+    monkeypatch.setattr(app, "config", ())
+    file = tmp_path / "c.yaml"
+    file.write_text("audit:\n  stop: [no, off]\n  seed: 010\n")
+    assert read_settings(file) == {"audit": {"stop": ["no", "off"], "seed": 10}}
+    main(["--config", str(file), "plan", "leak<=0.1"])
+    file.write_text("plan: {stop: [no, off], alpha: 0.05}\n")
+    main(["--config", str(file), "plan", "leak<=0.1"])
 
 
 def test_hostile_names_reach_the_terminal_as_text(tmp_path):

@@ -81,9 +81,10 @@ def _leakage(found: Comparison) -> Table:
     ]
     if any(NOTHING in row for row in rows):
         note += f" “{NOTHING}”: nearly every draw leaked, or there were too few."
-    head = ("model", "leaks asked once", "average, observed", "average")
-    head = (*head, *(["cut"] if cut else []), *(["all models"] if together else []))
-    head = (*head, "every prompt", *(["rank"] if found.order else []))
+    head = (
+        "model", "leaks asked once", "average, observed", "average", *(["cut"] if cut else []),
+        *(["all models"] if together else []), "every prompt", *(["rank"] if found.order else []),
+    )  # fmt: skip
     return Table(head, tuple(rows), "Leakage", note)
 
 
