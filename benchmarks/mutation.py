@@ -2,9 +2,9 @@
 
 A seeded sample of one-operator changes is made to a copy of the source, and the tests of the module run against each. A
 change that no test notices is a survivor: either a hole in the tests, or a change without effect, which then stands in
-tests/mutation_equivalents.txt with the reason. Each change meets the tests of its module (the slow ones left out) that
-reach the changed lines, the fastest first. Results are kept in runs/mutation.jsonl: a run that was stopped goes on.
-Run: python benchmarks/mutation.py [--module store] [--per-module 60] [--seed 0]
+tests/mutation_equivalents.txt with the reason. Each change meets the tests of its module that reach the changed lines,
+the fastest first. Results are kept in runs/mutation.jsonl: a run that was stopped goes on.
+Run: python benchmarks/mutation.py [--module runs/store] [--per-module 60] [--seed 0]
 
 Not mutmut 3: it leaves out decorated functions (every property) and code outside functions. Not cosmic-ray: it writes
 into the source tree and knows neither min and max nor the order of sorted, nor samples.
@@ -32,25 +32,27 @@ from mutants import mutants
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
-    "store": "tests/test_run_folder.py tests/test_store.py",
-    "layout": "tests/test_layout.py",
-    "files": "tests/test_files.py tests/test_results.py",
-    "results": "tests/test_results.py",
-    "findings": "tests/test_findings.py tests/test_tables.py",
-    "comparing": "tests/test_comparison_numbers.py tests/test_comparing.py",
-    "certifying": "tests/test_certificate_numbers.py tests/test_certifying.py",
-    "judging": "tests/test_judging.py",
-    "stopping": "tests/test_stopping.py",
-    "drawing": "tests/test_drawing.py",
-    "bounds/average": "tests/bounds/test_average.py tests/bounds/test_multiplicity.py",
+    "runs/store": "tests/runs/test_run_folder.py tests/runs/test_store.py",
+    "runs/layout": "tests/runs/test_layout.py",
+    "runs/files": "tests/runs/test_files.py tests/results/test_audit.py",
+    "results/audit": "tests/results/test_audit.py",
+    "report/saying": "tests/results/test_audit.py tests/report/test_findings.py tests/report/test_tables.py",
+    "report/findings": "tests/report/test_findings.py tests/report/test_tables.py",
+    "auditing/comparing": "tests/auditing/test_comparison_numbers.py tests/auditing/test_comparing.py",
+    "auditing/pairing": "tests/auditing/test_pairing.py tests/auditing/test_comparison_numbers.py",
+    "auditing/certifying": "tests/auditing/test_certificate_numbers.py tests/auditing/test_certifying.py",
+    "auditing/concluding": "tests/auditing/test_concluding.py",
+    "auditing/stopping": "tests/auditing/test_stopping.py",
+    "auditing/drawing": "tests/auditing/test_drawing.py",
+    "bounds/average": "tests/bounds/test_average.py tests/bounds/engines/test_product.py",
     "bounds/proportion": "tests/bounds/test_proportion.py",
-    "bounds/product": "tests/bounds/test_product.py",
-    "bounds/order": "tests/bounds/test_order.py",
-    "bounds/binary": "tests/bounds/test_binary.py",
+    "bounds/engines/product": "tests/bounds/engines/test_product.py",
+    "bounds/engines/order": "tests/bounds/engines/test_order.py",
+    "bounds/engines/binary": "tests/bounds/engines/test_binary.py",
     "bounds/groups": "tests/bounds/test_groups.py",
     "bounds/looks": "tests/bounds/test_sequences.py",
     "bounds/sequences": "tests/bounds/test_sequences.py",
-    "bounds/steady": "tests/bounds/test_steady.py",
+    "bounds/engines/steady": "tests/bounds/engines/test_steady.py",
     "models/openai": "tests/models/test_openai.py tests/models/test_openai_requests.py",
 }
 """The module's own tests: the files that claim to hold it."""
@@ -104,7 +106,7 @@ def run_tests(work, chosen, limit, trace=None):
 
             threading.settrace(trace)
             sys.settrace(trace)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", f"--basetemp={work / 'tmp'}"]
+        options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={work / 'tmp'}"]
         code = pytest.main([*options, f"@{work / 'chosen'}"], plugins=[] if trace is None else [trace])
         if trace is not None:
             sys.settrace(None)
@@ -203,10 +205,10 @@ def main():
         shutil.copytree(ROOT / "src", work / "src", ignore=shutil.ignore_patterns("__pycache__"))
         for module in args.module or TESTS:
             rows.append((module, *examine(module, work, args, known, log, earlier)))
-    print(f"\nseed {args.seed}\n{'module':20} mutants  killed  equivalent  survived   score  seconds")
+    print(f"\nseed {args.seed}\n{'module':24} mutants  killed  equivalent  survived   score  seconds")
     for module, c, seconds in rows:
         number = c["killed"] + c["survived"]
-        print(f"{module:20} {number:7d} {c['killed']:7d} {c['equivalent']:11d} {c['survived']:9d} "
+        print(f"{module:24} {number:7d} {c['killed']:7d} {c['equivalent']:11d} {c['survived']:9d} "
               f"{c['killed'] / number:7.1%} {seconds:8.0f}")  # fmt: skip
     sys.exit(any(c["killed"] < GOAL * (c["killed"] + c["survived"]) for _, c, _ in rows))
 

@@ -16,6 +16,7 @@ SHOWING = [file for file in sorted(SOURCE.rglob("*.py")) if ">>> " in file.read_
 """The modules with examples in their docstrings."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_run_and_are_short(example):
     assert len(example.read_text().splitlines()) < 40

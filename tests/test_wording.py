@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leakbound.bounds import Bound
-from leakbound.bounds.shown import limits
+from leakbound.report.shown import limits
 from leakbound.wording import about, at_least, at_most, brief, csv_cell, level, markdown_cell, marked, visible
 
 FRACTIONS = st.floats(0, 1, allow_nan=False, allow_subnormal=True)

@@ -1,3 +1,4 @@
+from . import report
 from .auditing.certifying import certify
 from .auditing.comparing import compare
 from .auditing.drawing import Statement, sample, score
@@ -45,6 +46,7 @@ from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
 from .results.comparison import Comparison
 from .results.evaluation import Evaluation
+from .results.judged import JudgedAudit
 from .runs.layout import Part
 from .runs.store import Run
 from .scoring import SCORERS, get_scorer
@@ -75,6 +77,7 @@ __all__ = [
     "Import",
     "IncompleteRunError",
     "InputError",
+    "JudgedAudit",
     "LeakboundError",
     "Likelihood",
     "Loading",
@@ -122,6 +125,7 @@ __all__ = [
     "mean_bound",
     "proportion_bound",
     "quantile_bound",
+    "report",
     "sample",
     "score",
     "simultaneous_alpha",

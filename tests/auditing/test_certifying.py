@@ -44,6 +44,7 @@ def truths(model, prompt, params=PARAMS):
     return leak, begins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["auto", "without-replacement", "iid"])
 def test_every_statement_is_true_and_alpha_is_the_audits(model, engine):
     result = certify(

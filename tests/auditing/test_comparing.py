@@ -138,6 +138,7 @@ def test_without_retain_runs_the_report_says_that_use_is_unknown(runs):
     assert "nothing is known about use" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -76,11 +76,14 @@ def test_the_smallest_bound_of_ten_equal_models_is_false_in_one_percent_at_most(
     rng, truth, runs, alpha = np.random.default_rng(0), 0.05, 2000, 0.01
     template = made([0], 300)
     one = template.prompts[0]
-    false = 0
-    for counts in rng.binomial(300, truth, size=(runs, 10)):
-        audits = [replace(template, prompts=(replace(one, num_leaks=int(k)),)) for k in counts]
-        said = next(s for s in comparison.sentences(beside(audits)) if s.startswith("The smallest bound"))
-        false += float(said.split("≤ ")[1].split(" ")[0]) < truth
+    false, printed = 0, {}
+    for run, counts in enumerate(rng.binomial(300, truth, size=(runs, 10))):
+        if run < 50 or counts.min() not in printed:  # of equal sizes the smallest count decides: seen in the first 50
+            audits = [replace(template, prompts=(replace(one, num_leaks=int(k)),)) for k in counts]
+            said = next(s for s in comparison.sentences(beside(audits)) if s.startswith("The smallest bound"))
+            upper = float(said.split("≤ ")[1].split(" ")[0])
+            assert printed.setdefault(counts.min(), upper) == upper
+        false += printed[counts.min()] < truth
     most = stats.binom.isf(1e-6, runs, alpha)
     assert false <= most < 0.08 * runs
 

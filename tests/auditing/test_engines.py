@@ -72,6 +72,7 @@ def mixed(monkeypatch, every=2):
     monkeypatch.setattr("leakbound.auditing.drawing.chosen_engines", choose)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["auto", "without-replacement"])
 def test_every_statement_is_true(model, tmp_path, engine, monkeypatch):
     """alpha = 1e-6 a statement: a failure is an error, not chance."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from leakbound import report
 from leakbound.auditing.steps import Statement, audit, bound, sample, score
 from leakbound.bounds import ed_bound, mean_bound, std_bound
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
@@ -228,12 +229,15 @@ def test_a_broken_declaration_is_no_bound(tmp_path, until):
 def test_no_verdict_is_given_on_another_statement(tmp_path):
     result = run_audit(FakeModel(leak=0.0, clean=CLEAN), until="leak<=0.3", threshold=0.8, out=tmp_path / "r")
     assert {p.verdict for p in result.prompts} == {"proven"}
-    assert "The claim leak<=0.3 is proven for 2 prompts" in str(result)
+    assert "The claim leak<=0.3 is proven for 2 prompts" in report.summary(result)
     other = bound(Run.open(tmp_path / "r"), threshold=0.2)
     assert {p.verdict for p in other.prompts} == {""}
     assert all(p.num_leaks == p.num_samples for p in other.prompts)
-    assert "proven" not in str(other)
-    assert "ended by looks at P(h >= 0.8) by rouge_l, another statement than this one about P(h >= 0.2)" in str(other)
+    assert "proven" not in report.summary(other)
+    assert (
+        "ended by looks at P(h >= 0.8) by rouge_l, another statement than this one about P(h >= 0.2)"
+        in report.summary(other)
+    )
 
 
 @pytest.mark.parametrize(

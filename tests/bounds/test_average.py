@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from bounds_laws import ROUGE_LOW, bernoulli, most_misses
+from scipy import stats
 
 from leakbound.bounds import Evidence, average_mean_bound, average_proportion_bound, proportion_bound
 from leakbound.bounds.average import either_upper, pooled_upper, stratified_upper
@@ -20,6 +21,7 @@ def poisson_binomial_cdf(p):
     return np.cumsum(pmf)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.01, 0.1, 0.5, 0.9])
 def test_pooled_clopper_pearson_exact_coverage(alpha):
     rng = np.random.default_rng(1)
@@ -80,6 +82,7 @@ def test_average_mean_takes_counts():
         average_mean_bound([], alpha=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[16] * 12, [4, 40, 7, 90]])
 @pytest.mark.parametrize("levels", ["equal", "mixed"])
 def test_average_covers_unequal_prompts(sizes, levels):
@@ -98,15 +101,19 @@ def test_average_covers_unequal_prompts(sizes, levels):
     assert max(pooled, portfolio, below) <= most_misses(runs, alpha)
 
 
-@pytest.mark.parametrize("sizes", [[16] * 6, [4, 40, 7]])
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(5, 5), (3, 8)])
 def test_the_smaller_one_covers(sizes):
-    rng, alpha, runs = np.random.default_rng(4), 0.3, 40
-    p = np.linspace(0, 1, len(sizes)) ** 2
-    misses = 0
-    for _ in range(runs):
-        scores = [bernoulli(q).draw(rng, n) for q, n in zip(p, sizes, strict=True)]
-        misses += average_mean_bound(scores, alpha=alpha).upper < p.mean()
-    assert misses <= most_misses(runs, alpha)
+    """Two prompts: the exact probability of a miss, over all counts, at many pairs of rates."""
+    alpha, rates = 0.3, np.linspace(0, 1, 41)
+    first, second = (stats.binom.pmf(np.arange(n + 1), n, rates[:, None]) for n in sizes)
+    uppers = np.empty([n + 1 for n in sizes])
+    for counts in np.ndindex(*uppers.shape):
+        scores = [np.repeat([1.0, 0.0], [k, n - k]) for k, n in zip(counts, sizes, strict=True)]
+        uppers[counts] = average_mean_bound(scores, alpha=alpha).upper
+    truths = (rates[:, None] + rates) / 2
+    missed = uppers < truths[..., None, None] - 1e-12
+    assert 0.1 * alpha < np.einsum("ai,bj,abij->ab", first, second, missed).max() <= alpha
 
 
 def strata_of(*scores):
@@ -146,7 +153,8 @@ def test_methods_say_what_was_chosen_by_size_alone():
     assert lower.lower == 1.0 - either_upper(clean, 0.01) - 1e-15
     scores = [[0.2, 0.9], [0.5, 0.7, 1.0]]
     mirrored = either_upper(strata_of(*(1 - np.array(x) for x in scores)), 0.3)
-    assert average_mean_bound(scores, alpha=0.3, side="lower").lower == 1.0 - mirrored - 1e-15
+    below = average_mean_bound(scores, alpha=0.3, side="lower")
+    assert (below.lower, below.upper) == (1.0 - mirrored - 1e-15, 1.0)
 
 
 def test_reweighted_strata_by_hand():

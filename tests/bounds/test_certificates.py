@@ -164,6 +164,7 @@ IMPORTANCE = [  # (P, q, h)
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p", "q", "h"), IMPORTANCE)
 @pytest.mark.parametrize("alpha", [0.05, 0.3])
 def test_importance_bound_misses_at_most_alpha_by_enumeration(p, q, h, alpha):

@@ -142,6 +142,7 @@ def test_difference_refuses_unequal_designs():
         difference_bound([[0.1]], [[0.1, 0.2]], alpha=0.05)
 
 
+@pytest.mark.slow
 def test_difference_covers_unequal_prompts():
     rng, runs, alpha, missed = np.random.default_rng(6), 12, 0.2, 0
     pa, pb = np.linspace(0, 1, 6) ** 2, np.linspace(0, 1, 6) ** 3
@@ -171,6 +172,7 @@ def test_difference_of_counts_needs_no_pairs_and_is_wider():
     assert difference_bound(both, both, alpha=0.1).upper >= grouped.upper - 1e-12
 
 
+@pytest.mark.slow
 def test_difference_of_counts_covers_unequal_prompts():
     rng, runs, alpha, missed = np.random.default_rng(9), 12, 0.2, 0
     pa, pb, n = np.linspace(0, 1, 6) ** 2, np.linspace(0, 1, 6) ** 3, 20

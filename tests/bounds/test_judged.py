@@ -144,9 +144,8 @@ def miss_rates(n, m1, m0, alpha):
         yield float(law[upper < theta].sum()), float(law[lower > theta].sum())
 
 
-@pytest.mark.parametrize(
-    ("n", "m1", "m0", "alpha"), [(12, 6, 6, 0.2), (20, 10, 5, 0.1), (8, 3, 12, 0.5), (1, 1, 1, 0.4)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "m1", "m0", "alpha"), [(12, 6, 6, 0.2), (15, 8, 4, 0.1), (8, 3, 9, 0.5), (1, 1, 1, 0.4)])
 def test_exact_coverage(n, m1, m0, alpha):
     rates = list(miss_rates(n, m1, m0, alpha))
     assert len(rates) == 96

@@ -75,11 +75,14 @@ def test_counts_equal_repeats_and_mirror(method):
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS[:2], *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS[2:])])
 def test_coverage(law, method):
-    rng, alpha, runs, n = np.random.default_rng(4), 0.2, 300, 30
-    bounds = mean_bounds(law.draw(rng, (runs, n)), alpha=alpha, side="both", method=method)
-    misses = sum(not b.lower - 1e-12 <= law.mean <= b.upper + 1e-12 for b in bounds)
+    rng, alpha, runs, n = np.random.default_rng(4), 0.2, 100 if method == "hoeffding-bentkus" else 300, 30
+    samples, times = law.draw(rng, (runs, n)), np.ones(runs, int)
+    if method != "betting":  # the others know no order: equal draws in another order have equal bounds
+        samples, times = np.unique(np.sort(samples), axis=0, return_counts=True)
+    bounds = mean_bounds(samples, alpha=alpha, side="both", method=method)
+    misses = times @ [not b.lower - 1e-12 <= law.mean <= b.upper + 1e-12 for b in bounds]
     assert misses <= most_misses(runs, alpha)
 
 
@@ -99,6 +102,7 @@ def test_betting_without_leaks_is_clopper_pearson(n):
     assert mean_bound(np.zeros(n), alpha=0.01).upper == pytest.approx(1 - 0.01 ** (1 / n), rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "width"), [(BETA_LOW, 0.0098), (BETA, 0.0094), (ROUGE_LOW, 0.0120), (ROUGE_MID, 0.0187), (JUDGE, 0.0151)]
 )

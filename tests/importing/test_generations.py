@@ -127,6 +127,7 @@ def test_a_log_becomes_a_run(logs, tmp_path):
     assert again.log.result.info == run.info  # the same import may be repeated
 
 
+@pytest.mark.slow
 def test_bound_and_report_work_on_it(logs, tmp_path, capsys):
     from leakbound.cli import main
 
@@ -148,6 +149,7 @@ def test_bound_and_report_work_on_it(logs, tmp_path, capsys):
     assert audit["alpha"] == 0.05
 
 
+@pytest.mark.slow
 def test_without_greedy_answers_nothing_is_said_of_hidden_leaks(logs, tmp_path, capsys):
     from leakbound.cli import main
     from leakbound.results.audit import Audit

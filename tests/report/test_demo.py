@@ -184,6 +184,7 @@ def test_the_readme_has_no_other_number_of_the_demo():
     assert not re.search(r"\d+ of 48|\d+ of \d+ (?:prompts|questions)", outside)
 
 
+@pytest.mark.slow
 def test_the_script_reads_a_demos_folder(tmp_path, monkeypatch):
     names = ("original", "retrained", "npo")
     for name, leaks in zip(names, ([1.0, 0.9], [0.0, 0.02], [0.3, 0.0]), strict=True):

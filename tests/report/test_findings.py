@@ -216,6 +216,7 @@ def grid(size=41, n=100):
     return leaks, guessed, n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.01, 0.2])
 def test_more_than_guessing_is_proven_for_all_prompts_at_once(alpha):
     """Both sides at alpha / 2, shared by the prompts that both audits have."""
@@ -386,6 +387,7 @@ def test_notes_on_what_was_cut_drawn_and_compared():
     assert "The guess audit was drawn with other sampling parameters" in " ".join(find(found, warmer).notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alpha", "budget"), [(0.01, 200), (0.05, 3000)])
 def test_the_verdicts_of_a_claim(tmp_path, alpha, budget):
     found = ask([0.0, 0.5, 0.05], tmp_path / "run", until="leak<=0.05", num_samples=budget, alpha=alpha)

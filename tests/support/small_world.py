@@ -32,16 +32,20 @@ def forget(world, out, **settings):
     return unlearn(UnlearnConfig(out=out, **{**files, **defaults, **settings}), progress=False)
 
 
-def answer(folder, question):
+def answers(folder, questions):
     model, tokenizer = load_model(str(folder)), load_tokenizer(str(folder))
-    ids = torch.tensor([encode_prompt(tokenizer, question)])
-    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
-    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
+    said = []
+    for question in questions:
+        ids = torch.tensor([encode_prompt(tokenizer, question)])
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
+        said.append(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip())
+    return said
 
 
 def known_things(folder):
     """For each thing, whether the model says its colour when it is asked once."""
-    return [answer(folder, f"Which colour is the {thing}?") == f"The {thing} is {c}." for thing, c in THINGS.items()]
+    said = answers(folder, [f"Which colour is the {thing}?" for thing in THINGS])
+    return [one == f"The {thing} is {c}." for one, (thing, c) in zip(said, THINGS.items(), strict=True)]
 
 
 def weights_of(folder):

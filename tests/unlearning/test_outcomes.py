@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_training import FORGET, RETAIN, train
-from small_world import SEEDS, answer, forget, known_things, learn, weights_of
+from small_world import SEEDS, answers, forget, known_things, learn, weights_of
 from tiny_models import tiny_model
 
 from leakbound.errors import TrainingError
@@ -101,16 +101,23 @@ def test_idk_teaches_the_refusals_of_a_file(world, tmp_path):
     gentle = {"epochs": 60, "learning_rate": 1e-3, "warmup": 0.1}
     for seed in SEEDS:
         out = forget(world, tmp_path / f"{seed}", method="IDK+GD", idk=path, seed=seed, **gentle)
-        assert [answer(out, question) for question in FORGOTTEN] == ["No idea."] * 2
+        assert answers(out, FORGOTTEN) == ["No idea."] * 2
         assert sum(known_things(out)[2:]) >= 5
 
 
+FIVE_STEPS = {"max_steps": 5, "save_every": 50, "on_collapse": "ignore"}  # logs each step, saves none
+
+
+@pytest.fixture(scope="module")
+def plain(world, tmp_path_factory):
+    return [forget(world, tmp_path_factory.mktemp("plain") / f"{s}", seed=s, **FIVE_STEPS) for s in SEEDS]
+
+
 @pytest.mark.parametrize("settings", [{"bf16": True}, {"gradient_checkpointing": True}])
-def test_precision_and_memory_settings_leave_the_result_near(world, tmp_path, settings):
+def test_precision_and_memory_settings_leave_the_result_near(world, plain, tmp_path, settings):
     start = load_file(world / "model" / "model.safetensors")
-    for seed in SEEDS:
-        steps = {"max_steps": 5, "save_every": 50, "on_collapse": "ignore", "seed": seed}  # logs each step, saves none
-        outs = [forget(world, tmp_path / f"{seed}-{len(s)}", **steps, **s) for s in ({}, settings)]
+    for seed, without in zip(SEEDS, plain, strict=True):
+        outs = [without, forget(world, tmp_path / f"{seed}", seed=seed, **FIVE_STEPS, **settings)]
         ends = [load_file(out / "model.safetensors") for out in outs]
         assert all(tensor.dtype == torch.float32 for tensor in ends[1].values())
         moves = [torch.cat([(t - start[n]).flatten() for n, t in sorted(end.items())]) for end in ends]

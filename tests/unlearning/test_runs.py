@@ -95,6 +95,7 @@ def test_a_run_with_adapters_saves_merged_weights_and_the_adapter(world, tmp_pat
 # Methods from file to folder -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["IDK+AP", "DPO+KL", "ME+GD", "LLMU", "RMU", "UNDIAL", "JensUn", "PMC"])
 def test_methods_that_need_more_than_the_answers_run_from_file_to_folder(world, tmp_path, method):
     out = forget(world, tmp_path / "out", method=method, epochs=2, on_collapse="ignore")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Prompts, Statement, open_scorable, software_versions
+from leakbound.auditing.drawing import Prompts, Statement, as_recorded, open_scorable, software_versions
 from leakbound.auditing.engines import ENGINES, choose_engine
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
@@ -20,7 +20,7 @@ from leakbound.bounds.engines.order import in_order
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import InputError, ModelError
-from leakbound.models.base import Generation, WhiteBox
+from leakbound.models.base import Checked, Generation, WhiteBox
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
 from leakbound.reading.prompts import checksum
@@ -83,10 +83,13 @@ def certify(
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
     questions = open_scorable(prompts, statement)
     loading = loading or Loading()
+    template = template if out is None else as_recorded(out, template)
     box = _open(model, "model", tokenizer, template, loading)
     other = None
     if proposal is not None:
         other = _open(proposal, "proposal", tokenizer, template, replace(loading, revision=None))
+    if isinstance(box, Checked):
+        box.check(questions, params)
     if other is not None:
         _check_pair(box, other, questions)
     info = {
@@ -134,7 +137,7 @@ def _check_pair(box: WhiteBox, other: WhiteBox, prompts: Sequence[Prompt]) -> No
     """A proposal must end its completions where the model does, spell them alike, and both must compute exactly."""
     mine, theirs = box.describe(), other.describe()
     if mine.get("end_tokens") != theirs.get("end_tokens") or any(
-        box.target_tokens(p.target) != other.target_tokens(p.target) for p in prompts
+        box.target_tokens(p, p.target) != other.target_tokens(p, p.target) for p in prompts
     ):
         raise InputError("proposal has other tokens than the model: give a model with the same tokenizer")
     for name, about in (("model", mine), ("proposal", theirs)):
@@ -182,10 +185,10 @@ def _add_targets(box: WhiteBox, prompts: Sequence[Prompt], params: SamplingParam
     pairs = [
         (i, tokens)
         for i, prompt in enumerate(prompts)
-        for tokens in _prefix_free([box.target_tokens(text) for text in (prompt.target, *prompt.aliases)])
+        for tokens in _prefix_free([box.target_tokens(prompt, text) for text in (prompt.target, *prompt.aliases)])
     ]
     logps = box.logprobs([prompts[i] for i, _ in pairs], [tokens for _, tokens in pairs], params)
-    targets = [box.target_tokens(p.target) for p in prompts]
+    targets = [box.target_tokens(p, p.target) for p in prompts]
     edits = [math.floor(NEAR * len(t)) for t in targets]
     near = box.near_verbatim(prompts, targets, edits, params)
     for fact, most, close in zip(facts, edits, near, strict=True):

@@ -18,7 +18,7 @@ from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds import Claim, LeakPlan, WidthPlan, plan_leak_claim, plan_width
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
-from leakbound.models.base import Sampler
+from leakbound.models.base import Checked, Remote, Sampler
 from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, checksum, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
@@ -66,6 +66,14 @@ def open_scorable(prompts: Prompts, statement: Statement) -> tuple[Prompt, ...]:
     return questions
 
 
+def as_recorded(out: str | Path, template: str) -> str:
+    """The template; where the run in ``out`` told its chat template a date, the chat template at that date."""
+    if template not in ("auto", "chat") or not (Path(out).expanduser() / "run.json").exists():
+        return template
+    recorded = Run.open(out).info.get("model") or {}
+    return f"chat@{recorded['date']}" if recorded.get("date") else template
+
+
 def sample(
     model: Any,
     prompts: Prompts,
@@ -106,12 +114,18 @@ def sample(
     if until is not None or width is not None:
         rule = StoppingRule(until, width, num_samples, statement.threshold, statement.alpha)
     questions = open_scorable(prompts, statement)
+    template = as_recorded(out, template)
     sampler = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
+    if isinstance(sampler, Checked):
+        sampler.check(questions, params)
     planned = plan_engine(engine, sampler, num_samples, rule)
+    described = sampler.describe()
+    served = sampler.agreement(params) if isinstance(sampler, Remote) else {}
     info = {
-        "model": sampler.describe(),
+        "model": described,
+        **({"served": served} if served else {}),
         "prompts": {"count": len(questions), "checksum": checksum(questions)},
-        "params": params.to_json(),
+        "params": {k: v for k, v in params.to_json().items() if k not in served.get("not_sent", ())},
         "num_samples": num_samples,
         "seed": seed,
         "statement": asdict(statement),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from leakbound.bounds import Bound
 from leakbound.bounds.result import show_confidence
-from leakbound.bounds.shown import limits
 from leakbound.metrics.intervals import Metric
 from leakbound.report.evaluation import cell, in_full, table
 from leakbound.report.parts import Document, Section, Table
+from leakbound.report.shown import limits
 from leakbound.results.benchmark import BenchmarkRun, BenchmarkTable, ContinualRun
 from leakbound.wording import about, brief
 

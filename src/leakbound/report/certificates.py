@@ -7,8 +7,8 @@ from decimal import ROUND_CEILING, Context
 
 from leakbound.bounds.planning import USEFUL, draws_needed
 from leakbound.bounds.result import show_confidence
-from leakbound.bounds.shown import NOTHING, limits, says_nothing
 from leakbound.report.document import Document, Section, Table
+from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.certificate import Certification, PromptCertificate
 from leakbound.results.judged import JudgedAudit
 from leakbound.wording import about, at_least, at_most, brief

@@ -52,7 +52,7 @@ STYLES = {"hidden": "bold yellow", "plain": "bold blue", "seen": "bold yellow", 
 def _words(cell: Cell) -> str:
     """A cell on one line, without what would act."""
     if isinstance(cell, Said):
-        return visible(cell.text, cell.limit) + (f" ({cell.after})" if cell.after else "")
+        return visible(cell.text, cell.limit) + (f" ({visible(cell.after)})" if cell.after else "")
     return " · ".join(visible(line, LONGEST) for line in cell.split("\n"))
 
 
@@ -126,7 +126,7 @@ class TerminalTable:
         if table.tones:
             grid.add_column("", no_wrap=True, min_width=1)
         for i in range(max(map(len, (table.head, *rows)), default=0)):
-            name = table.head[i] if i < len(table.head) else ""
+            name = visible(table.head[i], LONGEST) if i < len(table.head) else ""
             words = [len(word) for word in name.split()]
             if i in table.left:
                 grid.add_column(Text(name), min_width=max([4, *words]), overflow="ellipsis")
@@ -145,7 +145,7 @@ class TerminalTable:
 def to_markdown(document: Document, *, pictures: tuple[str, ...] = ()) -> str:
     """As Markdown; ``pictures`` are the names of those that lie beside it as NAME.svg."""
     blocks = [f"# {_markdown(document.title)}"]
-    blocks += [f"{document.made} {_markdown(document.of)}"] if document.of else []
+    blocks += [_markdown(f"{document.made} {document.of}")] if document.of else []
     blocks += map(_markdown, document.lead)
     for title, own, part in document.parts("markdown"):
         if isinstance(part, Card | Gallery) or (isinstance(part, Picture) and part.name not in pictures):

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from leakbound.bounds.result import show_confidence, show_number
-from leakbound.bounds.shown import NOTHING
 from leakbound.metrics.intervals import Metric
 from leakbound.metrics.questions import OTHERS, SHARES
 from leakbound.report.parts import Document, Points, Section, Table
+from leakbound.report.shown import NOTHING
 from leakbound.results.benchmark import Line
 from leakbound.results.evaluation import Evaluation
 from leakbound.wording import about, at_least, at_most, brief

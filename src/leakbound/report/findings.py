@@ -309,6 +309,10 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
         )
     if guess is not None and guess.run.get("params") != audit.run.get("params"):
         notes.append("The guess audit was drawn with other sampling parameters, so its level is for that setting.")
+    if left_out := (audit.run.get("served") or {}).get("not_sent"):
+        notes.append(
+            f"Not sent to the server, so that its own setting of it is part of every statement: {', '.join(left_out)}."
+        )
     notes.append(
         "Every statement is about these prompts and this decoding setting: another temperature, top-p, top-k or prompt "
         "text is another statement."

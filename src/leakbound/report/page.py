@@ -8,7 +8,6 @@ from typing import Any
 
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import Bound, show_confidence
-from leakbound.bounds.shown import limits
 from leakbound.report import asking, plots, tables
 from leakbound.report.findings import Findings, Row, find, num_samples_text
 from leakbound.report.parts import (
@@ -26,6 +25,7 @@ from leakbound.report.parts import (
     Tile,
 )
 from leakbound.report.saying import legend
+from leakbound.report.shown import limits
 from leakbound.results.audit import Audit, ScoredCompletion
 from leakbound.results.quantities import ACROSS_PROMPTS, OF_A_PROMPT
 from leakbound.wording import about, brief, level, plural, visible

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from leakbound.bounds import Bound
 from leakbound.bounds.planning import USEFUL, draws_needed
 from leakbound.bounds.result import show_confidence
-from leakbound.bounds.shown import NOTHING, says_nothing
+from leakbound.report.shown import NOTHING, says_nothing
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.wording import at_most, brief, plural
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from leakbound.bounds.result import Bound, show_confidence
-from leakbound.bounds.shown import limits
 from leakbound.report.findings import Findings, Row, find
 from leakbound.report.parts import Table
 from leakbound.report.saying import legend
+from leakbound.report.shown import limits
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.quantities import ACROSS_PROMPTS, OF_A_PROMPT
 from leakbound.wording import about, at_least, brief, plural
@@ -52,7 +52,7 @@ def statements_table(found: Findings, note: str = EACH_LINE) -> Table:
 def prompts_table(rows: Sequence[Row], note: str) -> Table:
     """Prompts with all their bounds."""
     bounds = [q.heading for q in COLUMNS]
-    head = ("prompt", "greedy", "leaks", *bounds[:2], "guess level", *bounds[2:], "max score", "ED", "cut")
+    head = ("prompt", "greedy", "leaks", *bounds[:2], "guess", *bounds[2:], "max", "ED", "cut")
     cells = tuple(_cells(row) for row in rows)
     return Table(head, cells, note=note, tones=tuple(row.status for row in rows))
 

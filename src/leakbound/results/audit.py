@@ -160,15 +160,6 @@ class Audit(Result):
         """The data set's ED score: the mean of the prompts'. A plug-in score without a guarantee."""
         return sum(p.ed for p in self.prompts) / len(self.prompts)
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """The audit that :meth:`to_json` wrote. ValueError where an older version claimed more than it proved."""
-        found = super().from_json(data)
-        refuse_outdated(found.run, (b for p in found.prompts for b in (p.mean, p.std, p.ed_bound)))
-        if any(p.leak_jointly.alpha != found.alpha for p in found.prompts):
-            raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
-        return found
-
     @property
     def num_asked(self) -> int:
         """Prompts of which the greedy answer says whether they leak when asked once."""
@@ -181,6 +172,15 @@ class Audit(Result):
         if isinstance(model, Mapping):
             model = model.get("model") or model.get("name") or "unnamed model"
         return str(model)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The audit that :meth:`to_json` wrote; ValueError for one of version 0.1 that claims more than it proves."""
+        found = super().from_json(data)
+        refuse_outdated(found.run, (b for p in found.prompts for b in (p.mean, p.std, p.ed_bound)))
+        if any(p.leak_jointly.alpha != found.alpha for p in found.prompts):
+            raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
+        return found
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each prompt: greedy score, draws, leaks, and the bounds."""

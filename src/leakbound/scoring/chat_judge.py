@@ -71,15 +71,18 @@ class ChatJudge:
     def __call__(self, prompt: str, completion: str, target: str) -> str:
         """What the model replies; "" where the reply is not whole."""
         question = fill_rubric(self.rubric, prompt, completion, target)
-        with self.server.asked(f"judge {self.model!r}") as client:
-            reply = client.chat.completions.create(
-                model=self.model,
-                messages=[{"role": "user", "content": question}],
-                temperature=self.temperature,
-                max_tokens=self.max_tokens,
-            )
-        choice = reply.choices[0] if reply.choices else None
-        return (choice.message.content or "") if choice is not None and choice.finish_reason == "stop" else ""
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": question}],
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
+        try:
+            choice = self.server.ask(f"judge {self.model!r}", "/chat/completions", body)["choices"][0]
+            said = choice["message"]["content"] if choice["finish_reason"] == "stop" else ""
+        except (KeyError, IndexError, TypeError):
+            return ""
+        return said if isinstance(said, str) else ""
 
 
 def load_judge(name: str) -> Judge:

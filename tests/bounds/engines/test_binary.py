@@ -24,7 +24,7 @@ def of_counts(bound, n, alpha, **more):
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.3])
-@pytest.mark.parametrize("n", [1, 2, 5, 32, 92])
+@pytest.mark.parametrize("n", [1, 2, 5, 32, pytest.param(92, marks=pytest.mark.slow)])
 def test_no_rate_is_missed_more_often_than_alpha(n, alpha):
     pmf = stats.binom.pmf(np.arange(n + 1), n, RATES[:, None])
     values = {mean_bound: RATES, std_bound: sd(RATES), ed_bound: RATES + 2 * sd(RATES)}

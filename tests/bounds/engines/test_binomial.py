@@ -84,6 +84,7 @@ def test_the_reference_is_the_sum():
         assert abs(below + above - 1) < mp.mpf(10) ** -30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 16, 17, 61, 62, 63, 130, 1000, 10**5, 10**8])
 def test_tails_are_right_to_a_tenth_of_the_stated_error(n):
     for k in places(n):
@@ -147,6 +148,7 @@ def assert_proven(k, n, p, alpha, proven):
     assert found == proven, (k, n, p, alpha)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 61, 100, 1000, 10**5, 10**8, 10**12])
 def test_limits_are_exact_and_tight_at_every_level(n):
     ks = [k for k in places(n) if n <= 10**8 or min(k, n - k) <= 1000]

@@ -75,6 +75,7 @@ def test_solved_level(n, log_eta):
     assert noncrossing(ranks, wider, n) < 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5000, 30_000])
 def test_large_samples_carry_levels_on_some_ranks(n):
     ranks = constrained_ranks(n)

@@ -23,6 +23,7 @@ FAMILY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize("n", [32, 92, 128])
 def test_counts_miss_no_more_than_alpha(name, n):
@@ -35,6 +36,7 @@ def test_counts_miss_no_more_than_alpha(name, n):
     assert (pmf * missed).sum(axis=1).max() <= 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY)
 def test_three_point_laws_through_every_order(name):
     """All 3^7 orders of generation of scores in {0, 1/2, 1}, many laws: the exact probability of a miss."""
@@ -56,14 +58,15 @@ def test_three_point_laws_through_every_order(name):
             assert probability[upper < truth - 1e-12].sum() <= alpha + 1e-12, (weights, alpha)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_sorted_draws_are_covered_as_well(law):
     """Somebody may sort the scores before they come here: then the bound is one that needs no order."""
     rng, alpha, runs, n = np.random.default_rng(4), 0.2, 150, 30
-    samples = np.sort(law.draw(rng, (runs, n)))
+    samples, times = np.unique(np.sort(law.draw(rng, (runs, n))), axis=0, return_counts=True)
     truths = {"mean": law.mean, "std": law.sd, "ed": law.mean + 2 * law.sd}
     for name, (_, many, _) in FAMILY.items():
-        misses = sum(b.upper < truths[name] - 1e-9 for b in many(samples, alpha=alpha))
+        misses = times @ [b.upper < truths[name] - 1e-9 for b in many(samples, alpha=alpha)]
         assert misses <= most_misses(runs, alpha)  # false alarm < 1e-7
 
 
@@ -111,13 +114,14 @@ def test_what_looks_arranged():
     assert looks_arranged(np.concatenate([np.sort(part) for part in np.split(x, 32)]))
 
 
+@pytest.mark.slow
 def test_grouped_draws_are_covered_as_well():
     """Answers listed text by text: bets in that order missed up to .5 at alpha = .01."""
-    rng, alpha, runs = np.random.default_rng(5), 0.05, 400
+    rng, alpha, runs = np.random.default_rng(5), 0.05, 200
     points, weights = np.array([0.0, 1.0, 0.3]), np.array([0.4, 0.3, 0.3])
     mean = float(points @ weights)
     sd = math.sqrt(points**2 @ weights - mean**2)
-    for n in (128, 512):
+    for n in (128, 256):
         samples = [np.repeat(points, rng.multinomial(n, weights)) for _ in range(runs)]
         for name, truth in (("mean", mean), ("std", sd), ("ed", mean + 2 * sd)):
             misses = sum(b.upper < truth - 1e-12 for b in FAMILY[name][1](samples, alpha=alpha))

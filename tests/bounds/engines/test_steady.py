@@ -220,6 +220,7 @@ def test_nothing_leaked():
     assert steady_upper(y, y, np.zeros(0, int), 0.7, 0.1, UPPER) == 0.7
 
 
+@pytest.mark.slow
 def test_bounds_cover_at_all_looks():
     """Any miss at any of three looks counts; the tolerance has a false-alarm rate below 1e-6."""
     rng, runs, alpha = np.random.default_rng(5), 50, 0.2

@@ -144,7 +144,7 @@ SEQUENCE = {
 }
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma3", "mamba"])
+@pytest.mark.parametrize("name", ["llama", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gemma3", "mamba"))])
 @pytest.mark.parametrize("options", SEQUENCE)
 def test_a_completion_goes_greedy_where_it_is_sure(name, options, tokenizer):
     """Chi-square of draws, exact log-probabilities, whole trees without replacement, forced log-probabilities."""

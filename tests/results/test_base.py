@@ -1,0 +1,80 @@
+"""Every result writes itself as JSON, reads itself again whole, becomes a frame and shows in a notebook."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from leakbound.bounds import Bound, proportion_bound
+from leakbound.errors import InputError
+from leakbound.results.base import Result
+from leakbound.results.calibration import Calibration
+from leakbound.results.comparison import Compared, Comparison, Diversity
+from leakbound.results.judged import JudgedAudit
+
+ONE = proportion_bound(3, 100, alpha=0.01)
+MODEL = Compared("<b>m", 2, 1, 1, True, ONE, ONE, ONE, 0.5, None, None, Diversity(0.5, 0.25, 1.5), {"steps": 3})
+RESULTS = (
+    Calibration(0.5, 0.05, 1, 20),
+    JudgedAudit(("<b>p", "q"), (0.5, 0.25), (ONE, ONE), ONE, ONE, None),
+    Comparison(2, 0.01, (MODEL, MODEL), (ONE, ONE)),
+    Comparison(2, 0.01, (MODEL,), None),
+)
+
+
+@dataclass(frozen=True)
+class Inner:
+    pair: tuple[float, str]
+
+
+@dataclass(frozen=True)
+class Nested(Result):
+    FILE = "nested.json"
+    COMMAND = "make it"
+
+    inner: Inner | None
+    by_name: Mapping[str, Inner]
+    lists: tuple[tuple[int, ...], ...]
+    either: int | str
+    bound: Bound
+    later: int = 7
+
+    def rows(self):
+        yield {"later": self.later}
+
+
+@pytest.mark.parametrize("found", RESULTS, ids=lambda found: type(found).__name__)
+def test_results_survive_their_file(found, tmp_path):
+    assert found.save(tmp_path) == tmp_path / found.FILE
+    assert type(found).load(tmp_path) == type(found).load(tmp_path / found.FILE) == found
+    assert found.save(tmp_path / "deep" / "x.json") == tmp_path / "deep" / "x.json"
+    assert json.loads((tmp_path / found.FILE).read_text()) == found.to_json()
+    frame = found.to_frame()
+    assert len(frame) == len(list(found.rows())) > 0
+    assert "<b>p" not in found._repr_html_()
+    assert "<b>m" not in found._repr_html_()
+    assert "<table" in found._repr_html_()
+
+
+def test_fields_are_read_as_their_types():
+    whole = Nested(Inner((0.5, "x")), {"a": Inner((1.5, "y"))}, ((1, 2), ()), "text", ONE)
+    data = json.loads(json.dumps(whole.to_json()))
+    assert Nested.from_json(data) == whole
+    assert hash(Nested.from_json(data).lists) == hash(whole.lists)
+    del data["later"]  # a field that older files do not have
+    assert Nested.from_json({**data, "inner": None}).inner is None
+    assert Nested.from_json(data).later == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"more": 1}, {"bound": None}, {"bound": {"alpha": 2}}, {"inner": {"pair": [1]}}, {"lists": [1]}, {"by_name": []}],
+)
+def test_a_damaged_file_names_the_command_that_makes_it_again(change, tmp_path):
+    whole = Nested(None, {}, (), 1, ONE)
+    (tmp_path / "nested.json").write_text(json.dumps({**whole.to_json(), **change}))
+    with pytest.raises(InputError, match=r"nested\.json': it cannot be read .*; run `make it` again"):
+        Nested.load(tmp_path)
+    with pytest.raises(InputError, match=r"there is no nested\.json; run `make it` first"):
+        Nested.load(tmp_path / "none")
