@@ -175,6 +175,7 @@ def test_the_frame_says_what_the_record_says(result):
             "ed_upper": p.ed_bound.upper,
             "num_distinct": p.num_distinct,
             "num_truncated": p.num_truncated,
+            "cut_share": p.cut_share,
             "verdict": p.verdict,
             "engine": p.engine,
         }

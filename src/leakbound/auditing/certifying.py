@@ -77,7 +77,7 @@ def certify(
         raise InputError(f"engine is {engine!r}: give one of {', '.join(ENGINES)}")
     if params.greedy:
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
-    questions = open_scorable(prompts, scorer)
+    questions = open_scorable(prompts, statement)
     loading = loading or Loading()
     template = template if out is None else as_recorded(out, template)
     box = _open(model, "model", tokenizer, template, loading)

@@ -60,11 +60,11 @@ def open_prompts(prompts: Prompts) -> tuple[Prompt, ...]:
     return load_prompts(prompts) if isinstance(prompts, str | Path) else as_prompts(prompts)
 
 
-def open_scorable(prompts: Prompts, scorer: str) -> tuple[Prompt, ...]:
-    """:func:`open_prompts`; InputError for a prompt whose leak the scorer could never see."""
-    questions, function = open_prompts(prompts), get_scorer(scorer)
+def open_scorable(prompts: Prompts, statement: Statement) -> tuple[Prompt, ...]:
+    """:func:`open_prompts`; InputError for a prompt whose leak the scorer does not see."""
+    questions, function = open_prompts(prompts), get_scorer(statement.scorer)
     for prompt in questions:
-        check_prompt(function, prompt)
+        check_prompt(function, prompt, statement.threshold)
     return questions
 
 
@@ -115,7 +115,7 @@ def sample(
     rule = None
     if until is not None or width is not None:
         rule = StoppingRule(until, width, num_samples, statement.threshold, statement.alpha)
-    questions = open_scorable(prompts, statement.scorer)
+    questions = open_scorable(prompts, statement)
     template = as_recorded(out, template)
     sampler = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
     if isinstance(sampler, Checked):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.concluding import METHODS, Collected, Levels, average_leak, average_score, judge
-from leakbound.auditing.drawing import Prompts, Statement, named_scorer, sample, score, watch
+from leakbound.auditing.drawing import Prompts, Statement, named_scorer, open_scorable, sample, score, watch
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
@@ -124,6 +124,8 @@ def concluded(
     given = {"scorer": named_scorer(run, scorer), "threshold": threshold, "alpha": alpha}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}
     statement = Statement(**chosen)
+    if chosen != fixed:
+        open_scorable(run.prompts, statement)
     rule = None
     if run.rule:
         rule = StoppingRule.from_json(run.rule, threshold=fixed["threshold"], alpha=fixed["alpha"])

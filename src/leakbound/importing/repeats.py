@@ -71,7 +71,7 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
     prompts = [asked.prompt for asked in log.asked]
     function = get_scorer(options.scorer)
     for prompt in prompts:
-        check_prompt(function, prompt)
+        check_prompt(function, prompt, options.threshold)
     info = {
         "model": {"backend": "imported", "model": log.model},
         "prompts": {"count": len(prompts), "checksum": prompts_checksum(prompts)},

@@ -43,6 +43,29 @@ def loading(file: Path, remedy: str) -> Iterator[None]:
         raise IncompleteRunError(f"{file} is damaged ({said}): {remedy}") from error
 
 
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML 1.2 file (JSON is YAML): ``no`` and ``off`` are texts, 010 is ten, no key stands twice.
+
+    InputError, with the line, for anything else; FileNotFoundError where there is no file.
+    """
+    from ruamel.yaml import YAML  # here, because most commands read none
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        found = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+    except YAMLError as error:
+        mark, said = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        place = "" if mark is None else f", line {mark.line + 1}"
+        raise InputError(f"{file}{place}: no YAML 1.2: {said}") from error
+    if not isinstance(found, dict | None):
+        raise InputError(f"{file} must be a mapping; it holds a {type(found).__name__}")
+    return found or {}
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     _write(file, text.encode())
