@@ -4,6 +4,7 @@ from .auditing.certifying import certify
 from .auditing.comparing import compare
 from .auditing.drawing import Statement, sample, score
 from .auditing.steps import audit, bound
+from .auditing.verifying import verify
 from .bounds import (
     Bound,
     SurvivalBand,
@@ -27,6 +28,7 @@ from .errors import (
     ModelError,
     PromptsError,
     RunMismatchError,
+    StorageError,
     TrainingError,
 )
 from .evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, LoadingModel, Sampled
@@ -50,6 +52,7 @@ from .results.certificate import Certification, PromptCertificate
 from .results.comparison import Comparison
 from .results.evaluation import Evaluation
 from .results.judged import JudgedAudit
+from .results.verification import Verification
 from .runs.layout import Part
 from .runs.store import Run
 from .scoring import SCORERS, get_scorer
@@ -107,11 +110,13 @@ __all__ = [
     "ServedAnswer",
     "Shard",
     "Statement",
+    "StorageError",
     "Suite",
     "SurvivalBand",
     "TokenLikelihood",
     "TrainingError",
     "UnlearnConfig",
+    "Verification",
     "Work",
     "attest",
     "audit",
@@ -139,5 +144,6 @@ __all__ = [
     "std_bound",
     "survival_bound",
     "unlearn",
+    "verify",
     "worst_prompt_bound",
 ]

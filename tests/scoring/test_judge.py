@@ -195,10 +195,11 @@ def test_the_name_pins_model_and_rubric(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: [", "cannot be read"),
+        ("model: [", "line 1: no YAML 1.2"),
+        ("model: m\nmodel: n", "line 2: no YAML 1.2: found duplicate key"),
         ("base_url: x", "must be a mapping with model"),
         ("model: m\nmodell: m", "must be a mapping with model"),
-        ("- model", "must be a mapping with model"),
+        ("- model", "must be a mapping; it holds a list"),
         ("model: 3", "model of the judge is 3: give a str"),
         ("model: m\ntemperature: .nan", "temperature of the judge is nan: give a number >= 0"),
         ("model: m\ntemperature: .inf", "temperature of the judge is inf: give a number >= 0"),

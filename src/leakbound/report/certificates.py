@@ -12,6 +12,7 @@ from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.attestation import Attestation
 from leakbound.results.certificate import Certification, PromptCertificate
 from leakbound.results.judged import JudgedAudit
+from leakbound.results.verification import Verification
 from leakbound.wording import about, at_least, at_most, brief
 
 SHOWN = 20
@@ -103,6 +104,15 @@ def judged(found: JudgedAudit) -> Document:
     return Document(
         "P(leak), the judge's errors counted", lead, (Section("", (table,)),), made="leakbound judge-errors"
     )
+
+
+def verified(found: Verification) -> Document:
+    """The verdict, and each check of a run folder."""
+    rows = tuple((check.what, f"{check.number:,}", check.wrong or "right") for check in found.checks)
+    verdict = "Accepted" if found.accepted else "Refused"
+    lead = "Everything was checked and is right." if found.accepted else "Something is wrong, or could not be checked."
+    table = Table(("checked", "how many", "found"), rows)
+    return Document(f"{verdict}: run folder {found.path}", (lead,), (Section("", (table,)),), made="leakbound verify")
 
 
 def _judged_note(found: JudgedAudit) -> str:

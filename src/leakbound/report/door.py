@@ -18,6 +18,7 @@ from leakbound.results.certificate import Certification
 from leakbound.results.comparison import Comparison
 from leakbound.results.evaluation import Evaluation
 from leakbound.results.judged import JudgedAudit
+from leakbound.results.verification import Verification
 from leakbound.runs.files import write_text
 
 DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
@@ -26,6 +27,7 @@ DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
     Certification: certificates.certificates,
     Comparison: comparison.document,
     JudgedAudit: certificates.judged,
+    Verification: certificates.verified,
     Evaluation: evaluation.document,
     BenchmarkRun: benchmark.run,
     BenchmarkTable: benchmark.side_by_side,
