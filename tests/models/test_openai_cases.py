@@ -1,6 +1,7 @@
 """A server that draws from another law, or fewer at a time: each case by its id in the list of cases."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from chat_server import answer, chat_server, choice, like_vllm, uniform
@@ -136,12 +137,14 @@ def test_g6_a_resumed_run_has_sent_the_same_and_older_folders_are_read(tmp_path)
                 sample(
                     OpenAIModel(url, "little", **{"server": "llama.cpp", **other}), PROMPTS, tmp_path / "run", **same
                 )
-        older = run_json(tmp_path / "run")
-        del older["served"]
-        (tmp_path / "run" / "run.json").write_text(json.dumps(older))
-        assert len(Run.open(tmp_path / "run").read_draws(Run.open(tmp_path / "run").parts[-1])) >= 2
+        model = OpenAIModel(url, "little", server="llama.cpp")
+        before = SimpleNamespace(describe=model.describe, sample=model.sample)  # there was no agreement then
+        run = sample(before, PROMPTS, tmp_path / "older", **same)
+        assert "served" not in run.info
+        score(run)
+        assert len(bound(Run.open(tmp_path / "older")).prompts) == 2
         with pytest.raises(RunMismatchError, match="served"):
-            sample(OpenAIModel(url, "little", server="llama.cpp"), PROMPTS, tmp_path / "run", **same)
+            sample(model, PROMPTS, tmp_path / "older", **same)
 
 
 def test_n1_fewer_at_a_time_where_the_server_takes_fewer_and_the_same_draws():
