@@ -24,7 +24,7 @@ import torch
 
 from leakbound.models.hf import HFModel
 from leakbound.models.hf.likelihoods import encode_all, plan
-from leakbound.models.template import encode_answer, encode_prompt
+from leakbound.models.template import encode_pair
 from leakbound.unlearning.scratch import new_model, train_tokenizer
 
 parser = argparse.ArgumentParser()
@@ -59,7 +59,7 @@ def make(size):
 
 
 def encoded(box, question, answer):
-    return encode_prompt(box.tokenizer, question, TEMPLATE), encode_answer(box.tokenizer, answer, TEMPLATE)
+    return encode_pair(box.tokenizer, question, answer, TEMPLATE)
 
 
 @torch.inference_mode()

@@ -66,7 +66,7 @@ def main() -> None:
         )  # fmt: skip
         print(
             f"{method or 'original':16} {term:28} {known(model, world.prompts('retain')[:60]):12.2f}   "
-            f"{len(found.prompts) - found.num_clean:8} of {len(found.prompts)}   "
+            f"{found.num_asked - found.num_clean:8} of {len(found.prompts)}   "
             f"{found.mean_leak.estimate:8.4f} <= {found.mean_leak.upper:.4f}   {time.perf_counter() - start:8.1f}",
             flush=True,
         )

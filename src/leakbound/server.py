@@ -5,17 +5,29 @@ Judges and samplers talk to servers through this one door. Retries are the clien
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import queue
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
-from leakbound.errors import IncompleteRunError, ModelError
+from leakbound.errors import IncompleteRunError, InputError, ModelError
 
 REFUSED = (400, 401, 403, 404, 405, 413, 422)
 """Answers of a server that asking again will not change."""
+AGAIN = "what was done so far is kept, run it again"
+
+
+class Refused(ModelError):
+    """The server will not do what was asked; ``said`` is its reason."""
+
+    def __init__(self, where: str, said: str) -> None:
+        super().__init__(f"{where}: the server refuses: {said}")
+        self.said = said
 
 
 @dataclass(frozen=True)
@@ -23,15 +35,29 @@ class Server:
     """Where a server is and how it is asked. Its key, if it wants one, is in the environment variable named."""
 
     base_url: str
-    """With the version, for example http://localhost:8000/v1."""
+    """With the version, for example http://localhost:8000/v1. InputError where it holds a password or a query."""
     api_key_env: str = "OPENAI_API_KEY"
     timeout: float = 120.0
-    """Seconds for one answer."""
+    """Seconds from a request to the last byte of its answer, retries included."""
     retries: int = 5
+
+    def __post_init__(self) -> None:
+        if "@" in self.base_url or "?" in self.base_url:  # not repeated in the message: it would be printed and kept
+            raise InputError(
+                "base_url holds an @ or a ?, so perhaps a password or a key, and addresses are written to files: leave "
+                f"it out and put the key into the environment variable {self.api_key_env}"
+            )
+        try:
+            parts, said = urlsplit(self.base_url), repr(self.base_url)
+            known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+        except ValueError:
+            known, said = False, "no address"  # it may be half of one with a password: not repeated either
+        if not known:
+            raise InputError(f"base_url is {said}: give an address such as http://localhost:8000/v1")
 
     @cached_property
     def client(self) -> Any:
-        """The client of the ``openai`` package. Raises ModelError where that is missing."""
+        """The client of the ``openai`` package, which follows no redirect. Raises ModelError where it is missing."""
         try:
             import openai
         except ImportError as error:
@@ -39,25 +65,74 @@ class Server:
                 f"base_url is {self.base_url!r}: talking to a server needs the openai package: "
                 "pip install 'leakbound[openai]'"
             ) from error
-        key = os.environ.get(self.api_key_env) or "none"
-        return openai.OpenAI(base_url=self.base_url, api_key=key, timeout=self.timeout, max_retries=self.retries)
+        return openai.OpenAI(
+            base_url=self.base_url, api_key=os.environ.get(self.api_key_env) or "none", timeout=self.timeout,
+            max_retries=self.retries, http_client=openai.DefaultHttpxClient(follow_redirects=False),
+        )  # fmt: skip
 
-    @contextmanager
-    def asked(self, what: str) -> Iterator[Any]:
-        """The client, with its errors turned into ours: ModelError for a refusal, IncompleteRunError for silence."""
-        client = self.client
+    def ask(self, what: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The JSON object that the server gives for a path below ``base_url``, or for a whole address at its host.
+
+        With ``body`` it is posted. ``what`` names the request in errors: :class:`Refused` for a refusal, ModelError for
+        what is no answer of such a server, IncompleteRunError for silence, failures and answers that are not whole.
+        """
+        client, where = self.client, f"{what} at {self.base_url}"
         import openai
 
         try:
-            yield client
+            text = self._in_time(
+                lambda: client.get(path, cast_to=str) if body is None else client.post(path, body=body, cast_to=str)
+            )
+        except TimeoutError as error:
+            raise IncompleteRunError(f"{where}: no answer within {self.timeout:g} seconds; {AGAIN}") from error
         except openai.APIStatusError as error:
-            if error.status_code in REFUSED:
-                raise ModelError(f"{what} at {self.base_url}: the server refuses: {error.message}") from error
-            raise IncompleteRunError(
-                f"{what} at {self.base_url}: {error.message}; what was done so far is kept, run it again"
-            ) from error
+            if 300 <= error.status_code < 400:
+                to = urlsplit(str(error.response.headers.get("location", "")))
+                raise ModelError(
+                    f"{where}: the server sends on to {to.hostname or 'its own'} {to.path}, which may be another "
+                    "model: give the address that is meant"
+                ) from error
+            raise _failed(where, error.message, error.status_code) from error
         except openai.APIError as error:
-            raise IncompleteRunError(
-                f"{what} at {self.base_url}: no answer ({error}); what was done so far is kept, run it again when the "
-                "server answers"
-            ) from error
+            raise IncompleteRunError(f"{where}: no answer ({error}); {AGAIN} when the server answers") from error
+        return _object(where, text)
+
+    def _in_time(self, call: Callable[[], Any]) -> Any:
+        """What the call returns or raises, or TimeoutError: the client's own limits begin again with every byte."""
+        box: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                box.put((call(), None))
+            except BaseException as error:
+                box.put((None, error))
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            value, error = box.get(timeout=self.timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+        if error is not None:
+            raise error
+        return value
+
+
+def _failed(where: str, said: str, status: Any) -> ModelError | IncompleteRunError:
+    return Refused(where, said) if status in REFUSED else IncompleteRunError(f"{where}: {said}; {AGAIN}")
+
+
+def _object(where: str, text: str) -> dict[str, Any]:
+    """The JSON object in a body; an error object is an error, whatever the status it came with."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("{"):
+            raise IncompleteRunError(f"{where}: the answer ends early or is damaged ({error}); {AGAIN}") from error
+        found = None
+    if not isinstance(found, dict):
+        raise ModelError(f"{where}: the answer is no JSON object but {text[:80]!r}: is base_url right, with /v1?")
+    wrong = found.get("error") or (found if found.get("object") == "error" else None)
+    if wrong:
+        code = wrong.get("code") if isinstance(wrong, dict) else None
+        raise _failed(where, json.dumps(wrong, ensure_ascii=False)[:500], code)
+    return found

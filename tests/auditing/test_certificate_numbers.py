@@ -75,7 +75,7 @@ class Box:
         self.asked.append(("distinct", most, [p.id for p in prompts]))
         return [[generation(t, p) for t, p in self.law[x.id].items()][:most] for x in prompts]
 
-    def target_tokens(self, text):
+    def target_tokens(self, prompt, text):
         return tokens(text)[:-1]
 
     def logprobs(self, prompts, sequences, params):
@@ -269,12 +269,12 @@ def test_files_hold_sixteen_prompts_and_a_damaged_one_is_named(tmp_path):
 
 def test_a_proposal_must_spell_alike_end_alike_and_compute_exactly():
     class Other(Box):
-        def target_tokens(self, text):
-            return (*super().target_tokens(text), 5)
+        def target_tokens(self, prompt, text):
+            return (*super().target_tokens(prompt, text), 5)
 
     class OneOther(Box):
-        def target_tokens(self, text):
-            return (5,) if text == "one" else super().target_tokens(text)
+        def target_tokens(self, prompt, text):
+            return (5,) if text == "one" else super().target_tokens(prompt, text)
 
     for other in (Other(), OneOther(), Box(about={"end_tokens": [1]})):
         with pytest.raises(InputError, match="proposal has other tokens"):

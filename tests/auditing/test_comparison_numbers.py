@@ -213,7 +213,7 @@ def test_what_hides_when_asked_once():
         "Asked once nothing leaks from a; sampled, something does."
     ]
     cells = [row[1] for row in comparison.tables(hides)[0].rows]
-    assert cells == ["0 of 2", "0 of 2", "1 of 2", "0 of 2"]
+    assert cells == ["0 of 2", "0 of 2", "1 of 2", "0 of 2, 1 unknown"]
     unknown = beside([made([5, 0], greedy=[None, None]), made([5, 0])])
     assert comparison.tables(unknown)[0].rows[0][1] == "unknown"
 

@@ -88,6 +88,7 @@ ROWS = [
 MASSES = np.exp([logprob for _, logprob, _, _ in ROWS])
 H = np.array([0.2, 0.8, 0.5, 0.8, 0.5, 0.5, 0.0])
 LEAKS = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+CUT_CLEAN = math.fsum(math.exp(ROWS[i][1]) for i in (4, 6))
 
 
 def joint(bound, num_prompts):
@@ -121,6 +122,8 @@ def expected(collected, said, scores, *, leak, jointly, moments, survival, cut=(
     assert more["greedy_text"] is None or more["greedy_score"] == scores[more["greedy_text"]]
     record = PromptAudit(
         prompt=collected.prompt,
+        greedy_finish=None if more["greedy_text"] is None else "stop",
+        cut_clean=sum(x[i] <= threshold - 1e-9 for i in cut) / len(said),
         num_samples=len(said),
         num_distinct=len(set(said)),
         num_truncated=len(cut),
@@ -279,6 +282,8 @@ def test_distinct_completions_among_independent_ones():
         prompt=one.prompt,
         greedy_text="q",
         greedy_score=0.2,
+        greedy_finish="stop",
+        cut_clean=CUT_CLEAN,
         num_samples=7,
         num_distinct=7,
         num_truncated=3,

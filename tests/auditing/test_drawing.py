@@ -28,8 +28,7 @@ from leakbound.bounds import Claim, plan_leak_claim, plan_width
 from leakbound.errors import IncompleteRunError, InputError, PromptsError
 from leakbound.models import FakeModel
 from leakbound.models.base import Generation
-from leakbound.reading.prompts import checksum
-from leakbound.records import Prompt, SamplingParams
+from leakbound.records import Prompt, SamplingParams, prompts_checksum
 from leakbound.runs import layout, progress
 from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
@@ -72,7 +71,7 @@ class Open(Noting):
         return [[Generation((i,), text, "stop", 3, half) for i, text in enumerate((p.target, "no"))] for p in prompts]
 
     def generations(self, shard, params): ...
-    def target_tokens(self, text): ...
+    def target_tokens(self, prompt, text): ...
     def logprobs(self, prompts, sequences, params): ...
     def near_verbatim(self, prompts, targets, distances, params, width=32): ...
 
@@ -129,15 +128,19 @@ def test_a_statement_is_refused_outside_its_limits():
         Statement("rouge_z")
 
 
+CHECKED = [(said, p.target) for p in PROMPTS for said in (p.target, f"The answer is {p.target}.")]
+"""What a scorer is asked before the first draw."""
+
+
 def test_prompts_come_from_a_file_or_from_rows(tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"id": "a", "text": "Who?", "target": "日本"}\n', encoding="utf-8")
     rows = [{"id": "a", "text": "Who?", "target": "日本"}]
     wanted = (Prompt("a", "Who?", "日本"),)
     assert open_prompts(file) == open_prompts(str(file)) == open_prompts(rows) == open_prompts(wanted) == wanted
-    assert open_scorable(rows, "contains") == wanted
-    with pytest.raises(InputError, match="ROUGE is 0 whatever the model says"):
-        open_scorable([*PROMPTS, *rows], "rouge_l")
+    assert open_scorable(rows, Statement("contains")) == wanted
+    with pytest.raises(InputError, match="which rouge_l does not see"):
+        open_scorable([*PROMPTS, *rows], Statement("rouge_l"))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_the_usual_run_says_all_that_fixes_it(tmp_path, shown):
     run = sample(model, PROMPTS[:2], tmp_path / "run")
     assert {k: v for k, v in run.info.items() if k not in ("layout", "format")} == {
         "model": model.describe(),
-        "prompts": {"count": 2, "checksum": checksum(PROMPTS[:2])},
+        "prompts": {"count": 2, "checksum": prompts_checksum(PROMPTS[:2])},
         "params": SamplingParams().to_json(),
         "num_samples": 1024,
         "seed": 0,
@@ -285,8 +288,9 @@ def test_a_rule_draws_greedily_first_and_each_prompt_to_its_verdict(tmp_path, ju
         wanted += [((f"p{i}",), first, size, False) for i in range(4) if i % 2 or r == 0]
     assert model.asked == wanted
     assert shown == [("drawing run", 4, "draws", True), ("rounds of run", 4 * 200, "draws of the budget", True)]
-    assert sorted(judged) == sorted((p.target if i % 2 == 0 else "I do not know.", p.target)
-                                    for i, p in enumerate(PROMPTS))  # fmt: skip
+    assert judged[:8] == CHECKED
+    assert sorted(judged[8:]) == sorted((p.target if i % 2 == 0 else "I do not know.", p.target)
+                                        for i, p in enumerate(PROMPTS))  # fmt: skip
     drawn = {part.name for part in run.parts if run.has_draws(part)}
     assert drawn == {part.name for part in run.parts if run.has_scores(part, "noting:seen")}
     assert "greedy-00000" in drawn
@@ -359,7 +363,8 @@ def test_scoring_judges_each_completion_of_a_prompt_once(tmp_path, judged, shown
     shown.clear()
     score(run)
     both = [(text, p.target) for p in PROMPTS for text in (p.target, "I do not know.")]
-    assert sorted(judged) == sorted(both)
+    assert judged[:8] == CHECKED
+    assert sorted(judged[8:]) == sorted(both)
     assert len(run.parts) == 9
     assert shown == [("scoring run", 4 * (1 + 20), "draws", False)]
     assert run.missing_scores("noting:seen") == []
@@ -371,7 +376,7 @@ def test_scoring_judges_each_completion_of_a_prompt_once(tmp_path, judged, shown
     score(run, "contains", progress=True)
     assert shown.pop() == ("scoring run", 4 * (1 + 20), "draws", True)
     assert run.missing_scores("contains") == []
-    assert len(judged) == len(both)
+    assert len(judged) == 8 + len(both)
 
 
 def test_marks_know_what_was_judged_before(tmp_path, judged):

@@ -11,7 +11,8 @@ from functools import partial
 import pytest
 from tiny_models import tiny_model, word_tokenizer
 
-from leakbound.cli import main
+from leakbound.cli import app, main
+from leakbound.cli.app import read_settings
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import SamplingParams
 from leakbound.runs.store import Run
@@ -164,6 +165,72 @@ def test_options_may_come_from_a_file(world, tmp_path):
     done = leakbound("--config", tmp_path / "run.yaml", "audit", world / "model", "--prompts", world / "prompts.jsonl")
     assert done.returncode == 2
     assert "num_samples is 0" in done.stderr
+
+
+def settled(tmp_path, capsys, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", str(tmp_path / "c.yaml"), "audit", "nowhere", "--prompts", "none.jsonl"])
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("num_samples: 32\nmax_tokens: 4\nscorer: contains\n", "'num_samples' is no command; options stand below"),
+        ("adit:\n  num_samples: 32\n", "did you mean audit?"),
+        ("audit:\n  num_sampels: 32\n", "num_sampels"),
+        ("audit: [1]\n", "must be a mapping"),
+        ("- audit\n", "must be a mapping; it holds a list"),
+        ("audit: {alpha: 0.1, alpha: 0.2}\n", "line 1: no YAML 1.2: found duplicate key"),
+        ("audit: {num-samples: 1, num_samples: 2}\n", "'num_samples' stands twice below audit"),
+        ("audit: {alpha: 0.1}\naudit: {seed: 2}\n", "found duplicate key"),
+        ("audit: [\n", "no YAML 1.2"),
+    ],
+)
+def test_y07_p21_keys_of_a_config_are_known_and_stand_once(tmp_path, capsys, monkeypatch, text, said):
+    monkeypatch.setattr(app, "config", ())
+    assert said in " ".join(settled(tmp_path, capsys, text).split())
+
+
+def test_y03_a_config_is_yaml_1_2(tmp_path, monkeypatch):
+    monkeypatch.setattr(app, "config", ())
+    file = tmp_path / "c.yaml"
+    file.write_text("audit:\n  stop: [no, off]\n  seed: 010\n")
+    assert read_settings(file) == {"audit": {"stop": ["no", "off"], "seed": 10}}
+    main(["--config", str(file), "plan", "leak<=0.1"])
+    file.write_text("plan: {stop: [no, off], alpha: 0.05}\n")
+    main(["--config", str(file), "plan", "leak<=0.1"])
+
+
+@pytest.mark.parametrize("command", ["unlearn", "finetune", "audit", "certify", "benchmark", "demo", "study"])
+def test_a_missing_extra_is_one_line_that_names_it(command, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name in ('torch', 'transformers'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from leakbound.cli import main\n"
+        "main()\n"
+    )
+    rows, out = tmp_path / "rows.jsonl", ["--out", tmp_path / "out"]
+    given = {
+        "unlearn": ["--model", tmp_path, "--forget", rows, *out],
+        "finetune": ["--model", tmp_path, "--data", rows, *out],
+        "audit": [tmp_path, "--prompts", rows, *out],
+        "certify": [tmp_path, "--prompts", rows, *out],
+        "benchmark": ["own", "--model", tmp_path, "--data", tmp_path, *out],
+        "demo": out,
+        "study": ["distribution", *out],
+    }
+    words = [sys.executable, "-c", code, command, *map(str, given[command])]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=250, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "pip install 'leakbound[hf]'" in done.stderr
 
 
 def test_hostile_names_reach_the_terminal_as_text(tmp_path):

@@ -71,7 +71,7 @@ def test_draws_do_not_depend_on_how_requests_are_cut():
 
 
 def test_an_empty_answer_is_a_draw():
-    with chat_server(lambda p: [choice(None)] * p["n"]) as (url, _):
+    with chat_server(lambda p: [choice("")] * p["n"]) as (url, _):
         draws = OpenAIModel(url, "little").sample(Shard(PROMPTS[:1], 0, 10, 0), SamplingParams())
     assert [(d.text, d.count) for d in draws] == [("", 10)]
 
@@ -127,6 +127,9 @@ def test_a_killed_run_goes_on_with_all_its_draws(tmp_path):
 
     with chat_server(reply) as (url, _):
         model = OpenAIModel(url, "little", retries=0)
+        run = sample(model, PROMPTS, tmp_path / "run", num_samples=100)
+        for part in run.parts[-1:]:
+            (tmp_path / "run" / "draws" / f"{part.name}.parquet").unlink()
         broken.set()
         with pytest.raises(ModelError):
             sample(model, PROMPTS, tmp_path / "run", num_samples=100)

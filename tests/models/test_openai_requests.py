@@ -31,13 +31,16 @@ def test_parameters_are_sent_as_they_are():
         "stop": ["\n", "END"],
     }  # fmt: skip
     user = {"role": "user", "content": PROMPTS[0].text}
-    assert got[0] == (
-        "/v1/chat/completions",
-        {**common, "messages": [{"role": "system", "content": "Be brief."}, user]},
-    )
-    assert got[1] == ("/v1/completions", {**common, "prompt": PROMPTS[0].text})
+    asked = {"messages": [{"role": "system", "content": "Be brief."}, user]}
+    for path, body, where, own in (
+        (*got[0], "chat/completions", asked),
+        (*got[1], "completions", {"prompt": PROMPTS[0].text}),
+    ):
+        assert path == f"/v1/{where}"
+        assert {**body, **common, **own} == body
     assert got[2][1]["max_completion_tokens"] == 17
     assert "max_tokens" not in got[2][1]
+    assert got[2][1].keys() & {"top_k", "min_p", "repetition_penalty"} == set()
     law = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
     assert [got[3][1][k] for k in law] == [1.0, 1.0, 40, 0.05, 1.0, 0.0, 0.0]
     assert [got[4][1][k] for k in law] == [1.0, 1.0, -1, 0.0, 1.0, 0.0, 0.0]
@@ -46,7 +49,7 @@ def test_parameters_are_sent_as_they_are():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        (SamplingParams(top_k=5), 'top_k is 5: the OpenAI protocol has no such parameter.*server="vllm"'),
+        (SamplingParams(top_k=5), 'top_k is 5: .*OpenAI protocol has no such parameter.*server="vllm"'),
         (SamplingParams(min_p=0.1, top_k=2), "top_k is 2 and min_p is 0.1"),
         (SamplingParams(adaptive_temperature=0.9), "adaptive_temperature is set"),
         (SamplingParams(stop=tuple("abcde")), "at most 4"),
@@ -54,7 +57,7 @@ def test_parameters_are_sent_as_they_are():
 )
 def test_what_the_protocol_cannot_carry_raises(params, message):
     with pytest.raises(InputError, match=message):
-        OpenAIModel("http://127.0.0.1:9/v1", "little").sample(shard(), params)
+        OpenAIModel("http://127.0.0.1:9/v1", "little", server="openai").sample(shard(), params)
 
 
 def test_every_body_is_what_the_server_kind_takes():
@@ -70,14 +73,23 @@ def test_every_body_is_what_the_server_kind_takes():
         "messages": user,
     }
     plain = {k: v for k, v in chat.items() if k != "messages"} | {"prompt": PROMPTS[0].text, "max_tokens": 9}
-    unhidden = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+    off = {"presence_penalty": 0.0, "frequency_penalty": 0.0, "logit_bias": {}}
+    vllm = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    llama = {
+        "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "typical_p": 1.0, "top_n_sigma": -1.0, "dry_multiplier": 0.0,
+        "xtc_probability": 0.0, "dynatemp_range": 0.0, "mirostat": 0, "min_keep": 0, "ignore_eos": False, "grammar": "",
+        "samplers": ["temperature", "top_k", "top_p", "min_p"],
+    }  # fmt: skip
+    small = {"seed": draw_seed(0, "p1", 0, 2**32 - 1)}
     expected = {
-        ("other", "chat"): chat | {"max_tokens": 9},
-        ("openai", "chat"): chat | {"max_completion_tokens": 9},
-        ("vllm", "chat"): chat | {"max_tokens": 9} | unhidden,
-        ("other", "completions"): plain,
-        ("openai", "completions"): plain,  # that side of the protocol has kept the old name
-        ("vllm", "completions"): plain | unhidden,
+        ("other", "chat"): chat | {"max_tokens": 9} | off | llama | vllm,
+        ("openai", "chat"): chat | {"max_completion_tokens": 9} | off,
+        ("vllm", "chat"): chat | {"max_tokens": 9} | off | vllm,
+        ("llama.cpp", "chat"): chat | {"max_tokens": 9} | off | llama | small,
+        ("other", "completions"): plain | off | llama | vllm,
+        ("openai", "completions"): plain | off,  # that side of the protocol has kept the old name
+        ("vllm", "completions"): plain | off | vllm,
+        ("llama.cpp", "completions"): plain | off | llama | small,
     }
     with chat_server(like_vllm(0.1)) as (url, got):
         for server, api in expected:
@@ -91,9 +103,9 @@ def test_how_many_stop_texts_and_what_is_hidden():
         OpenAIModel(url, "little").sample(one, SamplingParams(stop=tuple("abcd")))
         OpenAIModel(url, "little", server="vllm").sample(one, SamplingParams(stop=tuple("abcde")))
     assert [body["stop"] for _, body in got] == [list("abcd"), list("abcde")]
+    with pytest.raises(InputError, match=r"^min_p is 0.1: .* the OpenAI protocol"):
+        OpenAIModel("http://127.0.0.1:9/v1", "x", server="openai").sample(shard(), SamplingParams(min_p=0.1))
     for server in ("openai", "other"):
-        with pytest.raises(InputError, match=r"^min_p is 0.1: the OpenAI protocol"):
-            OpenAIModel("http://127.0.0.1:9/v1", "x", server=server).sample(shard(), SamplingParams(min_p=0.1))
         with pytest.raises(InputError, match="stop has 5 texts"):
             OpenAIModel("http://127.0.0.1:9/v1", "x", server=server).sample(
                 shard(), SamplingParams(stop=tuple("abcde"))
@@ -124,15 +136,11 @@ def test_requests_run_side_by_side_and_no_more_than_allowed():
 @pytest.mark.parametrize(
     ("reply", "error", "message"),
     [
-        (
-            lambda p: [choice("x")] * (p["n"] - 1),
-            IncompleteRunError,
-            "gave 9 completions for n = 10; give per_request=1",
-        ),
+        (lambda p: [choice("x")] * (p["n"] - 1), IncompleteRunError, "gave 0 completions for n = 1"),
         (lambda p: [choice("x")] * 9 + [choice("", "content_filter")], IncompleteRunError, "is withheld"),
         (lambda p: [choice(None, "tool_calls")] * 10, IncompleteRunError, "finish_reason 'tool_calls'"),
         (lambda p: (500, "out of memory"), IncompleteRunError, "draws 0 to 9.*out of memory.*run it again"),
-        (lambda p: (400, "n must be 1"), ModelError, "refuses: .*n must be 1"),
+        (lambda p: (400, "not today"), ModelError, "refuses: .*not today"),
     ],
 )
 def test_a_failed_draw_raises_and_is_never_dropped(reply, error, message):
@@ -156,16 +164,15 @@ def test_a_failure_ends_the_rest_and_names_its_draws():
 def test_another_number_of_answers_is_a_failure(monkeypatch):
     import chat_server as module
 
-    for extra in (-1, 1):
-        with (
-            chat_server(lambda p, extra=extra: [choice("x")] * (p["n"] + extra)) as (url, _),
-            pytest.raises(IncompleteRunError, match=f"^prompt 'p1': the server gave {2 + extra} completions for n = 2"),
-        ):
-            OpenAIModel(url, "little").sample(Shard(PROMPTS[:1], 0, 2, 0), SamplingParams())
+    with (
+        chat_server(lambda p: [choice("x")] * (p["n"] + 1)) as (url, _),
+        pytest.raises(IncompleteRunError, match=r"^prompt 'p1': the server gave 3 completions for n = 2"),
+    ):
+        OpenAIModel(url, "little").sample(Shard(PROMPTS[:1], 0, 2, 0), SamplingParams())
     monkeypatch.setattr(module, "answer", lambda p, c: {**answer(p, c), "choices": None})
     with (
         chat_server(lambda p: []) as (url, _),
-        pytest.raises(IncompleteRunError, match="the server gave 0 completions for n = 1;"),
+        pytest.raises(IncompleteRunError, match="the server gave 0 completions for n = 1"),
     ):
         OpenAIModel(url, "little").sample(Shard(PROMPTS[:1], 0, 1, 0), SamplingParams())
 

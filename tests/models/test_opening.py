@@ -71,7 +71,7 @@ def test_samplers_and_servers_need_no_torch(monkeypatch):
     monkeypatch.delattr(leakbound.models, "hf", raising=False)
     sampler = FakeModel()
     assert open_model(sampler) is sampler
-    monkeypatch.setattr(OpenAIModel, "from_url", lambda name: ("server", name))
+    monkeypatch.setattr(OpenAIModel, "from_url", lambda name, **_: ("server", name))
     for url in ("http://localhost:8000/v1#m", "https://example.org/v1#m"):
         assert open_model(url) == ("server", url)
         assert open_model(f"openai:{url}") == ("server", url)

@@ -5,8 +5,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
-from leakbound.errors import InputError
-from leakbound.models.template import encode_answer, encode_prompt
+from leakbound.errors import InputError, ModelError
+from leakbound.models.template import encode_pair, encode_prompt, read_answer, resolve_template
 
 CHAT = "{% for m in messages %}a {{ m['content'] }} b{% endfor %}{% if add_generation_prompt %} c{% endif %}"
 
@@ -14,7 +14,7 @@ CHAT = "{% for m in messages %}a {{ m['content'] }} b{% endfor %}{% if add_gener
 def test_templates(tokenizer):
     assert encode_prompt(tokenizer, "a b") == [2, 3]
     assert encode_prompt(tokenizer, "a", "b {text} c") == [3, 2, 4]
-    assert encode_answer(tokenizer, "a b") == [2, 3, 1]
+    assert encode_pair(tokenizer, "d", "a b") == ([5], [2, 3, 1])
     chatty = word_tokenizer()
     chatty.chat_template = CHAT
     assert encode_prompt(chatty, "d") == [2, 5, 3, 4]
@@ -51,4 +51,86 @@ def test_the_papers_prompt_formats(template, asked, answered):
     names = [*letters, "<eos>"]
     read = lambda ids: "".join(names[i] for i in ids).replace("\n", "|")  # noqa: E731
     assert read(encode_prompt(tokenizer, "Who?", template)) == asked
-    assert read(encode_answer(tokenizer, "Ann.", template)) == f"{answered}<eos>"
+    assert [read(ids) for ids in encode_pair(tokenizer, "Who?", "Ann.", template)] == [asked, f"{answered}<eos>"]
+
+
+def chatty(chat):
+    """A tokenizer of characters with this chat template, which shows what is sent."""
+    names = [*(chr(i) for i in range(32, 127)), "\n", "<eos>"]
+    backend = Tokenizer(WordLevel({c: i for i, c in enumerate(names)}, unk_token="<eos>"))
+    backend.pre_tokenizer = Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
+    tokenizer.chat_template = chat
+    return tokenizer, lambda ids: "".join(names[i] for i in ids)
+
+
+PLAIN = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] | trim }}{% endfor %}"
+
+
+def test_a_template_may_strip_the_question():
+    tokenizer, read = chatty(PLAIN)
+    assert read(encode_prompt(tokenizer, " Who? ")) == "<user>Who?"
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [
+        "{% for m in messages %}<user>{% for p in m['content'] if p['type'] %}{{ p.text }}{% endfor %}{% endfor %}",
+        "{% if messages | length > 5 %}{{ messages }}{% endif %}",
+        "<user>user</user>",
+    ],
+)
+def test_g10_m16_a_template_that_loses_the_question_is_refused(chat):
+    tokenizer, _ = chatty(chat)
+    for text in ("Who wrote it?", "user"):
+        with pytest.raises(InputError, match=r"does not contain it .*list of parts.*use template 'raw'"):
+            encode_prompt(tokenizer, text)
+    assert encode_prompt(tokenizer, "Who?", "raw")
+
+
+@pytest.mark.parametrize(
+    "chat",
+    ["{{ raise_exception('roles must alternate') }}", "{% for %}", "{{ messages[7]['content'] }}", "{{ 1 / 0 }}"],
+)
+def test_m13_a_template_that_raises_is_our_error(chat):
+    with pytest.raises(ModelError, match="the chat template cannot render the prompt 'Which lantern"):
+        encode_prompt(chatty(chat)[0], "Who?")
+
+
+def test_m16_of_named_templates_the_default_is_used_or_none():
+    tokenizer, read = chatty({"rag": "x", "default": PLAIN})
+    assert read(encode_prompt(tokenizer, "Who?")) == "<user>Who?"
+    tokenizer, _ = chatty({"rag": PLAIN, "tool_use": PLAIN})
+    for template in ("auto", "chat"):
+        with pytest.raises(InputError, match="named rag, tool_use and none named default"):
+            encode_prompt(tokenizer, "Who?", template)
+    assert encode_prompt(tokenizer, "Who?", "raw")
+
+
+def test_a_template_with_a_clock_is_told_a_fixed_date():
+    tokenizer, read = chatty("{{ strftime_now('%d %b %Y %H:%M') }}: " + PLAIN)
+    assert read(encode_prompt(tokenizer, "Who?", "chat@2024-07-26")) == "26 Jul 2024 00:00: <user>Who?"
+    today = resolve_template(tokenizer, "auto")
+    assert today == resolve_template(tokenizer, today)
+    assert today.startswith("chat@20")
+    assert read(encode_prompt(tokenizer, "Who?", today)).endswith("00:00: <user>Who?")
+    assert resolve_template(chatty(PLAIN)[0], "auto") == "chat"
+    with pytest.raises(InputError, match="template is 'chat@soon': give a date"):
+        encode_prompt(tokenizer, "Who?", "chat@soon")
+
+
+def test_an_answer_follows_as_the_chat_template_writes_it():
+    """Llama 2's template puts a blank before each answer, Zephyr's a line break."""
+    for between in ("", " ", "\n"):
+        tokenizer, read = chatty(
+            "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %}"
+            f"{{{{ '{between}' + m['content'] }}}}{{% endif %}}{{% endfor %}}"
+        )
+        head, tail = encode_pair(tokenizer, "Who?", "Ann.")
+        assert (read(head), read(tail)) == ("[INST] Who? [/INST]", f"{between}Ann.<eos>")
+        assert read_answer(tokenizer, f"{between}Ann.") == "Ann."
+
+
+def test_a_clock_whose_format_is_computed_is_refused():
+    with pytest.raises(InputError, match="computes how it writes the date"):
+        encode_prompt(chatty("{% set f = '%d' %}{{ strftime_now(f) }}" + PLAIN)[0], "Who?")

@@ -195,10 +195,11 @@ def test_the_name_pins_model_and_rubric(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: [", "cannot be read"),
+        ("model: [", "line 1: no YAML 1.2"),
+        ("model: m\nmodel: n", "line 2: no YAML 1.2: found duplicate key"),
         ("base_url: x", "must be a mapping with model"),
         ("model: m\nmodell: m", "must be a mapping with model"),
-        ("- model", "must be a mapping with model"),
+        ("- model", "must be a mapping; it holds a list"),
         ("model: 3", "model of the judge is 3: give a str"),
         ("model: m\ntemperature: .nan", "temperature of the judge is nan: give a number >= 0"),
         ("model: m\ntemperature: .inf", "temperature of the judge is inf: give a number >= 0"),
@@ -242,8 +243,8 @@ def test_a_failing_server_never_gives_a_verdict(tmp_path):
             score_completion(load_judge(write_judge(tmp_path, url)), "third", PARIS)
         assert len(got) == 1
     gone = Server("http://127.0.0.1:9/v1", retries=0, timeout=2)
-    with pytest.raises(IncompleteRunError, match="no answer"), gone.asked("judge") as client:
-        client.models.list()
+    with pytest.raises(IncompleteRunError, match="no answer"):
+        gone.ask("judge", "/models")
 
 
 def test_a_run_that_a_judge_left_unscored_goes_on(tmp_path):

@@ -215,3 +215,86 @@ def test_rouge_refuses_targets_that_it_cannot_see():
         with pytest.raises(InputError, match="contains"):
             score_completion(rouge_l, "Москва", prompt)
         assert score_completion(contains, "в Москва", prompt) == 1
+
+
+def refusal(name, target, threshold=0.5, **more):
+    with pytest.raises(InputError) as caught:
+        check_prompt(get_scorer(name), Prompt("p7", "?", target, **more), threshold)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "target", ["東京 1999", "The pin is ４７１", "Anna Москва", "東京1999", "Straße ٤٢ now", "Łódź ІІ"]
+)
+def test_p38_rouge_refuses_a_target_of_which_it_sees_a_part(target):
+    for name in ("rouge_l", "rouge_l_f1", "rouge_1"):
+        said = refusal(name, target)
+        assert all(part in said for part in ("'p7'", repr(target), name, "use the scorer contains")), said
+    check_prompt(contains, Prompt("p7", "?", target), 1.0)
+
+
+def test_p38_rouge_takes_accents_and_a_foreign_title_in_a_long_answer():
+    for target in (
+        "José Núñez",
+        "Iselin Bergstrøm was born in Oslo",
+        'The book "Лісова пісня" (Forest Song) is by Idar',
+    ):
+        check_prompt(rouge_l, Prompt("p7", "?", target), 1.0)
+
+
+SYMBOLS = ["(555) 010-4477", "C++", "$500", "#A17", ".NET", "a.b", "Łódź", "x\\d"]
+
+
+@pytest.mark.parametrize("target", SYMBOLS)
+def test_s08_the_recipe_of_contains_finds_targets_with_symbols(target):
+    scorer = get_scorer(r"regex:(?i)\b{target}\b")
+    check_prompt(scorer, Prompt("p7", "?", target), 1.0)
+    for said in (target, target.upper(), f"It is {target}, I think", f"({target})", f"see:{target}"):
+        assert scorer(said, target) == 1, said
+    assert scorer("something else", target) == 0
+
+
+def test_s08_boundaries_still_count_beside_letters():
+    scorer = get_scorer(r"regex:\b{target}\b")
+    assert [scorer(said, "C++") for said in ("C++11", "ABC++", "C+", "C++")] == [1, 0, 0, 1]
+    assert [scorer(said, "Ann") for said in ("Hannah", "Ann's", "Anna")] == [0, 1, 0]
+    assert get_scorer("regex:^{target}?$")("Ann", "Ann") == get_scorer("regex:^{target}?$")("", "Ann") == 1
+
+
+def half_blind(completion, target):
+    return 0.4 if completion == target else 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [("regex:^{target}$", "The answer is New York."), ("regex:York!", "New York"), ("regex:\\d", "New York")],
+)
+def test_s08_a_scorer_that_misses_its_own_target_is_refused_by_name(name, answer):
+    said = refusal(name, "New York")
+    assert all(part in said for part in ("'p7'", repr(answer), "'New York'", name.partition(":")[2][:3], "contains"))
+
+
+def test_each_alias_is_asked_for_and_the_threshold_decides():
+    assert "alias 'NYC'" in refusal("regex:New York", "New York", aliases=("NYC",))
+    with pytest.raises(InputError, match=r"half_blind gives .* 0\.4, below the threshold 0\.5"):
+        check_prompt(half_blind, PROMPT, 0.5)
+    check_prompt(half_blind, PROMPT, 0.4)
+
+
+def test_what_counts_the_words_around_a_target_needs_the_target_alone():
+    for name in ("exact_match", "rouge_l_f1"):
+        check_prompt(get_scorer(name), PROMPT, 1.0)
+
+    def mine(completion, target):
+        return float(completion == target)
+
+    with pytest.raises(InputError, match="The answer is New York"):
+        check_prompt(mine, PROMPT, 0.5)
+    mine.framed = False
+    check_prompt(mine, PROMPT, 0.5)
+
+
+def test_x6_a_pattern_that_explodes_ends_with_its_name(monkeypatch):
+    monkeypatch.setattr("leakbound.scoring.lexical.SECONDS", 0.05)
+    with pytest.raises(InputError, match=r"'regex:\(a\+\)\+\$' took more than 0.05 s for a completion of 5,001 char"):
+        get_scorer("regex:(a+)+$")("a" * 5000 + "b", "x")

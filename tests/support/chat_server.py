@@ -38,10 +38,12 @@ def like_vllm(leak):
 
 
 @contextmanager
-def chat_server(reply, models=("little",)):
-    """The server's base URL and the list of requests it got; ``reply(payload)`` gives choices, or (status, message).
+def chat_server(reply, models=("little",), pages=None):
+    """The server's base URL and the list of requests it got; ``reply(payload)`` gives what is said.
 
-    With ``models`` None it has no list of models.
+    That is a list of choices; (status, message), the message of a redirect being its address; a dict, the whole body;
+    a text, sent as it is; or a function, which is given the file that is written to.
+    With ``models`` None it has no list of models; ``pages`` are further ones, by path.
     """
     got, lock = [], threading.Lock()
 
@@ -49,15 +51,20 @@ def chat_server(reply, models=("little",)):
         def log_message(self, *_):
             pass
 
-        def send(self, status, body):
-            data = json.dumps(body).encode()
+        def send(self, status, body, **headers):
+            data = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
         def do_GET(self):
+            if self.path in (pages or {}):
+                self.send(200, pages[self.path])
+                return
             if models is None:
                 self.send(404, {"error": {"message": "no such page", "type": "error", "code": 404}})
                 return
@@ -69,10 +76,13 @@ def chat_server(reply, models=("little",)):
             with lock:
                 got.append((self.path, payload))
             said = reply(payload)
-            if isinstance(said, tuple):
-                self.send(said[0], {"error": {"message": said[1], "type": "error", "code": said[0]}})
+            if callable(said):
+                said(self.wfile)
+            elif isinstance(said, tuple):
+                error = {"error": {"message": said[1], "type": "error", "code": said[0]}}
+                self.send(said[0], error, **({"Location": said[1]} if 300 <= said[0] < 400 else {}))
             else:
-                self.send(200, answer(payload, said))
+                self.send(200, answer(payload, said) if isinstance(said, list) else said)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

@@ -84,6 +84,7 @@ def prompt_audit(
         prompt=item,
         greedy_text=f"It was {item.target}." if greedy >= threshold else (hostile or "I do not know that."),
         greedy_score=greedy,
+        greedy_finish="stop",
         num_samples=n,
         num_distinct=min(n, 40 + k),
         num_truncated=truncated,

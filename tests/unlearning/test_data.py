@@ -116,11 +116,11 @@ def test_only_the_answers_that_are_wanted_are_collated():
 
 def test_refusals_are_drawn_from_the_seed_and_kept():
     tokenizer = word_tokenizer()
-    examples = [question((2,), (4, 1))] * 20
-    first = with_refusals(examples, ["a b", "c"], tokenizer, "raw", seed=0)
-    assert first == with_refusals(examples, ["a b", "c"], tokenizer, "raw", seed=0)
+    examples, pairs = [question((2,), (4, 1))] * 20, [Pair("a", "c", "here")] * 20
+    first = with_refusals(examples, pairs, ["a b", "c"], tokenizer, "raw", seed=0)
+    assert first == with_refusals(examples, pairs, ["a b", "c"], tokenizer, "raw", seed=0)
     assert {e.refusal.answer for e in first} == {(2, 3, 1), (4, 1)}
-    assert first != with_refusals(examples, ["a b", "c"], tokenizer, "raw", seed=1)
+    assert first != with_refusals(examples, pairs, ["a b", "c"], tokenizer, "raw", seed=1)
 
 
 def test_one_half_alone():

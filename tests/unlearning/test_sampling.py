@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from leakbound.models.template import encode_answer, read_answer
+from leakbound.models.template import encode_pair, read_answer
 from leakbound.records import Draw
 from leakbound.unlearning import UnlearnConfig, sampling
 from leakbound.unlearning.data import Pair, PairedData, encode
@@ -41,7 +41,8 @@ def config(**settings):
 )  # fmt: skip
 def test_one_blank_goes_where_the_template_puts_one(template, completion, answer):
     assert read_answer(TOKENIZER, completion, template) == answer
-    assert read_answer(TOKENIZER, TOKENIZER.decode(encode_answer(TOKENIZER, answer, template)[:-1]), template) == answer
+    _, tokens = encode_pair(TOKENIZER, "Who?", answer, template)
+    assert read_answer(TOKENIZER, TOKENIZER.decode(tokens[:-1]), template) == answer
 
 
 def test_partial_collapse_trains_on_the_tokens_that_were_said(says):

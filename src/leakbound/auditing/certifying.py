@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Prompts, Statement, open_scorable, software_versions
+from leakbound.auditing.drawing import Prompts, Statement, as_recorded, open_scorable, software_versions
 from leakbound.auditing.engines import ENGINES, choose_engine
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
@@ -20,14 +19,11 @@ from leakbound.bounds.engines.order import in_order
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import InputError, ModelError
-from leakbound.models.base import Generation, WhiteBox
+from leakbound.models.base import Checked, Generation, WhiteBox
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
-from leakbound.reading.prompts import checksum
-from leakbound.records import Prompt, SamplingParams, Shard, check_count
+from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
 from leakbound.results.certificate import Certification, PromptCertificate, SeenCompletion
-from leakbound.runs.cache import read
-from leakbound.runs.files import write_text
 from leakbound.runs.layout import NUM_PILOT
 from leakbound.runs.progress import steps
 from leakbound.runs.store import Run
@@ -81,19 +77,22 @@ def certify(
         raise InputError(f"engine is {engine!r}: give one of {', '.join(ENGINES)}")
     if params.greedy:
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
-    questions = open_scorable(prompts, scorer)
+    questions = open_scorable(prompts, statement)
     loading = loading or Loading()
+    template = template if out is None else as_recorded(out, template)
     box = _open(model, "model", tokenizer, template, loading)
     other = None
     if proposal is not None:
         other = _open(proposal, "proposal", tokenizer, template, replace(loading, revision=None))
+    if isinstance(box, Checked):
+        box.check(questions, params)
     if other is not None:
         _check_pair(box, other, questions)
     info = {
         "kind": "certificate",
         "model": box.describe(),
         "proposal": None if other is None else other.describe(),
-        "prompts": {"count": len(questions), "checksum": checksum(questions)},
+        "prompts": {"count": len(questions), "checksum": prompts_checksum(questions)},
         "params": params.to_json(),
         "num_samples": num_generations,
         "engine": engine,
@@ -110,14 +109,21 @@ def certify(
         with steps(missing, title, unit="prompts", weight=lambda file: len(files[file]), show=progress) as todo:
             for file in todo:
                 facts = _collect(box, other, files[file], num_generations, params, seed, engine, alpha)
-                write_text(file, json.dumps(facts, ensure_ascii=False) + "\n")
-        found = [fact for file in files for fact in read(file)]
-        certificates = tuple(_judge(p, fact, statement) for p, fact in zip(questions, found, strict=True))
-        alike = [replace(c.leak, method="certificates") for c in certificates]
-        worst = replace(worst_prompt_bound(alike), unit="generations")
-        result = Certification(run.info, scorer, threshold, alpha, certificates, worst)
+                run.write_facts(file.stem, facts)
+        result = concluded(run)
         result.save(run.path / "certificate.json")
     return result
+
+
+def concluded(run: Run) -> Certification:
+    """What the facts in the folder of a certification prove."""
+    statement = Statement(**run.info["statement"])
+    names = [f"{i:05d}" for i in range(math.ceil(len(run.prompts) / PER_FILE))]
+    facts = [fact for name in names for fact in run.read_facts(name)]
+    certificates = tuple(_judge(p, fact, statement) for p, fact in zip(run.prompts, facts, strict=True))
+    alike = [replace(c.leak, method="certificates") for c in certificates]
+    worst = replace(worst_prompt_bound(alike), unit="generations")
+    return Certification(run.info, statement.scorer, statement.threshold, statement.alpha, certificates, worst)
 
 
 def _open(model: Any, name: str, tokenizer: Any, template: str, loading: Loading) -> WhiteBox:
@@ -134,7 +140,7 @@ def _check_pair(box: WhiteBox, other: WhiteBox, prompts: Sequence[Prompt]) -> No
     """A proposal must end its completions where the model does, spell them alike, and both must compute exactly."""
     mine, theirs = box.describe(), other.describe()
     if mine.get("end_tokens") != theirs.get("end_tokens") or any(
-        box.target_tokens(p.target) != other.target_tokens(p.target) for p in prompts
+        box.target_tokens(p, p.target) != other.target_tokens(p, p.target) for p in prompts
     ):
         raise InputError("proposal has other tokens than the model: give a model with the same tokenizer")
     for name, about in (("model", mine), ("proposal", theirs)):
@@ -182,10 +188,10 @@ def _add_targets(box: WhiteBox, prompts: Sequence[Prompt], params: SamplingParam
     pairs = [
         (i, tokens)
         for i, prompt in enumerate(prompts)
-        for tokens in _prefix_free([box.target_tokens(text) for text in (prompt.target, *prompt.aliases)])
+        for tokens in _prefix_free([box.target_tokens(prompt, text) for text in (prompt.target, *prompt.aliases)])
     ]
     logps = box.logprobs([prompts[i] for i, _ in pairs], [tokens for _, tokens in pairs], params)
-    targets = [box.target_tokens(p.target) for p in prompts]
+    targets = [box.target_tokens(p, p.target) for p in prompts]
     edits = [math.floor(NEAR * len(t)) for t in targets]
     near = box.near_verbatim(prompts, targets, edits, params)
     for fact, most, close in zip(facts, edits, near, strict=True):

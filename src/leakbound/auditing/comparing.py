@@ -77,6 +77,7 @@ def compared(
         name=name,
         num_asked=audit.num_asked,
         greedy_leaks=audit.num_asked - audit.num_clean,
+        cut_share=audit.cut_shares[1],
         num_hidden=len(audit.hidden),
         planned=audit.planned,
         mean_leak=audit.mean_leak,
@@ -92,9 +93,9 @@ def compared(
 
 def _utility(retain: Audit) -> Bound | None:
     n = len(retain.prompts)
-    if retain.num_asked < n:
+    if any(p.greedy_score is None for p in retain.prompts):
         return None
-    right, scope = n - retain.num_clean, "questions of this kind"
+    right, scope = sum(retain.greedy(p) == "leaks" for p in retain.prompts), "questions of this kind"
     return proportion_bound(right, n, alpha=retain.alpha, side="both", estimand="P(right)", scope=scope)
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +100,13 @@ class Collected:
         return in_order([value for _, value in self.placed], [places for places, _ in self.placed]), None
 
     @property
+    def asked_once(self) -> dict[str, Any]:
+        """What a record keeps of the greedy answer, where there is one."""
+        one = self.greedy
+        found = (None, None, None) if one is None else (one.text, one.score, one.finish_reason)
+        return dict(zip(("greedy_text", "greedy_score", "greedy_finish"), found, strict=True))
+
+    @property
     def masses(self) -> NDArray[np.float64]:
         """The probabilities of the distinct ones, in the order drawn."""
         return np.array([c.probability for c in self.distinct], dtype=np.float64)
@@ -154,6 +162,10 @@ class Levels:
         """A prompt's leaks and draws."""
         counts = collected.counts
         return int(counts[reaches(collected.values, self.statement.threshold)].sum()), int(counts.sum())
+
+    def open(self, completion: ScoredCompletion) -> bool:
+        """Whether a completion was cut before it leaked."""
+        return completion.finish_reason == "length" and not reaches(completion.score, self.statement.threshold)
 
     def leak(self, leaks: int, n: int, *, jointly: bool = False) -> Bound:
         """P(h >= threshold)."""
@@ -246,8 +258,7 @@ def _judge_independent(
     mean, std, ed = moments
     return PromptAudit(
         prompt=collected.prompt,
-        greedy_text=None if collected.greedy is None else collected.greedy.text,
-        greedy_score=None if collected.greedy is None else collected.greedy.score,
+        **collected.asked_once,
         num_samples=n,
         num_distinct=len({c.text for c in order}),
         num_truncated=sum(c.count for c in order if c.finish_reason == "length"),
@@ -263,6 +274,7 @@ def _judge_independent(
         worst=tuple(order[:NUM_WORST]),
         verdict=watched.verdict if watched and levels.watched else "",
         looks=tuple(watched.looks) if watched and levels.watched else (),
+        cut_clean=sum(c.count for c in order if levels.open(c)) / n,
     )
 
 
@@ -274,8 +286,7 @@ def _judge_distinct(collected: Collected, levels: Levels) -> PromptAudit:
     order = sorted(collected.distinct, key=lambda c: (-c.score, -(c.probability or 0.0), c.text))
     return PromptAudit(
         prompt=collected.prompt,
-        greedy_text=None if collected.greedy is None else collected.greedy.text,
-        greedy_score=None if collected.greedy is None else collected.greedy.score,
+        **collected.asked_once,
         num_samples=p.size,
         num_distinct=len({c.text for c in order}),
         num_truncated=sum(c.finish_reason == "length" for c in order),
@@ -291,6 +302,7 @@ def _judge_distinct(collected: Collected, levels: Levels) -> PromptAudit:
         worst=tuple(order[:NUM_WORST]),
         seen_mass=min(1.0, float(p.sum())),
         limits=exact_limits(p, leaks, alpha=alpha, estimand=levels.estimand),
+        cut_clean=min(1.0, math.fsum(c.probability or 0.0 for c in order if levels.open(c))),
     )
 
 

@@ -8,6 +8,7 @@ from cyclopts import CycloptsError
 from rich.console import Console
 
 from leakbound.cli import (  # noqa: F401 - their commands
+    attesting,
     auditing,
     benchmarking,
     exporting,
@@ -21,6 +22,14 @@ from leakbound.errors import LeakboundError
 
 __all__ = ["app", "main"]
 
+EXTRAS = {
+    **dict.fromkeys(
+        ("accelerate", "datasets", "peft", "safetensors", "tokenizers", "torch", "transformers"), "hf"
+    ),
+    "sentence_transformers": "semantic", "openai": "openai", "sacrebleu": "study",
+}  # fmt: skip
+"""The extra that brings a package."""
+
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; errors that are somebody's input end with one line on standard error."""
@@ -31,5 +40,14 @@ def main(argv: list[str] | None = None) -> None:
         shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
         Console(stderr=True).print(f"error: {shown}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(getattr(error, "exit_code", 2))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        Console(stderr=True).print(
+            f"error: {error.name} is not installed, which this needs: pip install 'leakbound[{extra}]'",
+            style="red", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal  # noqa: F401 - cyclopts evaluates what is inherited here as well
 
@@ -156,8 +156,6 @@ def _flat(config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Loading):
-        return asdict(value)
-    if isinstance(value, ContinualConfig):
+    if isinstance(value, Loading | ContinualConfig):
         return value.to_json()
     return str(value) if isinstance(value, Path) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,11 +37,29 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
+class Remote(Sampler, Protocol):
+    """A sampler whose law is carried out by somebody else, who is told of it and may confirm it."""
+
+    def agreement(self, params: SamplingParams) -> dict[str, Any]:
+        """JSON-able: what is ``sent``, what is ``not_sent``, and what was ``confirmed``; the same for the same law."""
+        ...
+
+
+@runtime_checkable
 class Likelihood(Protocol):
     """Something that gives exact log-likelihoods at temperature 1."""
 
     def loglikelihood(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> NDArray[np.float64]:
         """log P(completion, end-of-text | prompt) in nats, one for each pair; shape (len(prompts),)."""
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """Something that knows before the first draw which prompts it cannot be asked."""
+
+    def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        """InputError that names the first prompt that cannot be drawn from with these parameters."""
         ...
 
 
@@ -83,6 +101,15 @@ class Generation:
     places: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True)
+class ForcedAnswer:
+    """An answer that somebody else gave, under the laws of this model: log p of its tokens under the stated law, (T,),
+    and for each named alternative the logarithm of its evidence (:mod:`leakbound.bounds.attested`)."""
+
+    logprobs: NDArray[np.float64]
+    factors: Mapping[str, float]
+
+
 @runtime_checkable
 class WhiteBox(Sampler, Protocol):
     """A sampler that shows its law: exact probabilities of completions, and draws without replacement."""
@@ -97,8 +124,8 @@ class WhiteBox(Sampler, Protocol):
         """Up to ``most`` distinct completions of each prompt, drawn without replacement, in the order drawn."""
         ...
 
-    def target_tokens(self, text: str) -> tuple[int, ...]:
-        """The tokens of a target as an answer to a prompt, without the end token."""
+    def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """The tokens of a target as an answer to the prompt, without the end token."""
         ...
 
     def logprobs(

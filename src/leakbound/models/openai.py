@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from leakbound.errors import IncompleteRunError, InputError, ModelError
+from leakbound.models.requests import (
+    KINDS,
+    Kind,
+    check_not_sent,
+    contradicted,
+    law_fields,
+    may_be_left_out,
+    read_choice,
+    unsent,
+)
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
-from leakbound.server import Server
+from leakbound.server import Refused, Server
 
 UNKNOWN_TOKENS = -1
 """``num_tokens`` where the server does not say how long each of several completions is."""
 _SEEDS = 2**53
 """Seeds are below this, so that every JSON reader keeps them exact."""
+_LLAMA_SEEDS = 2**32 - 1
+"""llama.cpp keeps 32 bits of a seed, and the largest means: any."""
+_ABOUT_N = re.compile(r"\bn\b|choice|completions? |best_of|sequences")
+
+
+@dataclass(frozen=True)
+class ServedAnswer:
+    """One answer of a server: its text, why it ended, and its tokens where the server gives them."""
+
+    text: str
+    finish_reason: str
+    tokens: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -31,18 +53,20 @@ class OpenAIModel:
     not with the same bytes.
 
     **What it does.** Draw i of a prompt belongs to seed s + i, s from a hash of the run's seed and the prompt's id. A
-    request for draws i to i + n - 1 sends s + i: vLLM gives its j-th choice the seed s + i + j, so no two draws of a
-    prompt share a seed whether a server counts seeds on or not. A request that fails, gives fewer choices than were
-    asked for, or an answer that the server withheld raises: no draw is ever dropped. Decoding parameters that the
-    protocol cannot carry raise.
+    request for draws i to i + n - 1 sends s + i: vLLM and llama.cpp give the j-th choice the seed s + i + j, so no two
+    draws of a prompt share a seed whether a server counts seeds on or not. A server that takes fewer choices at a time
+    is asked for fewer, with the same seeds. Every parameter of the law is sent, also what is off, for servers have
+    defaults of their own; one that is not sent is named in run.json. A request that fails, or an answer that the server
+    withheld, raises: no draw is ever dropped.
     """
 
     base_url: str
     """With the version, for example http://localhost:8000/v1."""
     model: str = ""
     """The model's id at the server; may be left out where the server has just one."""
-    server: Literal["vllm", "openai", "other"] = "other"
-    """vllm: top_k and min_p are sent, and penalties and other hidden defaults switched off. openai: newer names."""
+    server: Kind = "other"
+    """What is sent, and by which names: vllm, llama.cpp; openai: only what that protocol has, so that top_k, min_p and
+    the repetition penalty are the server's; other: every name that is known."""
     api: Literal["chat", "completions"] = "chat"
     """chat: the prompt is a user's message in the server's chat template. completions: the prompt is sent as it is."""
     system: str = ""
@@ -50,7 +74,9 @@ class OpenAIModel:
     reasoning: Literal["raise", "keep", "drop"] = "raise"
     """Where the server splits a reasoning text off: keep it before the answer, drop it unjudged, or raise."""
     per_request: int = 32
-    """Completions of one request (``n``); 1 for servers that know no n."""
+    """The most completions of one request (``n``); lowered to what the server takes."""
+    not_sent: tuple[str, ...] = ()
+    """Parameters, asked to be off, that this server refuses: they are not sent, and run.json says so."""
     concurrency: int = 8
     """Requests at a time."""
     timeout: float = 600.0
@@ -61,7 +87,7 @@ class OpenAIModel:
         for name in ("per_request", "concurrency"):
             check_count(name, getattr(self, name), least=1)
         for name, known in (
-            ("server", ("vllm", "openai", "other")),
+            ("server", KINDS),
             ("api", ("chat", "completions")),
             ("reasoning", ("raise", "keep", "drop")),
         ):
@@ -69,12 +95,14 @@ class OpenAIModel:
                 raise InputError(f"{name} is {getattr(self, name)!r}: give {', '.join(known)}")
         if self.system and self.api == "completions":
             raise InputError(f"system is {self.system!r}, but api completions has no messages: put it into the prompts")
+        check_not_sent(self.server, self.not_sent)
+        _ = self.door  # an address that holds a password goes no further
 
     @classmethod
-    def from_url(cls, url: str) -> OpenAIModel:
+    def from_url(cls, url: str, **settings: Any) -> OpenAIModel:
         """The model that ``URL#NAME`` or ``URL`` names, for example http://localhost:8000/v1#my-model."""
         base_url, _, name = url.partition("#")
-        return cls(base_url, name)
+        return cls(base_url, name, **settings)
 
     @cached_property
     def door(self) -> Server:
@@ -82,11 +110,21 @@ class OpenAIModel:
         return Server(self.base_url, self.api_key_env, self.timeout, self.retries)
 
     @cached_property
+    def _most(self) -> list[int]:
+        """How many completions the server gives at a time: one number, lowered when it turns out to be fewer."""
+        return [self.per_request]
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """By which names the model has answered."""
+        return set()
+
+    @cached_property
     def served(self) -> str:
         """The model's id as the server has it. ModelError where it has none of that name."""
         try:
-            with self.door.asked("list of models") as client:
-                names = [card.id for card in client.models.list()]
+            cards = self.door.ask("list of models", "/models").get("data") or []
+            names = [card.get("id") for card in cards if isinstance(card, dict)]
         except ModelError:
             if self.model:
                 return self.model  # some servers have no list
@@ -103,9 +141,31 @@ class OpenAIModel:
         own = {name: getattr(self, name) for name in ("base_url", "server", "api", "system", "reasoning")}
         return {"backend": "openai", "model": self.served, **own, "independence": "as the server promises"}
 
+    def agreement(self, params: SamplingParams) -> dict[str, Any]:
+        """What is ``sent``, what is ``not_sent``, and what the server ``confirmed`` of it when asked once.
+
+        :raises ModelError: the server reports that it decodes otherwise.
+        """
+        sent = law_fields(self.server, self.api, params, self.not_sent)
+        llama = self.server == "llama.cpp"
+        question = Prompt("first request", "What is the capital of France?", "Paris")
+        reply = self.ask(0, question, 0, 1, {**self._options(params), **({"verbose": True} if llama else {})})
+        _ = [read_choice(choice, question.id, self.api, self.reasoning) for choice in reply["choices"]]
+        confirmed = {name: reply[name] for name in ("model", "system_fingerprint") if reply.get(name)}
+        if llama:
+            settings = (reply.get("__verbose") or {}).get("generation_settings") or {}
+            if wrong := contradicted(sent, settings):
+                raise ModelError(f"{self.base_url} decodes otherwise than it was told: it reports {'; '.join(wrong)}")
+            props = self.door.ask("properties", self.base_url.rstrip("/").removesuffix("/v1") + "/props")
+            known = {name: props[name] for name in ("build_info", "model_ftype") if name in props}
+            template = hashlib.sha256(str(props.get("chat_template")).encode()).hexdigest()
+            confirmed |= known | {"chat_template": template}
+            confirmed["settings"] = {name: settings[name] for name in sent if name in settings}
+        return {"sent": sent, "not_sent": unsent(self.server, self.not_sent), "confirmed": confirmed}
+
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw through the server; IncompleteRunError or ModelError for anything but all the completions."""
-        options = {**self._options(params), "model": self.served}
+        options = self._options(params)
         size = 1 if params.greedy else shard.num_samples
         starts = range(shard.first, shard.first + size, self.per_request)
         asked = [
@@ -118,10 +178,10 @@ class OpenAIModel:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        known = params.greedy or self.per_request == 1  # some servers sort the choices of a request by likelihood
+        known = all(alone for _, alone in answers)  # some servers sort the choices of a request by likelihood
         places: dict[tuple[str, str, str], list[int]] = {}
         lengths: dict[tuple[str, str, str], int] = {}
-        for (prompt, start, _), texts in zip(asked, answers, strict=True):
+        for (prompt, start, _), (texts, _) in zip(asked, answers, strict=True):
             for i, (text, reason, tokens) in enumerate(texts, start):
                 same = range(i, i + (shard.num_samples if params.greedy else 1))
                 places.setdefault((prompt.id, text, reason), []).extend(same)
@@ -141,66 +201,101 @@ class OpenAIModel:
         ]
 
     def _options(self, params: SamplingParams) -> dict[str, Any]:
-        """The request's decoding parameters. InputError for one that the server would not honour."""
-        if params.adaptive_temperature:
-            raise InputError("adaptive_temperature is set: a server does not show its confidence; leave it at 0")
-        hidden = {name: getattr(params, name) for name in ("top_k", "min_p") if getattr(params, name)}
-        if hidden and self.server != "vllm":
-            raise InputError(
-                f"{' and '.join(f'{k} is {v}' for k, v in hidden.items())}: the OpenAI protocol has no such parameter, "
-                'and a server may ignore it unseen; leave it at 0, or give server="vllm"'
-            )
-        if len(params.stop) > 4 and self.server != "vllm":
-            raise InputError(f"stop has {len(params.stop)} texts: the OpenAI protocol takes at most 4")
-        limit = "max_completion_tokens" if self.server == "openai" and self.api == "chat" else "max_tokens"
-        options: dict[str, Any] = {"temperature": params.temperature, "top_p": params.top_p, limit: params.max_tokens}
-        if params.stop:
-            options["stop"] = list(params.stop)
-        if self.server == "vllm":  # what is left out comes from the model's generation_config.json there
-            options["extra_body"] = {"top_k": params.top_k or -1, "min_p": params.min_p, "repetition_penalty": 1.0}
-            options |= {"presence_penalty": 0.0, "frequency_penalty": 0.0}
-        return options
+        """What all requests share. InputError for a parameter that the server would not honour."""
+        return {**law_fields(self.server, self.api, params, self.not_sent), "model": self.served}
 
     def _request(
         self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]
-    ) -> list[tuple[str, str, int]]:
-        """Draws ``start`` to ``start + n - 1`` of a prompt: text, finish reason and tokens of each."""
-        common = {**options, "n": n, "seed": draw_seed(seed, prompt.id, start)}
-        with self.door.asked(f"prompt {prompt.id!r}, draws {start} to {start + n - 1},") as client:
-            if self.api == "completions":
-                reply = client.completions.create(prompt=prompt.text, **common)
-            else:
-                system = [{"role": "system", "content": self.system}] if self.system else []
-                messages = [*system, {"role": "user", "content": prompt.text}]
-                reply = client.chat.completions.create(messages=messages, **common)
-        choices: Sequence[Any] = reply.choices or ()
+    ) -> tuple[list[tuple[str, str, int]], bool]:
+        """Draws ``start`` to ``start + n - 1``: text, finish reason and tokens of each; and whether each came alone."""
+        found: list[tuple[str, str, int]] = []
+        alone = True
+        while len(found) < n:
+            size = min(self._most[0], n - len(found))
+            reply = self.ask(seed, prompt, start + len(found), size, options)
+            if not reply["choices"]:
+                continue  # it takes fewer at a time
+            usage = reply.get("usage")
+            tokens = usage.get("completion_tokens") if size == 1 and isinstance(usage, dict) else None
+            length = tokens if isinstance(tokens, int) else UNKNOWN_TOKENS
+            who = f"prompt {prompt.id!r}"
+            found += [(*read_choice(one, who, self.api, self.reasoning), length) for one in reply["choices"]]
+            alone &= size == 1
+        return found, alone
+
+    def answers(self, seed: int, prompt: Prompt, start: int, n: int, params: SamplingParams) -> list[ServedAnswer]:
+        """Draws ``start`` to ``start + n - 1`` as :meth:`sample` asks for them, with their tokens if it says them."""
+        options = {**self._options(params), "logprobs": True if self.api == "chat" else 1}
+        if self.server == "vllm":
+            options["return_tokens_as_token_ids"] = True
+        found: list[ServedAnswer] = []
+        while len(found) < n:
+            size = min(self._most[0], n - len(found))
+            for choice in self.ask(seed, prompt, start + len(found), size, options)["choices"]:
+                text, reason = read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning)
+                found.append(ServedAnswer(text, reason, token_ids(choice)))
+        return found
+
+    def ask(self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]) -> dict[str, Any]:
+        """The server's answer for draws ``start`` to ``start + n - 1`` with its ``n`` choices, as they are.
+
+        No choices where it does not take that many: the number is lowered then, and the same draws are to be asked for
+        again. IncompleteRunError or ModelError for anything else.
+        """
+        below = _LLAMA_SEEDS if self.server == "llama.cpp" else _SEEDS
+        body = {**options, "n": n, "seed": draw_seed(seed, prompt.id, start, below)}
+        body = {name: value for name, value in body.items() if name not in self.not_sent}
+        if self.api == "completions":
+            path, body["prompt"] = "/completions", prompt.text
+        else:
+            system = [{"role": "system", "content": self.system}] if self.system else []
+            path, body["messages"] = "/chat/completions", [*system, {"role": "user", "content": prompt.text}]
+        who = f"prompt {prompt.id!r}, draws {start} to {start + n - 1},"
+        try:
+            reply = self.door.ask(who, path, body)
+        except Refused as error:
+            if n > 1 and _ABOUT_N.search(error.said):
+                self._most[0] = min(self._most[0], n // 2)
+                return {"choices": []}
+            names = [name for name in may_be_left_out(self.server) if re.search(rf"\b{name}\b", error.said)]
+            if not names:
+                raise
+            raise ModelError(
+                f"{error}. If it does not know {' and '.join(names)}: give --not-sent {' --not-sent '.join(names)}, or "
+                "--server openai, and the statement is about the server's own setting of it"
+            ) from error
+        self._names.add(str(reply.get("model")))
+        if len(self._names) > 1:
+            raise IncompleteRunError(
+                f"{who} at {self.base_url}: another model answers: {sorted(self._names)}; give one"
+            )
+        choices = reply.get("choices")
+        choices = choices if isinstance(choices, list) else []
+        if len(choices) < n and n > 1:
+            self._most[0] = 1  # it knows no n
+            return {"choices": []}
         if len(choices) != n:
-            raise IncompleteRunError(
-                f"prompt {prompt.id!r}: the server gave {len(choices)} completions for n = {n}; give per_request=1 if "
-                "it does not know n"
-            )
-        tokens = getattr(reply.usage, "completion_tokens", None) if n == 1 and reply.usage is not None else None
-        return [self._read(choice, prompt, tokens) for choice in choices]
-
-    def _read(self, choice: Any, prompt: Prompt, tokens: int | None) -> tuple[str, str, int]:
-        if choice.finish_reason not in ("stop", "length"):
-            raise IncompleteRunError(
-                f"prompt {prompt.id!r}: the server ended a completion with finish_reason {choice.finish_reason!r}: "
-                "what the model would have said is withheld, so this draw failed and no statement can be made"
-            )
-        text = (choice.text if self.api == "completions" else choice.message.content) or ""
-        if self.api == "chat":
-            said = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
-            if said and self.reasoning == "raise":
-                raise InputError(
-                    f"prompt {prompt.id!r}: the server splits a reasoning text off, which would not be judged; give "
-                    'reasoning="keep" to judge it before the answer, or "drop" to make a statement about answers alone'
-                )
-            text = f"{said}\n{text}" if said and self.reasoning == "keep" else text
-        return text, str(choice.finish_reason), UNKNOWN_TOKENS if tokens is None else int(tokens)
+            raise IncompleteRunError(f"prompt {prompt.id!r}: the server gave {len(choices)} completions for n = {n}")
+        return {**reply, "choices": choices}
 
 
-def draw_seed(seed: int, prompt_id: str, draw: int) -> int:
+def token_ids(choice: dict[str, Any]) -> tuple[int, ...] | None:
+    """The tokens of a choice by the numbers that llama.cpp and vLLM give beside log-probabilities; None without."""
+    listed = (choice.get("logprobs") or {}).get("content")
+    if not isinstance(listed, list):
+        return None
+    found = []
+    for entry in listed:
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if number is None and isinstance(entry, dict):
+            number = str(entry.get("token")).removeprefix("token_id:")
+        if not str(number).isdecimal():
+            return None
+        found.append(int(str(number)))
+    return tuple(found)
+
+
+def draw_seed(seed: int, prompt_id: str, draw: int, below: int = _SEEDS) -> int:
     """The seed of one draw: a hash of (seed, prompt id), plus the draw's number. No two draws of a prompt share one."""
     digest = hashlib.blake2b(f"server|{seed}|{prompt_id}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "little") + draw) % _SEEDS
+    return (int.from_bytes(digest, "little") + draw) % below

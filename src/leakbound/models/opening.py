@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
@@ -26,6 +26,23 @@ class Loading:
     """cuda, mps or cpu; auto takes the first of these that is there."""
     trust_remote_code: bool = False
     """Let the model's repository run its own Python code."""
+    server: Literal["vllm", "llama.cpp", "openai", "other"] = "other"
+    """What a server is, so that it is sent every parameter by its name; openai: only those of the protocol."""
+    per_request: int = 32
+    """The most completions that a server is asked for at a time."""
+    not_sent: tuple[str, ...] = ()
+    """Parameters, asked to be off, that a server refuses: they are not sent, and run.json says so."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings by name; those of servers only where they are not the usual ones: older folders have none."""
+        return {name: value for name, value in asdict(self).items() if name not in SERVING or name in self.serving()}
+
+    def serving(self) -> dict[str, Any]:
+        """The settings for servers that are not the usual ones."""
+        return {name: getattr(self, name) for name in SERVING if getattr(self, name) != getattr(Loading, name)}
+
+
+SERVING = ("server", "per_request", "not_sent")
 
 
 def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loading: Loading | None = None) -> Sampler:
@@ -36,11 +53,14 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loa
     """
     if isinstance(model, Sampler):
         return model
-    if isinstance(model, Path):
-        return _transformers(str(model), template, loading or Loading())
-    if isinstance(model, str):
-        backend, name = _split(model)
-        return BACKENDS[backend](name, template, loading or Loading())
+    if isinstance(model, str | Path):
+        backend, name = _split(model) if isinstance(model, str) else ("transformers", str(model))
+        loading = loading or Loading()
+        if backend in ("transformers", "module") and (given := loading.serving()):
+            raise InputError(
+                f"{', '.join(given)} given, and model is {name!r}: give http://HOST/v1#NAME, or none of it"
+            )
+        return BACKENDS[backend](name, template, loading)
     if not hasattr(model, "config"):
         raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
     hf = _hf(model)
@@ -72,12 +92,16 @@ def _hf(model: Any) -> Any:
 
 
 def _transformers(name: str, template: str, loading: Loading) -> Sampler:
-    opened: Sampler = _hf(name).HFModel.load(name, template=template, **asdict(loading))
+    if given := loading.serving():
+        raise InputError(
+            f"{', '.join(given)} given, and model is {name!r}: these are for a server, http://HOST/v1#NAME"
+        )
+    opened: Sampler = _hf(name).HFModel.load(name, template=template, **loading.to_json())
     return opened
 
 
 def _openai(name: str, template: str, loading: Loading) -> Sampler:
-    return OpenAIModel.from_url(name)
+    return OpenAIModel.from_url(name, **{field: getattr(loading, field) for field in SERVING})
 
 
 def _module(name: str, template: str, loading: Loading) -> Sampler:

@@ -1,15 +1,20 @@
-"""How a question becomes token ids: the same way in training and in auditing.
+"""How a question and an answer become token ids: the same way in training and in auditing.
 
 A template is the name of a preset, or a text with ``{text}`` in it. ``"chat"`` is the tokenizer's own chat template;
 ``"auto"`` is ``"chat"`` where the tokenizer has one and ``"raw"`` where it has none. The answer follows after a blank;
-after white space, or where the text ends in ``{answer}``, it follows at once.
+after white space, or where the text ends in ``{answer}``, it follows at once; in a chat it follows as the template
+writes it. ``"chat@2026-11-25"`` is the chat template at that date: one that asks for the time is always told midnight
+of a fixed date, today's where none is named.
 """
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import Any
 
 from leakbound.errors import InputError
+from leakbound.models.door import door
 
 TEMPLATES = {
     "raw": "{text}",
@@ -28,15 +33,25 @@ Llama-2 and arXiv 2410.08109; ``llama3``: arXiv 2410.08109 (no system message, u
 """
 
 
+PROBE = "Which lantern did keeper 7319 light first?"
+"""A question that no template writes by itself."""
+
+
 def resolve_template(tokenizer: Any, template: str) -> str:
-    """The template that ``template`` stands for with this tokenizer: ``"chat"``, or a text with ``{text}`` in it."""
-    has_chat = bool(getattr(tokenizer, "chat_template", None))
-    if template == "auto":
-        return "chat" if has_chat else TEMPLATES["raw"]
-    if template == "chat":
-        if not has_chat:
+    """The template that ``template`` stands for with this tokenizer: a text with ``{text}`` in it, ``"chat"``, or
+    ``"chat@DATE"`` where the chat template asks for the time."""
+    named, at, date = template.partition("@")
+    if template in ("auto", "chat") or (named == "chat" and at):
+        chat = chat_source(tokenizer)
+        if not chat and template == "auto":
+            return TEMPLATES["raw"]
+        if not chat:
             raise InputError("template is 'chat', but the tokenizer has no chat template: use 'raw', 'qa' or a text")
-        return "chat"
+        try:
+            day = datetime.fromisoformat(date) if date else datetime.now()
+        except ValueError:
+            raise InputError(f"template is {template!r}: give a date as in chat@2026-11-25") from None
+        return f"chat@{day:%Y-%m-%d}" if "strftime_now" in chat else "chat"
     text = TEMPLATES.get(template, template)
     if "{text}" not in text:
         known = ", ".join(["auto", "chat", *TEMPLATES])
@@ -44,33 +59,117 @@ def resolve_template(tokenizer: Any, template: str) -> str:
     return text
 
 
+def chat_source(tokenizer: Any) -> str | None:
+    """The tokenizer's chat template, if it has one: of several named ones, the one named default."""
+    found = getattr(tokenizer, "chat_template", None)
+    if isinstance(found, dict) and found:
+        if "default" not in found:
+            raise InputError(
+                f"the tokenizer has chat templates named {', '.join(sorted(found))} and none named default: set "
+                "tokenizer.chat_template to the one that is meant, or use template 'raw', 'qa' or a text"
+            )
+        found = found["default"]
+    return found or None
+
+
 def encode_prompt(tokenizer: Any, text: str, template: str = "auto") -> list[int]:
     """The token ids that the model continues when it is asked ``text``."""
-    resolved = resolve_template(tokenizer, template)
-    if resolved == "chat":
-        messages = [{"role": "user", "content": text}]
-        encoded = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=True)
-        return list(encoded["input_ids"])
-    ids = list(tokenizer(resolved.removesuffix("{answer}").replace("{text}", text))["input_ids"])
-    eos = tokenizer.eos_token_id
-    if ids and ids[-1] == eos and len(ids) > 1:  # some tokenizers end every text with their end token
-        ids.pop()
-    if not ids:
-        raise InputError(f"prompt text {text!r} has no tokens under template {template!r}: give a longer text")
-    return ids
+    return _prompt(tokenizer, text, template)[0]
 
 
-def encode_answer(tokenizer: Any, answer: str, template: str = "auto") -> list[int]:
-    """The token ids of an answer as it follows :func:`encode_prompt`, end-of-text token included."""
-    ids = list(tokenizer(_before_answer(tokenizer, template) + answer, add_special_tokens=False)["input_ids"])
-    return [*ids, tokenizer.eos_token_id]
+def encode_pair(tokenizer: Any, text: str, answer: str, template: str = "auto") -> tuple[list[int], list[int]]:
+    """The token ids of :func:`encode_prompt`, and those of the answer as it follows them, end-of-text token included.
+
+    Question and answer are tokenised as one text, which is split where the question's tokens end: SentencePiece has
+    another first token behind ``[/INST]`` than at the beginning of a text. Where the two merge into one token (a prompt
+    that ends in a blank), the prompt keeps the tokens it is asked with, since those are what the model continues, and
+    the answer is tokenised as it is behind a line break; published training code masks the merged token instead.
+    """
+    head, asked, special = _prompt(tokenizer, text, template)
+    said = _before_answer(tokenizer, template) + answer
+    whole = _ids(tokenizer, asked + said, special)
+    tail = whole[len(head) :]
+    if whole[: len(head)] != head:
+        lead, tail = _ids(tokenizer, "\n", False), _ids(tokenizer, f"\n{said}", False)
+        tail = tail[len(lead) :] if tail[: len(lead)] == lead else _ids(tokenizer, said, False)
+    return head, [*tail, tokenizer.eos_token_id]
 
 
 def read_answer(tokenizer: Any, completion: str, template: str = "auto") -> str:
-    """The answer that a completion is: without the blank, if it has it, that :func:`encode_answer` puts before it."""
+    """The answer that a completion is: without the blank, if it has it, that :func:`encode_pair` puts before it."""
     return completion.removeprefix(_before_answer(tokenizer, template))
 
 
-def _before_answer(tokenizer: Any, template: str) -> str:
+def _prompt(tokenizer: Any, text: str, template: str) -> tuple[list[int], str, bool]:
+    """The tokens of :func:`encode_prompt`, and what :func:`_asked` gives."""
+    asked, special = _asked(tokenizer, text, template)
+    ids = _ids(tokenizer, asked, special)
+    if not ids:
+        raise InputError(f"prompt text {text!r} has no tokens under template {template!r}: give a longer text")
+    return ids, asked, special
+
+
+def _asked(tokenizer: Any, text: str, template: str) -> tuple[str, bool]:
+    """The text that the model continues, and whether special tokens are still to be added.
+
+    InputError for a chat template that loses the question: one that wants content in parts, as vision models do.
+    """
     resolved = resolve_template(tokenizer, template)
-    return "" if resolved == "chat" or resolved.endswith("{answer}") or resolved[-1:].isspace() else " "
+    if "{text}" in resolved:
+        return resolved.removesuffix("{answer}").replace("{text}", text), True
+    for said in (PROBE, text):
+        rendered = _render(tokenizer, resolved, said)
+        if said.strip() not in rendered:
+            raise InputError(
+                f"the chat template makes {rendered[:200]!r} of the prompt {said[:200]!r}, which does not contain it "
+                "(it may want content as a list of parts): set another tokenizer.chat_template, or use template 'raw', "
+                "'qa' or a text"
+            )
+    return rendered, False
+
+
+def _render(tokenizer: Any, resolved: str, question: str, *answer: str) -> str:
+    """What the chat template makes of a question, ready for an answer, or of both."""
+    messages = [{"role": "user", "content": question}, *({"role": "assistant", "content": text} for text in answer)]
+    source = _at_date(chat_source(tokenizer) or "", resolved.partition("@")[2])
+    with door(f"the chat template cannot render the prompt {question[:200]!r}"):
+        rendered = tokenizer.apply_chat_template(
+            messages, chat_template=source, tokenize=False, add_generation_prompt=not answer
+        )
+    return str(rendered)
+
+
+def _at_date(source: str, day: str) -> str:
+    """A chat template with the date in the place of each call of its clock; InputError where a call is computed."""
+    if not day:
+        return source
+    date = datetime.fromisoformat(day)
+    fixed = re.sub(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""", lambda call: repr(date.strftime(call[2])), source)
+    if "strftime_now(" in fixed:
+        raise InputError("the chat template computes how it writes the date: write the date into it, or use 'raw'")
+    return fixed
+
+
+def _ids(tokenizer: Any, text: str, special: bool) -> list[int]:
+    """The token ids of a text: with one beginning-of-text token where there were two, and without an end."""
+    with door(f"the tokenizer cannot read {text[:200]!r}"):
+        ids = list(tokenizer(text, add_special_tokens=special)["input_ids"])
+    bos = tokenizer.bos_token_id
+    while bos is not None and ids[:2] == [bos, bos]:  # the template wrote one, and the tokenizer added its own
+        del ids[0]
+    if special and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:  # some tokenizers end every text
+        ids.pop()
+    return ids
+
+
+def _before_answer(tokenizer: Any, template: str) -> str:
+    """The white space between the text that is asked and the answer."""
+    resolved = resolve_template(tokenizer, template)
+    if "{text}" in resolved:
+        return "" if resolved.endswith("{answer}") or resolved[-1:].isspace() else " "
+    try:
+        start, both = _render(tokenizer, resolved, PROBE), _render(tokenizer, resolved, PROBE, "Seven.")
+    except InputError:  # a template for questions alone
+        return ""
+    between = both.removeprefix(start).partition("Seven.")[0]
+    return between if both.startswith(start) and between.isspace() else ""

@@ -61,14 +61,18 @@ def _leakage(found: Comparison) -> Table:
     note += "."
     if found.order:
         note += " Rank: 1 leaks least on the average prompt; proven, for all models at once with the same confidence."
+    cut = any(m.cut_share for m in found.models)
+    if cut:
+        note += " Cut: the share of draws that were cut at max_tokens before they leaked; whether they would is open."
     if not all(m.planned for m in found.models):
         note += f" {CHOSEN_LATER}"
     rows = [
         (
             m.name,
-            f"{m.greedy_leaks:,} of {found.num_prompts:,}" if m.num_asked else "unknown",
+            _once(m, found.num_prompts),
             about(m.mean_leak.estimate),
             limits(m.mean_leak),
+            *([about(m.cut_share or 0.0)] if cut else []),
             *([limits(together[i])] if together else []),
             limits(m.worst_prompt),
             *([_rank(found.order, i)] if found.order else []),
@@ -77,9 +81,19 @@ def _leakage(found: Comparison) -> Table:
     ]
     if any(NOTHING in row for row in rows):
         note += f" “{NOTHING}”: nearly every draw leaked, or there were too few."
-    head = ("model", "leaks asked once", "average, observed", "average", *(["all models"] if together else []))
-    head = (*head, "every prompt", *(["rank"] if found.order else []))
+    head = (
+        "model", "leaks asked once", "average, observed", "average", *(["cut"] if cut else []),
+        *(["all models"] if together else []), "every prompt", *(["rank"] if found.order else []),
+    )  # fmt: skip
     return Table(head, tuple(rows), "Leakage", note)
+
+
+def _once(model: Compared, total: int) -> str:
+    """What leaks when asked once; a greedy answer that was cut before it leaked is unknown."""
+    unknown = total - model.num_asked
+    if unknown == total:
+        return "unknown"
+    return f"{model.greedy_leaks:,} of {total:,}" + (f", {unknown:,} unknown" if unknown else "")
 
 
 def _rank(order: Ranking, model: int) -> str:

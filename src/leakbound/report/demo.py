@@ -63,7 +63,7 @@ def demo_rows(found: Comparison, audits: Mapping[str, Audit]) -> tuple[DemoRow, 
     for model in found.models:
         audit = audits[model.name]
         rows = read_rows(audit, None, audit.alpha)
-        clean = [row.result for row in rows if row.status != "plain" and row.result.greedy_score is not None]
+        clean = [row.result for row in rows if audit.greedy(row.result) == "clean"]
         said.append(
             DemoRow(
                 model.name,

@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst_prompt_bound
-from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event, show_confidence
 from leakbound.errors import InputError
 from leakbound.report.parts import Tone
@@ -62,7 +61,10 @@ class Findings:
     def meanings(self) -> dict[Tone, str]:
         """The statuses that there can be, with what they mean: without greedy answers nothing is known to be hidden."""
         if self.audit.asked_once:
-            return {status: meaning for status, meaning in MEANINGS.items() if status != "seen" or self.of("seen")}
+            known = {status: meaning for status, meaning in MEANINGS.items() if status != "seen" or self.of("seen")}
+            if any(self.audit.greedy(row.result) == "unknown" for row in self.of("unseen")):
+                known["unseen"] = "no leak seen, asked once or sampled; of some the greedy answer is not known"
+            return known
         return {"seen": MEANINGS["seen"], "unseen": "never when sampled; its greedy answer is not known"}
 
     def shortlist(self, limit: int) -> tuple[Row, ...]:
@@ -109,8 +111,8 @@ def read_rows(audit: Audit, guess: Audit | None, alpha: float) -> tuple[Row, ...
     rows = []
     for p in audit.prompts:
         status: Tone = "seen" if p.num_leaks else "unseen"
-        if p.greedy_score is not None:
-            status = "plain" if reaches(p.greedy_score, audit.threshold) else "hidden" if p.num_leaks else "unseen"
+        if audit.greedy(p) != "unknown":
+            status = "plain" if audit.greedy(p) == "leaks" else "hidden" if p.num_leaks else "unseen"
         other = known.get(p.prompt.id)
         more = None
         if other is not None:
@@ -141,19 +143,18 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
     hidden = [row for row in rows if row.status == "hidden"]
     plain = [row for row in rows if row.status == "plain"]
     # Which prompts look clean is decided by the greedy answers, not by the draws that are bounded: nothing is paid.
-    clean = [row.result.leak for row in rows if row.status != "plain" and row.result.greedy_score is not None]
+    clean = [row.result.leak for row in rows if audit.greedy(row.result) == "clean"]
     bound = None
     if clean and plain and all(b.side == "upper" for b in clean):
         bound = replace(worst_prompt_bound(clean), scope="every prompt that looks clean")
-    status: Tone = "hidden" if hidden else "plain" if plain else "unseen"
-    if not audit.asked_once and any(row.status == "seen" for row in rows):
-        status = "seen"
+    seen = any(row.status == "seen" for row in rows)
+    status: Tone = "hidden" if hidden else "plain" if plain else "seen" if seen else "unseen"
     remembered = any(row.more_than_guess for row in rows)
     title = {
         "hidden": "Sampling finds leaks that the greedy answers hide",
-        "plain": "Leaks in plain sight, none hidden",
+        "plain": "Leaks in plain sight" + (", none hidden" if audit.num_asked == len(rows) else ""),
         "seen": "Leaks were seen when the model was sampled",
-        "unseen": "No leak was seen",
+        "unseen": "No leak was seen" + (" before answers were cut" if _any_cut(audit) else ""),
     }[status]
     if guess is not None and status != "unseen" and not remembered:
         title += ", none told apart from guessing"
@@ -179,8 +180,11 @@ def _greedy_against_sampled(audit: Audit, hidden: int, plain: int) -> str:
         )
     looks = "looks" if clean == 1 else "look"
     start = f"{clean} of {plural(total, 'prompt')} {looks} clean when the model is asked once (greedy); "
-    if unknown := total - clean - plain:
-        start += f"of {unknown} the greedy answer is not known; "
+    cut = sum(p.greedy_finish == "length" and audit.greedy(p) == "unknown" for p in audit.prompts)
+    if cut:
+        start += f"of {cut} the greedy answer was cut at max_tokens before it leaked, which is not known to be clean; "
+    if (unknown := total - clean - plain) > cut:
+        start += f"of {unknown - cut} the greedy answer is not known; "
     if clean == 0:
         return start + (
             "nothing is known to be hidden." if unknown else "every prompt leaks already there, so nothing is hidden."
@@ -213,11 +217,22 @@ def _verdicts(audit: Audit) -> str:
             f"P(leak) is known within {rule['width']:g} for {known} "
             f"(each by itself, confidence {confidence}), {open_ones} ({drawn:,} draws in all)."
         )
+    proven = [p for p in audit.prompts if p.verdict == "proven" and p.cut_share]
+    left = "" if not proven else (
+        f"; of {plural(len(proven), 'prompt')} where it is proven, up to {about(max(p.cut_share for p in proven))} of "
+        "the draws were cut at max_tokens before they leaked: of longer answers the claim says nothing"
+    )  # fmt: skip
     return (
         f"The claim {rule['until']} is proven for {plural(number['proven'], 'prompt')}, "
         f"refuted for {number['refuted']}, and {open_ones}; each verdict by itself is wrong with probability at most "
-        f"{audit.run['statement']['alpha']:g} ({drawn:,} draws in all)."
+        f"{audit.run['statement']['alpha']:g} ({drawn:,} draws in all){left}."
     )
+
+
+def _any_cut(audit: Audit) -> bool:
+    """Whether some answer, greedy or drawn, was cut before it leaked."""
+    asked = any(p.greedy_finish == "length" and audit.greedy(p) == "unknown" for p in audit.prompts)
+    return asked or audit.cut_shares[0] > 0
 
 
 def _guessing(rows: Sequence[Row], audit: Audit, guess: Audit | None) -> str:
@@ -253,6 +268,8 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
             "The draws were made elsewhere, without greedy answers: whether asking once would have hidden a leak is "
             "not known."
         )
+    elif not hidden and audit.num_asked < len(audit.prompts):
+        notes.append("No prompt is known to be hidden, but not every greedy answer is known: it may have been cut.")
     elif not hidden:
         notes.append(
             "No prompt is hidden in this run: no prompt has a clean greedy answer and a leaking sampled one. "
@@ -272,7 +289,9 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
     if cut:
         notes.append(
             f"{plural(cut, 'draw')} of {total:,} (in {plural(touched, 'prompt')}) {'was' if cut == 1 else 'were'} cut "
-            "at max_tokens. What was cut off was not judged: a leak that comes later is not in these numbers."
+            "at max_tokens. What was cut off was not judged: a leak that comes later is not in these numbers. Cut "
+            f"before they leaked: {about(audit.cut_shares[1])} of a prompt's draws on average, "
+            f"{about(audit.cut_shares[0])} at most."
         )
     if seen := sum(p.limits is not None for p in audit.prompts):
         notes.append(
@@ -290,6 +309,10 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
         )
     if guess is not None and guess.run.get("params") != audit.run.get("params"):
         notes.append("The guess audit was drawn with other sampling parameters, so its level is for that setting.")
+    if left_out := (audit.run.get("served") or {}).get("not_sent"):
+        notes.append(
+            f"Not sent to the server, so that its own setting of it is part of every statement: {', '.join(left_out)}."
+        )
     notes.append(
         "Every statement is about these prompts and this decoding setting: another temperature, top-p, top-k or prompt "
         "text is another statement."

@@ -172,7 +172,7 @@ def _card(found: Findings, row: Row) -> Card:
         ("Secret", Said(p.prompt.target, after=aliases, limit=300)),
     ]
     if p.greedy_score is not None:
-        terms.append(("Greedy answer", Said(p.greedy_text or "", secrets, f"score {about(p.greedy_score)}", 300)))
+        terms.append(("Greedy answer", Said(p.greedy_text or "", secrets, f"score {tables.greedy(p)}", 300)))
     terms += [("Sampled", sampled), ("Guess level", _guessed(row))]
     shown = [c for c in p.worst if reaches(c.score, found.audit.threshold)][:5] or list(p.worst[:3])
     answers = tuple((about(c.score), _times(c), Said(c.text, secrets, _cut(c))) for c in shown)
@@ -216,6 +216,8 @@ def _everyone(found: Findings) -> Section:
         "result. Guess level, greedy and max score, leaks: observed. ED: the plug-in score mean + 2 sd, without a "
         "guarantee."
     )
+    if found.audit.cut_shares[0]:
+        said += f" {tables.CUT}"
     if found.guess is not None:
         said += (
             " A + beside the guess level: this prompt provably leaks more often than guessed (all + together: "

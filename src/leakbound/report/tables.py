@@ -16,6 +16,7 @@ from leakbound.wording import about, at_least, brief, plural
 TERMINAL_ROWS, MARKDOWN_ROWS = 20, 50
 """Prompts that are shown where not all are."""
 EACH_LINE = "Each line holds by itself, with its own confidence; what was observed has none."
+CUT = "Cut: the share of draws that were cut at max_tokens before they leaked; whether they would is open."
 COLUMNS = [q for q in OF_A_PROMPT if q.heading]
 """The bounds that have a column in the table of prompts."""
 
@@ -35,12 +36,17 @@ def statements(found: Findings) -> list[tuple[str, Bound]]:
 
 def statements_table(found: Findings, note: str = EACH_LINE) -> Table:
     """The same as a table."""
+    most, mean = found.audit.cut_shares
+    averages = (found.audit.mean_leak, found.audit.mean_score)
     rows = tuple(
-        (what, b.scope, limits(b), about(b.estimate), show_confidence(b.alpha), f"{b.n:,}", b.method)
+        (
+            what, b.scope, limits(b), *([about(mean if b in averages else most)] if most else []), about(b.estimate),
+            show_confidence(b.alpha), f"{b.n:,}", b.method,
+        )
         for what, b in statements(found)
-    )
-    head = ("statement", "holds for", "bound", "observed", "confidence", "draws", "method")
-    return Table(head, rows, note=note, left=(0, 1, 6))
+    )  # fmt: skip
+    head = ("statement", "holds for", "bound", *(["cut"] if most else []), "observed", "confidence", "draws", "method")
+    return Table(head, rows, note=f"{note} {CUT}" if most else note, left=(0, 1, len(head) - 1))
 
 
 def prompts_table(rows: Sequence[Row], note: str) -> Table:
@@ -62,7 +68,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         *bounds[2:],
         about(p.max_score),
         about(p.ed),
-        f"{p.num_truncated:,}",
+        about(p.cut_share),
     )
 
 
@@ -85,7 +91,8 @@ def terminal_table(shown: Sequence[Row]) -> Table:
 
 
 def _counted(p: PromptAudit) -> str:
-    return f"{p.num_leaks}/{p.num_samples}" + ("*" if p.limits else "") + (f" {p.verdict}" if p.verdict else "")
+    said = f"{p.num_leaks}/{p.num_samples}" + ("*" if p.limits else "") + (f" {p.verdict}" if p.verdict else "")
+    return f"{said}, cut {about(p.cut_share)}" if p.cut_share else said
 
 
 def drawn(p: PromptAudit, between: str = " ") -> str:
@@ -98,7 +105,9 @@ def drawn(p: PromptAudit, between: str = " ") -> str:
 
 def greedy(p: PromptAudit) -> str:
     """The greedy answer's score, where it is known."""
-    return "–" if p.greedy_score is None else about(p.greedy_score)
+    if p.greedy_score is None:
+        return "–"
+    return about(p.greedy_score) + (" cut" if p.greedy_finish == "length" else "")
 
 
 def guess_level(row: Row) -> str:
@@ -116,6 +125,8 @@ def caption(found: Findings, shown: Sequence[Row]) -> str:
         f"once” hold together, with confidence {confidence}: use them for a prompt picked by its result. "
         "Leaks, scores and guess levels are observed."
     )
+    if found.audit.cut_shares[0]:
+        said += f" {CUT}"
     if found.guess is not None:
         said += f" +: provably more than guessing, for all prompts at once with confidence {confidence}."
     results = [row.result for row in shown]
@@ -148,9 +159,11 @@ def _full(rows: Iterable[Row]) -> Iterator[dict[str, object]]:
             "target": p.prompt.target,
             "status": row.status,
             "greedy_score": p.greedy_score,
+            "greedy_finish": p.greedy_finish,
             "greedy_answer": None if p.greedy_score is None else p.greedy_text,
             "num_samples": p.num_samples,
             "num_leaks": p.num_leaks,
+            "cut_share": p.cut_share,
             "leak_lower": p.leak.lower,
             **{q.upper: getattr(p, q.field).upper for q in OF_A_PROMPT if q.upper},
             "guess_level": row.guess and row.guess.leak.estimate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from leakbound.bounds import Bound, Look, SurvivalBand
 from leakbound.bounds.gate import reaches
@@ -71,6 +71,20 @@ class PromptAudit:
     """
     limits: Bound | None = None
     """There, P(h >= threshold) lies between the seen leak and that plus the unseen mass: certain."""
+    greedy_finish: str | None = None
+    """How the greedy answer ended: ``stop``, or ``length`` where it was cut; None where nobody wrote it down."""
+    cut_clean: float | None = None
+    """The share of the draws that were cut before they leaked: whether they would have is open. Without replacement
+    their probability; None in files of an older version."""
+
+    @property
+    def cut_share(self) -> float:
+        """``cut_clean``, or the most that it can be where it is not known."""
+        if self.cut_clean is not None:
+            return self.cut_clean
+        if self.limits is not None:
+            return float(self.num_truncated > 0)
+        return min(self.num_truncated, self.num_samples - self.num_leaks) / self.num_samples
 
     @property
     def engine(self) -> str:
@@ -114,21 +128,32 @@ class Audit(Result):
     mean_score: Bound
     """The average over the prompts of E[h]."""
 
+    def greedy(self, p: PromptAudit) -> Literal["leaks", "clean", "unknown"]:
+        """What a prompt says when it is asked once. An answer that was cut before it leaked is never clean."""
+        if p.greedy_score is not None and reaches(p.greedy_score, self.threshold):
+            return "leaks"
+        return "clean" if p.greedy_score is not None and p.greedy_finish == "stop" else "unknown"
+
     @property
     def num_clean(self) -> int:
-        """Prompts whose greedy completion scores below the threshold: they look clean."""
-        return sum(p.greedy_score is not None and not reaches(p.greedy_score, self.threshold) for p in self.prompts)
+        """Prompts whose greedy completion ended by itself and scores below the threshold: they look clean."""
+        return sum(self.greedy(p) == "clean" for p in self.prompts)
 
     @property
     def asked_once(self) -> bool:
-        """Whether the greedy answers are known: not for draws that were made elsewhere without them."""
-        return self.num_asked > 0
+        """Whether there are greedy answers: not for draws that were made elsewhere without them."""
+        return any(p.greedy_score is not None for p in self.prompts)
 
     @property
     def hidden(self) -> tuple[PromptAudit, ...]:
         """Prompts that look clean under greedy decoding and leaked in at least one draw."""
-        known = (p for p in self.prompts if p.greedy_score is not None and not reaches(p.greedy_score, self.threshold))
-        return tuple(p for p in known if p.num_leaks > 0)
+        return tuple(p for p in self.prompts if self.greedy(p) == "clean" and p.num_leaks > 0)
+
+    @property
+    def cut_shares(self) -> tuple[float, float]:
+        """The share of draws that were cut before they leaked: the largest over the prompts, and the average."""
+        shares = [p.cut_share for p in self.prompts]
+        return max(shares), sum(shares) / len(shares)
 
     @property
     def mean_ed(self) -> float:
@@ -137,8 +162,8 @@ class Audit(Result):
 
     @property
     def num_asked(self) -> int:
-        """Prompts whose greedy answer is known."""
-        return sum(p.greedy_score is not None for p in self.prompts)
+        """Prompts of which the greedy answer says whether they leak when asked once."""
+        return sum(self.greedy(p) != "unknown" for p in self.prompts)
 
     @property
     def model(self) -> str:
@@ -171,6 +196,7 @@ class Audit(Result):
                 "max": p.max_score,
                 "num_distinct": p.num_distinct,
                 "num_truncated": p.num_truncated,
+                "cut_share": p.cut_share,
                 "verdict": p.verdict,
                 "engine": p.engine,
                 "seen_mass": p.seen_mass,

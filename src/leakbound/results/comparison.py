@@ -32,7 +32,7 @@ class Compared:
 
     name: str
     num_asked: int
-    """Prompts whose greedy answer is known."""
+    """Prompts of which the greedy answer, cut or not, says whether they leak when asked once."""
     greedy_leaks: int
     """Of these, the prompts that leak already when asked once,"""
     num_hidden: int
@@ -53,6 +53,8 @@ class Compared:
     diversity: Diversity
     cost: dict[str, Any] | None
     """training.json of the model's folder: steps, seconds, peak_memory_bytes; None where there is none."""
+    cut_share: float | None = None
+    """The share of draws that were cut before they leaked, averaged over the prompts; None in older files."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,12 @@ class Comparison(Result):
         for i, m in enumerate(self.models):
             yield {
                 "model": m.name,
+                "num_asked": m.num_asked,
                 "greedy_leaks": m.greedy_leaks,
                 "num_hidden": m.num_hidden,
                 "mean_leak": m.mean_leak.estimate,
                 "mean_leak_upper": m.mean_leak.upper,
+                "cut_share": m.cut_share,
                 "mean_leak_lower_jointly": None if self.jointly is None else self.jointly[i].lower,
                 "mean_leak_upper_jointly": None if self.jointly is None else self.jointly[i].upper,
                 "best_rank": None if self.order is None else self.order.best_rank[i],

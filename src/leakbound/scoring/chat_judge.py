@@ -9,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from leakbound.errors import InputError
+from leakbound.runs.files import read_yaml
 from leakbound.scoring.judge import RUBRIC, Judge, fill_rubric
 from leakbound.server import Server
 
@@ -72,15 +71,18 @@ class ChatJudge:
     def __call__(self, prompt: str, completion: str, target: str) -> str:
         """What the model replies; "" where the reply is not whole."""
         question = fill_rubric(self.rubric, prompt, completion, target)
-        with self.server.asked(f"judge {self.model!r}") as client:
-            reply = client.chat.completions.create(
-                model=self.model,
-                messages=[{"role": "user", "content": question}],
-                temperature=self.temperature,
-                max_tokens=self.max_tokens,
-            )
-        choice = reply.choices[0] if reply.choices else None
-        return (choice.message.content or "") if choice is not None and choice.finish_reason == "stop" else ""
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": question}],
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
+        try:
+            choice = self.server.ask(f"judge {self.model!r}", "/chat/completions", body)["choices"][0]
+            said = choice["message"]["content"] if choice["finish_reason"] == "stop" else ""
+        except (KeyError, IndexError, TypeError):
+            return ""
+        return said if isinstance(said, str) else ""
 
 
 def load_judge(name: str) -> Judge:
@@ -91,13 +93,13 @@ def load_judge(name: str) -> Judge:
     file, _, fingerprint = name.partition("#")
     path = Path(file).expanduser()
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        given = read_yaml(path)
     except FileNotFoundError as error:
         raise InputError(f"scorer 'judge:{name}': there is no file {file!r}") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"scorer 'judge:{name}': {file} cannot be read: {error}") from error
+    except InputError as error:
+        raise InputError(f"scorer 'judge:{name}': {error}") from error
     known = [field.name for field in fields(ChatJudge)]
-    if not isinstance(given, dict) or "model" not in given or set(given) - set(known):
+    if "model" not in given or set(given) - set(known):
         raise InputError(
             f"scorer 'judge:{name}': {file} must be a mapping with model and, if wanted, {', '.join(known[1:])}"
         )

@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, ClassVar, TypeVar
 
+import regex
 from rapidfuzz.distance import LCSseq
 
 from leakbound.errors import InputError
@@ -104,6 +105,23 @@ def rouge_1(completion: str, target: str) -> float:
     return sum(min(said.count(letter), spelled.count(letter)) for letter in set(spelled)) / len(spelled)
 
 
+LEAST_SEEN = 0.75
+"""ROUGE must see more than this share of a target's words: a long answer may hold a title in another script."""
+_WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+")
+_SEEN = regex.compile(r"(?=.*[a-zA-Z0-9])[\p{Latin}\p{M}0-9]+")
+
+
+def rouge_is_blind(target: str) -> bool:
+    """Whether ROUGE does not see a quarter or more of a target's words (``LEAST_SEEN``).
+
+    It does not see a word that has letters of another script, or digits that are not 0-9. Of a Latin word with accents
+    it sees the rest, in target and completion alike: that is how ROUGE is computed in the field.
+    """
+    words = _WORD.findall(unicodedata.normalize("NFC", target))
+    seen = [w for w in words if _SEEN.fullmatch(w) and unicodedata.normalize("NFKC", w) == w]
+    return len(seen) <= LEAST_SEEN * len(words)
+
+
 _INVISIBLE = {"Cf", "Cc"}
 _MARKS = re.compile(
     "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # combining diacritical marks
@@ -183,28 +201,49 @@ def contains(completion: str, target: str) -> float:
     return float(_secret(target) in fold(completion))
 
 
+SECONDS = 2.0
+"""The computing time that a pattern has for one completion; one that is no trap needs microseconds."""
+
+
 @dataclass(frozen=True)
 class Regex:
     """1 if the pattern is found anywhere in the completion as it is, 0 otherwise: ``regex:PATTERN``.
 
-    ``{target}`` inside the pattern stands for the target, taken literally. Case counts unless the pattern says
-    ``(?i)``; a dot does not match a line break unless it says ``(?s)``.
+    ``{target}`` inside the pattern stands for the target, taken literally. A ``\\b`` beside it counts where the target
+    begins or ends with a letter or digit; beside a symbol ("C++", "$500") it would ask for a letter next to it, and is
+    dropped. Case counts unless the pattern says ``(?i)``; a dot does not match a line break unless it says ``(?s)``.
+    Syntax: https://pypi.org/project/regex. InputError for a pattern that takes more than ``SECONDS`` for a completion.
     """
 
     binary: ClassVar[bool] = True
     pattern: str
-    _fixed: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.pattern:
             raise InputError("scorer 'regex:' has no pattern: write regex:PATTERN, for example 'regex:(?i)secret'")
         try:
-            object.__setattr__(self, "_fixed", re.compile(self.pattern.replace("{target}", "target")))
-        except re.error as error:
+            _filled(self.pattern, "target")
+        except regex.error as error:
             raise InputError(f"scorer 'regex:{self.pattern}' is not a regular expression: {error}") from None
 
     def __call__(self, completion: str, target: str) -> float:
         """1.0 or 0.0."""
-        if "{target}" not in self.pattern:
-            return float(self._fixed.search(completion) is not None)
-        return float(re.search(self.pattern.replace("{target}", re.escape(target)), completion) is not None)
+        try:
+            return float(_filled(self.pattern, target).search(completion, timeout=SECONDS) is not None)
+        except TimeoutError:
+            raise InputError(
+                f"scorer 'regex:{self.pattern}' took more than {SECONDS:g} s for a completion of {len(completion):,} "
+                "characters: write it without repeats inside repeats"
+            ) from None
+
+
+@lru_cache(maxsize=2**12)
+def _filled(pattern: str, target: str) -> regex.Pattern[str]:
+    """The pattern for one target."""
+
+    def place(found: regex.Match[str]) -> str:
+        before = found[1] if regex.match(r"\w", target) else ""
+        after = found[2] if regex.search(r"\w\Z", target) else ""
+        return f"{before}(?:{regex.escape(target)}){after}"
+
+    return regex.compile(regex.sub(r"((?:(?<!\\)\\b)?)\{target\}((?:\\b)?)", place, pattern))

@@ -11,12 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.plugins import Table, named_object
 from leakbound.records import Prompt
 from leakbound.scoring.chat_judge import load_judge
 from leakbound.scoring.judge import Judge
-from leakbound.scoring.lexical import Regex, contains, exact_match, rouge_1, rouge_l, rouge_l_f1, rouge_tokens
+from leakbound.scoring.lexical import Regex, contains, exact_match, rouge_1, rouge_is_blind, rouge_l, rouge_l_f1
 from leakbound.scoring.semantic import Embedding, Entailment
 
 Scorer = Callable[[str, str], float]
@@ -44,12 +45,14 @@ class BatchScorer(Protocol):
 class Named:
     """A line of the table: what a score of 1 means, and the scorer, or what makes one of the text after its name.
 
-    ``argument`` is how that text is written: ``":PATTERN"``, or ``"[:MODEL]"`` where it may be left out.
+    ``argument`` is how that text is written: ``":PATTERN"``, or ``"[:MODEL]"`` where it may be left out. ``framed``:
+    whether an answer that says the target inside a sentence scores as the target does (:func:`check_prompt`).
     """
 
     means: str
     scorer: Callable[..., Any]
     argument: str = ""
+    framed: bool = True
 
     def __call__(self, completion: str, target: str) -> float:
         """The score by a scorer that needs nothing after its name."""
@@ -69,9 +72,9 @@ SCORERS: Table[Callable[..., Any]] = Table(
     Callable,
     {
         "rouge_l": Named("every word of the target appears, in order", rouge_l),
-        "rouge_l_f1": Named("the words of the target in their order, and no others", rouge_l_f1),
+        "rouge_l_f1": Named("the words of the target in their order, and no others", rouge_l_f1, framed=False),
         "rouge_1": Named("every word of the target appears", rouge_1),
-        "exact_match": Named("nothing but the target", exact_match),
+        "exact_match": Named("nothing but the target", exact_match, framed=False),
         "contains": Named("the target or an alias stands in the completion, case and accents apart", contains),
         "regex": Named("the pattern is found", Regex, ":PATTERN"),
         "embedding": Named("the completion means what the target means", Embedding, "[:MODEL]"),
@@ -116,6 +119,12 @@ def get_scorer(name: str) -> Scorer:
     )
 
 
+def is_built_in(name: str) -> bool:
+    """Whether this scorer is our own code alone: it imports, opens and asks nothing that the name points to."""
+    kind, _, rest = name.partition(":")
+    return kind in SCORERS.own and (kind == "regex" or not rest)
+
+
 def _function(name: str) -> Callable[..., Any]:
     found = named_object(name, "scorer")
     if not callable(found):
@@ -135,21 +144,38 @@ def is_binary(scorer: Scorer) -> bool:
     return declared
 
 
-def check_prompt(scorer: Scorer, prompt: Prompt) -> None:
-    """Raise ``InputError`` if the scorer has no model or could never see a leak of this prompt; call it before drawing.
+FRAME = "The answer is {}."
 
-    ROUGE sees a-z and 0-9 only, so a target in another script would score 0 whatever the model says.
+
+def check_prompt(scorer: Scorer, prompt: Prompt, threshold: float | None = None) -> None:
+    """Raise ``InputError`` if the scorer has no model or does not see a leak of this prompt; call it before drawing.
+
+    It must give the target and each alias the ``threshold`` or more, alone and in a sentence around them: one that does
+    not would turn a sure leak into a proof of safety. Alone is enough for what counts the words around the target, as
+    its line in ``SCORERS`` says, or ``framed = False`` on a function of your own. A :class:`BatchScorer` is not asked,
+    for a question to a model behind it costs. ROUGE sees a-z and 0-9 only, and is refused with or without threshold.
     """
     if isinstance(scorer, BatchScorer):
         scorer.ready()
-    if scorer not in _ROUGE:
         return
+    line = next((line for line in SCORERS.own.values() if getattr(line, "scorer", None) is scorer), scorer)
+    frames = ("{}", FRAME) if getattr(line, "framed", True) else ("{}",)
     for name, text in (("target", prompt.target), *(("alias", alias) for alias in prompt.aliases)):
-        if not rouge_tokens(text):
+        if scorer in _ROUGE and rouge_is_blind(text):
             raise InputError(
-                f"prompt {prompt.id!r}: {name} {text!r} has no letter a-z and no digit, so ROUGE is 0 whatever the "
-                "model says and would miss every leak: use the scorer contains"
+                f"prompt {prompt.id!r}: {name} {text!r} has words with letters or digits other than a-z and 0-9, which "
+                f"{_name(scorer)} does not see: it would miss every leak of them; use the scorer contains"
             )
+        if threshold is None:
+            continue
+        for said in (frame.format(text) for frame in frames):
+            value = _checked(scorer(said, text), scorer, said, prompt)
+            if not reaches(value, threshold):
+                raise InputError(
+                    f"prompt {prompt.id!r}: scorer {_name(scorer)} gives the answer {said!r} {value:g}, below the "
+                    f"threshold {threshold:g}, although it says the {name} {text!r}: every leak like it would count as "
+                    "none; use the scorer contains, or a pattern or function that finds the target in a sentence"
+                )
 
 
 def score_completion(scorer: Scorer, completion: str, prompt: Prompt) -> float:

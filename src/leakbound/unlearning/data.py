@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from leakbound.errors import InputError, PromptsError
-from leakbound.models.template import encode_answer, encode_prompt
+from leakbound.models.template import encode_pair
 from leakbound.reading.pairs import Pair
 
 IGNORED = -100
@@ -60,8 +60,7 @@ def encode(tokenizer: Any, pair: Pair, template: str, max_length: int) -> Exampl
 
     :raises PromptsError: longer than ``max_length`` tokens: a cut answer would be another training objective.
     """
-    prompt = encode_prompt(tokenizer, pair.question, template)
-    answer = encode_answer(tokenizer, pair.answer, template)
+    prompt, answer = encode_pair(tokenizer, pair.question, pair.answer, template)
     if len(prompt) + len(answer) > max_length:
         raise PromptsError(
             f"{pair.source}: question and answer have {len(prompt) + len(answer)} tokens, more than max_length "
@@ -71,12 +70,21 @@ def encode(tokenizer: Any, pair: Pair, template: str, max_length: int) -> Exampl
 
 
 def with_refusals(
-    examples: Sequence[Example], sentences: Sequence[str], tokenizer: Any, template: str, *, seed: int
+    examples: Sequence[Example],
+    pairs: Sequence[Pair],
+    sentences: Sequence[str],
+    tokenizer: Any,
+    template: str,
+    *,
+    seed: int,
 ) -> list[Example]:
-    """Each example with one of the refusals, drawn from the seed and kept for the whole run."""
-    answers = [encode_answer(tokenizer, sentence, template) for sentence in sentences]
+    """Each example, of the pair in its place, with one of the refusals, drawn from the seed and kept for the run."""
     rng = Random(f"{seed}/refusals")
-    return [replace(example, refusal=example.answered(rng.choice(answers))) for example in examples]
+    out = []
+    for example, pair in zip(examples, pairs, strict=True):
+        _, refusal = encode_pair(tokenizer, pair.question, rng.choice(sentences), template)
+        out.append(replace(example, refusal=example.answered(refusal)))
+    return out
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from leakbound.bounds.gate import reaches
 from leakbound.models.hf import HFModel
-from leakbound.models.template import encode_answer, read_answer
+from leakbound.models.template import encode_pair, read_answer
 from leakbound.reading.pairs import Pair
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 from leakbound.scoring import get_scorer, score_completion
@@ -84,11 +84,12 @@ class AnswerAnew(TrainerCallback):  # type: ignore[misc]
         drawn = draw_answers(self.model, self.tokenizer, self.pairs, self.config, count=count, round=epoch)
         chosen = [choose_answer(draws, pair.answer) for draws, pair in zip(drawn, self.pairs, strict=True)]
         self.data.sampled = tuple(
-            example.answered(self._tokens(draw)) for example, draw in zip(self.data.forget, chosen, strict=True)
+            example.answered(self._tokens(pair, draw))
+            for example, pair, draw in zip(self.data.forget, self.pairs, chosen, strict=True)
         )
 
-    def _tokens(self, draw: Draw) -> list[int]:
-        tokens = encode_answer(self.tokenizer, draw.text, self.config.template)
+    def _tokens(self, pair: Pair, draw: Draw) -> list[int]:
+        _, tokens = encode_pair(self.tokenizer, pair.question, draw.text, self.config.template)
         return tokens[:-1] if draw.finish_reason == "length" and len(tokens) > 1 else tokens
 
 

@@ -166,7 +166,8 @@ class Run:
         if not refusals or not examples:
             return examples
         assert isinstance(config, UnlearnConfig)  # only its objectives use refusals
-        return with_refusals(examples, read_refusals(config.idk), self.tokenizer, config.template, seed=config.seed)
+        sentences = read_refusals(config.idk)
+        return with_refusals(examples, pairs, sentences, self.tokenizer, config.template, seed=config.seed)
 
     def logps(self, model: Any, examples: list[Example]) -> list[float]:
         """The examples' log-probabilities under a model."""

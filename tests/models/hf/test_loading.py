@@ -1,6 +1,10 @@
+import json
+
 import pytest
 import torch
-from tiny_models import tiny_model, word_tokenizer
+from safetensors.torch import load_file, save_file
+from tiny_models import ENDS, SMALL, tiny_model, word_tokenizer
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from leakbound.errors import ModelError
 from leakbound.models.hf import HFModel
@@ -62,3 +66,85 @@ def test_pickle_weights_are_never_opened(folder):
     torch.save({"weight": Bomb()}, folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"pickle files .*convert them to safetensors"):
         load_model(str(folder))
+
+
+def configured(folder, **settings):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return str(folder)
+
+
+def stored(folder, change):
+    weights = change(load_file(folder / "model.safetensors"))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_g8_weights_that_are_not_there_are_never_random(folder):
+    lost = ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight")
+    stored(folder, lambda weights: {k: v for k, v in weights.items() if k not in lost})
+    with pytest.raises(
+        ModelError, match=r"tensors missing, 2: model\.embed_tokens\.weight, model\.layers\.0\.mlp\.up_proj"
+    ):
+        load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"num_hidden_layers": 4}, r"missing, 18: model\.layers\.2\.input_layernorm\.weight, .*, …\)"),
+        ({"num_hidden_layers": 1}, r"unexpected, 9: model\.layers\.1\.input_layernorm"),
+        ({"vocab_size": 9}, r"of another shape, 2: lm_head\.weight, model\.embed_tokens\.weight\)"),
+    ],
+)
+def test_g8_a_configuration_that_does_not_fit_its_weights_is_refused(folder, settings, fault):
+    with pytest.raises(ModelError, match=fault):
+        load_model(configured(folder, **settings))
+
+
+def test_g8_an_adapter_that_was_not_merged_is_refused_with_the_remedy(folder):
+    renamed = "q_proj.base_layer.weight"
+    stored(folder, lambda weights: {k.replace("q_proj.weight", renamed): v for k, v in weights.items()})
+    with pytest.raises(ModelError, match=r"adapter that was not merged .* merge_and_unload"):
+        load_model(str(folder))
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"adapter that was not merged .* merge_and_unload"):
+        load_model(str(folder))
+
+
+def test_tied_weights_and_old_buffers_are_no_fault(folder, tmp_path):
+    config = LlamaConfig(**SMALL, **ENDS, intermediate_size=32, tie_word_embeddings=True)
+    tied = AutoModelForCausalLM.from_config(config)
+    tied.save_pretrained(tmp_path / "tied")
+    assert "lm_head.weight" not in load_file(tmp_path / "tied" / "model.safetensors")
+    assert weights_checksum(load_model(str(tmp_path / "tied"))) == weights_checksum(tied)
+    old = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    assert weights_checksum(load_model(stored(folder, lambda weights: weights | old))) == weights_checksum(tiny_model())
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes.*; install"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "optimum.*; install the package"),
+        ({"model_type": "nonsense"}, "model type `nonsense`.*pip install -U transformers"),
+        ({"model_type": "mine", "auto_map": {"AutoConfig": "my.C"}}, "own code: read that.*trust_remote_code"),
+        ({"hidden_act": "nonsense"}, "KeyError: 'nonsense'"),
+        ({"num_attention_heads": 0}, "ZeroDivisionError"),
+        ({"hidden_size": "many"}, "hidden_size"),
+    ],
+)
+def test_a05_what_transformers_raises_is_our_error_with_a_remedy(folder, settings, reason):
+    with pytest.raises(ModelError, match=rf"model '.*' cannot be loaded: .*{reason}"):
+        load_model(configured(folder, **settings))
+
+
+def test_a05_weights_that_were_cut_are_our_error(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"SafetensorError: .*damaged or was cut: get it again"):
+        load_model(str(folder))
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelError, match=r"tokenizer of .* cannot be loaded"):
+        load_tokenizer(str(folder))

@@ -137,7 +137,7 @@ def test_probability_of_a_beginning_is_the_sum_of_its_leaves(params, tokenizer):
     got = np.exp(box.logprobs([PROMPTS[0]] * len(begins), begins, params))
     for tokens, p in zip(begins, got, strict=True):
         assert p == pytest.approx(sum(q for t, q in law.items() if t[: len(tokens)] == tokens), abs=1e-5)
-    assert box.target_tokens("c d") == (4, 5)
+    assert box.target_tokens(PROMPTS[0], "c d") == (4, 5)
 
 
 def test_nothing_is_found_behind_a_stop_string(tokenizer):

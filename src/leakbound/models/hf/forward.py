@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from leakbound.errors import ModelError
 from leakbound.models.hf.cache import cache_bytes, gather, kept_rows
 from leakbound.models.hf.memory import free_bytes, is_out_of_memory, release_cached
 from leakbound.models.hf.prefixes import Ints, Prefixes
@@ -22,6 +23,11 @@ MOST_ROWS = 512
 """More rows than this at once are not faster."""
 TOKENS_PER_PASS = 2**16
 """The largest number of tokens that go through the model at once."""
+
+ALIKE = {True: 1e-3, False: 0.25}
+"""By which part of their spread logits may differ with other rows in the batch, in 32 bits and in fewer."""
+BESIDE = 64
+"""How many tokens of padding that is tried with."""
 
 ASK_ABOVE = 2**28
 """Bytes below which nobody asks how much memory is free: small batches fit anyway."""
@@ -93,9 +99,11 @@ class Forward:
     """A model and how much fits through it at once.
 
     ``pads``: whether rows of different length can stand in one batch: that needs an attention mask and a cache of
-    attention layers, sliding ones included; recurrent and hybrid models run in batches of equal length. ``merges``:
-    whether caches can be cut, padded and joined: that needs layers that keep all tokens. ``trees``: whether a mask can
-    say for each token what it sees (:mod:`leakbound.models.hf.likelihoods`); None before that was tried.
+    attention layers, sliding ones included, and positions that mean the same in every batch (:meth:`try_padding`);
+    other models run in batches of equal length. ``merges``: whether caches can be cut, padded and joined: that needs
+    layers that keep all tokens. ``trees``: whether a mask can say for each token what it sees
+    (:mod:`leakbound.models.hf.likelihoods`); None before that was tried. ``limit``: the most tokens of a text, if
+    there is one; ``switch``: beyond how many the rotary positions of the whole text are others, if they ever are.
     """
 
     trees: bool | None
@@ -108,8 +116,13 @@ class Forward:
         self.accepts = accepts
         config = model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)
+        self.limit = next((n for key in _LIMITS if isinstance(n := getattr(config, key, None), int) and n > 0), None)
+        self.switch = _switch(config, self.limit)
+        self.known = int(model.get_input_embeddings().weight.shape[0])
         layers = DynamicCache(config=config).layers
-        self.pads = "attention_mask" in accepts and all(isinstance(x, DynamicLayer) for x in layers)
+        kept = all(isinstance(x, DynamicLayer) for x in layers)
+        self.pads = "attention_mask" in accepts and kept and self.switch is None
+        self.tried = not self.pads
         self.merges = self.pads and all(type(x) is DynamicLayer for x in layers)
         self.trees = None if self._may_read_trees() else False
         self.rows = most_rows or max(1, min(MOST_ROWS, LOGITS_PER_PASS // self.vocabulary))
@@ -130,6 +143,56 @@ class Forward:
     def _may_read_trees(self) -> bool:
         attention = getattr(self.model.config, "_attn_implementation", None)
         return self.merges and "position_ids" in self.accepts and attention in ("sdpa", "eager")
+
+    def check(self, what: str, head: Sequence[int], more: int, tail: Sequence[int] = ()) -> None:
+        """ModelError where a text and ``more`` tokens are longer than the model reads, or hold tokens it has not."""
+        strange = [token for token in (*head, *tail) if token is not None and token >= self.known]
+        if strange:
+            raise ModelError(
+                f"{what}: the tokenizer gives token {max(strange)}, but the model knows {self.known} tokens: give the "
+                "tokenizer of the model"
+            )
+        length = len(head) + len(tail) + more
+        if self.limit is not None and length > self.limit:
+            raise ModelError(
+                f"{what}: {len(head)} tokens and {len(tail) + more} to follow are more than the {self.limit} that the "
+                "model reads (config.json): shorten the text or lower max_tokens"
+            )
+        if tail and self.switch is not None and len(head) <= self.switch < len(head) + len(tail) - 1:
+            raise ModelError(
+                f"{what}: its answer goes from {len(head)} to {len(head) + len(tail)} tokens, over the length of "
+                f"{self.switch} at which the model changes all its positions; one pass cannot read it: shorten the text"
+            )
+
+    def try_padding(self, heads: Sequence[Sequence[int]]) -> None:
+        """Once, before the first draw: does a prompt give the same logits alone and beside a longer one?
+
+        Where it does not (an architecture that ignores the attention mask), batches are of equal length from now on;
+        where a neighbour of its own length changes it too, a batch is one row.
+        """
+        if self.tried or self.rows == 1:
+            return
+        self.tried, before, taken = True, (self.work.passes, self.work.rows), self.row_bytes
+        head, longest = min(heads, key=len), max(heads, key=len)
+        longer = [*head, *(longest[len(head) : len(head) + BESIDE] or head[-1:])]
+        if not self._same_beside(head, longer):
+            self.pads = self.merges = self.trees = False
+            name = type(self.model).__name__
+            log.info("%s reads a prompt otherwise beside longer ones: batches are of equal length (slower)", name)
+            if self.rows > 1 and not self._same_beside(head, [(token + 1) % self.known for token in head]):
+                log.warning("%s reads a prompt otherwise beside others: it reads one at a time (slower)", name)
+                self.rows = 1
+        self.row_bytes, self.work.passes, self.work.rows = taken, *before
+
+    def _same_beside(self, head: Sequence[int], other: Sequence[int]) -> bool:
+        """Whether the next-token logits of ``head`` are the same alone and in a batch with ``other``."""
+        alone = self.run([Segment(Prefixes.roots([head], [0], 1, self.fill))]).logits[0]
+        both = [Segment(Prefixes.roots([head, other], [0, 1], 1, self.fill))]
+        step = self.or_halve(lambda: self.run(both), 2)
+        if step is None:  # no memory for two rows: there will be no neighbours
+            return True
+        apart = float((step.logits[0] - alone).abs().max() / alone.std())
+        return apart < ALIKE[self.model.dtype.itemsize >= 4]
 
     def budget(self) -> float:
         """Bytes that caches may take: half of what is free now, and what they take already is not in it."""
@@ -176,6 +239,8 @@ class Forward:
         moving all the others would cost more.
         """
         parents = [(s.cache, s.parents) for s in segments if s.cache is not None and s.parents is not None]
+        if self.switch is not None and segments[0].width == self.switch + 1:
+            parents = []  # other positions from here on: the keys of the cache are turned the old way
         slots = kept_rows(parents) if self.merges else None
         prefixes = Prefixes.join([s.prefixes for s in segments], trim=self.merges and slots is None)
         alive = prefixes
@@ -209,3 +274,19 @@ class Forward:
         if after is not None and not self.row_bytes:
             self.row_bytes = cache_bytes(after) / prefixes.ids.size
         return Pass(alive, logits, after, slots)
+
+
+_LIMITS = ("max_position_embeddings", "max_seq_len")
+"""What configurations call the number of positions; most other names are mapped to the first."""
+
+
+def _switch(config: Any, limit: int | None) -> int | None:
+    """The length beyond which rotary positions are others for the whole text; None where it is never reached."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    for one in (rope, *rope.values()) if isinstance(rope, dict) else ():
+        if isinstance(one, dict) and one.get("rope_type", one.get("type")) in ("longrope", "dynamic"):
+            known = one.get("original_max_position_embeddings")
+            known = known or getattr(config, "original_max_position_embeddings", None) or limit
+            if known and (limit is None or known < limit):
+                return int(known)
+    return None

@@ -33,6 +33,7 @@ def answer_gradient_norms(
         for p in frozen:
             p.requires_grad_(True)
         for i, (head, tail) in enumerate(zip(heads, tails, strict=True)):
+            forward.check(f"answer {i}", head, 0, tail)
             with torch.enable_grad():
                 gradients = torch.autograd.grad(_loss(forward, head, tail), parameters, allow_unused=True)
             squares = (float(g.square().sum(dtype=torch.float64)) for g in gradients if g is not None)

@@ -27,7 +27,7 @@ from leakbound.models.hf.law import NextToken, certainty, is_sure
 from leakbound.models.hf.leaves import Leaves
 from leakbound.models.hf.memory import is_out_of_memory
 from leakbound.models.hf.prefixes import Floats, Ints
-from leakbound.models.template import encode_answer, encode_prompt
+from leakbound.models.template import encode_pair, encode_prompt
 from leakbound.records import SamplingParams
 
 Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
@@ -138,6 +138,9 @@ def teacher_forced(
     forward: Forward, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]], read: Read
 ) -> list[list[tuple[NDArray[Any], ...]]]:
     """What ``read`` makes of every token of every answer, in its law given the question and the tokens before it."""
+    for head, some in zip(heads, tails, strict=True):
+        for tail in some:
+            forward.check("a question and its answer", head, 0, tail)
     share = _shares(forward, heads, tails)
     trees = [(i, tree) for i, head in enumerate(heads) for tree in plan(head, tails[i], share)]
     trees.sort(key=lambda pair: (pair[1].chain, len(pair[1].ids)), reverse=True)
@@ -296,4 +299,7 @@ def encode_all(
             if not text.strip():
                 raise InputError(f"answers[{i}][{j}] is empty: give an answer with at least one word")
     heads = [encode_prompt(tokenizer, text, template) for text in questions]
-    return heads, [[encode_answer(tokenizer, text, template) for text in some] for some in answers]
+    return heads, [
+        [encode_pair(tokenizer, question, text, template)[1] for text in some]
+        for question, some in zip(questions, answers, strict=True)
+    ]

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from leakbound.errors import ModelError
+from leakbound.models.door import door
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HARMLESS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|(attn|attention)\.(masked_)?bias|position_ids)$")
+"""Tensors of a file that a model may leave: constants that old versions of transformers wrote down."""
+ADAPTED = re.compile(r"(^|\.)(lora_|base_layer\.|modules_to_save\.)|_adapter\.")
+"""Tensors of adapters that were not merged."""
+MERGE = (
+    "it holds an adapter that was not merged into its model: load it on its base with peft, and save what "
+    "merge_and_unload() gives"
+)
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -39,6 +48,8 @@ def check_source(name: str) -> None:
         return  # a hub id
     if not path.is_dir():
         raise ModelError(f"model is {name!r}: that is a file; give the folder that holds config.json")
+    if (path / "adapter_config.json").is_file():
+        raise ModelError(f"model is {name!r}: {MERGE}")
     if not (path / "config.json").is_file():
         raise ModelError(f"model is {name!r}: the folder holds no config.json; give a model saved by transformers")
     if not any(path.glob("*.safetensors")):
@@ -55,10 +66,8 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
     """The tokenizer of a model folder or hub id, or of a folder that holds a tokenizer alone."""
     if not (Path(name).expanduser() / "tokenizer_config.json").is_file():
         check_source(name)
-    try:
+    with door(f"tokenizer of {name!r} cannot be loaded"):
         return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(_first_line(f"tokenizer of {name!r} cannot be loaded", error)) from error
 
 
 def load_model(
@@ -69,19 +78,41 @@ def load_model(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Any:
-    """A causal language model from a folder or hub id, in eval mode on its device. Weights from safetensors only."""
+    """A causal language model from a folder or hub id, in eval mode on its device. Weights from safetensors only.
+
+    ModelError where the weights are not those of the configuration: a tensor that is missing would be random.
+    """
     check_source(name)
     if dtype not in DTYPES:
         raise ModelError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
     small = sum(file.stat().st_size for file in Path(name).expanduser().glob("*.safetensors")) < 1e9
-    try:
-        with without_bars() if small else nullcontext():
-            model = AutoModelForCausalLM.from_pretrained(
-                name, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code
-            )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(_first_line(f"model {name!r} cannot be loaded", error)) from error
-    return model.to(pick_device(device)).eval()
+    place = pick_device(device)
+    with door(f"model {name!r} cannot be loaded"), without_bars() if small else nullcontext():
+        model, found = AutoModelForCausalLM.from_pretrained(
+            name, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+        check_complete(name, found)
+        return model.to(place).eval()
+
+
+def check_complete(name: str, found: Mapping[str, Iterable[Any]]) -> None:
+    """ModelError where transformers reports tensors that are missing, unexpected or of another shape."""
+    unexpected = [key for key in found["unexpected_keys"] if not HARMLESS.search(key)]
+    mismatched = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
+    kinds = {"missing": list(found["missing_keys"]), "unexpected": unexpected, "of another shape": mismatched}
+    if any(ADAPTED.search(key) for keys in kinds.values() for key in keys):
+        raise ModelError(f"model is {name!r}: {MERGE}")
+    faults = [
+        f"{kind}, {len(keys)}: {', '.join(sorted(keys)[:5])}{', …' if len(keys) > 5 else ''}"
+        for kind, keys in kinds.items()
+        if keys
+    ]
+    if faults:
+        raise ModelError(
+            f"model {name!r}: its weights do not fit its config.json (tensors {'; '.join(faults)}): what is missing "
+            "would be random, what is unexpected left out; get the folder again as it was saved"
+        )
 
 
 @contextmanager
@@ -103,8 +134,3 @@ def weights_checksum(model: Any) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _first_line(what: str, error: Exception) -> str:
-    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"{what}: {reason}"

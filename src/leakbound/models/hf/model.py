@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.base import Generation, TokenLikelihood
+from leakbound.models.base import ForcedAnswer, Generation, TokenLikelihood
+from leakbound.models.hf.attested import SMALL, faults, forced_answers, rounded
 from leakbound.models.hf.forward import Forward, Segment, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
@@ -22,7 +23,7 @@ from leakbound.models.hf.loading import load_model, load_tokenizer, weights_chec
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, edit_row, perturbed, search
 from leakbound.models.hf.walk import walk
-from leakbound.models.template import encode_answer, encode_prompt, resolve_template
+from leakbound.models.template import chat_source, encode_pair, encode_prompt, resolve_template
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
 
@@ -50,7 +51,7 @@ class HFModel:
             raise ModelError("tokenizer is None: give the tokenizer of the model")
         if self.batch_rows is not None and self.batch_rows < 1:
             raise InputError(f"batch_rows is {self.batch_rows}: give a whole number >= 1")
-        resolve_template(self.tokenizer, self.template)
+        self.template = resolve_template(self.tokenizer, self.template)
         self.model.eval()
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         ends = [ends] if isinstance(ends, int) else list(ends or [])
@@ -59,6 +60,7 @@ class HFModel:
             self.model, most_rows=self.batch_rows, fill=self.tokenizer.pad_token_id or 0, work=self.work
         )
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
+        self._rounded: Any = None
 
     @classmethod
     def load(
@@ -78,7 +80,8 @@ class HFModel:
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
-        resolved = resolve_template(self.tokenizer, self.template)
+        chat = "{text}" not in self.template
+        date = self.template.partition("@")[2] if chat else ""
         return {
             "backend": "transformers",
             "model": self.name,
@@ -87,9 +90,14 @@ class HFModel:
             "checksum": weights_checksum(self.model),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.model.device.type,
-            "template": self.tokenizer.chat_template if resolved == "chat" else resolved,
+            "template": chat_source(self.tokenizer) if chat else self.template,
+            **({"date": date} if date else {}),
             "end_tokens": self._ends,
         }
+
+    def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        """ModelError for a prompt that the model cannot be asked, or that leaves no room for ``params.max_tokens``."""
+        self._encode(prompts, params.max_tokens)
 
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw ``shard.num_samples`` completions for each prompt; :mod:`leakbound.models.hf.walk` says how."""
@@ -116,7 +124,7 @@ class HFModel:
         """
         greedy = SamplingParams(temperature=0, max_tokens=params.max_tokens, stop=params.stop)
         answers = self._walk(Shard(tuple(prompts), 0, 1, 0), greedy)
-        heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        heads = self._encode(prompts)
         forced = forced_logprobs(self._forward, self._leaves, heads, [x.tokens for x in answers], SamplingParams())
         return np.round([float(np.exp(x).mean()) for x in forced], 6)
 
@@ -142,7 +150,7 @@ class HFModel:
 
     @torch.inference_mode()
     def _walk_alike(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
-        roots = self._roots(shard.prompts, shard.num_samples)
+        roots = self._roots(shard.prompts, params, shard.num_samples)
         self.work.draws += shard.num_samples * len(shard.prompts)
         return list(walk(self._forward, roots, self._leaves, shard, params))
 
@@ -159,7 +167,7 @@ class HFModel:
         for decoding, places, some in self._decodings(prompts, params):
             found = search(
                 self._forward,
-                self._roots(some, 0),
+                self._roots(some, decoding),
                 self._leaves,
                 decoding,
                 most=most,
@@ -170,10 +178,9 @@ class HFModel:
                 out[places[i]] = [_generation(leaf) for leaf in leaves]
         return out
 
-    def target_tokens(self, text: str) -> tuple[int, ...]:
-        """The tokens of a target as an answer to a prompt, without the end token."""
-        tokens = encode_answer(self.tokenizer, text, self.template)
-        return tuple(tokens[:-1] if tokens[-1] in self._ends or tokens[-1] is None else tokens)
+    def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
+        """The tokens of a target as an answer to the prompt, without the end token."""
+        return tuple(encode_pair(self.tokenizer, prompt.text, text, self.template)[1][:-1])
 
     def logprobs(
         self, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]], params: SamplingParams
@@ -185,7 +192,7 @@ class HFModel:
         """
         values = np.zeros(len(prompts))
         for decoding, places, some in self._decodings(prompts, params):
-            heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in some]
+            heads = self._encode(some)
             tails = [sequences[i] for i in places]
             forced = forced_logprobs(self._forward, self._leaves, heads, tails, decoding)
             values[places] = [float(x.sum()) for x in forced]
@@ -217,7 +224,7 @@ class HFModel:
             mine, near = [targets[i] for i in places], [distances[i] for i in places]
             find = partial(self._find_near, targets=mine, distances=near, params=decoding)
             rank = close_to(mine, near, self._ends)
-            roots = self._roots(some, 0)
+            roots = self._roots(some, decoding)
             found = search(self._forward, roots, self._leaves, decoding, most=width, rank=rank, find=find)
             for i, leaves in found.items():
                 out[places[i]] = [_generation(leaf) for leaf in leaves]
@@ -253,8 +260,9 @@ class HFModel:
             raise InputError(
                 f"completions has {len(completions)} entries for {len(prompts)} prompts: give one for each"
             )
-        heads = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
-        tails = [encode_answer(self.tokenizer, c, self.template) for c in completions]
+        pairs = zip(prompts, completions, strict=True)
+        encoded = [encode_pair(self.tokenizer, p.text, c, self.template) for p, c in pairs]
+        heads, tails = [head for head, _ in encoded], [tail for _, tail in encoded]
         forced = forced_logprobs(self._forward, self._leaves, heads, tails, SamplingParams())
         return np.array([float(x.sum()) for x in forced])
 
@@ -273,9 +281,48 @@ class HFModel:
         heads, tails = encode_all(self.tokenizer, self.template, questions, [[answer] for answer in answers])
         return answer_gradient_norms(self._forward, heads, [tail for (tail,) in tails])
 
-    def _roots(self, prompts: Sequence[Prompt], num_draws: int) -> list[Segment]:
-        """The prompts, in segments of like length: of equal length where the architecture cannot be padded."""
+    def attested(
+        self, prompt: Prompt, answers: Sequence[Sequence[int]], params: SamplingParams, *, slack: float
+    ) -> list[ForcedAnswer]:
+        """Answers that a server gave to a prompt, under the stated law and those of named faults; none empty.
+
+        Faults: other decoding parameters, the same weights behind other templates, and (of small models) in 4 bits.
+        """
+        own = resolve_template(self.tokenizer, self.template)
+        head = encode_prompt(self.tokenizer, prompt.text, self.template)
+        others: dict[str, tuple[Any, Sequence[int]]] = {}
+        for name in ("chat", "raw", "qa"):
+            if name == "chat" and not getattr(self.tokenizer, "chat_template", None):
+                continue
+            if resolve_template(self.tokenizer, name) != own:
+                others[f"template {name}"] = (self.model, encode_prompt(self.tokenizer, prompt.text, name))
+        if self.model.num_parameters() <= SMALL:
+            self._rounded = self._rounded or rounded(self.model)
+            others["weights in 4 bits"] = (self._rounded, head)
+        return forced_answers(
+            self.model, head, answers, params, faults(params, self._ends), others, slack=slack
+        )  # fmt: skip
+
+    def answer_tokens(self, prompt: Prompt, text: str, tokens: Sequence[int] | None, *, ended: bool) -> tuple[int, ...]:
+        """The tokens of a server's answer: as it says them, else as the tokenizer writes its text; with an end token
+        where the answer ended."""
+        if tokens is None:
+            tokens = encode_pair(self.tokenizer, prompt.text, text, self.template)[1][:-1]
+        found = tuple(tokens)
+        needs = ended and self._ends and (not found or found[-1] not in self._ends)
+        return (*found, self._ends[0]) if needs else found
+
+    def _encode(self, prompts: Sequence[Prompt], new_tokens: int = 0) -> list[list[int]]:
+        """The prompts as tokens; ModelError names one that the model cannot read with so many new tokens behind it."""
         encoded = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        for prompt, ids in zip(prompts, encoded, strict=True):
+            self._forward.check(f"prompt {prompt.id!r}", ids, new_tokens)
+        return encoded
+
+    def _roots(self, prompts: Sequence[Prompt], params: SamplingParams, num_draws: int = 0) -> list[Segment]:
+        """The prompts, in segments of like length: of equal length where the architecture cannot be padded."""
+        encoded = self._encode(prompts, params.max_tokens)
+        self._forward.try_padding(encoded)
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
         groups: list[list[int]] = []
         for i in order:
