@@ -41,6 +41,7 @@ def both(runs, *names):
     return [runs / name for name in names], [runs / f"{name}-retain" for name in names]
 
 
+@pytest.mark.slow
 def test_each_model_has_its_bounds_and_the_proven_order(runs):
     found = compare([runs / name for name in RATES])
     assert [m.name for m in found.models] == list(RATES)

@@ -88,6 +88,7 @@ def test_steps_can_be_redone_from_the_folder_without_the_model(tmp_path):
         auditing.bound(run, scorer="exact_match")
 
 
+@pytest.mark.slow
 def test_an_audit_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "DRAWS_PER_SHARD", 100)
     whole = run_audit(tmp_path / "whole", num_samples=600)

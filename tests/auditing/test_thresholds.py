@@ -51,6 +51,7 @@ def test_a_score_of_0_reaches_no_positive_threshold(threshold):
     assert reaches(threshold, threshold)
 
 
+@pytest.mark.slow
 def test_every_fraction_is_compared_as_a_fraction():
     """All ROUGE values with up to 150 words below, and all thresholds with two decimals."""
     values = sorted({Fraction(a, b) for b in range(1, 151) for a in range(b + 1)})

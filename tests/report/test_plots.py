@@ -72,6 +72,7 @@ def test_hostile_ids_are_no_mathematics():
         ET.fromstring(text)
 
 
+@pytest.mark.slow
 def test_importing_needs_no_matplotlib_and_plotting_no_pyplot():
     code = (
         "import sys, leakbound.report.plots, leakbound.report.page\n"
