@@ -51,8 +51,9 @@ def test_every_public_error_is_exported():
 
 
 ATTRIBUTES = {
-    "Compared": "Comparison.models", "Difference": "Line.gap", "Diversity": "Compared.diversity",
-    "Imported": "Import.log", "Line": "BenchmarkRun.lines", "Look": "PromptAudit.looks",
+    "Check": "Verification.checks", "Compared": "Comparison.models", "Difference": "Line.gap",
+    "Diversity": "Compared.diversity", "Fault": "Attestation.faults", "Imported": "Import.log",
+    "Line": "BenchmarkRun.lines", "Look": "PromptAudit.looks",
     "Ranking": "Comparison.order", "SeenCompletion": "PromptCertificate.worst", "Server": "OpenAIModel.door",
 }  # fmt: skip
 """Types that nobody makes or passes on: they are met as this attribute of what a public function gives back."""

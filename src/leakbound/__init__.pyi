@@ -1,8 +1,10 @@
 from . import report
+from .auditing.attesting import attest
 from .auditing.certifying import certify
 from .auditing.comparing import compare
 from .auditing.drawing import Statement, sample, score
 from .auditing.steps import audit, bound
+from .auditing.verifying import verify
 from .bounds import (
     Bound,
     SurvivalBand,
@@ -26,6 +28,7 @@ from .errors import (
     ModelError,
     PromptsError,
     RunMismatchError,
+    StorageError,
     TrainingError,
 )
 from .evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, LoadingModel, Sampled
@@ -36,17 +39,20 @@ from .importing.repeats import Repeats
 from .metrics.intervals import Metric
 from .metrics.questions import QuestionSet
 from .models import FakeModel, Likelihood, OpenAIModel, Sampler
-from .models.base import Generation, TokenLikelihood
+from .models.base import ForcedAnswer, Generation, TokenLikelihood
 from .models.hf import HFModel, Work
+from .models.openai import ServedAnswer
 from .models.opening import Loading
 from .reading.prompts import load_prompts
 from .records import Draw, Prompt, SamplingParams, Shard
+from .results.attestation import Attestation
 from .results.audit import Audit, PromptAudit, ScoredCompletion
 from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
 from .results.comparison import Comparison
 from .results.evaluation import Evaluation
 from .results.judged import JudgedAudit
+from .results.verification import Verification
 from .runs.layout import Part
 from .runs.store import Run
 from .scoring import SCORERS, get_scorer
@@ -60,6 +66,7 @@ __all__ = [
     "SCORERS",
     "Answering",
     "Asking",
+    "Attestation",
     "Audit",
     "BenchmarkConfig",
     "BenchmarkRun",
@@ -71,6 +78,7 @@ __all__ = [
     "Evaluation",
     "FakeModel",
     "FinetuneConfig",
+    "ForcedAnswer",
     "Generation",
     "HFModel",
     "HowAsked",
@@ -99,14 +107,18 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "ScoredCompletion",
+    "ServedAnswer",
     "Shard",
     "Statement",
+    "StorageError",
     "Suite",
     "SurvivalBand",
     "TokenLikelihood",
     "TrainingError",
     "UnlearnConfig",
+    "Verification",
     "Work",
+    "attest",
     "audit",
     "average_mean_bound",
     "average_proportion_bound",
@@ -132,5 +144,6 @@ __all__ = [
     "std_bound",
     "survival_bound",
     "unlearn",
+    "verify",
     "worst_prompt_bound",
 ]

@@ -8,6 +8,7 @@
     │   ├── ModelError                   a model that cannot or must not be loaded
     │   └── RunMismatchError             a run folder that belongs to another run
     ├── IncompleteRunError               draws or scores are missing: no statement may be made yet; exit code 3
+    ├── StorageError                     the disk is full, a folder cannot be written: exit code 5
     └── TrainingError                    training went wrong (a loss that is not finite, a collapsed model); exit code 4
 
 ``assert`` is for our own mistakes; these are for everybody else's.
@@ -44,6 +45,12 @@ class IncompleteRunError(LeakboundError):
     """Draws or scores are missing, so that no statement may be made from the folder."""
 
     exit_code = 3
+
+
+class StorageError(LeakboundError):
+    """Something cannot be stored: the disk is full, the folder read-only, the name too long. What was there stays."""
+
+    exit_code = 5
 
 
 class TrainingError(LeakboundError):

@@ -6,7 +6,9 @@ All are frozen dataclasses of plain values, with JSON on the other side of ``to_
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
@@ -58,6 +60,12 @@ class Prompt:
     def to_json(self) -> dict[str, Any]:
         """The prompt as a JSON object; ``aliases`` is a list."""
         return {"id": self.id, "text": self.text, "target": self.target, "aliases": list(self.aliases)}
+
+
+def prompts_checksum(prompts: Sequence[Prompt]) -> str:
+    """SHA-256 over the prompts in order."""
+    text = json.dumps([p.to_json() for p in prompts], ensure_ascii=False, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-4, 1e4

@@ -28,8 +28,7 @@ from leakbound.bounds import Claim, plan_leak_claim, plan_width
 from leakbound.errors import IncompleteRunError, InputError, PromptsError
 from leakbound.models import FakeModel
 from leakbound.models.base import Generation
-from leakbound.reading.prompts import checksum
-from leakbound.records import Prompt, SamplingParams
+from leakbound.records import Prompt, SamplingParams, prompts_checksum
 from leakbound.runs import layout, progress
 from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
@@ -176,7 +175,7 @@ def test_the_usual_run_says_all_that_fixes_it(tmp_path, shown):
     run = sample(model, PROMPTS[:2], tmp_path / "run")
     assert {k: v for k, v in run.info.items() if k not in ("layout", "format")} == {
         "model": model.describe(),
-        "prompts": {"count": 2, "checksum": checksum(PROMPTS[:2])},
+        "prompts": {"count": 2, "checksum": prompts_checksum(PROMPTS[:2])},
         "params": SamplingParams().to_json(),
         "num_samples": 1024,
         "seed": 0,

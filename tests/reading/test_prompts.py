@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from leakbound.errors import PromptsError
-from leakbound.reading.prompts import as_prompts, checksum, load_prompts
-from leakbound.records import Prompt
+from leakbound.reading.prompts import as_prompts, load_prompts
+from leakbound.records import Prompt, prompts_checksum
 
 GOOD = '{"question": "Who?", "answer": "Ann"}\n{"id": "x", "text": "Where?", "target": "Rome", "aliases": ["Roma"]}\n'
 EXPECTED = (Prompt("0", "Who?", "Ann"), Prompt("x", "Where?", "Rome", ("Roma",)))
@@ -85,5 +85,5 @@ def test_other_defects(tmp_path):
 def test_checksum_sees_every_field():
     base = Prompt("a", "b", "c", ("d",))
     others = [Prompt("z", "b", "c", ("d",)), Prompt("a", "z", "c", ("d",)), Prompt("a", "b", "z", ("d",)), Prompt("a", "b", "c")]  # fmt: skip  # noqa: E501
-    assert len({checksum([p]) for p in [base, *others]}) == 5
-    assert checksum([base]) == checksum([Prompt("a", "b", "c", ("d",))])
+    assert len({prompts_checksum([p]) for p in [base, *others]}) == 5
+    assert prompts_checksum([base]) == prompts_checksum([Prompt("a", "b", "c", ("d",))])

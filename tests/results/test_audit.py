@@ -219,7 +219,7 @@ def test_the_file_is_readable_json_with_the_texts_as_they_are(result, tmp_path):
     assert text.startswith('{\n "run": {\n  "format"')
     assert text.endswith("\n}\n")
     assert "Zürich 秘密" in text
-    assert json.loads(text) == named.to_json()
+    assert {k: v for k, v in json.loads(text).items() if k != "seal"} == named.to_json()
     assert [f.name for f in tmp_path.iterdir()] == ["x.json"]
 
 

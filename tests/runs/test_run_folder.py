@@ -5,10 +5,12 @@ import json
 import math
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 
 from leakbound.errors import IncompleteRunError, RunMismatchError
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.runs.files import read_json, write_json, write_table
 from leakbound.runs.store import Run
 
 PROMPTS = tuple(Prompt(f"p{i}", f"question {i}?", f"secret {i}") for i in range(5))
@@ -34,7 +36,7 @@ def test_run_json_says_what_was_given_and_stays_readable(tmp_path):
     assert text.endswith("\n}\n")
     assert "Zürich" in text
     said = json.loads(text)
-    assert {k: v for k, v in said.items() if k not in ("format", "layout")} == given
+    assert {k: v for k, v in said.items() if k not in ("format", "layout", "seal")} == given
     assert [part["name"] for part in said["layout"]] == [part.name for part in run.parts]
     assert [part.name for part in run.parts if part.kind == "sample"] == [f"sample-{i:05d}" for i in range(3)]
     assert part_of(run, "distinct").num_samples == 7
@@ -75,7 +77,7 @@ def test_what_is_not_a_run_is_named(tmp_path):
         (tmp_path / "r" / "prompts.parquet").unlink()
         if broken:
             (tmp_path / "r" / "prompts.parquet").write_bytes(broken)
-        with pytest.raises(IncompleteRunError, match=r"prompts\.parquet cannot be read"):
+        with pytest.raises(IncompleteRunError, match=r"prompts\.parquet is damaged"):
             Run.open(tmp_path / "r")
 
 
@@ -121,7 +123,10 @@ def test_what_stands_only_in_the_old_folder_is_a_difference_too(tmp_path):
 def test_a_layout_of_another_version_goes_on(tmp_path):
     run = Run.start(tmp_path / "r", info(), PROMPTS)
     file = tmp_path / "r" / "run.json"
-    file.write_text(file.read_text().replace('"sample-00000"', '"sample-77777"'))
+    layout = [{**vars(part), "name": part.name.replace("sample-00000", "sample-77777")} for part in run.parts]
+    write_json(file, {**run.info, "layout": layout})
+    prompts = tmp_path / "r" / "prompts.parquet"
+    write_table(prompts, pq.read_table(prompts), where=f"{read_json(file)[1]} prompts")
     assert [p.name for p in Run.start(tmp_path / "r", info(), PROMPTS).parts] == ["greedy-00000", "sample-77777"]
     assert len(run.parts) == 2
 
@@ -251,7 +256,9 @@ def test_reading_checks_again(tmp_path):
         run.write_draws(part, [draw(p.id, number) for p in PROMPTS])
     file = f"draws/{part.name}.parquet"
     (tmp_path / "r" / file).write_bytes((tmp_path / "other" / file).read_bytes())
-    with pytest.raises(IncompleteRunError, match="has 20 draws, not 10"):
+    with pytest.raises(
+        IncompleteRunError, match=r"sample-00000\.parquet is damaged \(its checksum does not fit: .* another run"
+    ):
         run.read_draws(part)
 
 
@@ -277,7 +284,9 @@ def test_scores_are_missing_until_they_are_written(tmp_path):
         run.read_draws(part_of(run, "distinct"))
     for others in ([draws[1], draws[0], draws[2]], [replace(draws[0], first=1), *draws[1:]]):
         run.write_scores(part, "contains", others, [0.25, 1.0, 0.0])
-        with pytest.raises(IncompleteRunError, match="these scores belong to other draws; delete the file and score"):
+        with pytest.raises(
+            IncompleteRunError, match=r"its scores belong to other draws.: delete the file and run `leakbound score"
+        ):
             list(run.read_scored(part, "contains"))
 
 
@@ -285,6 +294,7 @@ def test_scorers_have_folders_of_their_own(tmp_path):
     """Plain names as they are; others made safe, with the first 12 digits of their SHA-256."""
     run = Run.start(tmp_path / "r", info(), PROMPTS)
     part = part_of(run, "greedy")
+    run.write_draws(part, [draw(p.id) for p in PROMPTS])
     plain = {"rouge_l", "A-9_z", "0", "x" * 60}
     safe = {"x" * 61: "x" * 40, "regex:a b": "regex-a-b", "regex:a;;b": "regex-a-b", "..": "-", "": ""}
     for scorer in (*plain, *safe):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -23,11 +22,8 @@ from leakbound.errors import InputError, ModelError
 from leakbound.models.base import Checked, Generation, WhiteBox
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
-from leakbound.reading.prompts import checksum
-from leakbound.records import Prompt, SamplingParams, Shard, check_count
+from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
 from leakbound.results.certificate import Certification, PromptCertificate, SeenCompletion
-from leakbound.runs.cache import read
-from leakbound.runs.files import write_text
 from leakbound.runs.layout import NUM_PILOT
 from leakbound.runs.progress import steps
 from leakbound.runs.store import Run
@@ -96,7 +92,7 @@ def certify(
         "kind": "certificate",
         "model": box.describe(),
         "proposal": None if other is None else other.describe(),
-        "prompts": {"count": len(questions), "checksum": checksum(questions)},
+        "prompts": {"count": len(questions), "checksum": prompts_checksum(questions)},
         "params": params.to_json(),
         "num_samples": num_generations,
         "engine": engine,
@@ -113,14 +109,21 @@ def certify(
         with steps(missing, title, unit="prompts", weight=lambda file: len(files[file]), show=progress) as todo:
             for file in todo:
                 facts = _collect(box, other, files[file], num_generations, params, seed, engine, alpha)
-                write_text(file, json.dumps(facts, ensure_ascii=False) + "\n")
-        found = [fact for file in files for fact in read(file)]
-        certificates = tuple(_judge(p, fact, statement) for p, fact in zip(questions, found, strict=True))
-        alike = [replace(c.leak, method="certificates") for c in certificates]
-        worst = replace(worst_prompt_bound(alike), unit="generations")
-        result = Certification(run.info, scorer, threshold, alpha, certificates, worst)
+                run.write_facts(file.stem, facts)
+        result = concluded(run)
         result.save(run.path / "certificate.json")
     return result
+
+
+def concluded(run: Run) -> Certification:
+    """What the facts in the folder of a certification prove."""
+    statement = Statement(**run.info["statement"])
+    names = [f"{i:05d}" for i in range(math.ceil(len(run.prompts) / PER_FILE))]
+    facts = [fact for name in names for fact in run.read_facts(name)]
+    certificates = tuple(_judge(p, fact, statement) for p, fact in zip(run.prompts, facts, strict=True))
+    alike = [replace(c.leak, method="certificates") for c in certificates]
+    worst = replace(worst_prompt_bound(alike), unit="generations")
+    return Certification(run.info, statement.scorer, statement.threshold, statement.alpha, certificates, worst)
 
 
 def _open(model: Any, name: str, tokenizer: Any, template: str, loading: Loading) -> WhiteBox:

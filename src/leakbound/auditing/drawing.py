@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,12 @@ from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import Checked, Remote, Sampler
 from leakbound.models.opening import Loading, open_model
-from leakbound.reading.prompts import as_prompts, checksum, load_prompts
-from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
+from leakbound.reading.prompts import as_prompts, load_prompts
+from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count, prompts_checksum
 from leakbound.runs.layout import Part
 from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
-from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completions
+from leakbound.scoring import Scorer, check_prompt, get_scorer, is_built_in, score_completions
 from leakbound.wording import plural
 
 Prompts = str | Path | Iterable[Prompt | dict[str, Any]]
@@ -124,7 +126,7 @@ def sample(
     info = {
         "model": described,
         **({"served": served} if served else {}),
-        "prompts": {"count": len(questions), "checksum": checksum(questions)},
+        "prompts": {"count": len(questions), "checksum": prompts_checksum(questions)},
         "params": {k: v for k, v in params.to_json().items() if k not in served.get("not_sent", ())},
         "num_samples": num_samples,
         "seed": seed,
@@ -199,8 +201,11 @@ def preview_cost(
 
 
 def score(run: Run, scorer: str | None = None, *, progress: bool = False) -> None:
-    """Score every distinct completion of the run once; the default scorer is the one that run.json names."""
-    name = scorer or run.info["statement"]["scorer"]
+    """Score every distinct completion of the run once; the default scorer is the one that run.json names.
+
+    InputError where that is not built in and the run was opened, not started: a folder is data, name it again.
+    """
+    name = named_scorer(run, scorer)
     missing = [part for part in run.missing_scores(name) if not run.rule or run.has_draws(part)]
     marks = Marks(run, name)
     with run.going_through("scoring", missing, show=progress) as parts:
@@ -208,14 +213,31 @@ def score(run: Run, scorer: str | None = None, *, progress: bool = False) -> Non
             marks.score(part)
 
 
+def named_scorer(run: Run, given: str | None = None) -> str:
+    """The scorer that the caller named, here or by starting the run; else that of run.json, if it is built in."""
+    name = given or str(run.info["statement"]["scorer"])
+    if not (given or run.ours or is_built_in(name)):
+        again = f"leakbound score {shlex.quote(str(run.path))} --scorer {shlex.quote(name)}"
+        raise InputError(
+            f"run is {str(run.path)!r}: its run.json names the scorer {name!r}, which is not built in; a folder is "
+            f"data, and nothing that it names is run. If you trust that scorer, name it yourself: `{again}`, and so "
+            "for bound and verify"
+        )
+    return name
+
+
 class Marks:
     """The scores that one scorer gives in a run: each distinct completion of a prompt is judged once."""
 
     def __init__(self, run: Run, name: str) -> None:
         self.run, self.name = run, name
-        self.scorer: Scorer = get_scorer(name)
         self.prompts = {p.id: p for p in run.prompts}
         self.known: dict[tuple[str, str], float] = {}
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Loaded when something is scored: what only reads scores needs none."""
+        return get_scorer(self.name)
 
     def score(self, part: Part) -> None:
         """Score the draws of one part and store the result."""

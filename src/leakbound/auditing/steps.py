@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.concluding import METHODS, Collected, Levels, average_leak, average_score, judge
-from leakbound.auditing.drawing import Prompts, Statement, open_scorable, sample, score, watch
+from leakbound.auditing.drawing import Prompts, Statement, named_scorer, open_scorable, sample, score, watch
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
@@ -98,14 +98,30 @@ def bound(
 ) -> Audit:
     """Bound what the run's scores say, and write audit.json; no model is needed.
 
-    What is not given is as run.json fixed it. A statement chosen after the draws is allowed, and marked as not planned.
+    What is not given is as run.json fixed it; a scorer that is not built in must be named again where the run was
+    opened, not started. A statement chosen after the draws is allowed, and marked as not planned.
     ``method`` "paper" gives the bounds of arXiv 2410.03523 throughout. Where prompts may have stopped early, every
     bound is one that holds at whatever round that was.
     """
+    result = concluded(run, scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=progress)
+    result.save(run.path / "audit.json")
+    return result
+
+
+def concluded(
+    run: Run,
+    *,
+    scorer: str | None = None,
+    threshold: float | None = None,
+    alpha: float | None = None,
+    method: str = "default",
+    progress: bool = False,
+) -> Audit:
+    """:func:`bound` without writing it down."""
     if method not in METHODS:
         raise InputError(f"method is {method!r}: give one of {', '.join(METHODS)}")
     fixed = run.info["statement"]
-    given = {"scorer": scorer, "threshold": threshold, "alpha": alpha}
+    given = {"scorer": named_scorer(run, scorer), "threshold": threshold, "alpha": alpha}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}
     statement = Statement(**chosen)
     if chosen != fixed:
@@ -141,7 +157,7 @@ def bound(
     unit = units.pop() if len(units) == 1 else "draws, some without replacement"
     worst = replace(worst_prompt_bound([p.leak for p in results]), unit=unit)
     mean_leak = average_leak(everyone, levels)
-    result = Audit(
+    return Audit(
         run=run.info,
         scorer=statement.scorer,
         threshold=statement.threshold,
@@ -152,5 +168,3 @@ def bound(
         mean_leak=mean_leak,
         mean_score=replace(mean_leak, estimand="E[h]") if levels.binary else average_score(everyone, levels),
     )
-    result.save(run.path / "audit.json")
-    return result

@@ -8,6 +8,7 @@ from cyclopts import CycloptsError
 from rich.console import Console
 
 from leakbound.cli import (  # noqa: F401 - their commands
+    attesting,
     auditing,
     benchmarking,
     exporting,

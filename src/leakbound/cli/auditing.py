@@ -111,6 +111,26 @@ def bound(
     Console().print(report.to_terminal(report.document_of(result)))
 
 
+@app.command
+def verify(run: Path, *, scorer: str | None = None) -> None:
+    """Check a whole run folder: checksums, counts, scores and statements made again. Exit code 1 where it is refused.
+
+    Parameters
+    ----------
+    run
+        The run folder of an audit or a certification.
+    scorer
+        The scorer, where it is not built in: a folder is data, and what it names is not run.
+    """
+    from leakbound import report
+    from leakbound.auditing.verifying import verify as verified
+
+    found = verified(run, scorer=scorer)
+    Console().print(report.to_terminal(report.document_of(found)))
+    if not found.accepted:
+        raise SystemExit(1)
+
+
 @app.command(name="report")
 def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False) -> None:
     """Write report.html from the audit.json of a run folder.

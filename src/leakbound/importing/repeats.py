@@ -17,8 +17,7 @@ from leakbound.bounds.result import show_confidence
 from leakbound.errors import InputError
 from leakbound.importing.imported import Imported, Log
 from leakbound.models.openai import UNKNOWN_TOKENS
-from leakbound.reading.prompts import checksum
-from leakbound.records import Draw, SamplingParams
+from leakbound.records import Draw, SamplingParams, prompts_checksum
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 from leakbound.scoring import check_prompt, get_scorer
@@ -75,7 +74,7 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
         check_prompt(function, prompt, options.threshold)
     info = {
         "model": {"backend": "imported", "model": log.model},
-        "prompts": {"count": len(prompts), "checksum": checksum(prompts)},
+        "prompts": {"count": len(prompts), "checksum": prompts_checksum(prompts)},
         "params": params.to_json(),
         "num_samples": n,
         "seed": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from leakbound.evaluating.differences import compared
@@ -10,6 +11,7 @@ from leakbound.report.document import Document, Points, Section, to_markdown, to
 from leakbound.report.evaluation import document
 from leakbound.results.evaluation import Evaluation
 from leakbound.runs.store import Run, write_text
+from leakbound.scoring import is_built_in
 from leakbound.wording import plural
 
 if TYPE_CHECKING:
@@ -30,10 +32,12 @@ def table(found: Import, alpha: float = 0.01) -> Group:
 
 def _run(found: Import, run: Run) -> Document:
     size = f"{plural(len(run.prompts), 'prompt')} with {plural(run.info['num_samples'], 'completion')} each."
-    steps = [f"leakbound {step} {run.path}" for step in ("score", "bound")]
+    scorer = run.info["statement"]["scorer"]
+    named = "" if is_built_in(scorer) else f" --scorer {shlex.quote(scorer)}"
+    steps = [f"leakbound {step} {run.path}{named}" for step in ("score", "bound")]
     if found.retain is not None:
         guess = found.out / "retain"
-        steps += [f"leakbound {step} {guess}" for step in ("score", "bound")]
+        steps += [f"leakbound {step} {guess}{named}" for step in ("score", "bound")]
         steps += [f"leakbound report {run.path} --guess {guess}"]
     following = f"next: {'; '.join(steps)}"
     return Document(f"Run folder {run.path}", (size,), (Section("", (Points(found.log.notes), following)),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -99,6 +99,15 @@ class Generation:
     logprob: float
     count: int = 1
     places: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ForcedAnswer:
+    """An answer that somebody else gave, under the laws of this model: log p of its tokens under the stated law, (T,),
+    and for each named alternative the logarithm of its evidence (:mod:`leakbound.bounds.attested`)."""
+
+    logprobs: NDArray[np.float64]
+    factors: Mapping[str, float]
 
 
 @runtime_checkable

@@ -33,6 +33,15 @@ _ABOUT_N = re.compile(r"\bn\b|choice|completions? |best_of|sequences")
 
 
 @dataclass(frozen=True)
+class ServedAnswer:
+    """One answer of a server: its text, why it ended, and its tokens where the server gives them."""
+
+    text: str
+    finish_reason: str
+    tokens: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
 class OpenAIModel:
     """A model behind an OpenAI-compatible server: ``leakbound.audit(OpenAIModel(url, "name"), prompts)``.
 
@@ -214,6 +223,19 @@ class OpenAIModel:
             alone &= size == 1
         return found, alone
 
+    def answers(self, seed: int, prompt: Prompt, start: int, n: int, params: SamplingParams) -> list[ServedAnswer]:
+        """Draws ``start`` to ``start + n - 1`` as :meth:`sample` asks for them, with their tokens if it says them."""
+        options = {**self._options(params), "logprobs": True if self.api == "chat" else 1}
+        if self.server == "vllm":
+            options["return_tokens_as_token_ids"] = True
+        found: list[ServedAnswer] = []
+        while len(found) < n:
+            size = min(self._most[0], n - len(found))
+            for choice in self.ask(seed, prompt, start + len(found), size, options)["choices"]:
+                text, reason = read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning)
+                found.append(ServedAnswer(text, reason, token_ids(choice)))
+        return found
+
     def ask(self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]) -> dict[str, Any]:
         """The server's answer for draws ``start`` to ``start + n - 1`` with its ``n`` choices, as they are.
 
@@ -255,6 +277,22 @@ class OpenAIModel:
         if len(choices) != n:
             raise IncompleteRunError(f"prompt {prompt.id!r}: the server gave {len(choices)} completions for n = {n}")
         return {**reply, "choices": choices}
+
+
+def token_ids(choice: dict[str, Any]) -> tuple[int, ...] | None:
+    """The tokens of a choice by the numbers that llama.cpp and vLLM give beside log-probabilities; None without."""
+    listed = (choice.get("logprobs") or {}).get("content")
+    if not isinstance(listed, list):
+        return None
+    found = []
+    for entry in listed:
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if number is None and isinstance(entry, dict):
+            number = str(entry.get("token")).removeprefix("token_id:")
+        if not str(number).isdecimal():
+            return None
+        found.append(int(str(number)))
+    return tuple(found)
 
 
 def draw_seed(seed: int, prompt_id: str, draw: int, below: int = _SEEDS) -> int:

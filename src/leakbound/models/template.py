@@ -74,10 +74,7 @@ def chat_source(tokenizer: Any) -> str | None:
 
 def encode_prompt(tokenizer: Any, text: str, template: str = "auto") -> list[int]:
     """The token ids that the model continues when it is asked ``text``."""
-    ids = _ids(tokenizer, *_asked(tokenizer, text, template))
-    if not ids:
-        raise InputError(f"prompt text {text!r} has no tokens under template {template!r}: give a longer text")
-    return ids
+    return _prompt(tokenizer, text, template)[0]
 
 
 def encode_pair(tokenizer: Any, text: str, answer: str, template: str = "auto") -> tuple[list[int], list[int]]:
@@ -88,9 +85,9 @@ def encode_pair(tokenizer: Any, text: str, answer: str, template: str = "auto") 
     that ends in a blank), the prompt keeps the tokens it is asked with, since those are what the model continues, and
     the answer is tokenised as it is behind a line break; published training code masks the merged token instead.
     """
-    asked, special = _asked(tokenizer, text, template)
+    head, asked, special = _prompt(tokenizer, text, template)
     said = _before_answer(tokenizer, template) + answer
-    head, whole = encode_prompt(tokenizer, text, template), _ids(tokenizer, asked + said, special)
+    whole = _ids(tokenizer, asked + said, special)
     tail = whole[len(head) :]
     if whole[: len(head)] != head:
         lead, tail = _ids(tokenizer, "\n", False), _ids(tokenizer, f"\n{said}", False)
@@ -101,6 +98,15 @@ def encode_pair(tokenizer: Any, text: str, answer: str, template: str = "auto") 
 def read_answer(tokenizer: Any, completion: str, template: str = "auto") -> str:
     """The answer that a completion is: without the blank, if it has it, that :func:`encode_pair` puts before it."""
     return completion.removeprefix(_before_answer(tokenizer, template))
+
+
+def _prompt(tokenizer: Any, text: str, template: str) -> tuple[list[int], str, bool]:
+    """The tokens of :func:`encode_prompt`, and what :func:`_asked` gives."""
+    asked, special = _asked(tokenizer, text, template)
+    ids = _ids(tokenizer, asked, special)
+    if not ids:
+        raise InputError(f"prompt text {text!r} has no tokens under template {template!r}: give a longer text")
+    return ids, asked, special
 
 
 def _asked(tokenizer: Any, text: str, template: str) -> tuple[str, bool]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,6 @@ def as_prompts(rows: Iterable[Prompt | dict[str, Any]]) -> tuple[Prompt, ...]:
     if not found:
         raise PromptsError("prompts: there are no prompts in it; give at least one row with text and target")
     return found
-
-
-def checksum(prompts: Sequence[Prompt]) -> str:
-    """SHA-256 over the prompts in order."""
-    text = json.dumps([p.to_json() for p in prompts], ensure_ascii=False, sort_keys=True)
-    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _collect(rows: Iterable[Row]) -> tuple[Prompt, ...]:

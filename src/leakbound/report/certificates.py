@@ -1,4 +1,4 @@
-"""A certification and an audit with its judge's errors counted, for their readers: each a few sentences and a table."""
+"""A certification, an attestation, a judged audit, for their readers: each a few sentences and a table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from leakbound.bounds.planning import USEFUL, draws_needed
 from leakbound.bounds.result import show_confidence
 from leakbound.report.document import Document, Section, Table
 from leakbound.report.shown import NOTHING, limits, says_nothing
+from leakbound.results.attestation import Attestation
 from leakbound.results.certificate import Certification, PromptCertificate
 from leakbound.results.judged import JudgedAudit
+from leakbound.results.verification import Verification
 from leakbound.wording import about, at_least, at_most, brief
 
 SHOWN = 20
@@ -34,6 +36,20 @@ def certificates(found: Certification) -> Document:
     head = ("prompt", "nats", "seen", "leak ≤", "leak ≥", "target ≥", *said, *(["still ≥"] if proven else []))
     table = Table(head, tuple(map(_cells, worst)), note=_note(found, worst, proven), shown=SHOWN)
     return Document("Certificates", (str(found),), (Section("", (table,)),), made="leakbound certify")
+
+
+def attested(found: Attestation) -> Document:
+    """The faults that were looked for, the evidence for each as a power of e; 0 is none."""
+    rows = tuple((fault.name, f"{fault.log_evidence:,.1f}") for fault in found.faults)
+    note = (
+        f"The mean of all these bets reaches {1 / found.alpha:g} with probability {found.alpha:g} at most, if every "
+        f"token's law is within a root chi-square distance of {found.slack:g} of the stated one. Which fault it is, is "
+        "an estimate."
+    )
+    table = Table(("the server may differ by", "log evidence"), rows, note=note, shown=8)
+    return Document(
+        "Attested law", (str(found), *found.contradictions[1:4]), (Section("", (table,)),), made="leakbound attest"
+    )
 
 
 def _cells(p: PromptCertificate) -> tuple[str, ...]:
@@ -88,6 +104,15 @@ def judged(found: JudgedAudit) -> Document:
     return Document(
         "P(leak), the judge's errors counted", lead, (Section("", (table,)),), made="leakbound judge-errors"
     )
+
+
+def verified(found: Verification) -> Document:
+    """The verdict, and each check of a run folder."""
+    rows = tuple((check.what, f"{check.number:,}", check.wrong or "right") for check in found.checks)
+    verdict = "Accepted" if found.accepted else "Refused"
+    lead = "Everything was checked and is right." if found.accepted else "Something is wrong, or could not be checked."
+    table = Table(("checked", "how many", "found"), rows)
+    return Document(f"{verdict}: run folder {found.path}", (lead,), (Section("", (table,)),), made="leakbound verify")
 
 
 def _judged_note(found: JudgedAudit) -> str:

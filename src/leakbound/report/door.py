@@ -10,6 +10,7 @@ from typing import Any
 from leakbound.errors import InputError
 from leakbound.report import benchmark, certificates, comparison, document, evaluation, page, tables
 from leakbound.report.parts import Document
+from leakbound.results.attestation import Attestation
 from leakbound.results.audit import Audit
 from leakbound.results.base import Result
 from leakbound.results.benchmark import BenchmarkRun, BenchmarkTable, ContinualRun
@@ -17,13 +18,16 @@ from leakbound.results.certificate import Certification
 from leakbound.results.comparison import Comparison
 from leakbound.results.evaluation import Evaluation
 from leakbound.results.judged import JudgedAudit
+from leakbound.results.verification import Verification
 from leakbound.runs.files import write_text
 
 DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
+    Attestation: certificates.attested,
     Audit: page.document,
     Certification: certificates.certificates,
     Comparison: comparison.document,
     JudgedAudit: certificates.judged,
+    Verification: certificates.verified,
     Evaluation: evaluation.document,
     BenchmarkRun: benchmark.run,
     BenchmarkTable: benchmark.side_by_side,

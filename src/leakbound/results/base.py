@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -13,7 +12,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from leakbound.errors import InputError
-from leakbound.runs.files import write_text
+from leakbound.runs.files import read_json, write_json
 from leakbound.wording import visible
 
 if TYPE_CHECKING:
@@ -46,19 +45,19 @@ class Result:
         """Write the record whole or not at all, and return it: ``FILE`` in a folder, or a file that ends in .json."""
         file = Path(path).expanduser()
         file = file if file.suffix == ".json" else file / self.FILE
-        write_text(file, json.dumps(self.to_json(), indent=1, ensure_ascii=self.ASCII) + "\n")
+        write_json(file, self.to_json(), ascii=self.ASCII)
         return file
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """The record in a folder or a file of its own. Raises InputError where there is none."""
         file = Path(path).expanduser()
-        file = file / cls.FILE if file.is_dir() else file
         try:
-            return cls.from_json(json.loads(file.read_text(encoding="utf-8")))
+            file = file / cls.FILE if file.is_dir() else file
+            return cls.from_json(read_json(file)[0])
         except FileNotFoundError as error:
             raise InputError(f"path is {str(path)!r}: there is no {cls.FILE}; run `{cls.COMMAND}` first") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # a file of somebody else's: whatever it raises, the remedy is the same
             raise InputError(
                 f"path is {str(file)!r}: it cannot be read ({error}); run `{cls.COMMAND}` again"
             ) from error

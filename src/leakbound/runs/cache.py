@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
-from leakbound.runs.files import new_folder, write_text
+from leakbound.errors import InputError, RunMismatchError, StorageError
+from leakbound.runs.files import loading, new_folder, read_json, write_json, write_text
 
 FORMAT = 1
 """Part of every folder's key: raised when the same settings no longer give the same result."""
@@ -35,14 +34,8 @@ def checksum(data: Any) -> str:
 
 def read(file: Path, *, remedy: str = AGAIN) -> Any:
     """The JSON value in a file. :raises IncompleteRunError: the file is missing or damaged."""
-    try:
+    with loading(file, remedy):
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(file, error, remedy) from error
-
-
-def _damaged(path: Path, error: Exception, remedy: str = AGAIN) -> IncompleteRunError:
-    return IncompleteRunError(f"{path} is damaged ({error}): {remedy}")
 
 
 def check_same(where: str, there: Any, mine: Any, *, but: Collection[str] = ()) -> None:
@@ -92,18 +85,16 @@ class Cache:
         """The JSON value of this kind for these inputs, in the file ``name-kind-hash.json``."""
         file = None if self.root is None else self.root / f"{name}-{kind}-{checksum([kind, inputs])[:16]}.json"
         if file is not None and file.exists():
-            data = read(file)
-            try:
+            with loading(file, AGAIN):
+                data, _ = read_json(file)
                 part, seconds = data["part"], float(data["seconds"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise _damaged(file, error) from error
             self.found.append(file.name)
         else:
             start = time.perf_counter()
             part = compute()
             seconds = time.perf_counter() - start
             if file is not None:
-                write_text(file, json.dumps({"part": part, "seconds": seconds}, ensure_ascii=False) + "\n")
+                write_json(file, {"part": part, "seconds": seconds})
                 self.made.append(file.name)
         self.seconds[kind] = self.seconds.get(kind, 0.0) + seconds
         return part
@@ -126,7 +117,7 @@ class Cache:
                 build(folder)
                 text = json.dumps(settings, sort_keys=True, indent=1, ensure_ascii=False)
                 (folder / SETTINGS).write_text(text + "\n", encoding="utf-8")
-        except (OSError, InputError):
+        except (StorageError, InputError):
             if not (out / SETTINGS).exists():  # not merely that another process was faster
                 raise
         self.made.append(out.name)
@@ -140,8 +131,5 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any] | Sequence[Any]]
 
 def load_arrays(folder: Path) -> dict[str, NDArray[Any]]:
     """What :func:`save_arrays` wrote. :raises IncompleteRunError: it is missing or damaged."""
-    try:
-        with np.load(folder / NUMBERS, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(folder, error) from error
+    with loading(folder, AGAIN), np.load(folder / NUMBERS, allow_pickle=False) as data:
+        return {name: data[name] for name in data.files}

@@ -1,20 +1,46 @@
-"""Files that exist whole or not at all."""
+"""Files that exist whole or not at all, and the one boundary between us and the disk."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from leakbound.errors import InputError
+from leakbound.errors import IncompleteRunError, InputError, LeakboundError, StorageError
+from leakbound.runs.seals import NAME, SEALED, ZEROS, seal, unsealed
+
+
+@contextlib.contextmanager
+def storing(file: Path) -> Iterator[None]:
+    """What the system says where something cannot be stored, as a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{file} cannot be stored ({error.strerror or error}): what was there before is whole; make room, or give "
+            "another folder, and run the same again, which goes on"
+        ) from error
+
+
+@contextlib.contextmanager
+def loading(file: Path, remedy: str) -> Iterator[None]:
+    """Whatever is raised where a file is read, as an IncompleteRunError: parsers of foreign bytes raise anything."""
+    try:
+        yield
+    except LeakboundError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise IncompleteRunError(f"{file} is damaged ({said}): {remedy}") from error
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -42,16 +68,60 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 def write_text(file: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    with _whole(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    _write(file, text.encode())
 
 
-def write_table(file: Path, table: pa.Table, *, ascending: Sequence[str] = ()) -> None:
-    """Write a Parquet file whole or not at all. ``ascending``: columns of ascending numbers, stored as differences."""
+def json_bytes(data: Mapping[str, Any], where: str = "", *, ascii: bool = False) -> tuple[bytes, str]:
+    """A JSON object as a sealed file has it, and its seal."""
+    text = json.dumps({**data, "seal": ZEROS}, indent=1, ensure_ascii=ascii) + "\n"
+    return seal(text.encode(), ".json", where)
+
+
+def write_json(file: Path, data: Mapping[str, Any], where: str = "", *, ascii: bool = False) -> None:
+    """Write a sealed JSON object whole or not at all; ``where`` it belongs is part of the seal."""
+    _write(file, json_bytes(data, where, ascii=ascii)[0])
+
+
+def read_json(file: Path, where: str = "") -> tuple[dict[str, Any], str]:
+    """The JSON object in a file without its seal, and the seal, which must fit; "" where an older version wrote it.
+
+    :raises ValueError: it does not fit, or there is none although what is told of the run says that there must be.
+    """
+    data, found = unsealed(file, where, needed=False)
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    run = value.get("run")
+    if not found and isinstance(run, dict) and run.get("format", 0) >= SEALED:
+        raise ValueError("its checksum is missing")
+    if found:
+        del value["seal"]
+    return value, found
+
+
+def write_table(file: Path, table: pa.Table, *, ascending: Sequence[str] = (), where: str | None = None) -> None:
+    """Write a Parquet file whole or not at all. ``ascending``: columns of ascending numbers, stored as differences.
+
+    ``where`` the file belongs is part of its seal; None for a file without one.
+    """
     others = [path for path in _leaves(table.schema) if path not in ascending]
     coded = dict.fromkeys(ascending, "DELTA_BINARY_PACKED")
-    with _whole(file) as temporary:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=others, column_encoding=coded or None)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", use_dictionary=others, column_encoding=coded or None
+    ) as writer:
+        writer.write_table(table)
+        if where is not None:
+            writer.add_key_value_metadata({NAME: ZEROS})
+    data = sink.getvalue().to_pybytes()
+    _write(file, data if where is None else seal(data, ".parquet", where)[0])
+
+
+def read_table(file: Path, schema: pa.Schema, where: str | None = None) -> tuple[list[dict[str, Any]], str]:
+    """The rows of a Parquet file, and its seal, which must fit; "" where the file is from before there were seals."""
+    data, found = (file.read_bytes(), "") if where is None else unsealed(file, where)
+    rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data), schema=schema).to_pylist()
+    return rows, found
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
@@ -59,18 +129,30 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name for field in schema]
 
 
-@contextlib.contextmanager
-def _whole(file: Path) -> Iterator[Path]:
-    """A temporary name beside ``file``, renamed to it once it is written and synced."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+def _write(file: Path, data: bytes) -> None:
+    """Under a temporary name beside ``file``, synced and renamed to it; its folder, which holds the name, is synced."""
+    with storing(file):
+        new = [folder for folder in file.parents if not folder.exists()]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+        for folder in (file.parent, *(made.parent for made in new)):
+            _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, file)
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def sweep(folder: Path) -> None:
@@ -103,17 +185,20 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if num_processes() > 1:
-        folder = out.parent / f".{out.name}-launch-{os.environ.get('MASTER_PORT', '0')}"
-        folder.mkdir(exist_ok=True)
-    else:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    with storing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if num_processes() > 1:
+            folder = out.parent / f".{out.name}-launch-{os.environ.get('MASTER_PORT', '0')}"
+            folder.mkdir(exist_ok=True)
+        else:
+            folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         yield folder
         if is_main():
-            folder.chmod(0o755)
-            folder.replace(out)
+            with storing(out):
+                folder.chmod(0o755)
+                folder.replace(out)
+                _sync(out.parent)
     finally:
         if is_main():
             shutil.rmtree(folder, ignore_errors=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from leakbound.errors import InputError
 
 DRAWS_PER_SHARD = 16_384
 """A sample shard holds about this many draws: several prompts of few draws, or a part of one prompt's many."""
@@ -23,6 +26,10 @@ class Part:
     stop: int
     first: int
     num_samples: int
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"(greedy|pilot|distinct|sample)(-\d+)+", self.name):  # it becomes a file's name
+            raise InputError(f"layout has a part {self.name!r}: that is no name of a shard")
 
     @property
     def kind(self) -> str:

@@ -9,8 +9,10 @@
     scores/<scorer>/*.parquet    the score of each of those rows
     audit.json  report.html      derived
 
-A file is written under a temporary name, synced and renamed: it exists whole or not at all, also after kill -9. Nothing
-in the folder depends on when, where or how often the run was interrupted.
+A file is written under a temporary name, synced and renamed: it is there whole or not at all, also after kill -9.
+run.json comes after prompts.parquet: without it nothing has begun. Each file holds a checksum (see the module seals) of
+its bytes and its place: which run and shard, and, of scores, which draws. Nothing in the folder depends on when, where
+or how often the run was interrupted.
 """
 
 from __future__ import annotations
@@ -20,26 +22,30 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from leakbound.errors import IncompleteRunError, RunMismatchError
-from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.records import Draw, Prompt, SamplingParams, Shard, prompts_checksum
 from leakbound.runs.cache import check_same
-from leakbound.runs.files import sweep, write_table
+from leakbound.runs.files import json_bytes, loading, read_json, read_table, storing, sweep, write_json, write_table
 from leakbound.runs.files import write_text as write_text
 from leakbound.runs.layout import Part, plan_layout, sizes
 from leakbound.runs.progress import steps
+from leakbound.runs.seals import SEALED, has_seal, unsealed
 
-FORMAT = 2
-OLD_FORMATS = (1,)
-"""Formats that can still be read: 1 holds no order of the draws, so its bounds are those that need none."""
+FORMAT = SEALED
+NO_ORDER = (1,)
+"""Formats that hold no order of the draws, so that their bounds are those that need none."""
+OLD_FORMATS = (*NO_ORDER, 2)
+"""Formats that can still be read, and have no checksums."""
+
+COPY = "copy the folder again, or give another one"
 
 _DRAWS = pa.schema(
     [
@@ -63,15 +69,20 @@ _PROMPTS = pa.schema(
 class Run:
     """A run folder, open for reading and for adding shards."""
 
-    def __init__(self, path: Path, info: dict[str, Any], prompts: tuple[Prompt, ...]) -> None:
+    def __init__(self, path: Path, info: dict[str, Any], prompts: tuple[Prompt, ...], id: str = "") -> None:
         self.path = path
         self.info = info
+        self.id = id
+        """The checksum of run.json; "" for a folder of a format without checksums, of which nobody can say that it is
+        as it was written."""
         self.prompts = prompts
         self.params = SamplingParams.from_json(info["params"])
         self.parts = [Part(**part) for part in info["layout"]]
         self.rule: dict[str, Any] = info.get("rule") or {}
         engine = info.get("engine")
         self.engine: dict[str, Any] = engine if isinstance(engine, dict) else {"name": "iid"}
+        self.ours = False
+        """Whether the caller gave what run.json says, so that it may be acted on; a folder that was opened is data."""
 
     @classmethod
     def start(cls, path: str | Path, info: dict[str, Any], prompts: Sequence[Prompt]) -> Run:
@@ -85,45 +96,56 @@ class Run:
         parts = plan_layout(len(prompts), info["num_samples"], **sizes(info))
         layout = [asdict(part) for part in parts]
         info = json.loads(json.dumps({"format": FORMAT, **info, "layout": layout}))
-        if (path / "run.json").exists():
+        with storing(path):
+            there = (path / "run.json").exists()
+            taken = _taken(path)
+        if there:
             run = cls.open(path)
-            if run.info["format"] in OLD_FORMATS:
+            if run.info["format"] in NO_ORDER:
                 raise RunMismatchError(
                     f"out is {str(path)!r}, a folder of format {run.info['format']} without the order of the draws: "
                     "score, bound and report read it; to draw more, give a new folder"
                 )
-            check_same(f"out is {str(path)!r}, which", run.info, info, but=("versions", "layout"))
+            check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout"))
             sweep(path)
+            run.ours = True
             return run
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if taken:
             raise RunMismatchError(f"out is {str(path)!r}: it exists and is not a run folder; give a new or empty one")
-        path.mkdir(parents=True, exist_ok=True)
-        rows = [p.to_json() for p in prompts]
-        write_table(path / "prompts.parquet", pa.Table.from_pylist(rows, schema=_PROMPTS))
-        write_text(path / "run.json", json.dumps(info, indent=1, ensure_ascii=False) + "\n")
-        return cls(path, info, tuple(prompts))
+        sweep(path)
+        _, id = json_bytes(info)
+        table = pa.Table.from_pylist([p.to_json() for p in prompts], schema=_PROMPTS)
+        write_table(path / "prompts.parquet", table, where=f"{id} prompts")
+        write_json(path / "run.json", info)
+        run = cls(path, info, tuple(prompts), id)
+        run.ours = True
+        return run
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """The run in ``path``; RunMismatchError where there is none."""
         path = Path(path).expanduser()
         try:
-            info = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+            info, id = read_json(path / "run.json")
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise RunMismatchError(f"run is {str(path)!r}: there is no run.json in it; give a run folder") from error
-        except (OSError, ValueError) as error:
+        except Exception as error:  # somebody else's file: whatever it raises, it is no run
             raise RunMismatchError(f"run is {str(path)!r}: its run.json cannot be read: {error}") from error
         if info.get("format") not in (FORMAT, *OLD_FORMATS):
             raise RunMismatchError(
                 f"run is {str(path)!r}: format {info.get('format')!r}, but this version reads "
                 f"{', '.join(map(str, (*OLD_FORMATS, FORMAT)))}"
             )
-        try:
-            rows = pq.read_table(path / "prompts.parquet").to_pylist()
-        except (OSError, ValueError) as error:
-            raise IncompleteRunError(f"run is {str(path)!r}: prompts.parquet cannot be read: {error}") from error
-        prompts = tuple(Prompt(r["id"], r["text"], r["target"], tuple(r["aliases"])) for r in rows)
-        return cls(path, info, prompts)
+        if info["format"] >= SEALED and not id:
+            raise RunMismatchError(f"run is {str(path)!r}: its run.json has no checksum: {COPY}")
+        with loading(path / "prompts.parquet", COPY):
+            rows, _ = read_table(path / "prompts.parquet", _PROMPTS, f"{id} prompts" if id else None)
+            prompts = tuple(Prompt(r["id"], r["text"], r["target"], tuple(r["aliases"])) for r in rows)
+            said = info.get("prompts", {}).get("checksum")
+            if said is not None and said != prompts_checksum(prompts):
+                raise ValueError("it holds other prompts than run.json says")
+        with loading(path / "run.json", COPY):
+            return cls(path, info, prompts, id)
 
     def shard(self, part: Part, prompts: Sequence[Prompt] | None = None) -> Shard:
         """The shard of one part of the layout, or of those of its prompts that are still drawn."""
@@ -151,13 +173,20 @@ class Run:
             row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
         for stale in (self.path / "scores").glob(f"*/{part.name}.parquet"):
             stale.unlink()  # a server that is asked again says something else
-        write_table(self._draws(part), pa.Table.from_pylist(rows, schema=_DRAWS), ascending=_ASCENDING)
+        table = pa.Table.from_pylist(rows, schema=_DRAWS)
+        write_table(self._draws(part), table, ascending=_ASCENDING, where=self._where("draws", part.name))
 
     def read_draws(self, part: Part) -> list[Draw]:
         """The draws of one part; IncompleteRunError where they are missing or do not add up."""
-        rows = self._read(self._draws(part), _DRAWS, "leakbound sample")
-        self._check(part, rows)
-        return [Draw(**{**row, "places": row["places"] and tuple(row["places"])}) for row in rows]
+        return self._read_draws(part)[0]
+
+    def _read_draws(self, part: Part) -> tuple[list[Draw], str]:
+        """The draws of one part, and their seal."""
+        file = self._draws(part)
+        with self._reading(file, "leakbound sample"):
+            rows, seal = read_table(file, _DRAWS, self._where("draws", part.name))
+            self._check(part, rows)
+            return [Draw(**{**row, "places": row["places"] and tuple(row["places"])}) for row in rows], seal
 
     def missing_scores(self, scorer: str) -> list[Part]:
         """The parts to judge that were not scored yet by this scorer."""
@@ -170,34 +199,55 @@ class Run:
     def write_scores(self, part: Part, scorer: str, draws: Sequence[Draw], scores: Sequence[float]) -> None:
         """Store the score of each draw of one part."""
         rows = [{"prompt_id": d.prompt_id, "first": d.first, "score": s} for d, s in zip(draws, scores, strict=True)]
-        write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=_SCORES))
+        seal = ""
+        if place := self._where("draws", part.name):
+            with self._reading(self._draws(part), "leakbound sample"):
+                _, seal = unsealed(self._draws(part), place)
+        where = self._where("scores", scorer, part.name, seal)
+        write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=_SCORES), where=where)
 
     def read_scored(self, part: Part, scorer: str) -> Iterator[tuple[Draw, float]]:
         """Each draw of one part with its score; IncompleteRunError where one has none."""
-        draws = self.read_draws(part)
-        rows = self._read(self._scores(part, scorer), _SCORES, "leakbound score")
-        if [(d.prompt_id, d.first) for d in draws] != [(r["prompt_id"], r["first"]) for r in rows]:
-            raise IncompleteRunError(
-                f"{self._scores(part, scorer)}: these scores belong to other draws; delete the file and score again"
-            )
+        draws, seal = self._read_draws(part)
+        file = self._scores(part, scorer)
+        with self._reading(file, "leakbound score"):
+            rows, _ = read_table(file, _SCORES, self._where("scores", scorer, part.name, seal))
+            if [(d.prompt_id, d.first) for d in draws] != [(r["prompt_id"], r["first"]) for r in rows]:
+                raise ValueError("its scores belong to other draws")
         for draw, row in zip(draws, rows, strict=True):
             yield draw, row["score"]
+
+    def write_facts(self, name: str, facts: Sequence[Mapping[str, Any]]) -> None:
+        """Store what a certification computed of some prompts."""
+        write_json(self.path / "facts" / f"{name}.json", {"facts": facts}, f"{self.id} facts {name}")
+
+    def read_facts(self, name: str) -> list[dict[str, Any]]:
+        """What :meth:`write_facts` stored; a list alone in a folder without checksums."""
+        file = self.path / "facts" / f"{name}.json"
+        with self._reading(file, "leakbound certify"):
+            if not self.id and file.read_bytes().startswith(b"["):
+                return json.loads(file.read_bytes())  # type: ignore[no-any-return]
+            value, seal = read_json(file, f"{self.id} facts {name}")
+            if not seal:
+                raise ValueError("its checksum is missing")
+            return value["facts"]  # type: ignore[no-any-return]
+
+    def _where(self, *place: str) -> str | None:
+        """Where in which run a file belongs; None in a folder of a format without checksums."""
+        return " ".join((self.id, *place)) if self.id else None
+
+    @contextmanager
+    def _reading(self, file: Path, remedy: str) -> Iterator[None]:
+        if not file.exists():
+            raise IncompleteRunError(f"{file} is missing: the run is not complete; run `{remedy}` on the folder first")
+        with loading(file, f"delete the file and run `{remedy}` again"):
+            yield
 
     def _draws(self, part: Part) -> Path:
         return self.path / "draws" / f"{part.name}.parquet"
 
     def _scores(self, part: Part, scorer: str) -> Path:
         return self.path / "scores" / _slug(scorer) / f"{part.name}.parquet"
-
-    def _read(self, file: Path, schema: pa.Schema, remedy: str) -> list[dict[str, Any]]:
-        if not file.exists():
-            raise IncompleteRunError(f"{file} is missing: the run is not complete; run `{remedy}` on the folder first")
-        try:
-            table = pq.read_table(file, schema=schema)
-        except (OSError, ValueError) as error:
-            raise IncompleteRunError(f"{file} is damaged ({error}): delete it and run `{remedy}` again") from error
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
 
     def _check(self, part: Part, rows: Sequence[Mapping[str, Any]]) -> None:
         """Every prompt of the part has exactly the draws that the layout says: none lost, none counted twice.
@@ -224,6 +274,17 @@ class Run:
                     f"{part.name}: prompt {prompt_id!r} has {said}: no statement can be made from it; delete the "
                     "file and sample again"
                 )
+
+
+def _taken(path: Path) -> bool:
+    """Whether the folder holds anything but a run that was killed before its run.json was there."""
+    if not path.is_dir():
+        return path.exists()
+    return any(
+        not file.name.startswith((".prompts.parquet.", ".run.json."))
+        and not (file.name == "prompts.parquet" and has_seal(file))  # one without may be the caller's own
+        for file in path.iterdir()
+    )
 
 
 def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

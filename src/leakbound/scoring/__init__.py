@@ -10,6 +10,7 @@ from leakbound.scoring.table import (
     check_prompt,
     get_scorer,
     is_binary,
+    is_built_in,
     score_completion,
     score_completions,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "exact_match",
     "get_scorer",
     "is_binary",
+    "is_built_in",
     "rouge_1",
     "rouge_l",
     "rouge_l_f1",

@@ -119,6 +119,12 @@ def get_scorer(name: str) -> Scorer:
     )
 
 
+def is_built_in(name: str) -> bool:
+    """Whether this scorer is our own code alone: it imports, opens and asks nothing that the name points to."""
+    kind, _, rest = name.partition(":")
+    return kind in SCORERS.own and (kind == "regex" or not rest)
+
+
 def _function(name: str) -> Callable[..., Any]:
     found = named_object(name, "scorer")
     if not callable(found):

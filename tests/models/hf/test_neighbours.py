@@ -1,5 +1,6 @@
 """What a model can be asked at all, and whether a prompt's draws depend on what else is in its batch."""
 
+import copy
 from datetime import datetime
 from functools import partial
 
@@ -137,6 +138,7 @@ def test_a_run_with_a_clock_goes_on_at_the_date_that_it_began_with(tmp_path, mon
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_g9_a05_prompts_beyond_the_context_are_refused_before_the_first_draw(name, tokenizer, tmp_path):
     model = tiny_model(name)
+    model.config = copy.deepcopy(model.config)
     model.config.max_position_embeddings = 64
     far = (*PROMPTS, Prompt("far", "a b " * 30, "c"))
     with pytest.raises(ModelError, match="prompt 'far': 60 tokens and 5 to follow are more than the 64 that the model"):

@@ -283,7 +283,7 @@ _LIMITS = ("max_position_embeddings", "max_seq_len")
 def _switch(config: Any, limit: int | None) -> int | None:
     """The length beyond which rotary positions are others for the whole text; None where it is never reached."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    for one in (rope, *rope.values()):
+    for one in (rope, *rope.values()) if isinstance(rope, dict) else ():
         if isinstance(one, dict) and one.get("rope_type", one.get("type")) in ("longrope", "dynamic"):
             known = one.get("original_max_position_embeddings")
             known = known or getattr(config, "original_max_position_embeddings", None) or limit

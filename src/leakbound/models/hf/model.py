@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.base import Generation, TokenLikelihood
+from leakbound.models.base import ForcedAnswer, Generation, TokenLikelihood
+from leakbound.models.hf.attested import SMALL, faults, forced_answers, rounded
 from leakbound.models.hf.forward import Forward, Segment, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
@@ -59,6 +60,7 @@ class HFModel:
             self.model, most_rows=self.batch_rows, fill=self.tokenizer.pad_token_id or 0, work=self.work
         )
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
+        self._rounded: Any = None
 
     @classmethod
     def load(
@@ -278,6 +280,37 @@ class HFModel:
         """The L2 norm, over all parameters, of the gradient of each answer's mean loss; (len(questions),)."""
         heads, tails = encode_all(self.tokenizer, self.template, questions, [[answer] for answer in answers])
         return answer_gradient_norms(self._forward, heads, [tail for (tail,) in tails])
+
+    def attested(
+        self, prompt: Prompt, answers: Sequence[Sequence[int]], params: SamplingParams, *, slack: float
+    ) -> list[ForcedAnswer]:
+        """Answers that a server gave to a prompt, under the stated law and those of named faults; none empty.
+
+        Faults: other decoding parameters, the same weights behind other templates, and (of small models) in 4 bits.
+        """
+        own = resolve_template(self.tokenizer, self.template)
+        head = encode_prompt(self.tokenizer, prompt.text, self.template)
+        others: dict[str, tuple[Any, Sequence[int]]] = {}
+        for name in ("chat", "raw", "qa"):
+            if name == "chat" and not getattr(self.tokenizer, "chat_template", None):
+                continue
+            if resolve_template(self.tokenizer, name) != own:
+                others[f"template {name}"] = (self.model, encode_prompt(self.tokenizer, prompt.text, name))
+        if self.model.num_parameters() <= SMALL:
+            self._rounded = self._rounded or rounded(self.model)
+            others["weights in 4 bits"] = (self._rounded, head)
+        return forced_answers(
+            self.model, head, answers, params, faults(params, self._ends), others, slack=slack
+        )  # fmt: skip
+
+    def answer_tokens(self, prompt: Prompt, text: str, tokens: Sequence[int] | None, *, ended: bool) -> tuple[int, ...]:
+        """The tokens of a server's answer: as it says them, else as the tokenizer writes its text; with an end token
+        where the answer ended."""
+        if tokens is None:
+            tokens = encode_pair(self.tokenizer, prompt.text, text, self.template)[1][:-1]
+        found = tuple(tokens)
+        needs = ended and self._ends and (not found or found[-1] not in self._ends)
+        return (*found, self._ends[0]) if needs else found
 
     def _encode(self, prompts: Sequence[Prompt], new_tokens: int = 0) -> list[list[int]]:
         """The prompts as tokens; ModelError names one that the model cannot read with so many new tokens behind it."""

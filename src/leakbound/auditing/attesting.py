@@ -1,0 +1,108 @@
+"""Does a server draw from the law that it was asked for, and independently? Tested with the weights at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from leakbound.auditing.drawing import Prompts, open_prompts
+from leakbound.bounds.attested import SLACK, AttestedLaw, Copies, most_likely
+from leakbound.bounds.gate import check_alpha
+from leakbound.errors import InputError
+from leakbound.models.openai import OpenAIModel, ServedAnswer
+from leakbound.models.opening import Loading, open_model
+from leakbound.records import Prompt, SamplingParams, check_count
+from leakbound.results.attestation import Attestation, Fault
+from leakbound.runs.progress import Progress
+
+COPIES = "copies of earlier answers"
+
+
+def attest(
+    server: str | OpenAIModel,
+    weights: Any,
+    prompts: Prompts,
+    *,
+    num_samples: int = 64,
+    params: SamplingParams | None = None,
+    alpha: float = 0.01,
+    slack: float = SLACK,
+    seed: int = 0,
+    tokenizer: Any = None,
+    template: str = "auto",
+    loading: Loading | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Attestation:
+    """Test that a server's answers come from the stated law of these weights and are independent of each other.
+
+    ``server``: its address, ``http://HOST/v1#MODEL``, or an OpenAIModel; ``weights``: a folder or hub id, or a model of
+    transformers. Up to ``num_samples`` fresh answers to each prompt are asked for, until the law is refuted. The
+    evidence is a test martingale (:mod:`leakbound.bounds.attested`): a server whose tokens' laws are within ``slack``
+    of the stated ones is refuted with probability at most ``alpha``, however often one looks.
+
+    With ``out`` the record is saved there as attestation.json. Raises InputError where the weights show no laws.
+    """
+    check_alpha(alpha)
+    check_count("num_samples", num_samples, least=2)
+    params = params or SamplingParams()
+    if params.greedy or params.adaptive_temperature:
+        raise InputError("temperature is 0 or adaptive: only sampling at a fixed temperature has a law to test")
+    asked = open_prompts(prompts)
+    served = server if isinstance(server, OpenAIModel) else open_model(server)
+    if not isinstance(served, OpenAIModel):
+        raise InputError(f"server is {server!r}: give the address of a server, http://HOST/v1#MODEL")
+    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading)
+    if not hasattr(known, "attested"):
+        raise InputError(f"weights is a {type(known).__name__}, which shows no laws: give a folder of weights")
+    law: AttestedLaw | None = None
+    copies, contradictions, answers, tokens = Copies(), [], 0, 0
+    with Progress("attest", len(asked) * num_samples, unit="answers", show=progress) as bar:
+        for prompt, some in _answers(served, asked, num_samples, params, seed):
+            contradictions += [said for answer in some if (said := _contradiction(prompt, answer, params))]
+            texts = [
+                known.answer_tokens(prompt, x.text, x.tokens, ended=x.finish_reason == "stop" and not params.stop)
+                for x in some
+            ]
+            told = [answer for answer in texts if answer]
+            for answer, forced in zip(told, known.attested(prompt, told, params, slack=slack), strict=True):
+                factors = dict(forced.factors)
+                factors[COPIES] = copies.add(prompt.id, answer, most_likely(forced.logprobs, slack=slack))
+                law = law or AttestedLaw(tuple(factors))
+                law.add(factors)
+                answers, tokens = answers + 1, tokens + len(answer)
+            bar.advance(len(some))
+            if contradictions or (law is not None and law.refuted(alpha)):
+                break
+    if law is None:
+        raise InputError("prompts: every answer of the server was empty, so that there is nothing to test")
+    order = sorted(law.names, key=lambda name: (-law.log_evidence[name], name))
+    found = Attestation(
+        served.describe(), known.describe(), {**asdict(params), "stop": list(params.stop)}, alpha, slack, answers,
+        tokens, law.refuted(alpha), law.log_most, tuple(Fault(name, law.log_evidence[name]) for name in order),
+        tuple(contradictions),
+    )  # fmt: skip
+    if out is not None:
+        found.save(out)
+    return found
+
+
+def _answers(
+    served: OpenAIModel, prompts: tuple[Prompt, ...], num_samples: int, params: SamplingParams, seed: int
+) -> Iterator[tuple[Prompt, list[ServedAnswer]]]:
+    """Requests in turns over the prompts, so that a fault is met early whichever prompt shows it."""
+    for first in range(0, num_samples, served.per_request):
+        for prompt in prompts:
+            yield prompt, served.answers(seed, prompt, first, min(served.per_request, num_samples - first), params)
+
+
+def _contradiction(prompt: Prompt, answer: ServedAnswer, params: SamplingParams) -> str:
+    """What one answer says against the request, without statistics; empty if nothing."""
+    if answer.finish_reason == "length" and answer.tokens is not None and len(answer.tokens) != params.max_tokens:
+        return (
+            f"prompt {prompt.id!r}: an answer was cut after {len(answer.tokens)} tokens where max_tokens is "
+            f"{params.max_tokens}"
+        )
+    return ""

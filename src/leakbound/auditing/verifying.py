@@ -1,0 +1,180 @@
+"""Is a run folder what it says? Checksums, counts and places, scores and statements made again, bounds another way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from decimal import MIN_EMIN, ROUND_CEILING, Context, Decimal
+from pathlib import Path
+from typing import Any
+
+from leakbound.auditing.certifying import concluded as certified
+from leakbound.auditing.concluding import METHODS
+from leakbound.auditing.drawing import named_scorer
+from leakbound.auditing.steps import concluded
+from leakbound.errors import IncompleteRunError, LeakboundError
+from leakbound.records import Prompt
+from leakbound.results.audit import Audit
+from leakbound.results.base import Result
+from leakbound.results.certificate import Certification
+from leakbound.results.verification import Check, Verification
+from leakbound.runs.layout import plan_layout, sizes
+from leakbound.runs.store import Run
+from leakbound.scoring import BatchScorer, Scorer, get_scorer, score_completions
+
+SEMANTIC = 1e-5
+"""Scores of a model are floats of other batches: so far they may differ when they are made again."""
+MADE_AGAIN = 1e-7
+"""So far may numbers of a result differ, relatively, from those made again on another machine."""
+
+
+def verify(path: str | Path, *, scorer: str | None = None) -> Verification:
+    """Check a whole run folder of an audit or a certification; nothing in it is changed, and nothing raised.
+
+    Checksums and places of every file; ids and counts against the layout; every score made again from its draws, where
+    the scorer is built in or named here; audit.json against run.json and against what is concluded from the scores;
+    P(leak) of prompts with a fixed number of independent draws by exact binomial sums in decimal arithmetic. That the
+    draws came from the model only the model can say. A folder of an old format, without checksums, is refused.
+    """
+    checks: list[Check] = []
+
+    def check(what: str, look: Callable[[], int]) -> bool:
+        try:
+            checks.append(Check(what, look()))
+        except Exception as error:  # somebody else's folder: whatever it makes us raise, it is not right
+            said = str(error) if isinstance(error, LeakboundError) else f"{type(error).__name__}: {error}"
+            checks.append(Check(what, 0, said))
+        return not checks[-1].wrong
+
+    opened: list[Run] = []
+    if check("run.json and prompts", lambda: _opened(path, opened)):
+        run = opened[0]
+        if run.info.get("kind") == "certificate":
+            check("certificate.json made again", lambda: _again(run, Certification, scorer))
+        elif check("draws", lambda: _draws(run)):
+            check("scores made again", lambda: _scores(run, scorer))
+            check("audit.json made again", lambda: _again(run, Audit, scorer))
+            check("P(leak) by exact binomial sums", lambda: _binomial(Audit.load(run.path)))
+    return Verification(str(path), tuple(checks))
+
+
+def _opened(path: str | Path, opened: list[Run]) -> int:
+    run = Run.open(path)
+    if not run.id:
+        raise IncompleteRunError(
+            f"format {run.info['format']} has no checksums, so nobody can say that the folder is as it was written: "
+            "draw again into a new one"
+        )
+    layout = [asdict(p) for p in plan_layout(len(run.prompts), run.info["num_samples"], **sizes(run.info))]
+    if run.info["layout"] != layout or run.info["prompts"]["count"] != len(run.prompts):
+        raise IncompleteRunError("the layout is not that of the prompts and draws that run.json names")
+    opened.append(run)
+    return len(run.prompts)
+
+
+def _draws(run: Run) -> int:
+    """Each part as the layout has it; of a run that may stop early those that are there, which bounding looks at."""
+    drawn = [part for part in run.parts if part.greedy or not run.rule or run.has_draws(part)]
+    return sum(draw.count for part in drawn for draw in run.read_draws(part))
+
+
+def _scores(run: Run, named: str | None) -> int:
+    names = {Audit.load(run.path).scorer, *([run.info["statement"]["scorer"]] if run.rule else [])}
+    return sum(_scored(run, name, named) for name in names)
+
+
+def _scored(run: Run, name: str, named: str | None) -> int:
+    function = _allowed(run, name, named)
+    prompts: dict[str, Prompt] = {p.id: p for p in run.prompts}
+    near, number = SEMANTIC if isinstance(function, BatchScorer) else 0.0, 0
+    for part in run.parts:
+        if not part.judged or (run.rule and not run.has_draws(part)):
+            continue
+        rows = list(run.read_scored(part, name))
+        again = score_completions(function, [(draw.text, prompts[draw.prompt_id]) for draw, _ in rows])
+        for (draw, value), now in zip(rows, again, strict=True):
+            if not abs(value - now) <= near:
+                raise IncompleteRunError(
+                    f"{part.name}: {draw.text[:60]!r} of prompt {draw.prompt_id!r} has the score {value!r}, and {name} "
+                    f"gives {now!r}"
+                )
+        number += len(rows)
+    return number
+
+
+def _allowed(run: Run, name: str, named: str | None) -> Scorer:
+    """The scorer of a result: as that of run.json, only what is built in or named by the caller."""
+    foreign = Run(run.path, {**run.info, "statement": {"scorer": name}}, run.prompts)
+    return get_scorer(named_scorer(foreign, named if named == name else None))
+
+
+def _again(run: Run, kind: type[Audit] | type[Certification], named: str | None) -> int:
+    """The result in the folder against what its files give today."""
+    there = kind.load(run.path)
+    _allowed(run, there.scorer, named)
+    if there.run != run.info:
+        raise IncompleteRunError(f"{kind.FILE} was made of another run.json")
+    made: list[Result] = []
+    if isinstance(there, Audit):
+        for method in METHODS:  # which of them it was is not on record
+            again = concluded(run, scorer=there.scorer, threshold=there.threshold, alpha=there.alpha, method=method)
+            made.append(again)
+            if _difference(made[-1].to_json(), there.to_json()) is None:
+                return len(there.prompts)
+    else:
+        made.append(certified(run))
+    wrong = _difference(made[0].to_json(), there.to_json())
+    if wrong is not None:
+        raise IncompleteRunError(f"{kind.FILE} says otherwise than the folder's files: {wrong}")
+    return len(there.prompts)
+
+
+def _difference(now: Any, there: Any, name: str = "") -> str | None:
+    """Where two JSON values differ by more than rounding; None where they do not."""
+    if isinstance(now, dict) and isinstance(there, dict) and now.keys() == there.keys():
+        pairs = [(now[key], there[key], f"{name}.{key}".strip(".")) for key in now]
+    elif isinstance(now, list) and isinstance(there, list) and len(now) == len(there):
+        pairs = [(a, b, f"{name}[{i}]") for i, (a, b) in enumerate(zip(now, there, strict=True))]
+    else:
+        numbers = type(now) is type(there) is float
+        alike = math.isclose(now, there, rel_tol=MADE_AGAIN, abs_tol=1e-300) if numbers else now == there
+        return None if alike else f"{name} is {str(there)[:60]}, made again {str(now)[:60]}"
+    return next((found for pair in pairs if (found := _difference(*pair)) is not None), None)
+
+
+def _binomial(audit: Audit) -> int:
+    """P(leak) of each prompt, alone and jointly, where n independent draws were fixed beforehand."""
+    if audit.run.get("rule"):
+        return 0
+    plain = [p for p in audit.prompts if p.limits is None]
+    jointly = 1 - _ARITHMETIC.power(1 - Decimal(audit.alpha), 1 / Decimal(len(audit.prompts)))
+    for p in plain:
+        for bound, alpha in ((p.leak, Decimal(audit.alpha)), (p.leak_jointly, jointly)):
+            if at_most_probability(p.num_leaks, p.num_samples, bound.upper) > alpha * (1 + Decimal("1e-12")):
+                raise IncompleteRunError(
+                    f"prompt {p.prompt.id!r}: {p.num_leaks} or fewer leaks in {p.num_samples} draws are likelier than "
+                    f"{float(alpha):.3g} where P(leak) is {bound.upper!r}, which is claimed as its upper limit"
+                )
+    if any(p.leak.upper > audit.worst_prompt.upper for p in plain):
+        raise IncompleteRunError("a prompt's limit lies above the one for every prompt")
+    return 2 * len(plain)
+
+
+_ARITHMETIC = Context(prec=60, rounding=ROUND_CEILING, Emin=MIN_EMIN)
+
+
+def at_most_probability(k: int, n: int, p: float) -> Decimal:
+    """P(Bin(n, p) <= k), summed term by term with 60 digits and rounded upward: never below it, and at most
+    10^-40 above, relatively. 0 where p is 1 and k < n."""
+    ctx = _ARITHMETIC
+    chance = ctx.create_decimal(Decimal(p))
+    other = ctx.subtract(Decimal(1), Decimal(p))
+    if k >= n or other <= 0:
+        return Decimal(int(k >= n))
+    term = total = ctx.power(other, n)
+    odds = ctx.divide(chance, other)
+    for i in range(k):
+        term = ctx.multiply(ctx.multiply(term, odds), ctx.divide(Decimal(n - i), Decimal(i + 1)))
+        total = ctx.add(total, term)
+    return total

@@ -1,0 +1,44 @@
+"""What a check of a whole run folder found: a frozen record that reads and writes verification.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from leakbound.results.base import Result
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at in ``number`` places."""
+
+    what: str
+    number: int
+    wrong: str = ""
+    """The first thing that is wrong, or why it could not be checked; empty where all is right."""
+
+
+@dataclass(frozen=True)
+class Verification(Result):
+    """The checks of a run folder. What could not be checked counts against it."""
+
+    FILE = "verification.json"
+    COMMAND = "leakbound verify"
+
+    path: str
+    checks: tuple[Check, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether everything was checked and nothing is wrong."""
+        return not any(check.wrong for check in self.checks)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row for each check."""
+        for check in self.checks:
+            yield {"checked": check.what, "how many": check.number, "found": check.wrong or "right"}
+
+    def __str__(self) -> str:
+        wrong = [f"{check.what}: {check.wrong}" for check in self.checks if check.wrong]
+        return f"{'accepted' if self.accepted else 'refused'}: {self.path}" + "".join(f"\n{line}" for line in wrong)

@@ -1,0 +1,246 @@
+"""A folder that was tampered with is refused, an honest one accepted, and a hostile one runs nothing."""
+
+import json
+import math
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import binom
+
+from leakbound.auditing.certifying import concluded
+from leakbound.auditing.drawing import Statement, sample, score
+from leakbound.auditing.steps import audit, bound
+from leakbound.auditing.verifying import at_most_probability, verify
+from leakbound.cli import main
+from leakbound.models import FakeModel
+from leakbound.results.audit import Audit
+from leakbound.results.verification import Verification
+from leakbound.runs.files import write_json, write_table
+from leakbound.runs.store import Run
+
+HOUSE = Path(__file__).resolve().parents[1] / "support" / "first_house"
+PROMPTS = [
+    {"id": "a", "text": "where?", "target": "in the garden"},
+    {"id": "b", "text": "who?", "target": "Ada Fennick", "aliases": ["Ada"]},
+    {"id": "c", "text": "when?", "target": "1987"},
+]
+KINDS = (
+    {},
+    {"scorer": "contains"},
+    {"scorer": "regex:[gG]arden", "threshold": 1.0},
+    {"until": "leak<=0.6", "scorer": "contains"},
+    {"width": 0.6},
+    {"draws_per_shard": 8},
+)
+
+
+def made(folder, i, number=24):
+    """An honest folder: small, of one of the kinds of audits, with its own seed and leak rate."""
+    model = FakeModel(leak=(i % 7) / 7, clean=f"nothing {i}")
+    audit(model, PROMPTS, num_samples=number + i % 5, seed=i, out=folder, progress=False, **KINDS[i % len(KINDS)])
+    return folder
+
+
+def flipped(folder, rng):
+    """One bit of one file."""
+    file = rng.choice(sorted(f for f in folder.rglob("*") if f.suffix in (".json", ".parquet")))
+    data = bytearray(file.read_bytes())
+    bit = rng.randrange(8 * len(data))
+    data[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(data)
+
+
+def rewritten(file, change, where):
+    """A Parquet file with other rows, sealed again by somebody who knows how."""
+    table = pq.read_table(file)
+    write_table(file, table.from_pylist(change(table.to_pylist()), schema=table.schema.remove_metadata()), where=where)
+
+
+def swapped_ids(folder, rng):
+    run = Run.open(folder)
+
+    def swap(rows):
+        rows[0]["id"], rows[1]["id"] = rows[1]["id"], rows[0]["id"]
+        return rows
+
+    rewritten(folder / "prompts.parquet", swap, f"{run.id} prompts")
+
+
+def other_text(folder, rng):
+    """A completion replaced, with its seal: the scores judge other draws."""
+    run = Run.open(folder)
+    part = rng.choice([p for p in run.parts if run.has_draws(p)])
+
+    def change(rows):
+        rng.choice(rows)["text"] += " and more"
+        return rows
+
+    rewritten(folder / "draws" / f"{part.name}.parquet", change, f"{run.id} draws {part.name}")
+
+
+def other_score(folder, rng):
+    """One score set to another value, by our own writer."""
+    run = Run.open(folder)
+    scorer = run.info["statement"]["scorer"]
+    part = rng.choice([p for p in run.parts if run.has_draws(p)])
+    pairs = list(run.read_scored(part, scorer))
+    i = rng.randrange(len(pairs))
+    scores = [1 - s if k == i and s != 0.5 else 0.0 if k == i else s for k, (_, s) in enumerate(pairs)]
+    run.write_scores(part, scorer, [d for d, _ in pairs], scores)
+
+
+def other_statement(folder, rng):
+    """run.json with another statement, sealed again."""
+    info = Run.open(folder).info
+    info["statement"][rng.choice(["threshold", "alpha"])] *= 0.9
+    write_json(folder / "run.json", info)
+
+
+def other_number(folder, rng):
+    """audit.json with a smaller bound, or another count, saved by our own hand."""
+    found = Audit.load(folder)
+    name = rng.choice(["leak", "leak_jointly", "mean", "std", "ed_bound", "worst_prompt", "mean_leak", "num_leaks"])
+    if hasattr(found, name):
+        found = replace(found, **{name: replace(getattr(found, name), upper=getattr(found, name).upper * 0.99)})
+    else:
+        i = rng.randrange(len(found.prompts))
+        old = getattr(found.prompts[i], name)
+        new = old + 1 if name == "num_leaks" else replace(old, upper=old.upper * 0.999)
+        prompts = [replace(p, **{name: new}) if k == i else p for k, p in enumerate(found.prompts)]
+        found = replace(found, prompts=tuple(prompts))
+    found.save(folder)
+
+
+def lost(folder, rng):
+    rng.choice(sorted(f for f in folder.rglob("*") if f.suffix in (".json", ".parquet"))).unlink()
+
+
+TAMPERED = (flipped, swapped_ids, other_text, other_score, other_statement, other_number, lost)
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    root = tmp_path_factory.mktemp("honest")
+    return [made(root / f"run{i}", i) for i in range(len(KINDS))]
+
+
+def test_honest_folders_are_accepted(honest):
+    for folder in honest:
+        found = verify(folder)
+        assert found.accepted, str(found)
+        assert [c.what for c in found.checks] == [
+            "run.json and prompts", "draws", "scores made again", "audit.json made again",
+            "P(leak) by exact binomial sums",
+        ]  # fmt: skip
+        assert all(c.number for c in found.checks[:4])
+
+
+@pytest.mark.parametrize("tamper", TAMPERED)
+def test_tampered_folders_are_refused(honest, tmp_path, tamper):
+    for i, folder in enumerate(honest):
+        copy = shutil.copytree(folder, tmp_path / f"{i}")
+        tamper(copy, random.Random(i))
+        assert not verify(copy).accepted, (tamper.__name__, i)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, 200, 20))
+def test_200_of_200_tampered_folders_are_refused_and_200_of_200_honest_ones_accepted(tmp_path, start):
+    refused = accepted = 0
+    for i in range(start, start + 20):
+        folder = made(tmp_path / f"{i}", i)
+        accepted += verify(folder).accepted
+        TAMPERED[i % len(TAMPERED)](folder, random.Random(i))
+        refused += not verify(folder).accepted
+        shutil.rmtree(folder)
+    assert (accepted, refused) == (20, 20)
+
+
+def test_a_certification_is_checked_too(tmp_path):
+    """The facts of a folder of version 0.1, stored as today: concluded from again, refused where they were changed."""
+    old = Run.open(HOUSE / "format2" / "certificate")
+    facts = [fact for file in sorted((old.path / "facts").iterdir()) for fact in old.read_facts(file.stem)]
+    info = {k: v for k, v in old.info.items() if k not in ("format", "layout")}
+    run = Run.start(tmp_path / "run", info, old.prompts)
+    run.write_facts("00000", facts)
+    concluded(run).save(run.path)
+    assert verify(run.path).accepted, str(verify(run.path))
+    facts[0]["generations"][0]["logprob"] -= 0.5
+    run.write_facts("00000", facts)
+    assert "certificate.json says otherwise than the folder's files" in str(verify(run.path))
+    run.write_facts("00000", facts[1:])
+    assert not verify(run.path).accepted
+
+
+def test_every_method_and_a_statement_of_afterwards_are_made_again(honest, tmp_path):
+    folder = shutil.copytree(honest[0], tmp_path / "run")
+    bound(Run.open(folder), method="paper")
+    assert verify(folder).accepted
+    score(Run.open(folder), "contains")
+    bound(Run.open(folder), scorer="contains", threshold=0.7, alpha=0.05)
+    assert verify(folder).accepted
+    found = Audit.load(folder)
+    replace(found, planned=True).save(folder)
+    assert "planned is True, made again False" in str(verify(folder))
+
+
+def test_a_scorer_that_is_not_built_in_is_not_run_until_it_is_named(tmp_path, monkeypatch):
+    """X1. What cannot be checked is not accepted."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "verified_scorer.py").write_text("def mine(completion, target): return 0.25\n")
+    run = sample(FakeModel(), PROMPTS, tmp_path / "run", num_samples=8, statement=Statement("verified_scorer:mine"))
+    score(run)
+    bound(run)
+    assert "which is not built in" in str(verify(run.path))
+    assert verify(run.path, scorer="verified_scorer:mine").accepted
+
+
+def test_the_second_implementation_sees_a_bound_that_is_too_small(honest):
+    """Without the comparison with what is made again: the exact sum alone refuses it."""
+    from leakbound.auditing.verifying import _binomial
+
+    found = Audit.load(honest[0])
+    assert _binomial(found) == 2 * len(PROMPTS)
+    p = found.prompts[1]
+    smaller = replace(p, leak=replace(p.leak, upper=p.leak.upper * (1 - 1e-6)))
+    with pytest.raises(Exception, match="which is claimed as its upper limit"):
+        _binomial(replace(found, prompts=(smaller,)))
+
+
+@pytest.mark.parametrize(("k", "n", "p"), [(0, 24, 0.1), (3, 1024, 0.004), (700, 1024, 0.7), (5, 100_000, 1e-4)])
+def test_binomial_sums_are_those_of_scipy(k, n, p):
+    assert float(at_most_probability(k, n, p)) == pytest.approx(binom.cdf(k, n, p), rel=1e-9)
+
+
+def test_binomial_sums_at_the_ends():
+    assert [at_most_probability(*x) for x in ((5, 5, 0.5), (4, 5, 1.0), (0, 5, 0.0), (5, 5, 1.0))] == [1, 0, 1, 1]
+    assert float(at_most_probability(0, 10**6, 0.9)) == 0.0  # far below any float, and no error
+    assert float(at_most_probability(0, 10**6, 0.9).log10()) == pytest.approx(10**6 * math.log10(0.1))
+
+
+def test_old_folders_are_unverified_and_missing_ones_refused(tmp_path):
+    assert "format 2 has no checksums" in str(verify(HOUSE / "format2" / "audit"))
+    assert "there is no run.json in it" in str(verify(tmp_path))
+
+
+def test_the_command_says_what_was_checked_and_ends_with_1(honest, tmp_path, capsys):
+    main(["verify", str(honest[0])])
+    assert capsys.readouterr().out.strip().startswith("Accepted: ")
+    folder = shutil.copytree(honest[0], tmp_path / "run")
+    other_number(folder, random.Random(0))
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(folder)])
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.strip().startswith("Refused: ")
+
+
+def test_a_verification_is_a_result(honest, tmp_path):
+    found = verify(honest[0])
+    assert Verification.load(found.save(tmp_path)) == found
+    assert json.loads((tmp_path / "verification.json").read_text())["checks"][0]["wrong"] == ""
+    assert str(found).startswith("accepted: ")
+    assert len(found.to_frame()) == 5
