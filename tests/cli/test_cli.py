@@ -223,7 +223,7 @@ def test_a_missing_extra_is_one_line_that_names_it(command, tmp_path):
         "finetune": ["--model", tmp_path, "--data", rows, *out],
         "audit": [tmp_path, "--prompts", rows, *out],
         "certify": [tmp_path, "--prompts", rows, *out],
-        "benchmark": ["own", "--model", tmp_path, "--data", tmp_path, *out],
+        "benchmark": ["own", "--model", tmp_path, "--data", rows, *out],
         "demo": out,
         "study": ["distribution", *out],
     }

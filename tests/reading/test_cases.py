@@ -1,0 +1,40 @@
+"""Inputs on which a reader was wrong once, by the ids of their reports."""
+
+import pytest
+
+from leakbound.errors import PromptsError
+from leakbound.reading.prompts import load_prompts
+from leakbound.records import SamplingParams
+from leakbound.scoring import contains
+from leakbound.wording import visible
+
+
+def refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(PromptsError) as caught:
+        load_prompts(tmp_path / name)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["text", "target"])
+def test_p11_a_lone_surrogate_is_named_at_reading_and_visible_elsewhere(tmp_path, column):
+    row = {"text": '"say now"', "target": '"secret"', column: '"say \\ud83d now"'}
+    said = refused(tmp_path, "p.jsonl", "{" + ", ".join(f'"{name}": {text}' for name, text in row.items()) + "}\n")
+    assert all(part in said for part in ("p.jsonl, line 1", column, "lone surrogate \\ud83d at character 5"))
+    assert visible("say \ud83d now") == "say ⟨U+D83D⟩ now"
+
+
+def test_p21_what_stands_twice_is_refused(tmp_path):
+    assert "line 1: the column 'question' stands twice" in refused(
+        tmp_path, "p.csv", "question,answer,question\na,b,c\n"
+    )
+    twice = '{"text": "a", "target": "b"}\n{"text": "a", "target": "b", "text": "c"}\n'
+    assert "line 2: 'text' stands twice" in refused(tmp_path, "p.jsonl", twice)
+
+
+def test_s01_a_stop_text_is_one_text():
+    assert SamplingParams(stop="END").stop == ("END",)
+
+
+def test_s02_folding_is_unicode_folding():
+    assert contains("Jose Nunez", "José Núñez") == contains("ISTANBUL", "İstanbul") == 1
