@@ -20,6 +20,7 @@ from leakbound.models.randomness import uniforms
 from leakbound.records import Draw, Prompt, Shard
 from leakbound.report import certificates
 from leakbound.results.certificate import Certification
+from leakbound.runs.store import Run
 
 ALPHA = 0.01
 WORDS = ("end", "no", "the", "code", "is", "4711", "zero", "one", "two", "maybe", "never", "yes")
@@ -258,12 +259,12 @@ def test_files_hold_sixteen_prompts_and_a_damaged_one_is_named(tmp_path):
     settings = {"scorer": "contains", "progress": False, "num_generations": 2, "out": tmp_path / "run"}
     found = certify(Box(law=law), many, **settings)
     files = sorted((tmp_path / "run" / "facts").iterdir())
-    assert [len(json.loads(f.read_text())) for f in files] == [16, 1]
+    assert [len(Run.open(tmp_path / "run").read_facts(f.stem)) for f in files] == [16, 1]
     box = Box(law=law)
     assert certify(box, many, **settings) == found
     assert box.asked == []
     files[0].write_text("{")
-    with pytest.raises(IncompleteRunError, match="remove it and run the same again"):
+    with pytest.raises(IncompleteRunError, match="delete the file and run `leakbound certify` again"):
         certify(box, many, **settings)
 
 

@@ -26,7 +26,10 @@ HOSTILE = (
     "x1_plugin",
     "contains:x1_trap",
 )
-TRAP = "import pathlib\npathlib.Path(__file__).with_name('sprung').touch()\ndef run(completion, target): return 0.0\n"
+TRAP = (
+    "import pathlib\npathlib.Path(__file__).with_name('sprung').touch()\n"
+    "def run(completion, target): return float(target in completion)\n"
+)
 
 
 @pytest.fixture

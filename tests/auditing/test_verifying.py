@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -31,7 +32,7 @@ PROMPTS = [
 KINDS = (
     {},
     {"scorer": "contains"},
-    {"scorer": "regex:[gG]arden", "threshold": 1.0},
+    {"scorer": "regex:(?i){target}", "threshold": 1.0},
     {"until": "leak<=0.6", "scorer": "contains"},
     {"width": 0.6},
     {"draws_per_shard": 8},
@@ -148,8 +149,9 @@ def test_tampered_folders_are_refused(honest, tmp_path, tamper):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", range(0, 200, 20))
+@pytest.mark.parametrize("start", range(0, int(os.environ.get("FOLDERS", "40")), 20))
 def test_200_of_200_tampered_folders_are_refused_and_200_of_200_honest_ones_accepted(tmp_path, start):
+    """With FOLDERS=200 in the environment all of them; 40 in make test."""
     refused = accepted = 0
     for i in range(start, start + 20):
         folder = made(tmp_path / f"{i}", i)
@@ -191,7 +193,9 @@ def test_every_method_and_a_statement_of_afterwards_are_made_again(honest, tmp_p
 def test_a_scorer_that_is_not_built_in_is_not_run_until_it_is_named(tmp_path, monkeypatch):
     """X1. What cannot be checked is not accepted."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "verified_scorer.py").write_text("def mine(completion, target): return 0.25\n")
+    (tmp_path / "verified_scorer.py").write_text(
+        "def mine(completion, target): return 0.25 + 0.5 * (target in completion)\n"
+    )
     run = sample(FakeModel(), PROMPTS, tmp_path / "run", num_samples=8, statement=Statement("verified_scorer:mine"))
     score(run)
     bound(run)

@@ -175,7 +175,7 @@ def test_without_greedy_answers_nothing_is_said_of_hidden_leaks(logs, tmp_path, 
     assert ("of 12 the log does not say it" in page) == (format != "inspect")
     from leakbound.report import to_csv, to_markdown
 
-    assert ",seen,,,4,2," in to_csv(audit)
+    assert ",seen,,,,4,2," in to_csv(audit)
     assert "| – |" in to_markdown(audit)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import time
@@ -70,8 +71,8 @@ def open_scorable(prompts: Prompts, statement: Statement) -> tuple[Prompt, ...]:
 
 def as_recorded(out: str | Path, template: str) -> str:
     """The template; where the run in ``out`` told its chat template a date, the chat template at that date."""
-    if template not in ("auto", "chat") or not (Path(out).expanduser() / "run.json").exists():
-        return template
+    if template not in ("auto", "chat") or not os.path.exists(Path(out).expanduser() / "run.json"):
+        return template  # also where a path cannot be, which the run itself refuses
     recorded = Run.open(out).info.get("model") or {}
     return f"chat@{recorded['date']}" if recorded.get("date") else template
 

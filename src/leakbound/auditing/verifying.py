@@ -151,6 +151,8 @@ def _binomial(audit: Audit) -> int:
     jointly = 1 - _ARITHMETIC.power(1 - Decimal(audit.alpha), 1 / Decimal(len(audit.prompts)))
     for p in plain:
         for bound, alpha in ((p.leak, Decimal(audit.alpha)), (p.leak_jointly, jointly)):
+            if bound.upper >= 1:  # claims nothing
+                continue
             if at_most_probability(p.num_leaks, p.num_samples, bound.upper) > alpha * (1 + Decimal("1e-12")):
                 raise IncompleteRunError(
                     f"prompt {p.prompt.id!r}: {p.num_leaks} or fewer leaks in {p.num_samples} draws are likelier than "

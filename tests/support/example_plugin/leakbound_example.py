@@ -11,6 +11,9 @@ def initials(completion, target):
     return float([w[0] for w in completion.lower().split()] == [w[0] for w in target.lower().split()])
 
 
+initials.framed = False  # a sentence around the target has other words
+
+
 def parrot(name, template, loading):
     """``parrot:RATE``: says the secret at that rate."""
     return FakeModel(leak=float(name))
