@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -215,17 +216,12 @@ class OpenAIModel:
         """Draws ``start`` to ``start + n - 1``: text, finish reason and tokens of each; and whether each came alone."""
         found: list[tuple[str, str, int]] = []
         alone = True
-        while len(found) < n:
-            size = min(self._most[0], n - len(found))
-            reply = self.ask(seed, prompt, start + len(found), size, options)
-            if not reply["choices"]:
-                continue  # it takes fewer at a time
-            usage = reply.get("usage")
-            tokens = usage.get("completion_tokens") if size == 1 and isinstance(usage, dict) else None
+        for reply in self._replies(seed, prompt, start, n, options):
+            single, usage = len(reply["choices"]) == 1, reply.get("usage")
+            tokens = usage.get("completion_tokens") if single and isinstance(usage, dict) else None
             length = tokens if isinstance(tokens, int) else UNKNOWN_TOKENS
-            who = f"prompt {prompt.id!r}"
-            found += [(*read_choice(one, who, self.api, self.reasoning), length) for one in reply["choices"]]
-            alone &= size == 1
+            found += [(*self._read(one, prompt), length) for one in reply["choices"]]
+            alone &= single
         return found, alone
 
     def answers(self, seed: int, prompt: Prompt, start: int, n: int, params: SamplingParams) -> list[ServedAnswer]:
@@ -233,13 +229,22 @@ class OpenAIModel:
         options = {**self._options(params), "logprobs": True if self.api == "chat" else 1}
         if self.server == "vllm":
             options["return_tokens_as_token_ids"] = True
-        found: list[ServedAnswer] = []
-        while len(found) < n:
-            size = min(self._most[0], n - len(found))
-            for choice in self.ask(seed, prompt, start + len(found), size, options)["choices"]:
-                text, reason = read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning)
-                found.append(ServedAnswer(text, reason, token_ids(choice)))
-        return found
+        replies = self._replies(seed, prompt, start, n, options)
+        return [ServedAnswer(*self._read(one, prompt), token_ids(one)) for reply in replies for one in reply["choices"]]
+
+    def _replies(
+        self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """The server's answers for draws ``start`` to ``start + n - 1``, as many of them at a time as it takes."""
+        end = start + n
+        while start < end:
+            reply = self.ask(seed, prompt, start, min(self._most[0], end - start), options)
+            if reply["choices"]:  # none: it takes fewer at a time
+                start += len(reply["choices"])
+                yield reply
+
+    def _read(self, choice: Any, prompt: Prompt) -> tuple[str, str]:
+        return read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning)
 
     def ask(self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]) -> dict[str, Any]:
         """The server's answer for draws ``start`` to ``start + n - 1`` with its ``n`` choices, as they are.
