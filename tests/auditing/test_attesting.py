@@ -10,6 +10,7 @@ from leakbound import OpenAIModel, attest
 from leakbound.cli import main
 from leakbound.errors import InputError
 from leakbound.models.hf import HFModel
+from leakbound.models.hf.attested import faults
 from leakbound.models.openai import token_ids
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.results.attestation import Attestation
@@ -81,10 +82,28 @@ def test_the_record_is_read_again_and_shown(model, tmp_path):
 
 
 def test_what_shows_no_law_is_refused(model):
+    with pytest.raises(InputError, match="no token numbers"):
+        found(model, served(model, tokens=False))
+    with pytest.raises(InputError, match="stop is"):
+        found(model, served(model), params=SamplingParams(max_tokens=MOST, stop=("b",)))
     with pytest.raises(InputError, match="temperature is 0"):
         found(model, served(model), params=SamplingParams(temperature=0))
     with pytest.raises(InputError, match="server is"):
         attest(model, model, PROMPTS, progress=False)
+
+
+def test_an_end_token_that_is_left_out_is_put_back_where_it_can_be_but_one(model):
+    end = model._ends[0]
+    assert model.with_end([3, end]) == (3, end)
+    assert model.with_end([3]) == (3, end)
+    several = HFModel(tiny_model(), word_tokenizer(), template="raw")
+    several._ends = [end, 5]
+    assert several.with_end([3, 5]) == (3, 5)
+    with pytest.raises(InputError, match="has 2 of them"):
+        several.with_end([3])
+    several._ends = []
+    assert several.with_end([3]) == (3,)
+    assert not {"ends early", "never ends"} & set(faults(SamplingParams(), []))
 
 
 def test_tokens_are_read_as_llama_cpp_and_vllm_give_them():
@@ -102,6 +121,7 @@ def test_the_command_ends_with_one_where_the_law_is_refuted(model, tmp_path, cap
     file.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
     with chat_server(served(model, temperature=0.3)) as (url, _):
         line = ["attest", f"{url}#little", str(folder), str(file), "--max-tokens", str(MOST), "--template", "raw"]
+        line += ["--server", "llama.cpp", "--per-request", "16"]
         with pytest.raises(SystemExit) as end:
             main([*line, "--out", str(tmp_path / "out")])
     assert end.value.code == 1

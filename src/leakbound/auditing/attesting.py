@@ -43,18 +43,21 @@ def attest(
     evidence is a test martingale (:mod:`leakbound.bounds.attested`): a server whose tokens' laws are within ``slack``
     of the stated ones is refuted with probability at most ``alpha``, however often one looks.
 
-    With ``out`` the record is saved there as attestation.json. Raises InputError where the weights show no laws.
+    With ``out`` the record is saved there as attestation.json. Raises InputError where the weights show no laws, and
+    where the server does not tell the tokens of its answers: other tokens can spell the same text.
     """
     check_alpha(alpha)
     check_count("num_samples", num_samples, least=2)
     params = params or SamplingParams()
     if params.greedy or params.adaptive_temperature:
         raise InputError("temperature is 0 or adaptive: only sampling at a fixed temperature has a law to test")
-    asked = open_prompts(prompts)
-    served = server if isinstance(server, OpenAIModel) else open_model(server)
+    if params.stop:
+        raise InputError(f"stop is {params.stop!r}: a server does not tell the tokens that it cuts off; leave it out")
+    asked, loading = open_prompts(prompts), loading or Loading()
+    served = server if isinstance(server, OpenAIModel) else open_model(server, loading=loading)
     if not isinstance(served, OpenAIModel):
         raise InputError(f"server is {server!r}: give the address of a server, http://HOST/v1#MODEL")
-    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading)
+    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading.of_weights())
     if not hasattr(known, "attested"):
         raise InputError(f"weights is a {type(known).__name__}, which shows no laws: give a folder of weights")
     law: AttestedLaw | None = None
@@ -62,11 +65,7 @@ def attest(
     with Progress("attest", len(asked) * num_samples, unit="answers", show=progress) as bar:
         for prompt, some in _answers(served, asked, num_samples, params, seed):
             contradictions += [said for answer in some if (said := _contradiction(prompt, answer, params))]
-            texts = [
-                known.answer_tokens(prompt, x.text, x.tokens, ended=x.finish_reason == "stop" and not params.stop)
-                for x in some
-            ]
-            told = [answer for answer in texts if answer]
+            told = [answer for x in some if (answer := _tokens(x, known, served))]
             for answer, forced in zip(told, known.attested(prompt, told, params, slack=slack), strict=True):
                 factors = dict(forced.factors)
                 factors[COPIES] = copies.add(prompt.id, answer, most_likely(forced.logprobs, slack=slack))
@@ -96,6 +95,17 @@ def _answers(
     for first in range(0, num_samples, served.per_request):
         for prompt in prompts:
             yield prompt, served.answers(seed, prompt, first, min(served.per_request, num_samples - first), params)
+
+
+def _tokens(answer: ServedAnswer, known: Any, served: OpenAIModel) -> tuple[int, ...]:
+    """The tokens of an answer, its end token included where it ended by itself."""
+    if answer.tokens is None:
+        raise InputError(
+            f"server is {served.base_url!r}: it gives no token numbers beside the log-probabilities, and other tokens "
+            "can spell the same text; give --server llama.cpp or vllm, if it is one"
+        )
+    ended: tuple[int, ...] = known.with_end(answer.tokens) if answer.finish_reason == "stop" else answer.tokens
+    return ended
 
 
 def _contradiction(prompt: Prompt, answer: ServedAnswer, params: SamplingParams) -> str:

@@ -15,7 +15,7 @@ from leakbound.records import SamplingParams
 
 @app.command
 def attest(
-    server: str,
+    url: str,
     weights: str,
     prompts: str,
     *,
@@ -32,8 +32,8 @@ def attest(
 
     Parameters
     ----------
-    server
-        Its address, http://HOST/v1#MODEL.
+    url
+        The server's address, http://HOST/v1#MODEL.
     weights
         Folder or hub id of the weights that it is said to serve.
     prompts
@@ -55,7 +55,7 @@ def attest(
     from leakbound.report import document_of, to_terminal
 
     found = run_attest(
-        server, weights, prompts, num_samples=num_samples, params=params, alpha=alpha, slack=slack, seed=seed,
+        url, weights, prompts, num_samples=num_samples, params=params, alpha=alpha, slack=slack, seed=seed,
         template=template, loading=loading, out=out,
     )  # fmt: skip
     Console().print(to_terminal(document_of(found)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,10 @@ class Loading:
     def to_json(self) -> dict[str, Any]:
         """The settings by name; those of servers only where they are not the usual ones: older folders have none."""
         return {name: value for name, value in asdict(self).items() if name not in SERVING or name in self.serving()}
+
+    def of_weights(self) -> Loading:
+        """The settings for weights beside a server: those for servers as usual."""
+        return replace(self, **{name: getattr(Loading, name) for name in SERVING})
 
     def serving(self) -> dict[str, Any]:
         """The settings for servers that are not the usual ones."""

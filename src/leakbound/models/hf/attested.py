@@ -74,10 +74,11 @@ def faults(params: SamplingParams, ends: Sequence[int]) -> dict[str, Law]:
         found[f"temperature {heat:.3g}"] = decoded(other(temperature=heat))
     found |= {f"repetition penalty {x:g}": penalised(params, repetition=x) for x in (1.05, 1.1, 1.2, 1.3)}
     found |= {f"presence penalty {x:g}": penalised(params, presence=x) for x in (0.5, 1.5)}
-    found["ends early"] = ending(params, ends, SHARE)
     if params.top_k or params.top_p < 1 or params.min_p:
         found["no filter"] = decoded(other(top_k=0, top_p=1.0, min_p=0.0))
-    return found | ({"never ends": ending(params, ends, 0.0)} if ends else {})
+    if ends:
+        found |= {"ends early": ending(params, ends, SHARE), "never ends": ending(params, ends, 0.0)}
+    return found
 
 
 GROUP = 32

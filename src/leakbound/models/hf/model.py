@@ -303,14 +303,19 @@ class HFModel:
             self.model, head, answers, params, faults(params, self._ends), others, slack=slack
         )  # fmt: skip
 
-    def answer_tokens(self, prompt: Prompt, text: str, tokens: Sequence[int] | None, *, ended: bool) -> tuple[int, ...]:
-        """The tokens of a server's answer: as it says them, else as the tokenizer writes its text; with an end token
-        where the answer ended."""
-        if tokens is None:
-            tokens = encode_pair(self.tokenizer, prompt.text, text, self.template)[1][:-1]
-        found = tuple(tokens)
-        needs = ended and self._ends and (not found or found[-1] not in self._ends)
-        return (*found, self._ends[0]) if needs else found
+    def with_end(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """The tokens of an answer that ended, with its end token, which some servers leave out.
+
+        InputError where it is left out and could be one of several.
+        """
+        if not self._ends or (tokens and tokens[-1] in self._ends):
+            return tuple(tokens)
+        if len(self._ends) > 1:
+            raise InputError(
+                f"a server leaves out the token that ended its answer, and {self.name} has {len(self._ends)} of them: "
+                "which one it was is not known"
+            )
+        return (*tokens, self._ends[0])
 
     def _encode(self, prompts: Sequence[Prompt], new_tokens: int = 0) -> list[list[int]]:
         """The prompts as tokens; ModelError names one that the model cannot read with so many new tokens behind it."""
