@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binom
 
+from leakbound import report
 from leakbound.auditing.certifying import concluded
 from leakbound.auditing.drawing import Statement, sample, score
 from leakbound.auditing.steps import audit, bound
@@ -138,6 +139,18 @@ def test_honest_folders_are_accepted(honest):
             "P(leak) by exact binomial sums",
         ]  # fmt: skip
         assert all(c.number for c in found.checks[:4])
+
+
+def test_what_was_not_checked_is_not_called_right(honest):
+    """A stopped audit's P(leak) has no second implementation."""
+    whole, stopped = (report.document_of(verify(honest[i])) for i in (1, 3))
+    assert whole.lead == ("Everything was checked and is right.",)
+    assert stopped.lead == ("What was checked is right; the table says what was not.",)
+    assert list(verify(honest[3]).rows())[-1] == {
+        "checked": "P(leak) by exact binomial sums",
+        "how many": 0,
+        "found": "not checked: nothing of this kind is here",
+    }
 
 
 @pytest.mark.parametrize("tamper", TAMPERED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from decimal import MIN_EMIN, ROUND_CEILING, Context, Decimal
 from pathlib import Path
@@ -115,19 +115,21 @@ def _again(run: Run, kind: type[Audit] | type[Certification], named: str | None)
     _allowed(run, there.scorer, named)
     if there.run != run.info:
         raise IncompleteRunError(f"{kind.FILE} was made of another run.json")
-    made: list[Result] = []
-    if isinstance(there, Audit):
-        for method in METHODS:  # which of them it was is not on record
-            again = concluded(run, scorer=there.scorer, threshold=there.threshold, alpha=there.alpha, method=method)
-            made.append(again)
-            if _difference(made[-1].to_json(), there.to_json()) is None:
-                return len(there.prompts)
-    else:
-        made.append(certified(run))
-    wrong = _difference(made[0].to_json(), there.to_json())
-    if wrong is not None:
-        raise IncompleteRunError(f"{kind.FILE} says otherwise than the folder's files: {wrong}")
-    return len(there.prompts)
+    wrong = []
+    for again in _made_again(run, there):
+        if (said := _difference(again.to_json(), there.to_json())) is None:
+            return len(there.prompts)
+        wrong.append(said)
+    raise IncompleteRunError(f"{kind.FILE} says otherwise than the folder's files: {wrong[0]}")
+
+
+def _made_again(run: Run, there: Audit | Certification) -> Iterator[Result]:
+    """What the folder's files give; of an audit by each method, for which it was is not on record."""
+    if not isinstance(there, Audit):
+        yield certified(run)
+        return
+    for method in METHODS:
+        yield concluded(run, scorer=there.scorer, threshold=there.threshold, alpha=there.alpha, method=method)
 
 
 def _difference(now: Any, there: Any, name: str = "") -> str | None:

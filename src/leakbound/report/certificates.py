@@ -108,9 +108,11 @@ def judged(found: JudgedAudit) -> Document:
 
 def verified(found: Verification) -> Document:
     """The verdict, and each check of a run folder."""
-    rows = tuple((check.what, f"{check.number:,}", check.wrong or "right") for check in found.checks)
+    rows = tuple((check.what, f"{check.number:,}", check.found) for check in found.checks)
     verdict = "Accepted" if found.accepted else "Refused"
     lead = "Everything was checked and is right." if found.accepted else "Something is wrong, or could not be checked."
+    if found.accepted and not all(check.number for check in found.checks):
+        lead = "What was checked is right; the table says what was not."
     table = Table(("checked", "how many", "found"), rows)
     return Document(f"{verdict}: run folder {found.path}", (lead,), (Section("", (table,)),), made="leakbound verify")
 

@@ -18,6 +18,11 @@ class Check:
     wrong: str = ""
     """The first thing that is wrong, or why it could not be checked; empty where all is right."""
 
+    @property
+    def found(self) -> str:
+        """``wrong``, or that all is right; where there was nothing to look at, that."""
+        return self.wrong or ("right" if self.number else "not checked: nothing of this kind is here")
+
 
 @dataclass(frozen=True)
 class Verification(Result):
@@ -37,7 +42,7 @@ class Verification(Result):
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each check."""
         for check in self.checks:
-            yield {"checked": check.what, "how many": check.number, "found": check.wrong or "right"}
+            yield {"checked": check.what, "how many": check.number, "found": check.found}
 
     def __str__(self) -> str:
         wrong = [f"{check.what}: {check.wrong}" for check in self.checks if check.wrong]
