@@ -187,16 +187,16 @@ def plan(
     template
         As for audit.
     """
-    from leakbound.auditing import drawing
+    from leakbound.auditing import planning
 
     if (model is None) != (prompts is None):
         raise InputError(
             f"model is {model!r} and prompts is {prompts!r}: give both for a preview of the cost, or neither"
         )
-    planned = drawing.plan_draws(until, alpha=alpha, power=power, true_rate=true_rate)
+    planned = planning.plan_draws(until, alpha=alpha, power=power, true_rate=true_rate)
     Console().print(str(planned), highlight=False, markup=False)
     if model is not None and prompts is not None:
-        cost = drawing.preview_cost(
+        cost = planning.preview_cost(
             model, prompts, num_samples=planned.n, params=params, template=template, loading=loading
         )
         Console().print(cost, highlight=False, markup=False)
