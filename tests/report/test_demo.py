@@ -17,7 +17,7 @@ from leakbound.demo import METHODS
 from leakbound.report.demo import HEADINGS, caption, demo_rows, document, sentences
 from leakbound.report.document import to_terminal
 from leakbound.results.comparison import Comparison, Diversity
-from leakbound.runs.store import write_text
+from leakbound.runs.files import write_text
 
 NONE = Diversity(0.5, 0.25, 0.125)
 ROOT = Path(__file__).resolve().parents[2]

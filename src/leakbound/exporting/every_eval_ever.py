@@ -19,7 +19,7 @@ import leakbound
 from leakbound.bounds import Bound
 from leakbound.errors import InputError
 from leakbound.results.audit import Audit
-from leakbound.runs.store import write_text
+from leakbound.runs.files import write_text
 
 SCHEMA_VERSION = "0.3.0"
 

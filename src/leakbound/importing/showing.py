@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from leakbound.evaluating.differences import compared
 from leakbound.importing.imported import Import
-from leakbound.report.document import Document, Points, Section, to_markdown, to_terminal
+from leakbound.report.document import to_markdown, to_terminal
 from leakbound.report.evaluation import document
+from leakbound.report.parts import Document, Points, Section
 from leakbound.results.evaluation import Evaluation
-from leakbound.runs.store import Run, write_text
+from leakbound.runs.files import write_text
+from leakbound.runs.store import Run
 from leakbound.scoring import is_built_in
 from leakbound.wording import plural
 

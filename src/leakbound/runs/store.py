@@ -34,7 +34,6 @@ from leakbound.errors import IncompleteRunError, RunMismatchError
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, prompts_checksum
 from leakbound.runs.cache import check_same
 from leakbound.runs.files import json_bytes, loading, read_json, read_table, storing, sweep, write_json, write_table
-from leakbound.runs.files import write_text as write_text
 from leakbound.runs.layout import Part, plan_layout, sizes
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
