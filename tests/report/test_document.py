@@ -11,7 +11,8 @@ from rich.console import Console
 
 from leakbound import report
 from leakbound.errors import InputError
-from leakbound.report.document import (
+from leakbound.report.document import to_csv, to_html, to_markdown, to_terminal
+from leakbound.report.parts import (
     Card,
     Document,
     Gallery,
@@ -23,12 +24,8 @@ from leakbound.report.document import (
     Small,
     Table,
     Terms,
-    to_csv,
-    to_html,
-    to_markdown,
-    to_terminal,
+    Tile,
 )
-from leakbound.report.parts import Tile
 from leakbound.results.calibration import Calibration
 
 EVERYTHING = "\n".join(HOSTILE[:8])

@@ -8,7 +8,7 @@ from types import ModuleType
 from cyclopts import App
 
 from leakbound.cli.studying import command_of, study
-from leakbound.report.document import Document
+from leakbound.report.parts import Document
 from leakbound.studies import STUDIES
 
 

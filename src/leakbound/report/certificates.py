@@ -7,7 +7,7 @@ from decimal import ROUND_CEILING, Context
 
 from leakbound.bounds.planning import USEFUL, draws_needed
 from leakbound.bounds.result import show_confidence
-from leakbound.report.document import Document, Section, Table
+from leakbound.report.parts import Document, Section, Table
 from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.attestation import Attestation
 from leakbound.results.certificate import Certification, PromptCertificate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from leakbound.bounds import Ranking
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.report import style
-from leakbound.report.document import Document, Picture, Section, Table
+from leakbound.report.parts import Document, Picture, Section, Table
 from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.comparison import Compared, Comparison
 from leakbound.wording import about, brief, plural

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from leakbound.report.parts import (
     LABELS,
+    MARKDOWN_ROWS,
     SYMBOLS,
     Card,
     Cell,
@@ -25,7 +26,6 @@ from leakbound.report.parts import (
     Picture,
     Points,
     Said,
-    Section,
     Small,
     Table,
     Terms,
@@ -38,12 +38,6 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.table import Table as Grid
 
-__all__ = [
-    "Card", "Document", "Gallery", "Legend", "Picture", "Points", "Said", "Section", "Small", "Table", "Terms",
-    "markdown_table", "to_csv", "to_html", "to_markdown", "to_terminal",
-]  # fmt: skip
-MARKDOWN_ROWS = 50
-"""Rows that Markdown shows at least of a table that is cut."""
 LONGEST = 4000
 """Characters of one text that are shown at most."""
 STYLES = {"hidden": "bold yellow", "plain": "bold blue", "seen": "bold yellow", "unseen": "bold", None: "bold"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from leakbound.errors import InputError
 from leakbound.report import benchmark, certificates, comparison, document, evaluation, page, tables
-from leakbound.report.parts import Document
+from leakbound.report.parts import Document, Table
 from leakbound.results.attestation import Attestation
 from leakbound.results.audit import Audit
 from leakbound.results.base import Result
@@ -64,7 +64,7 @@ def to_csv(result: Result, guess: Audit | None = None) -> str:
         return document.to_csv(tables.full_table(result, guess))
     rows = list(result.rows())
     cells = tuple(tuple("" if cell is None else str(cell) for cell in row.values()) for row in rows)
-    return document.to_csv(document.Table(tuple(rows[0]) if rows else (), cells))
+    return document.to_csv(Table(tuple(rows[0]) if rows else (), cells))
 
 
 def write_html(result: Result, path: str | Path, guess: Audit | None = None) -> Path:

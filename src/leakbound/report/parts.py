@@ -34,6 +34,8 @@ class Said:
     limit: int = 600
 
 
+MARKDOWN_ROWS = 50
+"""Rows that Markdown shows at least of a table that is cut."""
 Cell = str | Said
 """A cell or a meaning. The lines of a text after its first one are small print."""
 
@@ -42,8 +44,8 @@ Cell = str | Said
 class Table:
     """Rows of cells under a head, which may be empty. The columns in ``left`` hold words, the others numbers.
 
-    ``shown``: how many rows a terminal shows where not all (Markdown: at least 50); a page and CSV show all. ``tones``
-    are those of the rows, where they have any: they stand in a column of their own, before all others.
+    ``shown``: how many rows a terminal shows where not all (Markdown: at least MARKDOWN_ROWS); a page and CSV show all.
+    ``tones`` are those of the rows, where they have any: they stand in a column of their own, before all others.
     """
 
     head: tuple[str, ...]

@@ -13,8 +13,8 @@ from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.quantities import ACROSS_PROMPTS, OF_A_PROMPT
 from leakbound.wording import about, at_least, brief, plural
 
-TERMINAL_ROWS, MARKDOWN_ROWS = 20, 50
-"""Prompts that are shown where not all are."""
+TERMINAL_ROWS = 20
+"""Prompts that a terminal shows where not all are."""
 EACH_LINE = "Each line holds by itself, with its own confidence; what was observed has none."
 CUT = "Cut: the share of draws that were cut at max_tokens before they leaked; whether they would is open."
 COLUMNS = [q for q in OF_A_PROMPT if q.heading]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from leakbound.studies.distribution.config import DistributionConfig
 
 if TYPE_CHECKING:
-    from leakbound.report.document import Document
+    from leakbound.report.parts import Document
 
 STUDIES: dict[str, type[Any]] = {"distribution": DistributionConfig}
 """A folder's name -> its settings, a dataclass whose docstring is the command's help; its steps.py has ``report``."""

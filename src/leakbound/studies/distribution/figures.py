@@ -10,7 +10,7 @@ import numpy as np
 
 from leakbound.bounds.gate import Floats
 from leakbound.report import style
-from leakbound.report.document import Picture
+from leakbound.report.parts import Picture
 from leakbound.studies.distribution.corpora import INSIDE
 from leakbound.studies.distribution.courses import Curve, crossing, sign
 from leakbound.studies.distribution.findings import PRICES, KindFound, Study

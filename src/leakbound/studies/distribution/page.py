@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from leakbound.report.document import Document, Section, Small, Table, Terms, to_html, to_markdown
+from leakbound.report.document import to_html, to_markdown
+from leakbound.report.parts import Document, Section, Small, Table, Terms
 from leakbound.report.style import WIDE
 from leakbound.runs.files import write_text
 from leakbound.studies.distribution.config import DistributionConfig

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from leakbound.metrics.memorization import draw_subsets
-from leakbound.report.document import Document
+from leakbound.report.parts import Document
 from leakbound.runs.cache import Cache, checksum, load_arrays, save_arrays
 from leakbound.runs.progress import steps
 from leakbound.studies.distribution.config import DistributionConfig

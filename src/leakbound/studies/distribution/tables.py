@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from leakbound.metrics.exposure import largest_epsilon
-from leakbound.report.document import Table
+from leakbound.report.parts import Table
 from leakbound.studies.distribution.corpora import MEANINGS
 from leakbound.studies.distribution.findings import PRICES, KindFound, Study
 from leakbound.studies.distribution.seeds import Median
