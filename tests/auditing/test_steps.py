@@ -210,3 +210,19 @@ def test_the_statement_is_written_down_before_the_first_draw(tmp_path):
 
 def test_statement_defaults():
     assert Statement() == Statement("rouge_l", 0.5, 0.01)
+
+
+def test_s08_a_folder_that_is_older_than_the_check_of_its_scorer_is_refused(tmp_path):
+    """Its scorer gives every leak 0, so that bounds would call it safe."""
+    blind = r"regex:\bno such words\b"
+    prompts = [{"text": "who?", "target": "in the garden"}]
+    run = auditing.sample(FakeModel(leak=0.5), prompts, tmp_path / "new", num_samples=8)
+    info = {k: v for k, v in run.info.items() if k not in ("format", "layout")}
+    old = Run.start(tmp_path / "old", {**info, "statement": {**info["statement"], "scorer": blind}}, run.prompts)
+    for part in old.parts:
+        draws = run.read_draws(part)
+        old.write_draws(part, draws)
+        old.write_scores(part, blind, draws, [0.0] * len(draws))
+    with pytest.raises(InputError, match="although it says the target 'in the garden'"):
+        auditing.bound(Run.open(old.path))
+    assert not (old.path / "audit.json").exists()

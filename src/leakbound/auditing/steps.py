@@ -22,6 +22,7 @@ from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
+from leakbound.scoring import BatchScorer, get_scorer
 
 __all__ = ["Statement", "audit", "bound", "sample", "score"]
 
@@ -124,7 +125,9 @@ def concluded(
     given = {"scorer": named_scorer(run, scorer), "threshold": threshold, "alpha": alpha}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}
     statement = Statement(**chosen)
-    if chosen != fixed:
+    # what was opened may be older than the check before the first draw; a model behind a scorer is asked nothing here
+    unchecked = not run.ours and not isinstance(get_scorer(statement.scorer), BatchScorer)
+    if chosen != fixed or unchecked:
         open_scorable(run.prompts, statement)
     rule = None
     if run.rule:
