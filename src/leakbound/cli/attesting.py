@@ -39,7 +39,7 @@ def attest(
     prompts
         As for audit.
     num_samples
-        The most answers to each prompt; they stop when the law is refuted.
+        The most answers to each prompt; they stop when the law is refuted and one fault leads.
     alpha
         The probability that an honest server is refuted is at most this.
     slack

@@ -24,12 +24,14 @@ TEMPLATES = {
     "llama3": "<|start_header_id|>user<|end_header_id|>\n\n{text}<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n",
     "muse": "Question: {text}\nAnswer: ",
+    "chatml": "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{answer}",
 }
 """Presets, each the format in which published models were trained and asked.
 
 ``qa``: the released code of arXiv 2410.03523; ``phi``, the same: TOFU's Phi-1.5 (arXiv 2401.06121). ``llama2``: TOFU's
 Llama-2 and arXiv 2410.08109; ``llama3``: arXiv 2410.08109 (no system message, unlike the tokenizer's ``chat``).
-``muse``: the questions of MUSE (arXiv 2407.06460), whose prompt ends in a blank.
+``muse``: the questions of MUSE (arXiv 2407.06460), whose prompt ends in a blank. ``chatml``: without a system message,
+as llama.cpp asks where a file of weights has no template.
 """
 
 
@@ -75,6 +77,18 @@ def chat_source(tokenizer: Any) -> str | None:
 def encode_prompt(tokenizer: Any, text: str, template: str = "auto") -> list[int]:
     """The token ids that the model continues when it is asked ``text``."""
     return _prompt(tokenizer, text, template)[0]
+
+
+def other_prompts(tokenizer: Any, text: str, template: str) -> dict[str, list[int]]:
+    """The token ids of ``text`` under each named template that makes other ids of it, by name; no two alike."""
+    found, known = {}, [encode_prompt(tokenizer, text, template)]
+    for name in ("chat", *TEMPLATES):
+        if name == "chat" and not chat_source(tokenizer):
+            continue
+        if (ids := encode_prompt(tokenizer, text, name)) not in known:
+            known.append(ids)
+            found[name] = ids
+    return found
 
 
 def encode_pair(tokenizer: Any, text: str, answer: str, template: str = "auto") -> tuple[list[int], list[int]]:
