@@ -74,6 +74,20 @@ def test_answers_that_are_cut_early_need_no_statistics(model):
     assert "cut after 3 tokens where max_tokens is 12" in result.contradictions[0]
 
 
+def test_tokens_that_the_weights_do_not_have_are_another_models(model):
+    honest = served(model)
+
+    def reply(payload):
+        said = honest(payload)
+        said[0]["logprobs"]["content"][0]["id"] = 6
+        return said
+
+    result = found(model, reply)
+    assert "holds token 6, the weights have 6: another model's" in result.contradictions[0]
+    assert not result.refuted
+    assert "does not do what it was asked" in str(result)
+
+
 def test_the_record_is_read_again_and_shown(model, tmp_path):
     result = found(model, served(model), num_samples=2, out=tmp_path)
     assert Attestation.load(tmp_path) == result

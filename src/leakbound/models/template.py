@@ -79,16 +79,12 @@ def encode_prompt(tokenizer: Any, text: str, template: str = "auto") -> list[int
     return _prompt(tokenizer, text, template)[0]
 
 
-def other_prompts(tokenizer: Any, text: str, template: str) -> dict[str, list[int]]:
-    """The token ids of ``text`` under each named template that makes other ids of it, by name; no two alike."""
-    found, known = {}, [encode_prompt(tokenizer, text, template)]
-    for name in ("chat", *TEMPLATES):
-        if name == "chat" and not chat_source(tokenizer):
-            continue
-        if (ids := encode_prompt(tokenizer, text, name)) not in known:
-            known.append(ids)
-            found[name] = ids
-    return found
+def other_templates(tokenizer: Any, template: str) -> list[str]:
+    """The names of templates other than this one that the tokenizer has; no two alike."""
+    names = [name for name in ("chat", *TEMPLATES) if name != "chat" or chat_source(tokenizer)]
+    texts = {resolve_template(tokenizer, name): name for name in reversed(names)}
+    own = resolve_template(tokenizer, template)
+    return [name for text, name in texts.items() if text != own]
 
 
 def encode_pair(tokenizer: Any, text: str, answer: str, template: str = "auto") -> tuple[list[int], list[int]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import ForcedAnswer, Generation, TokenLikelihood
-from leakbound.models.hf.attested import SMALL, forced_answers, rounded
+from leakbound.models.hf.attested import FORMATS, SMALL, forced_answers, rounded
 from leakbound.models.hf.faults import faults
 from leakbound.models.hf.forward import Forward, Segment, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
@@ -24,7 +24,7 @@ from leakbound.models.hf.loading import load_model, load_tokenizer, weights_chec
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, edit_row, perturbed, search
 from leakbound.models.hf.walk import walk
-from leakbound.models.template import chat_source, encode_pair, encode_prompt, other_prompts, resolve_template
+from leakbound.models.template import chat_source, encode_pair, encode_prompt, other_templates, resolve_template
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
 
@@ -61,7 +61,7 @@ class HFModel:
             self.model, most_rows=self.batch_rows, fill=self.tokenizer.pad_token_id or 0, work=self.work
         )
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
-        self._rounded: Forward | None = None
+        self._rounded: dict[str, Forward] = {}
 
     @classmethod
     def load(
@@ -303,15 +303,20 @@ class HFModel:
         """
         head = encode_prompt(self.tokenizer, prompt.text, self.template)
         others = {
-            f"template {name}": (self._forward, other)
-            for name, other in other_prompts(self.tokenizer, prompt.text, self.template).items()
+            f"template {name}": (self._forward, encode_prompt(self.tokenizer, prompt.text, name))
+            for name in other_templates(self.tokenizer, self.template)
             if f"template {name}" not in without
         }
-        if (name := "weights in 4 bits") not in without and self.model.num_parameters() <= SMALL:
-            self._rounded = self._rounded or Forward(
-                rounded(self.model), most_rows=self.batch_rows, fill=self._forward.fill, work=self.work
-            )
-            others[name] = (self._rounded, head)
+        for form in FORMATS if self.model.num_parameters() <= SMALL else ():
+            if (name := f"weights in 4 bits, {form}") in without:
+                self._rounded.pop(form, None)
+                continue
+            if form not in self._rounded:
+                copied = rounded(self.model, form)
+                self._rounded[form] = Forward(
+                    copied, most_rows=self.batch_rows, fill=self._forward.fill, work=self.work
+                )
+            others[name] = (self._rounded[form], head)
         laws = faults(params, self._ends)
         return forced_answers(self._forward, head, answers, self._ends, params, laws, others, slack=slack)
 
