@@ -122,12 +122,14 @@ class Llama:
     _process: subprocess.Popen[str] | None = None
     _serves: tuple[str, str] = ("", "")
     _port: int = 0
+    _starting: Any = field(default_factory=threading.Lock)
 
     def ask(self, weights: str, template: str, payload: Payload) -> Payload:
         """Its answer, from these weights behind this template (its own where empty)."""
-        if self._serves != (weights, template):
-            self.stop()
-            self._start(weights, template)
+        with self._starting:
+            if self._serves != (weights, template):
+                self.stop()
+                self._start(weights, template)
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._port}/v1/chat/completions", json.dumps(payload).encode(),
             {"Content-Type": "application/json"},
@@ -167,15 +169,24 @@ class Faulty:
     fault: Planted
     _asked: dict[str, int] = field(default_factory=dict)
     _first: dict[str, Payload] = field(default_factory=dict)
+    _counting: Any = field(default_factory=threading.Lock)
+    _caching: Any = field(default_factory=threading.Lock)
 
     def __call__(self, asked: Payload) -> Payload:
-        """The reply to one request."""
-        question = json.dumps(asked["messages"])
-        if self.fault.caches and question in self._first:
+        """The reply to one request; a server that caches answers one at a time."""
+        if not self.fault.caches:
+            return self._answer(asked)
+        with self._caching:
+            question = json.dumps(asked["messages"])
+            if question not in self._first:
+                self._first[question] = self._answer(asked)
             return self._first[question]
+
+    def _answer(self, asked: Payload) -> Payload:
         payload = self.fault.change(asked)
         body = json.dumps([self.fault.weights, self.fault.template, payload], sort_keys=True)
-        again = self._asked[body] = self._asked.get(body, -1) + 1
+        with self._counting:
+            again = self._asked[body] = self._asked.get(body, -1) + 1
         name = hashlib.sha256(f"{body}{again}".encode()).hexdigest()[:24]
         file = self.llama.folder / "draws" / f"{name}.json"
         if not file.exists():
@@ -183,17 +194,13 @@ class Faulty:
             part = file.with_suffix(".part")
             part.write_text(json.dumps(small(self.llama.ask(self.fault.weights, self.fault.template, payload))))
             part.rename(file)
-        reply = json.loads(file.read_text())
-        self._first.setdefault(question, reply)
-        return reply
+        return json.loads(file.read_text())
 
 
 def small(reply: Payload) -> Payload:
     """A reply without what nobody reads."""
-    for choice in reply["choices"]:
-        told = choice["logprobs"]["content"]
-        choice["logprobs"]["content"] = [{k: t[k] for k in ("id", "token", "logprob")} for t in told]
-    return {name: reply[name] for name in ("choices", "model", "usage", "object", "id", "created")}
+    kept = {name: reply[name] for name in ("choices", "model", "usage", "object", "id", "created")}
+    return kept | {"__verbose": {"tokens": reply["__verbose"]["tokens"]}}
 
 
 @contextlib.contextmanager
@@ -244,7 +251,7 @@ def planted(gguf: Path, weights: str, llama: str, out: Path) -> None:
         for name, fault in FAULTS.items():
             if name not in rows:
                 with loopback(Faulty(server, fault)) as url:
-                    served = OpenAIModel(url, "served", server="llama.cpp", per_request=SLOTS, concurrency=1)
+                    served = OpenAIModel(url, "served", server="llama.cpp", per_request=SLOTS, concurrency=SLOTS)
                     known, start = HFModel(loaded.model, loaded.tokenizer, name="SmolLM2"), time.process_time()
                     params = SamplingParams(max_tokens=MAX_TOKENS)
                     found = attest(served, known, PROMPTS, num_samples=NUM_SAMPLES, params=params, progress=False)
@@ -296,7 +303,7 @@ class Tiny:
             {
                 "message": {"role": "assistant", "content": one.text},
                 "finish_reason": one.finish_reason,
-                "logprobs": {"content": [{"id": t, "token": str(t), "logprob": 0.0} for t in one.tokens]},
+                "logprobs": {"content": [{"token": f"token_id:{t}", "logprob": 0.0} for t in one.tokens]},
             }
             for one in drawn
             for _ in range(one.count)
@@ -312,7 +319,7 @@ def honest(count: int, out: Path) -> None:
     most: list[float] = json.loads(file.read_text()) if file.exists() else []
     params, server = SamplingParams(max_tokens=TINY_TOKENS), Tiny()
     with loopback(server) as url:
-        served = OpenAIModel(url, "served", server="llama.cpp", per_request=16, concurrency=1)
+        served = OpenAIModel(url, "served", per_request=16, concurrency=1)
         while len(most) < count:
             seed = len(most)
             if seed % 20 == 0 or server.behind is None:
