@@ -190,6 +190,7 @@ def forced_answers(
     width = cells.top.shape[1]
     coarse = np.concatenate([cells.stated[:, :width], cells.stated[:, width:].sum(1, keepdims=True)], 1)
     for name, (other, start) in others.items():
+        other.trees = forward.trees  # the same architecture: what was tried with one need not be tried again
         law = _elsewhere(other, start, answers, cells.top, params)
         found[name] = evidence(coarse, law, np.minimum(cells.at, width))
     return [
