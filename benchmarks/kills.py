@@ -42,7 +42,7 @@ KINDS = {
     "finetune": ["finetune", "--data", "world/forget.jsonl", "--from-scratch", "tiny", "--epochs", "4", *TRAIN],
     "unlearn": [*FORGET, *TRAIN, "--epochs", "4"],
     "unlearn --resume": [*FORGET, *TRAIN, "--epochs", "4", "--save-every", "3", "--resume"],
-    "unlearn, 2 requests": [*FORGET, "--forget", "world/more.jsonl", *TRAIN, "--lora-rank", "2", "--resume"],
+    "unlearn twice": [*FORGET, "--forget", "world/more.jsonl", *TRAIN, "--lora-rank", "2", "--resume"],
     "benchmark": ["benchmark", "own", "--model", "world/original", "--retain-model", "world/retrained", "--data",
                   "world", "--max-tokens", "8", "--num-samples", "64", "--out", "out"],
     "benchmark --continual": ["benchmark", "tofu", "--model", "world/original", "--data", "world/tofu", "--split",
@@ -126,6 +126,8 @@ def tree(home: Path) -> dict[str, bytes]:
     for path in sorted(home.rglob("*")):
         if "world" not in path.relative_to(home).parts[:1]:
             found[str(path.relative_to(home))] = path.read_bytes() if path.is_file() else b"a folder"
+        if path.name == "evaluation.md":  # one line of it says what took how many seconds
+            found[str(path.relative_to(home))] = re.sub(rb"(?m)^Time: .*$", b"Time", path.read_bytes())
     return found
 
 
@@ -210,7 +212,7 @@ def try_kind(kind: str, work: Callable[[], Any], home: Path, kills: int, seed: i
             found.wrong.append(f"{said}: exit {ended.code}: {ended.said.strip()[-300:]}")
         elif wrong := {name for name in differing(right, tree(folder)) if not is_time(name)}:
             found.wrong.append(f"{said}: {sorted(wrong)[:5]}")
-        print(f"{kind}: {found.kills} of {kills}, {len(found.wrong)} wrong", end="\r", file=sys.stderr, flush=True)
+        print(f"{kind}: {found.kills} of {kills} kills {found.wrong[-1:]}", file=sys.stderr, flush=True)
     return found
 
 
@@ -234,12 +236,13 @@ def make_world(folder: Path) -> None:
     for row in asked:
         row |= {
             "paraphrased_answer": row["answer"],
-            "perturbed_answer": [x["answer"] for x in asked[:5] if x != row][:4],
+            "perturbed_answer": [x["answer"] for x in asked[:6] if x is not row][:5],
         }
     tasks = [{**row, "task_id": str(1 + i // 2)} for i, row in enumerate(asked[:6])]
+    others = [{**row, "perturbed_answer": row["perturbed_answer"][:3]} for row in asked[10:14]]
     for name, some in (("forget01", tasks), ("forget01_perturbed", tasks), ("retain90", asked[6:10]),
-                       ("retain_perturbed", asked[6:10]), ("real_authors_perturbed", asked[10:12]),
-                       ("world_facts_perturbed", asked[12:14])):  # fmt: skip
+                       ("retain_perturbed", asked[6:10]), ("real_authors_perturbed", others[:2]),
+                       ("world_facts_perturbed", others[2:])):  # fmt: skip
         write(f"tofu/{name}.json", some)
     how: dict[str, Any] = {"from_scratch": "tiny", "batch_size": 8, "learning_rate": 2e-3}
     finetune(FinetuneConfig(data=files["full"], out=folder / "original", epochs=6, **how), progress=False)
@@ -255,7 +258,7 @@ def load_everything() -> None:
     import importlib
 
     for name in ("matplotlib.pyplot", "torch", "transformers.models.llama.modeling_llama", "transformers.trainer",
-                 "peft", "datasets", "leakbound.cli", "leakbound.models.hf", "leakbound.unlearning", "leakbound.auditing",
+                 "peft", "leakbound.cli", "leakbound.models.hf", "leakbound.unlearning", "leakbound.auditing",
                  "leakbound.unlearning.train", "leakbound.evaluating.continual", "leakbound.report", "ruamel.yaml",
                  "leakbound.studies.distribution.steps", "leakbound.studies.distribution.causal"):  # fmt: skip
         importlib.import_module(name)
@@ -287,7 +290,7 @@ def main() -> None:
         for i, kind in enumerate(kinds):
             kills = args.kills * (i + 1) // len(kinds) - args.kills * i // len(kinds)
             found = try_kind(kind, lambda kind=kind: command(KINDS[kind]), home, kills, args.seed)
-            times = {re.sub(r"\d+|[0-9a-f]{16}", "N", name.split("/")[-1]) for name in found.times}
+            times = {re.sub(r"^.*(: |\.)", "", name) for name in found.times}
             total += found.kills
             wrong += [f"{kind}: {what}" for what in found.wrong]
             lines.append(

@@ -146,6 +146,10 @@ def test_a_killed_run_that_goes_on_equals_the_uninterrupted_one(world, tmp_path,
         forget(world, tmp_path / "killed", **settings, resume=True, learning_rate=1e-4)
     resumed = forget(world, tmp_path / "killed", **settings, resume=True)
     assert weights_of(resumed) == weights_of(whole)
+    logs = [[{k: v for k, v in x.items() if k[:8] != "train_ru" and "_per_" not in k} for x in record(f)["log"]]
+            for f in (resumed, whole)]  # fmt: skip
+    assert logs[0] == logs[1]
+    assert "train_loss" in logs[0][-1]
     assert not (tmp_path / "killed-checkpoints").exists()
 
 
