@@ -13,15 +13,7 @@ import numpy.typing as npt
 
 from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_masses, leak_estimate
 from leakbound.bounds.engines.portfolio import bet_sizes
-from leakbound.bounds.gate import (
-    Floats,
-    Scores,
-    Side,
-    check_alpha,
-    check_counts,
-    check_fraction,
-    check_side,
-)
+from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_counts, check_fraction, check_side
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 

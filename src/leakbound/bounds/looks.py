@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from leakbound.bounds.engines.binomial import MOST, log_pmf
 from leakbound.bounds.gate import Floats, check_alpha, check_fraction, check_whole
+from leakbound.bounds.result import Record
 from leakbound.errors import InputError
 
 LEAST_ALPHA = 1e-290
@@ -32,7 +32,7 @@ def look_shares(num_looks: int) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class PlannedLooks:
+class PlannedLooks(Record):
     """At ``sizes[j]`` draws, P(leak) <= ``limit`` is proven by at most ``allowed[j]`` leaks. Made by plan_looks."""
 
     limit: float
@@ -49,15 +49,6 @@ class PlannedLooks:
     def next_size(self, n: int) -> int | None:
         """The first planned size above ``n``; None after the last look."""
         return next((size for size in self.sizes if size > n), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as a JSON object."""
-        return {"limit": self.limit, "alpha": self.alpha, "sizes": list(self.sizes), "allowed": list(self.allowed)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> PlannedLooks:
-        """The plan that :meth:`to_json` wrote."""
-        return cls(data["limit"], data["alpha"], tuple(data["sizes"]), tuple(data["allowed"]))
 
 
 def binomial_pmf(n: int, p: float, most: int) -> Floats:
