@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds import mean_bounds, proportion_bound
+from leakbound.bounds.engines.search import least
 from leakbound.bounds.result import Record
 from leakbound.errors import InputError
 from leakbound.metrics.aggregates import ks_distance
@@ -146,13 +147,7 @@ def _kl_upper(share: float, level: float) -> float:
         tails = (1 - share) * math.log((1 - share) / (1 - a)) if share < 1 else 0.0
         return heads + tails
 
-    low, high = share, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if middle < 1 and kl(middle) <= level else (low, middle)
-    return high
+    return least(lambda a: kl(a) > level, share, 1.0)
 
 
 def ks_metric(name: str, set_name: str, values: npt.ArrayLike, reference: npt.ArrayLike, *, alpha: float) -> Metric:
