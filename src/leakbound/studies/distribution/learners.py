@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,10 +100,6 @@ class Sets:
     retain: tuple[Item, ...]
     validation: tuple[Item, ...]
     asked: tuple[Item, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As a part of a cache's key."""
-        return asdict(self)
 
 
 def measure(speaker: Speaker, sets: Sets, judges: Mapping[str, Judge]) -> dict[str, Any]:
