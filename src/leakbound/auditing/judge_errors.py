@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import re
 
-from leakbound.bounds import (
-    average_proportion_bound,
-    judged_bound,
-    judged_proportion_bound,
-    worst_prompt_bound,
-)
+from leakbound.bounds import average_proportion_bound, judged_bound, judged_proportion_bound, worst_prompt_bound
 from leakbound.bounds.engines.search import fewest
 from leakbound.bounds.judged import WEIGHT, Rate
 from leakbound.bounds.planning import MOST_DRAWS, USEFUL

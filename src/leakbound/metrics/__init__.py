@@ -1,12 +1,6 @@
 """The field's metrics as pure functions of per-question values; every convention is stated in docs/methods.md."""
 
-from leakbound.metrics.aggregates import (
-    average_score,
-    forget_efficacy,
-    forget_quality,
-    harmonic_mean,
-    ks_distance,
-)
+from leakbound.metrics.aggregates import average_score, forget_efficacy, forget_quality, harmonic_mean, ks_distance
 from leakbound.metrics.likelihood import (
     answer_probability,
     exact_memorization,

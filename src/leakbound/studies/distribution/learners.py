@@ -28,11 +28,9 @@ class Speaker(Protocol):
 
     def likelihoods(self, questions: Sequence[str], answers: Sequence[Sequence[str]]) -> list[list[Said]]:
         """The given answers to each question, by teacher forcing."""
-        ...
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """The greedy answer to each question."""
-        ...
 
 
 Judge = Callable[[list[str], list[str]], float]
@@ -72,23 +70,19 @@ class Learner(Protocol):
 
     def make_tokenizer(self, items: Sequence[Item], folder: Path) -> None:
         """Save the tokenizer that all models of the study share."""
-        ...
 
     def train(
         self, items: Sequence[Item], watched: Sequence[Item], *, seed: int, tokenizer: Path, folder: Path
     ) -> NDArray[np.bool_]:
         """Train and save a model; whether each watched item was reproduced after each epoch, (epochs, len(watched))."""
-        ...
 
     def unlearn(
         self, model: Path, forget: Sequence[Item], retain: Sequence[Item], how: Unlearning, *, seed: int, watch: Watch
     ) -> None:
         """Unlearn and call ``watch`` before the first step, after each ``how.every`` steps and after the last one."""
-        ...
 
     def load(self, model: Path) -> Speaker:
         """A saved model."""
-        ...
 
 
 @dataclass(frozen=True)
