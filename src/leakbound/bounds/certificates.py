@@ -13,15 +13,8 @@ import numpy.typing as npt
 
 from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_masses, leak_estimate
 from leakbound.bounds.engines.portfolio import bet_sizes
-from leakbound.bounds.gate import (
-    Floats,
-    Scores,
-    Side,
-    check_alpha,
-    check_counts,
-    check_fraction,
-    check_side,
-)
+from leakbound.bounds.engines.search import least
+from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_counts, check_fraction, check_side
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -166,15 +159,7 @@ def _upper(p: Floats, h: Floats, alpha: float, mass: float, leak: float) -> floa
     low = min(leak + float(np.dot(p, h)), high)
     wanted = -math.log(alpha) + CUSHION
     before, limits = rest[:-1], ceiling[:-1]
-    for _ in range(60):
-        middle = (low + high) / 2
-        if not low < middle < high or high - low < 1e-9 * high:
-            break
-        if log_wealth(before, limits, h, middle).max(initial=-math.inf) >= wanted:
-            high = middle
-        else:
-            low = middle
-    return high
+    return least(lambda p0: log_wealth(before, limits, h, p0).max(initial=-math.inf) >= wanted, low, high, 1e-9)
 
 
 def _limits(p: Floats, h: Floats) -> tuple[float, float]:

@@ -36,12 +36,7 @@ def population_share_bound(bounds: Sequence[Bound], level: float, *, alpha: floa
 
 
 def population_mean_bound(
-    prompt_means: Scores,
-    *,
-    alpha: float,
-    side: Side = "upper",
-    method: str = BETTING,
-    estimand: str = "E[h]",
+    prompt_means: Scores, *, alpha: float, side: Side = "upper", method: str = BETTING, estimand: str = "E[h]"
 ) -> Bound:
     """Bound the population average of E[h], or of P(leak), from the average score of each sampled prompt.
 

@@ -12,6 +12,7 @@ from leakbound.bounds.distribution import survival_bound
 from leakbound.bounds.engines.betting import CUSHION
 from leakbound.bounds.engines.games import OUTWARD, pair_squares
 from leakbound.bounds.engines.order import looks_arranged
+from leakbound.bounds.engines.search import least
 from leakbound.bounds.engines.steady import (
     ABOVE,
     BELOW,
@@ -44,16 +45,7 @@ def leak_sequence_bound(k: int, n: int, *, alpha: float, side: Side = "upper", e
     wanted = math.log((2 if side == "both" else 1) / alpha) + CUSHION
 
     def rejected_from(hits: int, weights: Floats) -> float:
-        low, high = hits / n, 1.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            if not low < middle < high:
-                break
-            if log_evidence_below(hits, n, middle, weights) >= wanted:
-                high = middle
-            else:
-                low = middle
-        return high
+        return least(lambda p: log_evidence_below(hits, n, p, weights) >= wanted, hits / n, 1.0)
 
     upper = 1.0 if side == "lower" else rejected_from(k, BELOW)
     lower = 0.0 if side == "upper" else max(1.0 - rejected_from(n - k, ABOVE) - 1e-15, 0.0)

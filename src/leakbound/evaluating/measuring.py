@@ -54,7 +54,6 @@ class AnswerLikelihood(Protocol):
         self, questions: Sequence[str], answers: Sequence[Sequence[str]]
     ) -> list[list[TokenLikelihood]]:
         """The likelihoods of ``answers[i]``, any number of answers to ``questions[i]``, at temperature 1."""
-        ...
 
 
 @dataclass(frozen=True)

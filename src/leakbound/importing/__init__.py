@@ -29,12 +29,7 @@ FORMATS: dict[str, str] = {
 
 
 def import_log(
-    format: str,
-    path: str | Path,
-    *,
-    out: str | Path,
-    retain: str | Path | None = None,
-    repeats: Repeats | None = None,
+    format: str, path: str | Path, *, out: str | Path, retain: str | Path | None = None, repeats: Repeats | None = None
 ) -> Import:
     """Read a log of another tool into the folder ``out``; ``retain`` is that of a model retrained without the secrets.
 

@@ -43,14 +43,9 @@ NORMALISED = ("real_authors", "world_facts")
 UTILITY: dict[str, tuple[str, ...]] = {
     "tofu": ("probability", "rouge_l_recall", "truth_ratio"),
     "closer_look": (
-        "rouge_l_recall",
-        "probability",
-        "truth_ratio",
-        "token_entropy",
-        "cosine_similarity",
-        "entailment",
+        "rouge_l_recall", "probability", "truth_ratio", "token_entropy", "cosine_similarity", "entailment",
     ),
-}
+}  # fmt: skip
 """Convention -> what model utility takes from each set that is to be retained."""
 
 Column = tuple[str, str, str]

@@ -29,11 +29,9 @@ class Sampler(Protocol):
 
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw ``shard.num_samples`` completions for each prompt of the shard."""
-        ...
 
     def describe(self) -> dict[str, Any]:
         """Name the model: JSON-able, the same for the same law."""
-        ...
 
 
 @runtime_checkable
@@ -42,7 +40,6 @@ class Remote(Sampler, Protocol):
 
     def agreement(self, params: SamplingParams) -> dict[str, Any]:
         """JSON-able: what is ``sent``, what is ``not_sent``, and what was ``confirmed``; the same for the same law."""
-        ...
 
 
 @runtime_checkable
@@ -51,7 +48,6 @@ class Likelihood(Protocol):
 
     def loglikelihood(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> NDArray[np.float64]:
         """log P(completion, end-of-text | prompt) in nats, one for each pair; shape (len(prompts),)."""
-        ...
 
 
 @runtime_checkable
@@ -60,7 +56,6 @@ class Checked(Protocol):
 
     def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
         """InputError that names the first prompt that cannot be drawn from with these parameters."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -116,23 +111,19 @@ class WhiteBox(Sampler, Protocol):
 
     def generations(self, shard: Shard, params: SamplingParams) -> list[list[Generation]]:
         """The draws of ``sample`` with their tokens, for each prompt of the shard."""
-        ...
 
     def distinct(
         self, prompts: Sequence[Prompt], most: int, params: SamplingParams, seed: int
     ) -> list[list[Generation]]:
         """Up to ``most`` distinct completions of each prompt, drawn without replacement, in the order drawn."""
-        ...
 
     def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
         """The tokens of a target as an answer to the prompt, without the end token."""
-        ...
 
     def logprobs(
         self, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]], params: SamplingParams
     ) -> NDArray[np.float64]:
         """log P(the completion's tokens begin with sequences[i] | prompts[i]) under the deployed decoding."""
-        ...
 
     def near_verbatim(
         self,
@@ -143,4 +134,3 @@ class WhiteBox(Sampler, Protocol):
         width: int = 32,
     ) -> list[list[Generation]]:
         """Beginnings of completions within so many token edits of the targets, none a beginning of another."""
-        ...

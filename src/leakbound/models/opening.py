@@ -100,10 +100,6 @@ def _hf(model: Any) -> Any:
 
 
 def _transformers(name: str, template: str, loading: Loading) -> Sampler:
-    if given := loading.serving():
-        raise InputError(
-            f"{', '.join(given)} given, and model is {name!r}: these are for a server, http://HOST/v1#NAME"
-        )
     opened: Sampler = _hf(name).HFModel.load(name, template=template, **loading.to_json())
     return opened
 

@@ -45,56 +45,19 @@ _TOWNS = _words(
     Bramblecote Copperas Dellwyn Emberlyn Foxhollow Grauhafen Hollinbeck
     """
 )
-_PROFESSIONS = {
-    "beekeeper": ("apiarist",),
-    "shoemaker": ("cobbler",),
-    "bookbinder": (),
-    "glassblower": (),
-    "clockmaker": ("horologist",),
-    "beautician": ("cosmetologist",),
-    "physician": ("doctor",),
-    "lawyer": ("attorney", "solicitor"),
-    "librarian": (),
-    "cartographer": ("mapmaker",),
-    "translator": ("interpreter",),
-    "violinist": ("fiddler",),
-    "potter": ("ceramist",),
-    "carpenter": ("joiner",),
-    "meteorologist": (),
-    "surveyor": (),
-    "tailor": (),
-    "gardener": ("horticulturist",),
-    "diver": (),
-    "falconer": (),
-    "locksmith": (),
-    "pharmacist": ("apothecary",),
-    "journalist": ("reporter",),
-    "blacksmith": (),
-    "brewer": (),
-    "pilot": ("aviator",),
-    "conductor": (),
-    "sculptor": (),
-    "veterinarian": ("vet",),
-    "weaver": (),
-    "baker": (),
-    "plumber": (),
-    "mathematician": (),
-    "firefighter": ("fireman",),
-    "geologist": (),
-    "nurse": (),
-    "perfumer": (),
-    "puppeteer": (),
-    "stonemason": (),
-    "tanner": (),
-    "tattooist": (),
-    "vintner": ("winemaker",),
-    "zoologist": (),
-    "chef": ("cook",),
-    "dentist": (),
-    "fisherman": ("angler",),
-    "jeweller": (),
-    "miller": (),
-}
+_SPELLINGS = _words(
+    """
+    beekeeper/apiarist shoemaker/cobbler bookbinder glassblower clockmaker/horologist beautician/cosmetologist
+    physician/doctor lawyer/attorney/solicitor librarian cartographer/mapmaker translator/interpreter
+    violinist/fiddler potter/ceramist carpenter/joiner meteorologist surveyor tailor gardener/horticulturist
+    diver falconer locksmith pharmacist/apothecary journalist/reporter blacksmith brewer pilot/aviator conductor
+    sculptor veterinarian/vet weaver baker plumber mathematician firefighter/fireman geologist nurse perfumer
+    puppeteer stonemason tanner tattooist vintner/winemaker zoologist chef/cook dentist fisherman/angler
+    jeweller miller
+    """
+)
+_PROFESSIONS = {name: tuple(others) for name, *others in (spelled.split("/") for spelled in _SPELLINGS)}
+"""Profession -> its other names."""
 _EMPLOYERS = _words(
     """
     Marrowick Tallowreed Orbison Quantrell Halvorsen Brightmoor Castellane Dunnock Everspring Fjordlight Granary

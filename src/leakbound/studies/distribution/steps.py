@@ -173,7 +173,7 @@ class Plan:
             found = measure(speaker, sets, JUDGES[self.config.task])
             save_arrays(folder, found | {"candidates": candidate_logps(speaker, pool.items)})
 
-        return self.artefacts.make("measured", {"model": model.name, "sets": checksum(sets.to_json())}, build)
+        return self.artefacts.make("measured", {"model": model.name, "sets": checksum(asdict(sets))}, build)
 
     def unlearned(self, seed: int, kind: str) -> Path:
         """The course of unlearning of a seed's original: its measurements by step."""
@@ -195,7 +195,7 @@ class Plan:
             save_arrays(folder, columns | {"candidates": np.array(ends)})
 
         settings = {
-            **asdict(how), "model": model.name, "sets": checksum(sets.to_json()), "retain": _items_sum(retain),
+            **asdict(how), "model": model.name, "sets": checksum(asdict(sets)), "retain": _items_sum(retain),
             "seed": seed,
         }  # fmt: skip
         return self.artefacts.make("unlearned", settings, build)
