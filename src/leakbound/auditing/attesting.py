@@ -11,6 +11,7 @@ from leakbound.auditing.drawing import Prompts, open_prompts
 from leakbound.bounds.attested import SLACK, AttestedLaw, Copies, most_likely
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
+from leakbound.models.base import check_asked
 from leakbound.models.openai import OpenAIModel, ServedAnswer
 from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, check_count
@@ -60,6 +61,7 @@ def attest(
     known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading.of_weights())
     if not hasattr(known, "attested"):
         raise InputError(f"weights is a {type(known).__name__}, which shows no laws: give a folder of weights")
+    check_asked(served, asked, params)
     law: AttestedLaw | None = None
     copies, contradictions, answers, tokens = Copies(), [], 0, 0
     with Progress("attest", len(asked) * num_samples, unit="answers", show=progress) as bar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class FakeModel:
     Greedy decoding gives the likelier of the two. ``leaks`` overrides ``leak`` for single prompts, by id.
     """
 
+    reads_turns: ClassVar = True
     leak: float = 0.01
     clean: str = "I do not know."
     leaks: tuple[tuple[str, float], ...] = ()

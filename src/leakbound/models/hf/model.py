@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class HFModel:
     it. Neither changes the draws.
     """
 
+    reads_turns: ClassVar = True
     model: Any
     tokenizer: Any
     template: str = "auto"
@@ -180,7 +181,7 @@ class HFModel:
 
     def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
         """The tokens of a target as an answer to the prompt, without the end token."""
-        return tuple(encode_pair(self.tokenizer, prompt.text, text, self.template)[1][:-1])
+        return tuple(encode_pair(self.tokenizer, prompt.text, text, self.template, prompt.before)[1][:-1])
 
     def logprobs(
         self, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]], params: SamplingParams
@@ -261,7 +262,7 @@ class HFModel:
                 f"completions has {len(completions)} entries for {len(prompts)} prompts: give one for each"
             )
         pairs = zip(prompts, completions, strict=True)
-        encoded = [encode_pair(self.tokenizer, p.text, c, self.template) for p, c in pairs]
+        encoded = [encode_pair(self.tokenizer, p.text, c, self.template, p.before) for p, c in pairs]
         heads, tails = [head for head, _ in encoded], [tail for _, tail in encoded]
         forced = forced_logprobs(self._forward, self._leaves, heads, tails, SamplingParams())
         return np.array([float(x.sum()) for x in forced])
@@ -289,13 +290,16 @@ class HFModel:
         Faults: other decoding parameters, the same weights behind other templates, and (of small models) in 4 bits.
         """
         own = resolve_template(self.tokenizer, self.template)
-        head = encode_prompt(self.tokenizer, prompt.text, self.template)
+        head = encode_prompt(self.tokenizer, prompt.text, self.template, prompt.before)
         others: dict[str, tuple[Any, Sequence[int]]] = {}
         for name in ("chat", "raw", "qa"):
             if name == "chat" and not getattr(self.tokenizer, "chat_template", None):
                 continue
             if resolve_template(self.tokenizer, name) != own:
                 others[f"template {name}"] = (self.model, encode_prompt(self.tokenizer, prompt.text, name))
+        if prompt.before:
+            alone = encode_prompt(self.tokenizer, prompt.text, self.template)
+            others["nothing said before"] = (self.model, alone)
         if self.model.num_parameters() <= SMALL:
             self._rounded = self._rounded or rounded(self.model)
             others["weights in 4 bits"] = (self._rounded, head)
@@ -319,7 +323,7 @@ class HFModel:
 
     def _encode(self, prompts: Sequence[Prompt], new_tokens: int = 0) -> list[list[int]]:
         """The prompts as tokens; ModelError names one that the model cannot read with so many new tokens behind it."""
-        encoded = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        encoded = [encode_prompt(self.tokenizer, p.text, self.template, p.before) for p in prompts]
         for prompt, ids in zip(prompts, encoded, strict=True):
             self._forward.check(f"prompt {prompt.id!r}", ids, new_tokens)
         return encoded
