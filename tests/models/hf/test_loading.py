@@ -140,6 +140,13 @@ def test_a05_what_transformers_raises_is_our_error_with_a_remedy(folder, setting
         load_model(configured(folder, **settings))
 
 
+@pytest.mark.parametrize("method", ["foo", "mlx", "nvfp9"])
+def test_a05_weights_quantised_in_an_unknown_way_are_refused_by_its_name(folder, method):
+    """transformers passes over it with a warning, and takes what stands there for the weights."""
+    with pytest.raises(ModelError, match=rf"model is .*quantised by '{method}', which .*\(pip install -U"):
+        load_model(configured(folder, quantization_config={"quant_method": method, "bits": 4}))
+
+
 def test_a05_weights_that_were_cut_are_our_error(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])

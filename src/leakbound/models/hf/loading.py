@@ -77,10 +77,12 @@ def load_model(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
+    kind: Any = AutoModelForCausalLM,
 ) -> Any:
     """A causal language model from a folder or hub id, in eval mode on its device. Weights from safetensors only.
 
     ModelError where the weights are not those of the configuration: a tensor that is missing would be random.
+    ``kind``: transformers' class for models of another kind.
     """
     check_source(name)
     if dtype not in DTYPES:
@@ -88,12 +90,26 @@ def load_model(
     small = sum(file.stat().st_size for file in Path(name).expanduser().glob("*.safetensors")) < 1e9
     place = pick_device(device)
     with door(f"model {name!r} cannot be loaded"), without_bars() if small else nullcontext():
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, found = kind.from_pretrained(
             name, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code,
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
+        check_quantised(name, model)
         check_complete(name, found)
         return model.to(place).eval()
+
+
+def check_quantised(name: str, model: Any) -> None:
+    """ModelError where the weights are stored in a way that transformers does not know, and so took as they stand."""
+    for config in (model.config, model.config.get_text_config()):
+        said = getattr(config, "quantization_config", None)
+        if said is not None and getattr(model, "hf_quantizer", None) is None:
+            method = said.get("quant_method") if isinstance(said, Mapping) else getattr(said, "quant_method", said)
+            raise ModelError(
+                f"model is {name!r}: its config.json says that its weights are quantised by {method!r}, which this "
+                "transformers does not know and passed over: get a newer one (pip install -U transformers), or weights "
+                "that are not quantised"
+            )
 
 
 def check_complete(name: str, found: Mapping[str, Iterable[Any]]) -> None:
