@@ -13,7 +13,7 @@ from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import check_asked
 from leakbound.models.openai import OpenAIModel, ServedAnswer
-from leakbound.models.opening import Loading, open_model
+from leakbound.models.opening import SERVING, WEIGHTS, Loading, open_model
 from leakbound.records import Prompt, SamplingParams, check_count
 from leakbound.results.attestation import Attestation, Fault
 from leakbound.runs.progress import Progress
@@ -55,10 +55,10 @@ def attest(
     if params.stop:
         raise InputError(f"stop is {params.stop!r}: a server does not tell the tokens that it cuts off; leave it out")
     asked, loading = open_prompts(prompts), loading or Loading()
-    served = server if isinstance(server, OpenAIModel) else open_model(server, loading=loading)
+    served = server if isinstance(server, OpenAIModel) else open_model(server, loading=loading.only(SERVING))
     if not isinstance(served, OpenAIModel):
         raise InputError(f"server is {server!r}: give the address of a server, http://HOST/v1#MODEL")
-    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading.of_weights())
+    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading.only(WEIGHTS))
     if not hasattr(known, "attested"):
         raise InputError(f"weights is a {type(known).__name__}, which shows no laws: give a folder of weights")
     check_asked(served, asked, params)

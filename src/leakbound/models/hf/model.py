@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
+from leakbound.models.hf.packed import how_stored
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, edit_row, perturbed, search
 from leakbound.models.hf.walk import walk
@@ -43,6 +44,7 @@ class HFModel:
     name: str = "in-memory"
     revision: str | None = None
     batch_rows: int | None = None
+    stored: Mapping[str, str] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
@@ -73,11 +75,13 @@ class HFModel:
         dtype: str = "auto",
         device: str = "auto",
         trust_remote_code: bool = False,
+        base: str | None = None,
     ) -> HFModel:
-        """The model and tokenizer of a folder or hub id; safetensors only."""
-        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        model = load_model(name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-        return cls(model, tokenizer, template=template, name=name, revision=revision)
+        """The model and tokenizer of a folder, a hub id, a GGUF file or an adapter: :func:`load_model`."""
+        common: Any = {"revision": revision, "trust_remote_code": trust_remote_code, "base": base}
+        tokenizer = load_tokenizer(name, **common)
+        model = load_model(name, dtype=dtype, device=device, **common)
+        return cls(model, tokenizer, template=template, name=name, revision=revision, stored=how_stored(name, base))
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
@@ -93,6 +97,7 @@ class HFModel:
             "device": self.model.device.type,
             "template": chat_source(self.tokenizer) if chat else self.template,
             **({"date": date} if date else {}),
+            **self.stored,
             "end_tokens": self._ends,
         }
 
