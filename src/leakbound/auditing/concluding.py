@@ -1,7 +1,5 @@
 """From scored completions to what is said about one prompt, and about the average prompt."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

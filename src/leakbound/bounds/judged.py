@@ -1,7 +1,5 @@
 """P(leak) from the verdicts of a judge that errs: known or estimated error rates widen the bound."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

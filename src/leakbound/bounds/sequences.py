@@ -1,7 +1,5 @@
 """Bounds that hold at any stopping time: after every draw at once, for whatever reason one stops."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 

@@ -1,7 +1,5 @@
 """Is the gap noise? Metrics of two models on the same questions, question by question."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -4,8 +4,6 @@ It adds 10^-10 to denominators, which moves them by less than the tolerance unle
 truth ratio is r as here (wrong over right), with one of three aggregators.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

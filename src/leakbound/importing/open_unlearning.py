@@ -6,8 +6,6 @@ there are several answers), a ROUGE metric ``rouge1_recall``, ``rougeL_recall``,
 ``score`` for each question. Every stored aggregate that can be is computed again and compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

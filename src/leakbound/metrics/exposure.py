@@ -7,8 +7,6 @@ in likelihood terms"), so that everything here but Carlini's exposure (arXiv 180
 definition.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias

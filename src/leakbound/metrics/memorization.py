@@ -4,8 +4,6 @@ From models trained on known subsets. The definitions are ours where arXiv 2411.
 not be read); counterfactual memorization is that of Zhang et al. (arXiv 2112.12938) with log-likelihood as the measure.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

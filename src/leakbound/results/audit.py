@@ -1,7 +1,5 @@
 """What an audit found: frozen records that read and write audit.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self

@@ -1,7 +1,5 @@
 """What a benchmark found: one model on one suite, several of them side by side, and task after task."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The threshold of the adaptive temperature that was chosen: a frozen record that reads and writes calibration.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

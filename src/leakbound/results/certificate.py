@@ -1,7 +1,5 @@
 """What a certification found: frozen records that read and write certificate.json."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

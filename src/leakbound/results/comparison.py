@@ -1,7 +1,5 @@
 """What a comparison of audited models found: frozen records that read and write comparison.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property

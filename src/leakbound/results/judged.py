@@ -1,7 +1,5 @@
 """What an audit says once its judge's errors are counted: a frozen record that reads and writes judged.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

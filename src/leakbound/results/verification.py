@@ -1,7 +1,5 @@
 """What a check of a whole run folder found: a frozen record that reads and writes verification.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

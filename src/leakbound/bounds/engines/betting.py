@@ -13,8 +13,6 @@ the sample mean are counted as not rejected, which can only raise the bound. Pro
 STaR bets: Voracek and Orabona 2025 (arXiv 2505.22422). Cells with shared bets and the milder bet: ours.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

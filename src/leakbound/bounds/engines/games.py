@@ -1,7 +1,5 @@
 """What the bets are on: sequences whose conditional mean is at least the mean, the variance, or mean + kappa sd."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

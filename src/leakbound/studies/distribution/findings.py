@@ -5,8 +5,6 @@ forget set's mean over examples of log2 p_u(x) - mean over retrained models of l
 models on average. The exposure of the retrained model is reached where it first falls to 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
