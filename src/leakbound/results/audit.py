@@ -105,11 +105,8 @@ def _bounds(p: PromptAudit) -> Iterator[tuple[str, float]]:
 
 
 @dataclass(frozen=True)
-class Audit(Result):
+class Audit(Result, file="audit.json", command="leakbound bound"):
     """The audit of one model: a result for each prompt and the statements across prompts."""
-
-    FILE = "audit.json"
-    COMMAND = "leakbound bound"
 
     run: dict[str, Any]
     """run.json: the model, its weights' checksum, the prompts' checksum, sampling parameters, seed, versions."""

@@ -57,11 +57,8 @@ class PromptCertificate:
 
 
 @dataclass(frozen=True)
-class Certification(Result):
+class Certification(Result, file="certificate.json", command="leakbound certify"):
     """The certificates of one model, prompt by prompt, and the statement about every prompt."""
-
-    FILE = "certificate.json"
-    COMMAND = "leakbound certify"
 
     run: dict[str, Any]
     """run.json: the model, its weights' checksum, the prompts' checksum, sampling parameters, seed, versions."""

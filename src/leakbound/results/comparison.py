@@ -56,11 +56,8 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison(Result):
+class Comparison(Result, file="comparison.json", command="leakbound compare"):
     """Models that were audited on the same prompts by the same scorer, and what is proven of all of them at once."""
-
-    FILE = "comparison.json"
-    COMMAND = "leakbound compare"
 
     num_prompts: int
     alpha: float

@@ -9,15 +9,12 @@ from leakbound.results.base import Result
 
 
 @dataclass(frozen=True)
-class JudgedAudit(Result):
+class JudgedAudit(Result, file="judged.json", command="leakbound judge-errors"):
     """What an audit by a judge says of P(leak) once the judge's errors are counted, at the audit's alpha.
 
     ``prompts`` holds a bound for each prompt alone; the labelled completions behind the error rates are the same for
     all of them. ``worst_prompt`` and ``mean_leak`` are the statements across prompts.
     """
-
-    FILE = "judged.json"
-    COMMAND = "leakbound judge-errors"
 
     ids: tuple[str, ...]
     flagged: tuple[float, ...]

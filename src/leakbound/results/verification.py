@@ -23,11 +23,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verification(Result):
+class Verification(Result, file="verification.json", command="leakbound verify"):
     """The checks of a run folder. What could not be checked counts against it."""
-
-    FILE = "verification.json"
-    COMMAND = "leakbound verify"
 
     path: str
     checks: tuple[Check, ...]
