@@ -30,8 +30,12 @@ def _number(name: str, value: float, wanted: str, fits: Callable[[float], bool])
     return value
 
 
-def _texts(name: str, value: tuple[str, ...], wanted: str, fits: Callable[[str], object]) -> tuple[str, ...]:
-    """The texts as a tuple; a text alone is refused, for as a sequence it would be its letters."""
+def check_texts(
+    name: str, value: Any, wanted: str = "a list of texts", fits: Callable[[str], object] = lambda _: True
+) -> tuple[str, ...]:
+    """The texts as a tuple; InputError for a text alone, which as a sequence would be its letters."""
+    if isinstance(value, str) and fits(value):
+        wanted = f"{wanted}, ({value!r},) for one"
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) and fits(text) for text in value):
         raise InputError(f"{name} is {value!r}: give {wanted}")
     return tuple(value)
@@ -54,7 +58,7 @@ class Prompt:
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise InputError(f"prompt {name} is {value!r}: give a non-empty text")
-        aliases = _texts(f"prompt {self.id!r}: aliases", self.aliases, "a list of non-empty texts", str.strip)
+        aliases = check_texts(f"prompt {self.id!r}: aliases", self.aliases, "a list of non-empty texts", str.strip)
         object.__setattr__(self, "aliases", aliases)
 
     def to_json(self) -> dict[str, Any]:
@@ -113,7 +117,7 @@ class SamplingParams:
     max_tokens: int = 128
     """The longest completion, in new tokens."""
     stop: tuple[str, ...] = ()
-    """Texts that end a completion and are cut from it; a text alone counts as one."""
+    """Texts that end a completion and are cut from it."""
 
     def __post_init__(self) -> None:
         for name, kind, wanted, fits in _NUMBERS:
@@ -122,9 +126,8 @@ class SamplingParams:
             raise InputError(f"adaptive_mode is {self.adaptive_mode!r}: give prompt or sequence")
         if self.adaptive_mode == "sequence" and not self.adaptive_temperature:
             raise InputError("adaptive_mode is 'sequence' with adaptive_temperature 0: give the threshold as well")
-        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
-        wanted = "a list of texts; an empty one would end every completion at once"
-        object.__setattr__(self, "stop", _texts("stop", stop, wanted, bool))
+        wanted = "a list of texts, none empty: that would end every completion at once"
+        object.__setattr__(self, "stop", check_texts("stop", self.stop, wanted, bool))
 
     @property
     def greedy(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
 from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
 from leakbound.results.certificate import Certification, PromptCertificate, SeenCompletion
+from leakbound.runs.files import kept
 from leakbound.runs.layout import NUM_PILOT
 from leakbound.runs.progress import steps
 from leakbound.runs.store import Run
@@ -100,8 +100,8 @@ def certify(
         "statement": asdict(statement),
         "versions": software_versions(),
     }
-    with tempfile.TemporaryDirectory(prefix="leakbound-") as temporary:
-        run = Run.start(Path(temporary) / "run" if out is None else out, info, questions)
+    with kept(out) as folder:
+        run = Run.start(folder, info, questions)
         groups = [questions[start : start + PER_FILE] for start in range(0, len(questions), PER_FILE)]
         files = {run.path / "facts" / f"{i:05d}.json": some for i, some in enumerate(groups)}
         missing = [file for file in files if not file.exists()]

@@ -93,6 +93,23 @@ def _same(first: Evaluation, second: Evaluation, name: str) -> None:
             f"set {name!r}: {first.model!r} answered {len(a)} questions and {second.model!r} {len(b)}, not the same "
             "ones in the same order: a difference needs both models on the same questions"
         )
+    check_asked(first, second)
+
+
+def check_asked(first: Evaluation, second: Evaluation) -> None:
+    """InputError where a question has the same id of both models, but other texts. Where no texts are known, nobody can
+    say."""
+    for name in first.sets.keys() & second.sets.keys():
+        a, b = first.sets[name], second.sets[name]
+        other = dict(zip(b.ids, b.generations, strict=False))
+        for id, (asked, _, target) in zip(a.ids, a.generations, strict=False):
+            said = other.get(id, (asked, "", target))
+            if (said[0], said[2]) != (asked, target):
+                raise InputError(
+                    f"set {name!r}: question {id!r} is {asked!r:.80} with the answer {target!r:.60} of "
+                    f"{first.model!r}, and {said[0]!r:.80} with {said[2]!r:.60} of {second.model!r}: nothing can be "
+                    "compared; give both models on the same questions in the same order"
+                )
 
 
 def _across(first: Evaluation, second: Evaluation, metric: str, convention: str, alpha: float, seed: int) -> Difference:
@@ -133,6 +150,8 @@ def compared(
     evaluation: Evaluation, reference: Evaluation | None = None, *, convention: str = "tofu", alpha: float = 0.01
 ) -> tuple[Line, ...]:
     """Every metric of :meth:`Evaluation.metrics`, with the retrained model's and their difference where both exist."""
+    if reference is not None:
+        check_asked(evaluation, reference)
     own = evaluation.metrics(reference=reference, convention=convention, alpha=alpha)
     if reference is None:
         return tuple(Line(metric) for metric in own)

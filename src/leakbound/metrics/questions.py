@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from leakbound.errors import InputError
 from leakbound.metrics.checks import check_losses, check_shares, check_values
+from leakbound.records import check_texts
 
 LOSSES = ("answer_loss", "paraphrase_loss", "perturbed_loss", "answer_tokens")
 """Mean negative log-likelihood per token in nats, end token included; ``perturbed_loss`` has shape (n, k)."""
@@ -39,7 +40,7 @@ class QuestionSet:
         where = f"set {self.name!r}"
         if not self.name or not self.ids:
             raise InputError(f"{where} has {len(self.ids)} ids: give a name and at least one question")
-        object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "ids", check_texts(f"{where}: ids", self.ids))
         seen: set[str] = set()
         for key in self.ids:
             if not isinstance(key, str) or key in seen:

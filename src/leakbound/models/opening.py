@@ -12,6 +12,7 @@ from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.models.openai import OpenAIModel
 from leakbound.plugins import Table, named_object
+from leakbound.records import check_texts
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Loading:
     """The most completions that a server is asked for at a time."""
     not_sent: tuple[str, ...] = ()
     """Parameters, asked to be off, that a server refuses: they are not sent, and run.json says so."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "not_sent", check_texts("not_sent", self.not_sent))
 
     def to_json(self) -> dict[str, Any]:
         """The settings by name; those of servers only where they are not the usual ones: older folders have none."""

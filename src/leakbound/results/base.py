@@ -40,9 +40,9 @@ class Result:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The record that :meth:`to_json` wrote."""
+        """The record that :meth:`to_json` wrote, also with the seal of its file, which :meth:`load` verifies."""
         hints = _hints(cls)  # type: ignore[arg-type] # a class is hashable
-        return cls(**{name: _typed(hints.get(name), value) for name, value in data.items()})
+        return cls(**{name: _typed(hints.get(name), value) for name, value in data.items() if name != "seal"})
 
     def save(self, path: str | Path) -> Path:
         """Write the record whole or not at all, and return it: ``FILE`` in a folder, or a file that ends in .json."""
