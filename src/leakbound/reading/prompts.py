@@ -1,5 +1,7 @@
 """Prompts: questions with the secret that their answers must not reveal."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
