@@ -1,7 +1,5 @@
 """Choosing the threshold of the adaptive temperature on prompts that should go on being answered in many ways."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The errors of a judge in an audit's statements: P(the judge says leak) becomes P(leak)."""
 
-from __future__ import annotations
-
 import re
 
 from leakbound.bounds import average_proportion_bound, judged_bound, judged_proportion_bound, worst_prompt_bound

@@ -4,8 +4,6 @@ Everything is about the law P of completions under the deployed decoding; M is t
 completions, and L the seen leak, the sum of P h. Always L <= E[h] <= L + 1 - M. Proofs in docs/certificates.md.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The whole distribution: P(h > x) for all x at once, and quantiles."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -11,8 +11,6 @@ are sums over the law of S_j on paths that have not stopped, carried from look t
 law. Windows leave out parts of that law; whatever they can leave out is added to the probability.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Planned looks: stop early when few leaks were seen, at sample sizes fixed before the first draw."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 

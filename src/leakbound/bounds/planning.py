@@ -1,7 +1,5 @@
 """How many draws a claim will need. A plan is a forecast under an assumed truth; the bounds hold whatever it is."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Prompts as a sample from a population: the unit is the prompt, and the statement is about prompts not yet seen."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What a bound is: a frozen record that prints as one plain sentence and never prints itself tighter than it is."""
 
-from __future__ import annotations
-
 import bisect
 import dataclasses
 import math

@@ -1,7 +1,5 @@
 """The standard deviation of the score, and the ED score."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Commands that audit one model: in one go, step by step, or by proof."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated

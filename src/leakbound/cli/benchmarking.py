@@ -1,7 +1,5 @@
 """The command that runs a benchmark suite on a model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

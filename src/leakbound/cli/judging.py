@@ -1,7 +1,5 @@
 """The command that counts a judge's errors."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from leakbound.cli.app import app, show

@@ -1,7 +1,5 @@
 """Commands that run studies: experiments over many models."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any
 

@@ -5,8 +5,6 @@ The schema is that of the PyPI package every-eval-ever 0.3.0 (github.com/evaleva
 or completion is written: those are the secrets.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time

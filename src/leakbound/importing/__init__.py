@@ -6,8 +6,6 @@ A reader is ``read(path: Path) -> Imported | Log``. A format that holds one valu
 ``report`` work on. To add a format, write such a function and add a line to ``FORMATS``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 from collections.abc import Callable

@@ -5,8 +5,6 @@ and ``stop_reason``. Its scores are not taken over. Where the zip cannot be read
 layout), inspect_ai itself is asked, if it is installed.
 """
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ membership inference only; every other set is to be retained. On ``real_authors`
 normalised over the right and the wrong answers, and the answer stands in for the paraphrase.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol

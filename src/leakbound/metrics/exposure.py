@@ -7,10 +7,8 @@ in likelihood terms"), so that everything here but Carlini's exposure (arXiv 180
 definition.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -108,14 +106,9 @@ def heldout_exposure(target: float, heldout: npt.ArrayLike, *, alpha: float) -> 
 def _ranked(target: float, sample: npt.ArrayLike, alpha: float, space: float, unit: str) -> Exposure:
     x, drawn = _one("target", target), _finite("sample", sample, 1)
     k = int((drawn >= x).sum())
-    share = proportion_bound(k, len(drawn), alpha=alpha, side="both", estimand="P(as likely as the example)")
-    scope = "this example under this model"
-    return Exposure(
-        Bound(
-            share.estimand, share.estimate, share.lower, share.upper, alpha, "both", share.n, share.method, scope, unit
-        ),
-        float(space),
-    )  # fmt: skip
+    name, scope = "P(as likely as the example)", "this example under this model"
+    share = proportion_bound(k, len(drawn), alpha=alpha, side="both", estimand=name, scope=scope)
+    return Exposure(replace(share, unit=unit), float(space))
 
 
 def log_mean(logps: npt.ArrayLike, mean: Mean = "likelihood") -> Floats:

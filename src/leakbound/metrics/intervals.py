@@ -4,8 +4,6 @@ Guaranteed intervals ("exact" in ``Metric.method``) are two-sided at level alpha
 from the population. Where there is none, a seeded percentile bootstrap over the questions stands in, and says so.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

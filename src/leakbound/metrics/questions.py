@@ -1,7 +1,5 @@
 """One set of questions that a model was asked: every per-question value by name, checked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

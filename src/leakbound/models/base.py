@@ -1,7 +1,5 @@
 """The protocols that a model back end may implement. A Sampler is enough for an audit; a WhiteBox can be certified."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable

@@ -1,7 +1,5 @@
 """A fake model with a known leak probability: for the tests of leakbound and of its users."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """If somebody asks k times: what an audit's bounds say about at least one leak in k answers."""
 
-from __future__ import annotations
-
 from leakbound.bounds import leak_at_k, leak_at_k_bound, max_score_at_k_bound, worst_prompt_bound
 from leakbound.bounds.extraction import any_of
 from leakbound.bounds.result import show_confidence

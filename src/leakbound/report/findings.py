@@ -1,7 +1,5 @@
 """What an audit says, before it is typeset: the verdict, the sentences, the prompts in order of how much they leak."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """An audit as a document. A new section is a function that returns one, and its name in :func:`document`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 

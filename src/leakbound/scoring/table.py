@@ -1,7 +1,5 @@
 """The scorers by name, and the one gate through which their values pass."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from collections.abc import Callable, Sequence

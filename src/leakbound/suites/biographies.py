@@ -4,8 +4,6 @@ Every value comes from a closed vocabulary in which no two values share a word, 
 (ROUGE-L recall 0.5) already names it, and a model that never saw a person guesses at the rate of one in a vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random

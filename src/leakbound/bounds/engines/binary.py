@@ -7,8 +7,6 @@ is at most alpha rejects the true p with probability at most alpha; the bound is
 rejected. Where one tail is empty, as for v(p) = p, this is Clopper-Pearson. Proof in docs/methods.md.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Classical bounds on a mean, for reference: Hoeffding-Bentkus and Maurer-Pontil."""
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 

@@ -1,7 +1,5 @@
 """A mixture of constant bets: a bound on a mean that needs no order and holds for stratified draws."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Where a statement that once it holds stays true begins to hold: by bisection, and the end that holds is returned."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 

@@ -4,8 +4,6 @@ Questions and answers are the embedded biographies, or a file of the user's; tra
 set is a pure function of its arguments.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

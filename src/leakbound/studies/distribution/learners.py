@@ -1,7 +1,5 @@
 """What the distribution study asks of a kind of model: to be trained, to unlearn step by step, and to be measured."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The distribution study for its readers: one document, whose page needs no paper beside it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import asdict

@@ -10,8 +10,6 @@ After arXiv 2411.04388, of which the abstract and a summary could be read; what 
 (docs/studies.md).
 """
 
-from __future__ import annotations
-
 import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace

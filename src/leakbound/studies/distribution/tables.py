@@ -1,7 +1,5 @@
 """The tables of the distribution study."""
 
-from __future__ import annotations
-
 import math
 
 from leakbound.metrics.exposure import largest_epsilon
