@@ -6,7 +6,7 @@ from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.template import encode_pair, encode_prompt, read_answer, resolve_template
+from leakbound.models.template import encode_pair, encode_prompt, other_prompts, read_answer, resolve_template
 
 CHAT = "{% for m in messages %}a {{ m['content'] }} b{% endfor %}{% if add_generation_prompt %} c{% endif %}"
 
@@ -155,3 +155,12 @@ def test_turns_are_never_left_out_unseen():
     for template in ("raw", "qa", "Ask: {text}"):
         with pytest.raises(InputError, match="has no place for them"):
             encode_prompt(tokenizer, "Who?", template, before=TURNS)
+
+
+def test_other_ways_of_asking_are_named():
+    tokenizer, read = chatty(PLAIN)
+    others = {name: read(ids) for name, ids in other_prompts(tokenizer, "Who?", "chat").items()}
+    assert others["template raw"] == "Who?"
+    assert "template chat" not in others
+    others = {name: read(ids) for name, ids in other_prompts(tokenizer, "Who?", "chat", TURNS).items()}
+    assert others == {"nothing said before": "<user>Who?"}

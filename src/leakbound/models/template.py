@@ -25,12 +25,14 @@ TEMPLATES = {
     "llama3": "<|start_header_id|>user<|end_header_id|>\n\n{text}<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n",
     "muse": "Question: {text}\nAnswer: ",
+    "chatml": "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{answer}",
 }
 """Presets, each the format in which published models were trained and asked.
 
 ``qa``: the released code of arXiv 2410.03523; ``phi``, the same: TOFU's Phi-1.5 (arXiv 2401.06121). ``llama2``: TOFU's
 Llama-2 and arXiv 2410.08109; ``llama3``: arXiv 2410.08109 (no system message, unlike the tokenizer's ``chat``).
-``muse``: the questions of MUSE (arXiv 2407.06460), whose prompt ends in a blank.
+``muse``: the questions of MUSE (arXiv 2407.06460), whose prompt ends in a blank. ``chatml``: without a system message,
+as llama.cpp asks where a file of weights has no template.
 """
 
 
@@ -80,6 +82,20 @@ Turns = Sequence[tuple[str, str]]
 def encode_prompt(tokenizer: Any, text: str, template: str = "auto", before: Turns = ()) -> list[int]:
     """The token ids that the model continues when it is asked ``text``, ``before`` it what was said already."""
     return _prompt(tokenizer, text, template, before)[0]
+
+
+def other_prompts(tokenizer: Any, text: str, template: str, before: Turns = ()) -> dict[str, list[int]]:
+    """The token ids of ``text`` as others may ask it, where they are other ids, by name; no two alike: under each named
+    template, or without what was said ``before``."""
+    asked: dict[str, tuple[str, Turns]] = {"nothing said before": (template, ())} if before else {}
+    names = (["chat"] if chat_source(tokenizer) else []) + ([] if before else list(TEMPLATES))
+    asked |= {f"template {name}": (name, before) for name in names}
+    found, known = {}, [encode_prompt(tokenizer, text, template, before)]
+    for name, (other, turns) in asked.items():
+        if (ids := encode_prompt(tokenizer, text, other, turns)) not in known:
+            known.append(ids)
+            found[name] = ids
+    return found
 
 
 def encode_pair(

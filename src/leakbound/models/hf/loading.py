@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from transformers.utils import logging as transformers_logging
 
 from leakbound.errors import ModelError

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import ForcedAnswer, Generation, TokenLikelihood
-from leakbound.models.hf.attested import SMALL, faults, forced_answers, rounded
+from leakbound.models.hf.attested import SMALL, forced_answers, rounded
+from leakbound.models.hf.faults import faults
 from leakbound.models.hf.forward import Forward, Segment, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
@@ -24,7 +25,7 @@ from leakbound.models.hf.packed import how_stored
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, edit_row, perturbed, search
 from leakbound.models.hf.walk import walk
-from leakbound.models.template import chat_source, encode_pair, encode_prompt, resolve_template
+from leakbound.models.template import chat_source, encode_pair, encode_prompt, other_prompts, resolve_template
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
 
@@ -63,7 +64,7 @@ class HFModel:
             self.model, most_rows=self.batch_rows, fill=self.tokenizer.pad_token_id or 0, work=self.work
         )
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
-        self._rounded: Any = None
+        self._rounded: Forward | None = None
 
     @classmethod
     def load(
@@ -287,30 +288,38 @@ class HFModel:
         heads, tails = encode_all(self.tokenizer, self.template, questions, [[answer] for answer in answers])
         return answer_gradient_norms(self._forward, heads, [tail for (tail,) in tails])
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model has laws of."""
+        return self._forward.vocabulary
+
     def attested(
-        self, prompt: Prompt, answers: Sequence[Sequence[int]], params: SamplingParams, *, slack: float
+        self,
+        prompt: Prompt,
+        answers: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        slack: float,
+        without: frozenset[str] = frozenset(),
     ) -> list[ForcedAnswer]:
         """Answers that a server gave to a prompt, under the stated law and those of named faults; none empty.
 
-        Faults: other decoding parameters, the same weights behind other templates, and (of small models) in 4 bits.
+        Faults: other decoding parameters, the same weights behind other templates, and (of small models) in 4 bits;
+        each of the latter reads the answers again, but for those ``without``.
         """
-        own = resolve_template(self.tokenizer, self.template)
         head = encode_prompt(self.tokenizer, prompt.text, self.template, prompt.before)
-        others: dict[str, tuple[Any, Sequence[int]]] = {}
-        for name in ("chat", "raw", "qa"):
-            if name == "chat" and not getattr(self.tokenizer, "chat_template", None):
-                continue
-            if resolve_template(self.tokenizer, name) != own:
-                others[f"template {name}"] = (self.model, encode_prompt(self.tokenizer, prompt.text, name))
-        if prompt.before:
-            alone = encode_prompt(self.tokenizer, prompt.text, self.template)
-            others["nothing said before"] = (self.model, alone)
-        if self.model.num_parameters() <= SMALL:
-            self._rounded = self._rounded or rounded(self.model)
-            others["weights in 4 bits"] = (self._rounded, head)
-        return forced_answers(
-            self.model, head, answers, params, faults(params, self._ends), others, slack=slack
-        )  # fmt: skip
+        others = {
+            name: (self._forward, other)
+            for name, other in other_prompts(self.tokenizer, prompt.text, self.template, prompt.before).items()
+            if name not in without
+        }
+        if (name := "weights in 4 bits") not in without and self.model.num_parameters() <= SMALL:
+            self._rounded = self._rounded or Forward(
+                rounded(self.model), most_rows=self.batch_rows, fill=self._forward.fill, work=self.work
+            )
+            others[name] = (self._rounded, head)
+        laws = faults(params, self._ends)
+        return forced_answers(self._forward, head, answers, self._ends, params, laws, others, slack=slack)
 
     def with_end(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """The tokens of an answer that ended, with its end token, which some servers leave out.
