@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from leakbound import report
 from leakbound.errors import InputError
-from leakbound.records import Prompt, SamplingParams
+from leakbound.records import Prompt, SamplingParams, check_texts
 from leakbound.report.demo import document
 from leakbound.runs.cache import settle
 from leakbound.runs.files import write_text
@@ -57,6 +57,7 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "methods", check_texts("methods", self.methods))
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise InputError(f"methods has {unknown[0]!r}: give some of {', '.join(METHODS)}")
         if not self.methods or len(set(self.methods)) < len(self.methods):

@@ -161,7 +161,7 @@ def test_an_alternative_that_lost_or_never_bets_gives_up():
     assert not law.given_up
     law.add({"lost": -2.0})
     assert law.given_up == {"lost"}
-    for _ in range(30):
+    for _ in range(62):
         law.add({"idle": -1e-6})
     assert law.given_up == {"lost", "idle"}
 

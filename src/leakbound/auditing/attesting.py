@@ -11,8 +11,9 @@ from leakbound.auditing.drawing import Prompts, open_prompts
 from leakbound.bounds.attested import SLACK, AttestedLaw, Copies, most_likely
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
+from leakbound.models.base import check_asked
 from leakbound.models.openai import OpenAIModel, ServedAnswer
-from leakbound.models.opening import Loading, open_model
+from leakbound.models.opening import SERVING, WEIGHTS, Loading, open_model
 from leakbound.records import Prompt, SamplingParams, check_count
 from leakbound.results.attestation import Attestation, Fault
 from leakbound.runs.progress import Progress
@@ -54,12 +55,13 @@ def attest(
     if params.stop:
         raise InputError(f"stop is {params.stop!r}: a server does not tell the tokens that it cuts off; leave it out")
     asked, loading = open_prompts(prompts), loading or Loading()
-    served = server if isinstance(server, OpenAIModel) else open_model(server, loading=loading)
+    served = server if isinstance(server, OpenAIModel) else open_model(server, loading=loading.only(SERVING))
     if not isinstance(served, OpenAIModel):
         raise InputError(f"server is {server!r}: give the address of a server, http://HOST/v1#MODEL")
-    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading.of_weights())
+    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading.only(WEIGHTS))
     if not hasattr(known, "attested"):
         raise InputError(f"weights is a {type(known).__name__}, which shows no laws: give a folder of weights")
+    check_asked(served, asked, params)
     law: AttestedLaw | None = None
     copies, contradictions, answers, tokens = Copies(), [], 0, 0
     with Progress("attest", len(asked) * num_samples, unit="answers", show=progress) as bar:

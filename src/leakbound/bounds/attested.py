@@ -30,7 +30,7 @@ CAP = 20.0
 """The largest ratio that an alternative bets on."""
 GIVEN_UP = -12.0
 """Log evidence below which an alternative that costs much may stop betting."""
-PATIENCE, IDLE = 32, 0.01
+PATIENCE, IDLE = 64, 0.01
 """Answers after which one may stop as well whose log evidence is still this near to 0."""
 LEAD = 3.0
 """By how much log evidence an alternative must lead before it names the fault."""

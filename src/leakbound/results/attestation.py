@@ -21,15 +21,12 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Attestation(Result):
+class Attestation(Result, file="attestation.json", command="leakbound attest"):
     """Whether answers of a server are refuted to come from the stated law of the stated weights, independently.
 
     ``refuted``: false with probability at most ``alpha`` if the server is within ``slack`` of the stated law, however
     many answers there are (docs/methods.md). Not refuted is no proof: it says that no fault of the list was found.
     """
-
-    FILE = "attestation.json"
-    COMMAND = "leakbound attest"
 
     server: dict[str, Any]
     weights: dict[str, Any]

@@ -102,8 +102,8 @@ class Cache:
     def make(self, kind: str, inputs: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder ``kind-hash`` of this kind for these inputs; where it is missing ``build`` fills a temporary one.
 
-        That one is renamed when ``build`` has returned and removed when it raised; after kill -9 it stays under a name
-        that begins with a dot and is not read.
+        That one is renamed when ``build`` has returned and removed when it raised; after kill -9 it stays, under a name
+        that begins with a dot and is not read, until the same is made again.
         """
         assert self.root is not None  # folders are for results too large for memory
         settings = {"format": FORMAT, "kind": kind, **inputs}

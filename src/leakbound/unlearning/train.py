@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ from leakbound.errors import InputError
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.runs.cache import check_same, read
-from leakbound.runs.files import is_main, new_folder
+from leakbound.runs.files import new_folder
 from leakbound.runs.progress import Progress
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
-from leakbound.unlearning.folders import checkpoint_folder
+from leakbound.unlearning.folders import NOT_COMPARED, checkpoint_folder, drop_checkpoints
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
@@ -41,6 +40,8 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
 
     :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite.
     """
+    if _done(config):
+        return config.out
     with new_folder(config.out) as folder, running.own_randomness():
         pairs = read_pairs(config.data)
         if config.from_scratch is None:
@@ -53,7 +54,8 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
         data = PairedData((), running.encode_all(tokenizer, pairs, config), seed=config.seed)
         run = Run(config, folder, tokenizer, progress)
         trainer = run.train(running.prepare(model, config), data, cost, objective=LEARN, weights=Weights())
-        run.save(trainer, cost)
+        running.save(trainer, tokenizer, config, folder, cost)
+    drop_checkpoints(config)
     return config.out
 
 
@@ -81,22 +83,24 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
         out, files = config.out / f"{number + 1:02d}", (config.forget[number],)
         step = dataclasses.replace(config, model=model, forget=files, out=out)
         later = [pair for request in requests[number + 1 :] for pair in request]
-        if not _done(step):
-            _unlearn(step, forget, [*permanent, *later], progress)
+        _unlearn(step, forget, [*permanent, *later], progress)
         model = str(out)
     return Path(model)
 
 
-def _done(config: UnlearnConfig) -> bool:
-    """Whether this request was fulfilled before, with the same settings. Raises InputError where they were others."""
+def _done(config: TrainingConfig) -> bool:
+    """Whether a run that goes on had ended, with the same settings. Raises RunMismatchError where they were others."""
     file = config.out / RECORD
-    if not file.exists():
+    if not config.resume or not file.exists():
         return False
-    check_same(f"resume: {config.out}", read(file)["config"], running.plain(config), but=("resume",))
+    check_same(f"resume: {config.out}", read(file)["config"], running.plain(config), but=NOT_COMPARED)
+    drop_checkpoints(config)
     return True
 
 
 def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair], progress: bool) -> Path:
+    if _done(config):
+        return config.out
     objective = find_objective(config.method)
     with new_folder(config.out) as folder, running.own_randomness():
         tokenizer = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
@@ -134,7 +138,8 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                 new = find_leaks(model, tokenizer, pairs, config, round=round)
                 if not new:
                     break
-        run.save(trainer, cost)
+        running.save(trainer, tokenizer, config, folder, cost)
+    drop_checkpoints(config)
     return config.out
 
 
@@ -203,13 +208,6 @@ class Run:
             trainer.train(resume_from_checkpoint=str(self.newest) if self.newest else None)
         cost.add(trainer)
         return trainer
-
-    def save(self, trainer: UnlearningTrainer, cost: running.Cost) -> None:
-        """Write the model; its checkpoints are not needed any more, but for one that a collapse left behind."""
-        running.save(trainer, self.tokenizer, self.config, self.folder, cost)
-        guard = trainer.guard
-        if self.checkpoints is not None and is_main() and not (guard and guard.warned):
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def _learn_tokenizer(pairs: list[Pair], config: FinetuneConfig) -> Any:

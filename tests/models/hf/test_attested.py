@@ -79,7 +79,9 @@ def test_what_costs_another_reading_can_be_left_out(model):
     every = model.attested(PROMPT, ANSWERS[:2], params, slack=SLACK)[0].factors
     assert {"template qa", "weights in 4 bits, Q4_0", "temperature 0.9", "other weights"} <= set(every)
     fewer = model.attested(PROMPT, ANSWERS[:2], params, slack=SLACK, without=frozenset({"template qa"}))[0].factors
-    assert set(every) - set(fewer) == {"template qa"}
+    assert every["template qa"] != 0
+    assert fewer["template qa"] == 0
+    assert set(every) == set(fewer)  # the list of alternatives is fixed, and so are their weights
 
 
 def test_four_bits_are_those_of_the_formats():

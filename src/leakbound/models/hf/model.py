@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,10 +21,18 @@ from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
+from leakbound.models.hf.packed import how_stored
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, edit_row, perturbed, search
 from leakbound.models.hf.walk import walk
-from leakbound.models.template import chat_source, encode_pair, encode_prompt, other_templates, resolve_template
+from leakbound.models.template import (
+    OTHER_PROMPTS,
+    chat_source,
+    encode_pair,
+    encode_prompt,
+    other_prompts,
+    resolve_template,
+)
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
 
@@ -37,12 +45,14 @@ class HFModel:
     it. Neither changes the draws.
     """
 
+    reads_turns: ClassVar = True
     model: Any
     tokenizer: Any
     template: str = "auto"
     name: str = "in-memory"
     revision: str | None = None
     batch_rows: int | None = None
+    stored: Mapping[str, str] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
@@ -73,11 +83,13 @@ class HFModel:
         dtype: str = "auto",
         device: str = "auto",
         trust_remote_code: bool = False,
+        base: str | None = None,
     ) -> HFModel:
-        """The model and tokenizer of a folder or hub id; safetensors only."""
-        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        model = load_model(name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-        return cls(model, tokenizer, template=template, name=name, revision=revision)
+        """The model and tokenizer of a folder, a hub id, a GGUF file or an adapter: :func:`load_model`."""
+        common: Any = {"revision": revision, "trust_remote_code": trust_remote_code, "base": base}
+        tokenizer = load_tokenizer(name, **common)
+        model = load_model(name, dtype=dtype, device=device, **common)
+        return cls(model, tokenizer, template=template, name=name, revision=revision, stored=how_stored(name, base))
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
@@ -93,6 +105,7 @@ class HFModel:
             "device": self.model.device.type,
             "template": chat_source(self.tokenizer) if chat else self.template,
             **({"date": date} if date else {}),
+            **self.stored,
             "end_tokens": self._ends,
         }
 
@@ -181,7 +194,7 @@ class HFModel:
 
     def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
         """The tokens of a target as an answer to the prompt, without the end token."""
-        return tuple(encode_pair(self.tokenizer, prompt.text, text, self.template)[1][:-1])
+        return tuple(encode_pair(self.tokenizer, prompt.text, text, self.template, prompt.before)[1][:-1])
 
     def logprobs(
         self, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]], params: SamplingParams
@@ -262,7 +275,7 @@ class HFModel:
                 f"completions has {len(completions)} entries for {len(prompts)} prompts: give one for each"
             )
         pairs = zip(prompts, completions, strict=True)
-        encoded = [encode_pair(self.tokenizer, p.text, c, self.template) for p, c in pairs]
+        encoded = [encode_pair(self.tokenizer, p.text, c, self.template, p.before) for p, c in pairs]
         heads, tails = [head for head, _ in encoded], [tail for _, tail in encoded]
         forced = forced_logprobs(self._forward, self._leaves, heads, tails, SamplingParams())
         return np.array([float(x.sum()) for x in forced])
@@ -301,11 +314,11 @@ class HFModel:
         Faults: other decoding parameters, the same weights behind other templates, and (of small models) in 4 bits;
         each of the latter reads the answers again, but for those ``without``.
         """
-        head = encode_prompt(self.tokenizer, prompt.text, self.template)
+        head = encode_prompt(self.tokenizer, prompt.text, self.template, prompt.before)
         others = {
-            f"template {name}": (self._forward, encode_prompt(self.tokenizer, prompt.text, name))
-            for name in other_templates(self.tokenizer, self.template)
-            if f"template {name}" not in without
+            name: (self._forward, other)
+            for name, other in other_prompts(self.tokenizer, prompt.text, self.template, prompt.before).items()
+            if name not in without
         }
         for form in FORMATS if self.model.num_parameters() <= SMALL else ():
             if (name := f"weights in 4 bits, {form}") in without:
@@ -318,7 +331,9 @@ class HFModel:
                 )
             others[name] = (self._rounded[form], head)
         laws = faults(params, self._ends)
-        return forced_answers(self._forward, head, answers, self._ends, params, laws, others, slack=slack)
+        found = forced_answers(self._forward, head, answers, self._ends, params, laws, others, slack=slack)
+        never = dict.fromkeys(OTHER_PROMPTS, 0.0)  # the list is the same for all prompts, so that weights are fixed
+        return [replace(answer, factors=never | dict(answer.factors)) for answer in found]
 
     def with_end(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """The tokens of an answer that ended, with its end token, which some servers leave out.
@@ -336,7 +351,7 @@ class HFModel:
 
     def _encode(self, prompts: Sequence[Prompt], new_tokens: int = 0) -> list[list[int]]:
         """The prompts as tokens; ModelError names one that the model cannot read with so many new tokens behind it."""
-        encoded = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        encoded = [encode_prompt(self.tokenizer, p.text, self.template, p.before) for p in prompts]
         for prompt, ids in zip(prompts, encoded, strict=True):
             self._forward.check(f"prompt {prompt.id!r}", ids, new_tokens)
         return encoded
