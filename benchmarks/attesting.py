@@ -319,7 +319,7 @@ def honest(count: int, out: Path) -> None:
     most: list[float] = json.loads(file.read_text()) if file.exists() else []
     params, server = SamplingParams(max_tokens=TINY_TOKENS), Tiny()
     with loopback(server) as url:
-        served = OpenAIModel(url, "served", per_request=16, concurrency=1)
+        served = OpenAIModel(url, "served", per_request=8, concurrency=1)
         while len(most) < count:
             seed = len(most)
             if seed % 20 == 0 or server.behind is None:
@@ -328,7 +328,7 @@ def honest(count: int, out: Path) -> None:
                 coarse = HFModel(copy.deepcopy(known.model).bfloat16(), known.tokenizer, template="raw")
             server.behind = coarse if seed % 2 else exact
             prompts = [{"id": f"p{i}", "text": f"w{7 * i + 1} w{seed % 500 + i}", "target": "-"} for i in range(4)]
-            found = attest(served, known, prompts, num_samples=16, params=params, seed=seed, progress=False)
+            found = attest(served, known, prompts, num_samples=8, params=params, seed=seed, progress=False)
             most.append(float("inf") if found.refuted or found.contradictions else found.log_evidence)
             if len(most) % 20 == 0 or len(most) == count:
                 file.write_text(json.dumps(most))
