@@ -204,33 +204,43 @@ def test_y03_a_config_is_yaml_1_2(tmp_path, monkeypatch):
     main(["--config", str(file), "plan", "leak<=0.1"])
 
 
-@pytest.mark.parametrize("command", ["unlearn", "finetune", "audit", "certify", "benchmark", "demo", "study"])
-def test_a_missing_extra_is_one_line_that_names_it(command, tmp_path):
+def test_a_missing_extra_is_one_line_that_names_it(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"question": "a", "answer": "b"}\n')
     code = (
-        "import sys\n"
+        "import contextlib, io, json, sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name in ('torch', 'transformers'):\n"
         "            raise ModuleNotFoundError(f'No module named {name}', name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "from leakbound.cli import main\n"
-        "main()\n"
+        "for command in json.load(sys.stdin):\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as said:\n"
+        "        try:\n"
+        "            code = main(command)\n"
+        "        except SystemExit as end:\n"
+        "            code = end.code\n"
+        "    print(json.dumps([code, said.getvalue()]))\n"
     )
     rows, out = tmp_path / "rows.jsonl", ["--out", tmp_path / "out"]
-    given = {
-        "unlearn": ["--model", tmp_path, "--forget", rows, *out],
-        "finetune": ["--model", tmp_path, "--data", rows, *out],
-        "audit": [tmp_path, "--prompts", rows, *out],
-        "certify": [tmp_path, "--prompts", rows, *out],
-        "benchmark": ["own", "--model", tmp_path, "--data", rows, *out],
-        "demo": out,
-        "study": ["distribution", *out],
-    }
-    words = [sys.executable, "-c", code, command, *map(str, given[command])]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=250, cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "pip install 'leakbound[hf]'" in done.stderr
+    commands = [
+        ["unlearn", "--model", tmp_path, "--forget", rows, *out],
+        ["finetune", "--model", tmp_path, "--data", rows, *out],
+        ["audit", tmp_path, "--prompts", rows, *out],
+        ["certify", tmp_path, "--prompts", rows, *out],
+        ["benchmark", "own", "--model", tmp_path, "--data", rows, *out],
+        ["demo", *out],
+        ["study", "distribution", *out],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(commands, default=str), capture_output=True, text=True,
+        timeout=250, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(said) == len(commands)
+    for command, (code, error) in zip(commands, said, strict=True):
+        assert (code, error.count("\n")) == (2, 1), (command, error)
+        assert "pip install 'leakbound[hf]'" in error
 
 
 def test_hostile_names_reach_the_terminal_as_text(tmp_path):

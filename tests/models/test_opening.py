@@ -77,27 +77,28 @@ SETTINGS = {
     "dtype": {"loading": Loading(dtype="float16")},
     "device": {"loading": Loading(device="cpu")},
     "trust_remote_code": {"loading": Loading(trust_remote_code=True)},
+    "base": {"loading": Loading(base="org/other")},
     "server": {"loading": Loading(server="vllm")},
     "per_request": {"loading": Loading(per_request=4)},
     "not_sent": {"loading": Loading(not_sent=("top_k",))},
 }
-WEIGHTS = {"revision", "dtype", "device", "trust_remote_code"}
-SERVING = {"server", "per_request", "not_sent"}
+WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base")
+SERVING = ("server", "per_request", "not_sent")
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize(
     ("model", "used"),
     [
-        ("org/name", {"template", *WEIGHTS}),
-        (Path("some/folder"), {"template", *WEIGHTS}),
-        ("transformers:org/name", {"template", *WEIGHTS}),
+        ("org/name", ("template", *WEIGHTS)),
+        (Path("some/folder"), ("template", *WEIGHTS)),
+        ("transformers:org/name", ("template", *WEIGHTS)),
         ("http://localhost:1/v1#m", SERVING),
         ("openai:http://localhost:1/v1#m", SERVING),
-        (f"{__name__}:fake", set()),
-        (f"module:{__name__}:fake", set()),
-        (FakeModel(), set()),
-        (SimpleNamespace(config=SimpleNamespace(name_or_path="m")), {"template", "tokenizer"}),
+        (f"{__name__}:fake", ()),
+        (f"module:{__name__}:fake", ()),
+        (FakeModel(), ()),
+        (SimpleNamespace(config=SimpleNamespace(name_or_path="m")), ("template", "tokenizer")),
     ],
     ids=str,
 )

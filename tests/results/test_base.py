@@ -29,10 +29,7 @@ class Inner:
 
 
 @dataclass(frozen=True)
-class Nested(Result):
-    FILE = "nested.json"
-    COMMAND = "make it"
-
+class Nested(Result, file="nested.json", command="make it"):
     inner: Inner | None
     by_name: Mapping[str, Inner]
     lists: tuple[tuple[int, ...], ...]

@@ -18,7 +18,7 @@ from leakbound.bounds.engines.order import in_order
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import InputError, ModelError
-from leakbound.models.base import Checked, Generation, Sampler, WhiteBox
+from leakbound.models.base import Generation, Sampler, WhiteBox, check_asked
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
 from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
@@ -87,8 +87,7 @@ def certify(
         theirs = replace(loading, revision=None) if named else Loading()
         own = None if named or ready else tokenizer
         other = _open(proposal, "proposal", own, "auto" if ready else template, theirs)
-    if isinstance(box, Checked):
-        box.check(questions, params)
+    check_asked(box, questions, params)
     if other is not None:
         _check_pair(box, other, questions)
     info = {

@@ -1,7 +1,5 @@
 """Several audited models side by side: leakage asked once and sampled, utility, diversity, cost, and what is proven."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Each check returns the value in the form that the formulas need or raises :class
 argument, the value and the remedy.
 """
 
-from __future__ import annotations
-
 import math
 import numbers
 import operator

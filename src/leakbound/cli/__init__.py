@@ -1,7 +1,5 @@
 """The command line. Each command calls one public function; bad input ends with one line and exit code 2."""
 
-from __future__ import annotations
-
 import sys
 
 from cyclopts import CycloptsError

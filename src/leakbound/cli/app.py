@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
+from rich.console import Console
 
 import leakbound
 from leakbound.errors import InputError
 from leakbound.runs.files import read_yaml
+
+if TYPE_CHECKING:
+    from leakbound.results.audit import Audit
+    from leakbound.results.base import Result
 
 app = App(
     name="leakbound",
@@ -27,14 +32,23 @@ def _launch(
 ) -> Any:
     """Read options from a YAML file first: one mapping for each command, ``{audit: {num-samples: 4096}}``.
 
-    Parameters
-    ----------
-    config
-        YAML file with options for the commands; the command line goes before it.
+    :param config: YAML file with options for the commands; the command line goes before it.
     """
     if config is not None:
         app.config = Dict(read_settings(config), source=str(config))
     return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+def say(line: str) -> None:
+    """Print a line as it is: what it quotes is no markup."""
+    Console().print(line, highlight=False, markup=False)
+
+
+def show(result: Result, guess: Audit | None = None) -> None:
+    """Print a result for a terminal."""
+    from leakbound.report import document_of, to_terminal
+
+    Console().print(to_terminal(document_of(result, guess)))
 
 
 def read_settings(config: Path) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Is the gap noise? Metrics of two models on the same questions, question by question."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -52,10 +50,7 @@ def difference(
     if metric in OTHERS:
         x, y = a.value(metric), b.value(metric)
         found = bootstrap_metric(metric, set, [(x - y)[:, None]], lambda m: m[:, 0], alpha=alpha, seed=seed)
-        lower, upper = _limits(found, math.inf)
-        return Difference(
-            metric, set, first.model, second.model, found.value, lower, upper, alpha, found.n, found.method
-        )
+        return _bootstrapped(found, first, second, math.inf)
     x, y = column(a, metric, convention), column(b, metric, convention)
     bound = mean_bound((1.0 + x - y) / 2, alpha=alpha, side="both")
     p = sign_test(int((x > y).sum()), int((x < y).sum()))
@@ -76,9 +71,10 @@ def difference(
     )
 
 
-def _limits(found: Metric, widest: float) -> tuple[float, float]:
-    """The interval; where the bootstrap gives none, what holds without one."""
-    return (-widest if found.lower is None else found.lower), (widest if found.upper is None else found.upper)
+def _bootstrapped(m: Metric, first: Evaluation, second: Evaluation, widest: float) -> Difference:
+    """A metric of both models as their difference; where the bootstrap gives no interval, what holds without one."""
+    lower, upper = (-widest if m.lower is None else m.lower), (widest if m.upper is None else m.upper)
+    return Difference(m.name, m.set, first.model, second.model, m.value, lower, upper, m.alpha, m.n, m.method)
 
 
 def sign_test(up: int, down: int) -> float:
@@ -138,9 +134,7 @@ def _across(first: Evaluation, second: Evaluation, metric: str, convention: str,
         scores = [hmean(p) if metric == "model_utility" else (hmean(p) + p[:, -1]) / 2 for p in parts]
         return scores[0] - scores[1]
 
-    found = bootstrap_metric(metric, "", strata, statistic, alpha=alpha, seed=seed)
-    lower, upper = _limits(found, 1.0)
-    return Difference(metric, "", first.model, second.model, found.value, lower, upper, alpha, found.n, found.method)
+    return _bootstrapped(bootstrap_metric(metric, "", strata, statistic, alpha=alpha, seed=seed), first, second, 1.0)
 
 
 def _columns(evaluation: Evaluation, metric: str, convention: str) -> dict[str, Floats]:

@@ -10,8 +10,6 @@ Everything is written into one folder and resumed there::
     evaluation.md
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

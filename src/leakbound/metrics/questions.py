@@ -1,7 +1,5 @@
 """One set of questions that a model was asked: every per-question value by name, checked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +14,10 @@ from leakbound.records import check_texts
 LOSSES = ("answer_loss", "paraphrase_loss", "perturbed_loss", "answer_tokens")
 """Mean negative log-likelihood per token in nats, end token included; ``perturbed_loss`` has shape (n, k)."""
 SHARES = (
-    "rouge1_recall",
-    "rouge_l_recall",
-    "rouge_l_f1",
-    "token_entropy",
-    "cosine_similarity",
-    "entailment",
-    "extraction_strength",
-    "exact_memorization",
-    "verbatim_memorization",
-    "knowledge_memorization",
-    "accuracy",
-    "harmful",
-    "leak_rate",
-)
+    "rouge1_recall", "rouge_l_recall", "rouge_l_f1", "token_entropy", "cosine_similarity", "entailment",
+    "extraction_strength", "exact_memorization", "verbatim_memorization", "knowledge_memorization", "accuracy",
+    "harmful", "leak_rate",
+)  # fmt: skip
 """Values in [0, 1]."""
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus", "mia_reference", "mia_gradient_norm")
 """Membership scores, low for members."""

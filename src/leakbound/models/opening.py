@@ -17,7 +17,7 @@ from leakbound.records import check_texts
 
 @dataclass(frozen=True)
 class Loading:
-    """How a folder or hub id becomes a model. Weights are read from safetensors only."""
+    """How a folder, a hub id or a GGUF file becomes a model. Weights are read from safetensors or GGUF only."""
 
     revision: str | None = None
     """Branch, tag or commit on the hub."""
@@ -27,6 +27,8 @@ class Loading:
     """cuda, mps or cpu; auto takes the first of these that is there."""
     trust_remote_code: bool = False
     """Let the model's repository run its own Python code."""
+    base: str | None = None
+    """The model that an adapter's folder changes, where it is not the one that the folder names."""
     server: Literal["vllm", "llama.cpp", "openai", "other"] = "other"
     """What a server is, so that it is sent every parameter by its name; openai: only those of the protocol."""
     per_request: int = 32
@@ -38,8 +40,8 @@ class Loading:
         object.__setattr__(self, "not_sent", check_texts("not_sent", self.not_sent))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings by name; those of servers only where they are not the usual ones: older folders have none."""
-        return {name: value for name, value in vars(self).items() if name in (*WEIGHTS, *self.given())}
+        """The settings by name; the younger ones only where they are not the usual ones: older folders have none."""
+        return {name: value for name, value in vars(self).items() if name in (*WEIGHTS[:4], *self.given())}
 
     def given(self) -> dict[str, Any]:
         """The settings that are not the usual ones."""
@@ -50,7 +52,7 @@ class Loading:
         return Loading(**{name: value for name, value in vars(self).items() if name in names})
 
 
-WEIGHTS = ("revision", "dtype", "device", "trust_remote_code")
+WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base")
 SERVING = ("server", "per_request", "not_sent")
 USED = {"transformers": ("template", *WEIGHTS), "openai": SERVING, "module": ()}
 """What our back ends have a use for, of what can be given beside a name; those of others judge for themselves."""

@@ -1,7 +1,5 @@
 """Training pairs: a question and the answer to it, and the sentences that refuse one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Prompts, training pairs, suites and logs are all read here, so that what one of 
 defect is named with the file and the line, the item of a JSON list, or the row of a Parquet file; all count from 1.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """The one door: a result becomes a document, and a document what its reader wants."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tables of an audit: its statements, its prompts on a page and in a terminal, and all numbers in full for CSV."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from leakbound.bounds.result import Bound, show_confidence

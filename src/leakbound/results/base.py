@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """A frozen dataclass that is one JSON file, ``FILE`` of a folder, which ``COMMAND`` makes.
+    """A frozen dataclass that is one JSON file, ``FILE`` of a folder, which ``COMMAND`` makes: both named by the class.
 
     Its fields are numbers, texts, records of such, tuples and mappings of them, each optional or not: the JSON follows
     from their types. A record inside that is no plain dataclass of such fields has ``to_json`` and ``from_json``.
@@ -30,6 +30,9 @@ class Result:
     COMMAND: ClassVar[str]
     ASCII: ClassVar[bool] = False
     """Whether the file spells everything else as codes: a lone surrogate has no other spelling."""
+
+    def __init_subclass__(cls, *, file: str, command: str, ascii: bool = False) -> None:
+        cls.FILE, cls.COMMAND, cls.ASCII = file, command, ascii
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

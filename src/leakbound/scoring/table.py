@@ -1,7 +1,5 @@
 """The scorers by name, and the one gate through which their values pass."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from collections.abc import Callable, Sequence
@@ -30,15 +28,12 @@ class BatchScorer(Protocol):
 
     def __call__(self, completion: str, target: str) -> float:
         """The score of one completion against one target."""
-        ...
 
     def score_many(self, pairs: Sequence[tuple[str, Prompt]]) -> list[float]:
         """For each (completion, prompt) the largest score over the prompt's target and aliases."""
-        ...
 
     def ready(self) -> None:
         """Load what is needed, before anything is drawn. Raises an error that names the remedy."""
-        ...
 
 
 @dataclass(frozen=True)

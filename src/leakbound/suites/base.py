@@ -1,7 +1,5 @@
 """What a suite is: questions in three splits, each with the secret that its answer must not reveal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

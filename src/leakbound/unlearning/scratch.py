@@ -1,7 +1,5 @@
 """Small models from nothing: a Llama-type model with random weights and a byte-level BPE tokenizer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

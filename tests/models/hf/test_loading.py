@@ -108,7 +108,6 @@ def test_g8_an_adapter_that_was_not_merged_is_refused_with_the_remedy(folder):
     with pytest.raises(ModelError, match=r"adapter that was not merged .* merge_and_unload"):
         load_model(str(folder))
     (folder / "adapter_config.json").write_text("{}")
-    (folder / "config.json").unlink()
     with pytest.raises(ModelError, match=r"adapter that was not merged .* merge_and_unload"):
         load_model(str(folder))
 

@@ -1,7 +1,5 @@
 """The average over prompts by a product of e-processes: prompts that stopped early, or without replacement, or both."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The settings of the distribution study: one dataclass, checked when it is made. Loads without torch."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Encoder-decoder models (T5 class) in the distribution study: training, unlearning and measuring of translations."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterator, Sequence
