@@ -210,6 +210,32 @@ def test_y03_a_config_is_yaml_1_2(tmp_path, monkeypatch):
     main(["--config", str(file), "plan", "leak<=0.1"])
 
 
+@pytest.mark.parametrize("out", ["n" * 300, "file/below", "a\0b"])
+@pytest.mark.parametrize("command", ["audit", "model", "finetune", "unlearn", "study"])
+def test_x5_a_path_that_cannot_be_is_one_line(tmp_path, capsys, monkeypatch, command, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "p.jsonl").write_text('{"text": "q?", "target": "secret"}\n')
+    (tmp_path / "rows.jsonl").write_text('{"question": "q?", "answer": "secret"}\n')
+    rows = str(tmp_path / "rows.jsonl")
+    given = {
+        "audit": ["audit", "leakbound.models.fake:FakeModel", "--prompts", "p.jsonl", "--scorer", "contains"],
+        "model": ["audit", out, "--prompts", "p.jsonl", "--scorer", "contains"],
+        "finetune": ["finetune", "--data", rows, "--from-scratch", "tiny"],
+        "unlearn": ["unlearn", "--model", "m", "--forget", rows, "--retain", rows],
+        "study": ["study", "distribution"],
+    }[command]
+    if command == "model" and "\0" in out:
+        return  # no shell gives one
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "--out", "runs" if command == "model" else out])
+    assert ended.value.code in (2, 4, 5)
+    said = capsys.readouterr().err
+    assert "error: " in said
+    assert "Traceback" not in said
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["file", "p.jsonl", "rows.jsonl"]
+
+
 @pytest.mark.parametrize("value", ["8.7", "-0.5", "0.55e1", "1.5e-3", "1.e-1"])
 @pytest.mark.parametrize("option", ["num-samples", "seed", "top-k", "max-tokens", "draws-per-shard"])
 def test_a_part_of_a_draw_is_refused_and_not_rounded(tmp_path, capsys, monkeypatch, option, value):

@@ -25,10 +25,12 @@ def storing(file: Path) -> Iterator[None]:
     """What the system says where something cannot be stored, as a StorageError."""
     try:
         yield
-    except OSError as error:
+    except LeakboundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         raise StorageError(
-            f"{file} cannot be stored ({error.strerror or error}): what was there before is whole; make room, or give "
-            "another folder, and run the same again, which goes on"
+            f"{file} cannot be stored ({getattr(error, 'strerror', None) or error}): what was there before is whole; "
+            "make room, or give another folder, and run the same again, which goes on"
         ) from error
 
 
@@ -229,9 +231,9 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Of several processes the main one makes and names it; the others get the same path.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
     with storing(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
         out.parent.mkdir(parents=True, exist_ok=True)
         if num_processes() > 1:
             folder = out.parent / f".{out.name}-launch-{os.environ.get('MASTER_PORT', '0')}"
