@@ -4,8 +4,6 @@
 needs the model. :func:`audit` does all three.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The two commands that train: ``finetune`` and ``unlearn``. Each writes a model folder that an audit can load."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any
