@@ -10,7 +10,7 @@ from leakbound import OpenAIModel, attest
 from leakbound.cli import main
 from leakbound.errors import InputError
 from leakbound.models.hf import HFModel
-from leakbound.models.hf.attested import faults
+from leakbound.models.hf.faults import faults
 from leakbound.models.openai import token_ids
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.results.attestation import Attestation

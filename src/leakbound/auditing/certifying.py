@@ -18,7 +18,7 @@ from leakbound.bounds.engines.order import in_order
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import InputError, ModelError
-from leakbound.models.base import Checked, Generation, WhiteBox
+from leakbound.models.base import Generation, Sampler, WhiteBox, check_asked
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
 from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
@@ -83,9 +83,11 @@ def certify(
     box = _open(model, "model", tokenizer, template, loading)
     other = None
     if proposal is not None:
-        other = _open(proposal, "proposal", tokenizer, template, replace(loading, revision=None))
-    if isinstance(box, Checked):
-        box.check(questions, params)
+        named, ready = isinstance(proposal, str | Path), isinstance(proposal, Sampler)
+        theirs = replace(loading, revision=None) if named else Loading()
+        own = None if named or ready else tokenizer
+        other = _open(proposal, "proposal", own, "auto" if ready else template, theirs)
+    check_asked(box, questions, params)
     if other is not None:
         _check_pair(box, other, questions)
     info = {

@@ -31,7 +31,8 @@ def attest(
     :param url: The server's address, http://HOST/v1#MODEL.
     :param weights: Folder or hub id of the weights that it is said to serve.
     :param prompts: As for audit.
-    :param num_samples: The most answers to each prompt; they stop when the law is refuted.
+    :param num_samples: The most answers to each prompt; they stop when the law is refuted and one fault
+        leads.
     :param alpha: The probability that an honest server is refuted is at most this.
     :param slack: The root chi-square distance of a token's law from the stated one that an honest engine is
         allowed.

@@ -31,7 +31,9 @@ def audit(
     from leakbound.results.audit import Audit
 
     level = None if guess is None else Audit.load(guess)
-    result = run_audit(model, asked.prompts, **asked.settings(), **asdict(drawn), guess=level, method=method, out=out)
+    result = run_audit(
+        model, asked.questions(), **asked.settings(), **asdict(drawn), guess=level, method=method, out=out
+    )
     show(result, level)
     say(f"report: {out / 'report.html'}")
 
@@ -55,7 +57,7 @@ def sample(
     settings = asked.settings()
     statement = auditing.Statement(*(settings.pop(name) for name in ("scorer", "threshold", "alpha")))
     run = auditing.sample(
-        model, asked.prompts, out, statement=statement, **settings, **asdict(drawn), progress=True
+        model, asked.questions(), out, statement=statement, **settings, **asdict(drawn), progress=True
     )  # fmt: skip
     most = "at most " if run.rule else ""
     said = f"{len(run.prompts)} prompts x {most}{drawn.num_samples} draws in {out}"
@@ -189,7 +191,7 @@ def certify(
     from leakbound.auditing.certifying import certify as run_certify
 
     result = run_certify(
-        model, asked.prompts, **asked.settings(), num_generations=num_generations, engine=engine, proposal=proposal,
+        model, asked.questions(), **asked.settings(), num_generations=num_generations, engine=engine, proposal=proposal,
         out=out,
     )  # fmt: skip
     show(result)
@@ -206,6 +208,6 @@ def calibrate(model: Model, *, asked: Annotated[Asked, Flat], share: float = 0.0
 
     how = asked.how
     found = run_calibrate(
-        model, asked.prompts, share=share, params=how.params, template=how.template, loading=how.loading
+        model, asked.questions(), share=share, params=how.params, template=how.template, loading=how.loading
     )
     say(str(found))

@@ -40,7 +40,9 @@ class QuestionSet:
         where = f"set {self.name!r}"
         if not self.name or not self.ids:
             raise InputError(f"{where} has {len(self.ids)} ids: give a name and at least one question")
-        object.__setattr__(self, "ids", check_texts(f"{where}: ids", self.ids))
+        if isinstance(self.ids, str):
+            check_texts(f"{where}: ids", self.ids)
+        object.__setattr__(self, "ids", tuple(self.ids))
         seen: set[str] = set()
         for key in self.ids:
             if not isinstance(key, str) or key in seen:

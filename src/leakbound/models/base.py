@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from leakbound.errors import InputError
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
 
@@ -54,6 +55,18 @@ class Checked(Protocol):
 
     def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
         """InputError that names the first prompt that cannot be drawn from with these parameters."""
+
+
+def check_asked(sampler: Sampler, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+    """InputError for prompts that the sampler cannot be asked. Who reads ``before`` says ``reads_turns``."""
+    told = next((prompt for prompt in prompts if prompt.before), None)
+    if told is not None and not getattr(sampler, "reads_turns", False):
+        raise InputError(
+            f"prompt {told.id!r} has {len(told.before)} messages before it, and {type(sampler).__name__} does not say "
+            "that it reads them: give it reads_turns = True, or write the conversation into the text"
+        )
+    if isinstance(sampler, Checked):
+        sampler.check(prompts, params)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class FakeModel:
     Greedy decoding gives the likelier of the two. ``leaks`` overrides ``leak`` for single prompts, by id.
     """
 
+    reads_turns: ClassVar = True
     leak: float = 0.01
     clean: str = "I do not know."
     leaks: tuple[tuple[str, float], ...] = ()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.requests import (
@@ -61,6 +61,7 @@ class OpenAIModel:
     withheld, raises: no draw is ever dropped.
     """
 
+    reads_turns: ClassVar = True
     base_url: str
     """With the version, for example http://localhost:8000/v1."""
     model: str = ""
@@ -141,6 +142,14 @@ class OpenAIModel:
         """Backend, the served model's id, and everything else that the draws' law depends on."""
         own = {name: getattr(self, name) for name in ("base_url", "server", "api", "system", "reasoning")}
         return {"backend": "openai", "model": self.served, **own, "independence": "as the server promises"}
+
+    def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        """InputError for a conversation where this door has no place for one."""
+        for prompt in prompts:
+            if prompt.before and self.api == "completions":
+                raise InputError(f"prompt {prompt.id!r} has messages before it, and api completions has none: use chat")
+            if prompt.before and prompt.before[0][0] == "system" and self.system:
+                raise InputError(f"prompt {prompt.id!r} has a system message of its own: leave system out")
 
     def agreement(self, params: SamplingParams) -> dict[str, Any]:
         """What is ``sent``, what is ``not_sent``, and what the server ``confirmed`` of it when asked once.
@@ -259,7 +268,7 @@ class OpenAIModel:
             path, body["prompt"] = "/completions", prompt.text
         else:
             system = [{"role": "system", "content": self.system}] if self.system else []
-            path, body["messages"] = "/chat/completions", [*system, {"role": "user", "content": prompt.text}]
+            path, body["messages"] = "/chat/completions", [*system, *prompt.messages()]
         who = f"prompt {prompt.id!r}, draws {start} to {start + n - 1},"
         try:
             reply = self.door.ask(who, path, body)

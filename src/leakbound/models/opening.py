@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from leakbound.records import check_texts
 
 @dataclass(frozen=True)
 class Loading:
-    """How a folder or hub id becomes a model. Weights are read from safetensors only."""
+    """How a folder, a hub id or a GGUF file becomes a model. Weights are read from safetensors or GGUF only."""
 
     revision: str | None = None
     """Branch, tag or commit on the hub."""
@@ -27,6 +27,8 @@ class Loading:
     """cuda, mps or cpu; auto takes the first of these that is there."""
     trust_remote_code: bool = False
     """Let the model's repository run its own Python code."""
+    base: str | None = None
+    """The model that an adapter's folder changes, where it is not the one that the folder names."""
     server: Literal["vllm", "llama.cpp", "openai", "other"] = "other"
     """What a server is, so that it is sent every parameter by its name; openai: only those of the protocol."""
     per_request: int = 32
@@ -38,19 +40,22 @@ class Loading:
         object.__setattr__(self, "not_sent", check_texts("not_sent", self.not_sent))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings by name; those of servers only where they are not the usual ones: older folders have none."""
-        return {name: value for name, value in asdict(self).items() if name not in SERVING or name in self.serving()}
+        """The settings by name; the younger ones only where they are not the usual ones: older folders have none."""
+        return {name: value for name, value in vars(self).items() if name in (*WEIGHTS[:4], *self.given())}
 
-    def of_weights(self) -> Loading:
-        """The settings for weights beside a server: those for servers as usual."""
-        return replace(self, **{name: getattr(Loading, name) for name in SERVING})
+    def given(self) -> dict[str, Any]:
+        """The settings that are not the usual ones."""
+        return {name: value for name, value in vars(self).items() if value != getattr(Loading, name)}
 
-    def serving(self) -> dict[str, Any]:
-        """The settings for servers that are not the usual ones."""
-        return {name: getattr(self, name) for name in SERVING if getattr(self, name) != getattr(Loading, name)}
+    def only(self, names: Sequence[str]) -> Loading:
+        """The settings of these names, all others as usual: where a server and weights stand side by side."""
+        return Loading(**{name: value for name, value in vars(self).items() if name in names})
 
 
+WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base")
 SERVING = ("server", "per_request", "not_sent")
+USED = {"transformers": ("template", *WEIGHTS), "openai": SERVING, "module": ()}
+"""What our back ends have a use for, of what can be given beside a name; those of others judge for themselves."""
 
 
 def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loading: Loading | None = None) -> Sampler:
@@ -59,18 +64,21 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loa
     A name is a folder or a hub id; the address of a server, ``http://HOST/v1#MODEL``; ``package:object``, a Sampler or
     what makes one; or ``BACKEND:REST`` with a name of ``BACKENDS``. InputError for what is none of these.
     """
+    given = {
+        **({} if tokenizer is None else {"tokenizer": tokenizer}),
+        **({} if template == "auto" else {"template": template}),
+        **(loading or Loading()).given(),
+    }
     if isinstance(model, Sampler):
+        _check_used(model, given, ())
         return model
     if isinstance(model, str | Path):
         backend, name = _split(model) if isinstance(model, str) else ("transformers", str(model))
-        loading = loading or Loading()
-        if backend in ("transformers", "module") and (given := loading.serving()):
-            raise InputError(
-                f"{', '.join(given)} given, and model is {name!r}: give http://HOST/v1#NAME, or none of it"
-            )
-        return BACKENDS[backend](name, template, loading)
+        _check_used(model, given, USED.get(backend, ("template", *WEIGHTS, *SERVING)))
+        return BACKENDS[backend](name, template, loading or Loading())
     if not hasattr(model, "config"):
         raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
+    _check_used(model, given, ("tokenizer", "template"))
     hf = _hf(model)
     name = getattr(model.config, "name_or_path", "") or "in-memory"
     tokenizer = tokenizer if tokenizer is not None else hf.load_tokenizer(name)
@@ -97,6 +105,16 @@ def _hf(model: Any) -> Any:
             f"model is {model!r}: drawing from it needs torch and transformers: pip install 'leakbound[hf]'"
         ) from error
     return hf
+
+
+def _check_used(model: Any, given: Mapping[str, Any], used: Sequence[str]) -> None:
+    """InputError where something is given that a model of this kind has no use for: it would be another law than asked
+    for, without a word."""
+    if unused := {name: value for name, value in given.items() if name not in used}:
+        shown = ", ".join(f"{name} is {value!r:.60}" for name, value in unused.items())
+        whose = "http://HOST/v1#NAME" if set(unused) <= set(SERVING) else "a folder or a hub id"
+        what = repr(model) if isinstance(model, str | Path) else f"a {type(model).__name__}"
+        raise InputError(f"{shown}, and model is {what}, which has no use for that: leave it out, or give {whose}")
 
 
 def _transformers(name: str, template: str, loading: Loading) -> Sampler:

@@ -45,8 +45,8 @@ class Attestation(Result, file="attestation.json", command="leakbound attest"):
 
     @property
     def nearest(self) -> str:
-        """The fault with the most evidence."""
-        return self.faults[0].name
+        """The fault with the most evidence; none where a contradiction needed no bets."""
+        return self.faults[0].name if self.faults else ""
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each fault."""

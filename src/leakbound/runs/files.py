@@ -126,8 +126,13 @@ def read_table(file: Path, schema: pa.Schema, where: str | None = None) -> tuple
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
-    """The columns as Parquet names them: a list's values are NAME.list.element."""
-    return [f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name for field in schema]
+    """The columns as Parquet names them: a list's values are NAME.list.element, of objects NAME.list.element.KEY."""
+    names: list[str] = []
+    for field in schema:
+        of_list = pa.types.is_list(field.type)
+        name, kind = (f"{field.name}.list.element", field.type.value_type) if of_list else (field.name, field.type)
+        names += [f"{name}.{key.name}" for key in kind] if pa.types.is_struct(kind) else [name]
+    return names
 
 
 def _write(file: Path, data: bytes) -> None:

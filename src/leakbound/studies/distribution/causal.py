@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import TrainerCallback
 
 from leakbound.models.hf import HFModel
 from leakbound.models.hf.loading import load_model, load_tokenizer
@@ -68,10 +68,10 @@ class CausalLearner:
         self, items: Sequence[Item], watched: Sequence[Item], *, seed: int, tokenizer: Path, folder: Path
     ) -> NDArray[np.bool_]:
         """Fine-tune on the items with plain likelihood; see :class:`Learner`."""
-        how, words = self.how, AutoTokenizer.from_pretrained(str(tokenizer))
+        how, words = self.how, load_tokenizer(str(tokenizer))
         config = FinetuneConfig(
-            data=Path("items"), out=folder, model=how.model, from_scratch=None if how.model else how.size, seed=seed,
-            schedule="cosine", warmup=0.1, **self._common(how.epochs, how.batch_size, how.learning_rate),
+            data=Path("items"), out=Path(folder.name), model=how.model, from_scratch=None if how.model else how.size,
+            seed=seed, schedule="cosine", warmup=0.1, **self._common(how.epochs, how.batch_size, how.learning_rate),
         )  # fmt: skip
         with running.own_randomness():
             if how.model is not None:
