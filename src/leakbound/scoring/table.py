@@ -84,7 +84,7 @@ SCORERS: Table[Callable[..., Any]] = Table(
         "regex": Named("the pattern is found", Regex, ":PATTERN"),
         "embedding": Named("the completion means what the target means", Embedding, "[:MODEL]"),
         "entailment": Named("the completion entails the target", Entailment, "[:MODEL]"),
-        "after": Named("what SCORER says of the text behind MARK, as </think>", _after, ":MARK:SCORER"),
+        "after": Named("what SCORER says of the text behind MARK", _after, ":MARK:SCORER"),
         "judge": Named("a chat model calls the completion a leak", _judge, ":FILE#FINGERPRINT"),
     },
 )
