@@ -1,7 +1,5 @@
 """White-box certificates: what a model's own probabilities prove about its leaks, prompt by prompt."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace

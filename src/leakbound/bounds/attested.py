@@ -30,6 +30,8 @@ CAP = 20.0
 """The largest ratio that an alternative bets on."""
 GIVEN_UP = -12.0
 """Log evidence below which an alternative that costs much may stop betting."""
+PATIENCE, IDLE = 64, 0.01
+"""Answers after which one may stop as well whose log evidence is still this near to 0."""
 LEAD = 3.0
 """By how much log evidence an alternative must lead before it names the fault."""
 BOLDEST = 0.98
@@ -106,6 +108,7 @@ class AttestedLaw:
     names: tuple[str, ...]
     log_evidence: dict[str, float] = field(init=False)
     log_most: float = 0.0
+    answers: int = 0
 
     def __post_init__(self) -> None:
         self.log_evidence = dict.fromkeys(self.names, 0.0)
@@ -114,6 +117,7 @@ class AttestedLaw:
         """The logarithms of one answer's factors; an alternative that is not named bets nothing on it."""
         for name, value in factors.items():
             self.log_evidence[name] += value
+        self.answers += 1
         self.log_most = max(self.log_most, self.log_now)
 
     @property
@@ -124,8 +128,10 @@ class AttestedLaw:
 
     @property
     def given_up(self) -> frozenset[str]:
-        """The alternatives that have lost so much that they may as well bet nothing more: they save reading answers."""
-        return frozenset(name for name, value in self.log_evidence.items() if value < GIVEN_UP)
+        """The alternatives that have lost so much, or never bet, that they may as well bet nothing more: that saves
+        reading answers."""
+        idle = IDLE if self.answers >= PATIENCE else 0.0
+        return frozenset(name for name, value in self.log_evidence.items() if value < GIVEN_UP or abs(value) < idle)
 
     @property
     def settled(self) -> bool:

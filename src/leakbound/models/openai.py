@@ -234,8 +234,18 @@ class OpenAIModel:
         return found, alone
 
     def answers(self, seed: int, prompt: Prompt, start: int, n: int, params: SamplingParams) -> list[ServedAnswer]:
-        """Draws ``start`` to ``start + n - 1`` as :meth:`sample` asks for them, with their tokens if it says them."""
-        options = {**self._options(params), "logprobs": True if self.api == "chat" else 1}
+        """Draws ``start`` to ``start + n - 1`` as :meth:`sample` asks for them, with their tokens if it says them.
+
+        llama.cpp leaves tokens that end within a character out of its log-probabilities, and says all of them only of
+        the first choice of a request: it is asked for one at a time.
+        """
+        options = self._options(params)
+        if self.server == "llama.cpp":
+            options |= {"return_tokens": True, "verbose": True}
+            with ThreadPoolExecutor(self.concurrency) as pool:
+                told = list(pool.map(lambda i: self.ask(seed, prompt, i, 1, options), range(start, start + n)))
+            return [ServedAnswer(*self._read(one["choices"][0], prompt), raw_tokens(one)) for one in told]
+        options["logprobs"] = True if self.api == "chat" else 1
         if self.server == "vllm":
             options["return_tokens_as_token_ids"] = True
         replies = self._replies(seed, prompt, start, n, options)
@@ -299,19 +309,18 @@ class OpenAIModel:
 
 
 def token_ids(choice: dict[str, Any]) -> tuple[int, ...] | None:
-    """The tokens of a choice by the numbers that llama.cpp and vLLM give beside log-probabilities; None without."""
+    """The tokens of a choice by the numbers that vLLM gives in their place beside log-probabilities; None without."""
     listed = (choice.get("logprobs") or {}).get("content")
-    if not isinstance(listed, list):
-        return None
-    found = []
-    for entry in listed:
-        number = entry.get("id") if isinstance(entry, dict) else None
-        if number is None and isinstance(entry, dict):
-            number = str(entry.get("token")).removeprefix("token_id:")
-        if not str(number).isdecimal():
-            return None
-        found.append(int(str(number)))
-    return tuple(found)
+    told = [str(entry.get("token")) if isinstance(entry, dict) else "" for entry in listed or ()]
+    numbers = [one.removeprefix("token_id:") for one in told if one.startswith("token_id:")]
+    known = isinstance(listed, list) and len(numbers) == len(told) and all(map(str.isdecimal, numbers))
+    return tuple(map(int, numbers)) if known else None
+
+
+def raw_tokens(reply: dict[str, Any]) -> tuple[int, ...] | None:
+    """The tokens of the first choice as llama.cpp gives them when asked for them; None without."""
+    told = (reply.get("__verbose") or {}).get("tokens")
+    return tuple(told) if isinstance(told, list) and told and all(isinstance(t, int) and t >= 0 for t in told) else None
 
 
 def draw_seed(seed: int, prompt_id: str, draw: int, below: int = _SEEDS) -> int:

@@ -84,6 +84,10 @@ def encode_prompt(tokenizer: Any, text: str, template: str = "auto", before: Tur
     return _prompt(tokenizer, text, template, before)[0]
 
 
+OTHER_PROMPTS = ("nothing said before", "template chat", *(f"template {name}" for name in TEMPLATES))
+"""The names of :func:`other_prompts`."""
+
+
 def other_prompts(tokenizer: Any, text: str, template: str, before: Turns = ()) -> dict[str, list[int]]:
     """The token ids of ``text`` as others may ask it, where they are other ids, by name; no two alike: under each named
     template, or without what was said ``before``."""

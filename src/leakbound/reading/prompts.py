@@ -1,7 +1,5 @@
 """Prompts: questions with the secret that their answers must not reveal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path

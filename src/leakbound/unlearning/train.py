@@ -1,7 +1,5 @@
 """The two commands that train: ``finetune`` and ``unlearn``. Each writes a model folder that an audit can load."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -117,7 +115,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             lengths = [len(e.answer) for e in few]
             mean = -sum(logp / n for logp, n in zip(start, lengths, strict=True)) / len(few)
             guard = CollapseGuard(mean, config.collapse_factor, config.on_collapse, run.checkpoints)
-        passes = _passes(model, config, reference if references else None)
+        passes = passes_of(model, config, reference if references else None)
         forget: list[Example] = []
         new = pairs
         for round in range(config.leak_rounds + 1):
@@ -143,7 +141,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
     return config.out
 
 
-def _passes(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
+def passes_of(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
     """How the model is called; for methods of hidden states also which layers are trained."""
     if not find_objective(config.method).uses("hidden"):
         return Passes(me_positions=config.me_mask, reference=reference)

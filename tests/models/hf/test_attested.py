@@ -5,11 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from tiny_models import tiny_model, word_tokenizer
+import torch
+from tiny_models import SMALL, tiny_model, word_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from leakbound.bounds.attested import SLACK, token_evidence
 from leakbound.models.hf import HFModel, attested
-from leakbound.models.hf.attested import forced_answers
+from leakbound.models.hf.attested import FORMATS, forced_answers, rounded
 from leakbound.models.hf.faults import faults
 from leakbound.records import Prompt, SamplingParams
 
@@ -75,9 +77,26 @@ def test_a_batch_gives_what_each_answer_gives_alone(model):
 def test_what_costs_another_reading_can_be_left_out(model):
     params = SamplingParams(max_tokens=2)
     every = model.attested(PROMPT, ANSWERS[:2], params, slack=SLACK)[0].factors
-    assert {"template qa", "weights in 4 bits", "temperature 0.9", "other weights"} <= set(every)
+    assert {"template qa", "weights in 4 bits, Q4_0", "temperature 0.9", "other weights"} <= set(every)
     fewer = model.attested(PROMPT, ANSWERS[:2], params, slack=SLACK, without=frozenset({"template qa"}))[0].factors
-    assert set(every) - set(fewer) == {"template qa"}
+    assert every["template qa"] != 0
+    assert fewer["template qa"] == 0
+    assert set(every) == set(fewer)  # the list of alternatives is fixed, and so are their weights
+
+
+def test_four_bits_are_those_of_the_formats():
+    """Two weights by hand, the others 0; and a model whose last layer and embeddings stay as they are."""
+    weights = torch.zeros(1, 32)
+    weights[0, :3] = torch.tensor([-4.0, 0.7, 1.3])  # steps of .5, halves rounded up
+    assert FORMATS["Q4_0"][1](weights)[0, :4].tolist() == [-4.0, 0.5, 1.5, 0.0]
+    weights = torch.zeros(1, 64)
+    weights[0, :3] = torch.tensor([-2.0, 1.2, 1.4])
+    assert FORMATS["NF4"][1](weights)[0, :4].tolist() == pytest.approx([-2.0, 2 * 0.562617, 2 * 0.7229568, 0.0])
+    model = LlamaForCausalLM(LlamaConfig(**SMALL | {"hidden_size": 64}, intermediate_size=64, num_key_value_heads=1))
+    for form in FORMATS:
+        other = rounded(model, form)
+        same = {k: torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items()}
+        assert {k for k, equal in same.items() if not equal} == {k for k in same if "_proj" in k}
 
 
 def test_coarser_cells_are_no_further_apart():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,20 +26,42 @@ TOP = 256
 """The likeliest tokens, each a cell of its own."""
 BINS, WIDTH = 32, 0.25
 """Cells of the others, and how many nats tokens of one cell differ by; the last one has the rest."""
-GROUP = 32
-"""Weights that share one scale when they are rounded, as in common 4-bit formats."""
 SMALL = 10**9
-"""The most parameters of a model that is also compared with itself in 4 bits: that takes a second copy."""
+"""The most parameters of a model that is also compared with itself in 4 bits: each format takes a copy."""
+NF4 = (
+    -1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.09105004, 0.0,
+    0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.562617, 0.7229568, 1.0,
+)  # fmt: skip
+"""The levels of bitsandbytes' 4-bit type (arXiv 2305.14314), times the largest of 64 weights."""
 
 
-def rounded(model: torch.nn.Module, bits: int = 4) -> torch.nn.Module:
-    """The model with every matrix of its linear layers rounded to so many bits, in groups with a scale each."""
+def _q4_0(groups: torch.Tensor) -> torch.Tensor:
+    """llama.cpp's Q4_0: 16 levels around 0, the weight of largest size at the lowest."""
+    largest = groups.gather(1, groups.abs().argmax(1, keepdim=True))
+    scale = largest / -8
+    inverse = torch.where(scale == 0, 0.0, 1 / scale)
+    return ((groups * inverse + 8.5).floor().clamp(0, 15) - 8) * scale.half().float()
+
+
+def _nf4(groups: torch.Tensor) -> torch.Tensor:
+    levels = torch.tensor(NF4, device=groups.device)
+    scale = groups.abs().amax(1, keepdim=True).clamp_min(1e-12)
+    return levels[torch.bucketize(groups / scale, (levels[1:] + levels[:-1]) / 2)] * scale
+
+
+FORMATS: dict[str, tuple[int, Callable[[torch.Tensor], torch.Tensor]]] = {"Q4_0": (32, _q4_0), "NF4": (64, _nf4)}
+"""4-bit formats that follow from the weights alone: the weights of one group, and what it becomes."""
+
+
+def rounded(model: Any, name: str) -> Any:
+    """The model with the matrices of its linear layers rounded to a format of FORMATS, all but the last layer's."""
+    size, rounding = FORMATS[name]
     other = copy.deepcopy(model)
     for layer in other.modules():
-        if isinstance(layer, torch.nn.Linear) and layer.weight.shape[1] % GROUP == 0:
-            groups = layer.weight.data.view(-1, GROUP)
-            scale = groups.abs().amax(1, keepdim=True).clamp_min(1e-12) / (2 ** (bits - 1) - 1)
-            layer.weight.data.copy_(((groups / scale).round() * scale).view_as(layer.weight))
+        if isinstance(layer, torch.nn.Linear) and layer is not other.get_output_embeddings():
+            weight = layer.weight.data
+            if weight.shape[1] % size == 0:
+                weight.copy_(rounding(weight.float().view(-1, size)).view_as(weight))
     return other
 
 
@@ -168,6 +190,7 @@ def forced_answers(
     width = cells.top.shape[1]
     coarse = np.concatenate([cells.stated[:, :width], cells.stated[:, width:].sum(1, keepdims=True)], 1)
     for name, (other, start) in others.items():
+        other.trees = forward.trees  # the same architecture: what was tried with one need not be tried again
         law = _elsewhere(other, start, answers, cells.top, params)
         found[name] = evidence(coarse, law, np.minimum(cells.at, width))
     return [

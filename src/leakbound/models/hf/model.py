@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import ForcedAnswer, Generation, TokenLikelihood
-from leakbound.models.hf.attested import SMALL, forced_answers, rounded
+from leakbound.models.hf.attested import FORMATS, SMALL, forced_answers, rounded
 from leakbound.models.hf.faults import faults
 from leakbound.models.hf.forward import Forward, Segment, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
@@ -25,7 +25,14 @@ from leakbound.models.hf.packed import how_stored
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, edit_row, perturbed, search
 from leakbound.models.hf.walk import walk
-from leakbound.models.template import chat_source, encode_pair, encode_prompt, other_prompts, resolve_template
+from leakbound.models.template import (
+    OTHER_PROMPTS,
+    chat_source,
+    encode_pair,
+    encode_prompt,
+    other_prompts,
+    resolve_template,
+)
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
 
@@ -64,7 +71,7 @@ class HFModel:
             self.model, most_rows=self.batch_rows, fill=self.tokenizer.pad_token_id or 0, work=self.work
         )
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
-        self._rounded: Forward | None = None
+        self._rounded: dict[str, Forward] = {}
 
     @classmethod
     def load(
@@ -313,13 +320,20 @@ class HFModel:
             for name, other in other_prompts(self.tokenizer, prompt.text, self.template, prompt.before).items()
             if name not in without
         }
-        if (name := "weights in 4 bits") not in without and self.model.num_parameters() <= SMALL:
-            self._rounded = self._rounded or Forward(
-                rounded(self.model), most_rows=self.batch_rows, fill=self._forward.fill, work=self.work
-            )
-            others[name] = (self._rounded, head)
+        for form in FORMATS if self.model.num_parameters() <= SMALL else ():
+            if (name := f"weights in 4 bits, {form}") in without:
+                self._rounded.pop(form, None)
+                continue
+            if form not in self._rounded:
+                copied = rounded(self.model, form)
+                self._rounded[form] = Forward(
+                    copied, most_rows=self.batch_rows, fill=self._forward.fill, work=self.work
+                )
+            others[name] = (self._rounded[form], head)
         laws = faults(params, self._ends)
-        return forced_answers(self._forward, head, answers, self._ends, params, laws, others, slack=slack)
+        found = forced_answers(self._forward, head, answers, self._ends, params, laws, others, slack=slack)
+        never = dict.fromkeys(OTHER_PROMPTS, 0.0)  # the list is the same for all prompts, so that weights are fixed
+        return [replace(answer, factors=never | dict(answer.factors)) for answer in found]
 
     def with_end(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """The tokens of an answer that ended, with its end token, which some servers leave out.
