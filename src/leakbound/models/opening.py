@@ -12,6 +12,7 @@ from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.models.openai import OpenAIModel
 from leakbound.plugins import Table, named_object
+from leakbound.records import byte_count
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class Loading:
     """cuda, mps or cpu; auto takes the first of these that is there."""
     trust_remote_code: bool = False
     """Let the model's repository run its own Python code."""
+    memory: str | None = None
+    """The most memory that the weights and all that drawing takes may have, such as 1.5GB; by default half of what the
+    process may still take."""
     server: Literal["vllm", "llama.cpp", "openai", "other"] = "other"
     """What a server is, so that it is sent every parameter by its name; openai: only those of the protocol."""
     per_request: int = 32
@@ -33,9 +37,19 @@ class Loading:
     not_sent: tuple[str, ...] = ()
     """Parameters, asked to be off, that a server refuses: they are not sent, and run.json says so."""
 
+    def __post_init__(self) -> None:
+        if self.memory is not None:
+            byte_count("memory", self.memory)
+
     def to_json(self) -> dict[str, Any]:
-        """The settings by name; those of servers only where they are not the usual ones: older folders have none."""
-        return {name: value for name, value in asdict(self).items() if name not in SERVING or name in self.serving()}
+        """The settings by name, without the memory, which changes nothing; those of servers only where they are not the
+        usual ones: older folders have none."""
+        left = {"memory", *SERVING} - set(self.serving())
+        return {name: value for name, value in asdict(self).items() if name not in left}
+
+    def of_model(self) -> dict[str, Any]:
+        """The settings that a model on this machine takes."""
+        return self.to_json() | ({} if self.memory is None else {"memory": self.memory})
 
     def of_weights(self) -> Loading:
         """The settings for weights beside a server: those for servers as usual."""
@@ -100,7 +114,7 @@ def _transformers(name: str, template: str, loading: Loading) -> Sampler:
         raise InputError(
             f"{', '.join(given)} given, and model is {name!r}: these are for a server, http://HOST/v1#NAME"
         )
-    opened: Sampler = _hf(name).HFModel.load(name, template=template, **loading.to_json())
+    opened: Sampler = _hf(name).HFModel.load(name, template=template, **loading.of_model())
     return opened
 
 

@@ -53,6 +53,12 @@ class Progress:
             self.last = now
             self._print()
 
+    def skip(self, amount: int) -> int:
+        """Some units were done before this began: they count as done, and not for the rate."""
+        self.done += amount
+        self.before += amount
+        return amount
+
     def say(self, note: str) -> None:
         """Change the note."""
         self.note = note
