@@ -94,9 +94,15 @@ def main() -> None:
     usual = {"model": args.model, "questions": QUESTIONS, "draws": 256, "tokens": 24}
     cases = {
         "3 prompts x 64 draws x 16 tokens": {**usual, "questions": QUESTIONS[:3], "draws": 64, "tokens": 16},
-        "12 x 256 x 24": usual,
+        "1 x 65,536 x 12, temperature 0.3": {
+            **usual,
+            "questions": QUESTIONS[8:9],
+            "draws": 65_536,
+            "tokens": 12,
+            "temperature": 0.3,
+        },
         "12 x 256 x 24, --memory 1.5GB": {**usual, "memory": "1.5GB"},
-        "1 x 65,536 x 24, temperature 0.5": {**usual, "questions": QUESTIONS[8:9], "draws": 65_536, "temperature": 0.5},
+        "12 x 256 x 24": usual,
     }
     lines: list[str] = []
 
@@ -109,7 +115,11 @@ def main() -> None:
         if args.before:
             old = Path(temporary) / "tree"
             subprocess.run(["git", "worktree", "add", "--detach", str(old), args.before], cwd=ROOT, check=True)
-            trees = {f"before ({args.before[:7]})": old, **trees}
+            trees[f"before ({args.before[:7]})"] = old
+        for label, tree in trees.items() if args.kill else ():
+            kept = kept_after(tree, {**usual, "out": str(Path(temporary) / f"killed-{len(lines)}")}, args.kill)
+            say(f"- {label}: {kept} of 3,072 draws are kept after kill -9 at {args.kill:.0f} s of 12 x 256 x 24.")
+        say("")
         say("| case | commit | peak GB | CPU s | distinct | draws as in the first row of the case |")
         say("|---|---|---|---|---|---|")
         first: dict[str, list[tuple]] = {}
@@ -134,10 +144,6 @@ def main() -> None:
                     said += f"; log-probabilities within {apart:.1g}"
                 distinct = len(rows) - len(case["questions"])
                 say(f"| {name} | {label} | {found['peak'] / 1e9:.2f} | {found['cpu']:.0f} | {distinct} | {said} |")
-        say("")
-        for label, tree in trees.items() if args.kill else ():
-            kept = kept_after(tree, {**usual, "out": str(Path(temporary) / f"killed-{len(lines)}")}, args.kill)
-            say(f"- {label}: {kept} of 3,072 draws are kept after kill -9 at {args.kill:.0f} s of 12 x 256 x 24.")
         if args.before:
             subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=ROOT, check=True)
     if args.out:

@@ -24,7 +24,7 @@ from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, check_count, prompts_checksum
 from leakbound.runs.layout import Part
-from leakbound.runs.progress import Progress
+from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, is_built_in, score_completions
 
@@ -138,13 +138,14 @@ def sample(
     missing = [part for part in run.missing_draws() if rule is None or part.greedy]
     engines: dict[str, str] = {}
     total = sum(part.num_draws for part in missing)
-    with Progress(f"drawing {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
-        for part in missing:
-            if not engines and part.kind in ("sample", "distinct"):
-                engines = chosen_engines(run)  # all pilots are there by now: the layout has them first
-            keep(run, part, partial(draw_part, run, part, sampler, engines), shown)
-    if rule is not None:
-        watch(run, sampler, progress=progress)
+    with keeping(run.said_kept):
+        with Progress(f"drawing {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
+            for part in missing:
+                if not engines and part.kind in ("sample", "distinct"):
+                    engines = chosen_engines(run)  # all pilots are there by now: the layout has them first
+                keep(run, part, partial(draw_part, run, part, sampler, engines), shown)
+        if rule is not None:
+            watch(run, sampler, progress=progress)
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from cyclopts import CycloptsError
@@ -18,7 +19,7 @@ from leakbound.cli import (  # noqa: F401 - their commands
     training,
 )
 from leakbound.cli.app import app
-from leakbound.errors import LeakboundError
+from leakbound.errors import Interrupted, LeakboundError
 
 __all__ = ["app", "main"]
 
@@ -49,5 +50,10 @@ def main(argv: list[str] | None = None) -> None:
             style="red", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Interrupted):
+            again = shlex.join(["leakbound", *(sys.argv[1:] if argv is None else argv), *stop.more.split()])
+            Console(stderr=True).print(
+                f"interrupted: {stop.kept}. To go on: {again}", markup=False, highlight=False, soft_wrap=True
+            )
         sys.exit(130)

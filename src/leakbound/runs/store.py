@@ -158,6 +158,11 @@ class Run:
         title = f"{what} {self.path.name}"
         return steps(parts, title, unit="draws", weight=lambda part: part.num_draws, show=show)
 
+    def said_kept(self) -> str:
+        """How many draws are on the disk, in words."""
+        counts = [p.num_draws if self.has_draws(p) else sum(d.count for d in self.pieces(p)) for p in self.parts]
+        return f"{sum(counts):,} of {sum(p.num_draws for p in self.parts):,} draws are kept in {self.path}"
+
     def missing_draws(self) -> list[Part]:
         """The parts not drawn yet, in the order of the layout."""
         return [part for part in self.parts if not self.has_draws(part)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicCache
 
-from leakbound.models.hf.cache import Bench, Past, idle_slots, weigh
+from leakbound.models.hf.cache import Bench, Past, idle_slots, prune, weigh
 
 HEADS, SIZE, LAYERS = 2, 5, 3
 NUMBERS = 2 * LAYERS * HEADS * SIZE
@@ -28,23 +28,23 @@ def step(on, cache, states):
 
 
 def test_rows_of_many_ancestors_are_laid_out_with_all_their_tokens():
-    """Against whole rows kept beside: random trees of joined, split and repeated rows, prompts of unequal length."""
+    """Against whole rows kept beside: random trees of joined, split, repeated and forgotten rows, unequal prompts."""
     rng = np.random.default_rng(0)
     for _ in range(30):
-        on, known = bench(), []  # (past, whole rows)
+        on, known = bench(), []  # (past, rows of it, these rows with all tokens)
         for _ in range(2):
             width, rows = int(rng.integers(1, 5)), int(rng.integers(1, 4))
             states = torch.randn(rows, width, NUMBERS)
             step(on, on.lay([], rows, 0, width), states)
-            known.append((on.take(width, []), list(states)))
+            known.append((on.take(width, []), np.arange(rows), list(states)))
         for _ in range(40):
-            parts = [known[i] for i in rng.choice(len(known), int(rng.integers(1, 3)), replace=False)]
-            parents = [(past, rng.integers(0, len(whole), int(rng.integers(1, 4)))) for past, whole in parts]
-            if rng.random() < 0.5 and on.now is not None:
-                last = next(whole for past, whole in known if past is on.now)
-                parts, parents = [(on.now, last)], [(on.now, np.arange(len(last)))]
-            wholes = [whole[r] for (_, whole), (_, mine) in zip(parts, parents, strict=True) for r in mine]
-            stays = on.holds(parents)
+            some = rng.choice(len(known), min(len(known), int(rng.integers(1, 3))), replace=False)
+            picked = [(known[i], rng.integers(0, len(known[i][1]), int(rng.integers(1, 4)))) for i in some]
+            if rng.random() < 0.5 and known[-1][0] is on.now:
+                picked = [(known[-1], np.arange(len(known[-1][1])))]
+            parents = [(past, rows[mine]) for (past, rows, _), mine in picked]
+            wholes = [all_tokens[i] for (_, _, all_tokens), mine in picked for i in mine]
+            stays = on.holds(parents) and on.rows == len(wholes)
             length = on.length if stays else max(map(len, wholes))
             cache = on.cache() if stays else on.lay(parents, len(wholes), length, 1)
             states = torch.randn(len(wholes), 1, NUMBERS)
@@ -53,7 +53,32 @@ def test_rows_of_many_ancestors_are_laid_out_with_all_their_tokens():
             for row, whole in zip(seen, grown, strict=True):
                 assert torch.equal(row[-len(whole) :], whole)
                 assert not row[: -len(whole)].any()
-            known.append((on.take(1, parents), grown))
+            known.append((on.take(1, parents), np.arange(len(grown)), grown))
+            if rng.random() < 0.3:  # rows that nobody waits for are forgotten
+                left = [(one, rng.integers(0, len(one[1]), 2)) for one in known[:-1] if rng.random() < 0.5]
+                wanted = [(past, rows[mine]) for (past, rows, _), mine in left]
+                before = sum(past.tokens.numel() for past, _, _ in known)
+                new = prune(wanted, [known[-1][0]])
+                known = [
+                    *((past, rows, [whole[i] for i in mine])
+                      for ((past, _, whole), mine), rows in zip(left, new, strict=True)),
+                    known[-1],
+                ]  # fmt: skip
+                after = sum(past.tokens.numel() for past in {id(past): past for past, _, _ in known}.values())
+                assert after <= before
+
+
+def test_only_rows_that_something_waits_for_are_kept():
+    root = Past(torch.arange(3.0).reshape(3, 1, 1))
+    middle = Past(torch.zeros(4, 1, 1), [(root, np.array([0, 1, 1, 2]))])
+    last = Past(torch.zeros(5, 1, 1), [(middle, np.array([3, 0])), (root, np.array([0, 1, 2]))])
+    (rows,) = prune([(last, np.array([1, 4, 1]))], [])
+    assert rows.tolist() == [0, 1, 0]
+    assert [len(past.tokens) for past in (last, middle, root)] == [2, 1, 2]
+    assert root.tokens.flatten().tolist() == [0, 2]
+    out = torch.full((3, 3, 1), -1.0)
+    last.write(rows, out)
+    assert out.flatten().tolist() == [0, 0, 0, -1, 2, 0, 0, 0, 0]
 
 
 def test_rows_that_have_finished_idle_along():

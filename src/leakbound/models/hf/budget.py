@@ -12,11 +12,11 @@ from leakbound.errors import InputError
 from leakbound.models.hf.memory import free_bytes, release_cached, taken_bytes
 from leakbound.wording import in_bytes
 
-SPARE = 2**26
+SPARE = 3 * 2**25
 """Bytes for what nobody counts: activations of one pass, laws of a few rows, objects of Python."""
-ENOUGH = 0.7
+ENOUGH = 0.6
 """On a CPU more working memory than this share of the weights (and 256 MiB) makes nothing faster, and is not taken."""
-BENCH, PASTS, BEGUN, UNIFORMS = 0.55, 0.25, 0.12, 0.08
+BENCH, PASTS, BEGUN, UNIFORMS = 0.5, 0.35, 0.1, 0.05
 """Shares of the room: the batch, what waits, prompts that were read before, random numbers."""
 MOST_ROWS = 512
 """More rows than this at once are not faster."""
@@ -69,7 +69,7 @@ class Budget:
             self.room = max(0.0, self.given - taken_bytes(self.device) - SPARE)
         if self.device.type == "cpu":
             self.room = min(self.room, max(2.0**28, ENOUGH * self.weights))
-            self.top = taken_bytes(self.device) + self.room
+            self.top = taken_bytes(self.device) + 0.9 * self.room
 
     def keep(self) -> None:
         """Where more is taken than there was room for, hand back what the allocator of a CPU keeps for itself."""

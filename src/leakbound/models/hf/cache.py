@@ -8,11 +8,14 @@ batch takes its place. Caches of other kinds (sliding windows, recurrent states)
 from __future__ import annotations
 
 import copy
+import heapq
+import itertools
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers.cache_utils import Cache, DynamicLayer
 
 from leakbound.models.hf.prefixes import Ints
@@ -20,19 +23,27 @@ from leakbound.models.hf.prefixes import Ints
 ROOM = 16
 """How many more tokens a bench can take before it is laid out again."""
 
+AT_ONCE = 2**20
+"""How many numbers are copied at once."""
+
 IDLE = 0.9
 """Rows stay in their place on the bench while this share of them is wanted."""
+
+
+_NUMBERS = itertools.count()
 
 
 class Past:
     """Keys and values of the newest tokens of some rows, all layers side by side, and where those before them are.
 
     ``tokens``: (rows, new tokens, numbers); ``before``: earlier pasts with the parents of these rows in them, one part
-    below the other; none where these are all the tokens of the rows, aligned at the right.
+    below the other; none where these are all the tokens of the rows, aligned at the right. ``number``: later ones have
+    larger ones.
     """
 
     def __init__(self, tokens: torch.Tensor, before: Sequence[Parents] = ()) -> None:
         self.tokens, self.before = tokens, tuple(before)
+        self.number = next(_NUMBERS)
 
     def write(self, rows: Ints, out: torch.Tensor) -> None:
         """Write all tokens of some rows into ``out``, (len(rows), tokens, numbers), aligned at the right."""
@@ -41,8 +52,10 @@ class Past:
             past, mine, places, stop = stack.pop()
             size = past.tokens.shape[1]
             tokens, start = past.tokens[:, max(0, size - stop) :], max(0, stop - size)
-            chosen = tokens.index_select(0, torch.from_numpy(mine).to(tokens.device))
-            out[:, start:stop].index_copy_(0, torch.from_numpy(places).to(out.device), chosen)
+            step = max(1, AT_ONCE // max(1, tokens[:1].numel()))
+            for i in range(0, len(mine), step):  # a copy of all at once would take as much again
+                chosen = tokens.index_select(0, torch.from_numpy(mine[i : i + step]).to(tokens.device))
+                out[:, start:stop].index_copy_(0, torch.from_numpy(places[i : i + step]).to(out.device), chosen)
             first = 0
             for parent, parents in past.before:
                 inside = (mine >= first) & (mine < first + len(parents))
@@ -96,8 +109,8 @@ class Bench:
         rows = parents[0][1]
         return bool(IDLE * self.rows <= len(rows) <= self.rows and (rows[1:] > rows[:-1]).all())
 
-    def lay(self, parents: Sequence[Parents], rows: int, length: int, more: int) -> Cache:
-        """Lay out ``rows`` rows of ``length`` tokens, those of the parents one part below the other, for ``more``."""
+    def lay(self, parents: Sequence[Parents], rows: int, length: int, more: int, shortest: int = 0) -> Cache:
+        """Lay out ``rows`` rows of ``shortest`` to ``length`` tokens, those of the parents one part below the other."""
         self.now = None
         capacity = length + max(more, ROOM)
         need = rows * capacity * self.numbers
@@ -105,7 +118,7 @@ class Bench:
             device, self.store = self.store.device, self.store.new_empty(0)  # the old one goes first
             self.store = torch.empty(need, dtype=self.store.dtype, device=device)
         out = self.store[:need].view(rows, capacity, self.numbers)
-        out[:, :length] = 0  # what no token stands in is masked, but times 0 it must be 0
+        out[:, : length - shortest] = 0  # what no token stands in is masked, but times 0 it must be 0
         start = 0
         for past, mine in parents:
             past.write(mine, out[start : start + len(mine), :length])
@@ -145,6 +158,40 @@ def chosen(cache: Cache, rows: Ints, device: torch.device) -> Cache:
     new.layers = [_twin(layer) for layer in cache.layers]
     new.reorder_cache(torch.from_numpy(rows).to(device))
     return new
+
+
+def prune(wanted: Sequence[Parents], whole: Sequence[Past]) -> list[Ints]:
+    """Drop all rows that nobody wants, here and before; the wanted ones by their new numbers.
+
+    ``whole``: pasts that stay as they are.
+    """
+    marks: dict[Past, NDArray[np.bool_]] = {}
+    newest: list[tuple[int, Past]] = []
+
+    def want(past: Past, rows: Ints) -> None:
+        if past not in marks:
+            marks[past] = np.zeros(len(past.tokens), dtype=bool)
+            heapq.heappush(newest, (-past.number, past))
+        marks[past][rows] = True
+
+    for past, rows in [*wanted, *((past, np.arange(len(past.tokens))) for past in whole)]:
+        want(past, rows)
+    while newest:  # whoever wants a row of a past is newer than it
+        _, past = heapq.heappop(newest)
+        mine, first, before = np.flatnonzero(marks[past]), 0, []
+        for parent, parents in past.before:
+            inside = parents[mine[(mine >= first) & (mine < first + len(parents))] - first]
+            if len(inside):
+                want(parent, inside)
+                before.append((parent, inside))
+            first += len(parents)
+        past.before = tuple(before)
+        if len(mine) < len(past.tokens):
+            past.tokens = past.tokens.index_select(0, torch.from_numpy(mine).to(past.tokens.device))
+    new = {past: np.cumsum(mark) - 1 for past, mark in marks.items()}
+    for past in marks:
+        past.before = tuple((parent, new[parent][rows]) for parent, rows in past.before)
+    return [new[past][rows] for past, rows in wanted]
 
 
 def weigh(kept: Kept, seen: set[int]) -> int:

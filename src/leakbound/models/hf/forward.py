@@ -264,9 +264,16 @@ class Forward:
         most = min(self.rows, max(1, self.tokens_per_pass // tokens))
         if segment.cache is None and "logits_to_keep" not in self.accepts:
             most = min(most, max(1, LOGITS_PER_PASS // (self.vocabulary * tokens)))
+        if segment.cache is None:
+            most = min(most, self.beginning(segment.width))
         if math.isinf(self.budget.room):
             return most
         return max(1, min(most, int(BENCH * self.budget.room / self._row(segment.width, tokens))))
+
+    def whole(self) -> list[Past]:
+        """What must keep all its rows: what lies on the bench, and prompts that were read before."""
+        kept = [step.cache for step in self.begun.values()]
+        return [past for past in (self.bench and self.bench.now, *kept) if isinstance(past, Past)]
 
     def joins(self, one: Segment, other: Segment) -> bool:
         """Whether two segments may go through the model in one batch."""
@@ -318,7 +325,11 @@ class Forward:
         cache: Cache | None = None
         if bench is not None:
             length = prefixes.ids.shape[1] - fresh
-            cache = bench.cache() if stays else bench.lay(pasts, len(prefixes), length, fresh)
+            cache = (
+                bench.cache()
+                if stays
+                else bench.lay(pasts, len(prefixes), length, fresh, int(prefixes.length.min()) - fresh if pasts else 0)
+            )
         elif parents:
             whole, rows = parents[0]
             assert isinstance(whole, Cache)  # pasts come from a bench

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from leakbound.models.hf.budget import PASTS, UNIFORMS
-from leakbound.models.hf.cache import weigh
+from leakbound.models.hf.cache import Past, prune, weigh
 from leakbound.models.hf.forward import Forward, Segment
 from leakbound.models.hf.law import NextToken
 from leakbound.models.hf.leaves import Leaf, Leaves
@@ -46,11 +46,22 @@ class Waiting:
         """Add segments, deepest last."""
         self.segments.extend(s for s in segments if len(s))
         most, total, seen = PASTS * self.forward.budget.room, 0, set[int]()
+        if sum(weigh(s.cache, seen) for s in self.segments if s.cache is not None) > most:
+            self._prune()
+        seen.clear()
         for segment in reversed(self.segments):
             if segment.cache is not None and total <= most:
                 total += weigh(segment.cache, seen)
             if total > most and segment is not self.segments[-1]:
                 segment.forget()
+
+    def _prune(self) -> None:
+        """Keep only those rows that something waits for."""
+        some = [(s, s.cache, s.parents) for s in self.segments if isinstance(s.cache, Past) and s.parents is not None]
+        for (segment, _, _), rows in zip(
+            some, prune([(past, rows) for _, past, rows in some], self.forward.whole()), strict=True
+        ):
+            segment.parents = rows
 
     def land(self) -> None:
         """Leave all but as many of the deepest rows as one batch holds: their draws begin again in a later walk."""
