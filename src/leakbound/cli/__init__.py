@@ -1,5 +1,6 @@
 """The command line. Each command calls one public function; bad input ends with one line and exit code 2."""
 
+import shlex
 import sys
 from typing import NoReturn
 
@@ -17,7 +18,7 @@ from leakbound.cli import (  # noqa: F401 - their commands
     training,
 )
 from leakbound.cli.app import app
-from leakbound.errors import LeakboundError, StorageError
+from leakbound.errors import Interrupted, LeakboundError, StorageError
 
 __all__ = ["app", "main"]
 
@@ -44,7 +45,12 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:  # a path that cannot be, wherever it was given
         place = f"{error.filename}: " if error.filename else ""
         _end(f"{place}{error.strerror or error}: give another path, or make room", StorageError.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Interrupted):
+            again = shlex.join(["leakbound", *(sys.argv[1:] if argv is None else argv), *stop.more.split()])
+            Console(stderr=True).print(
+                f"interrupted: {stop.kept}. To go on: {again}", markup=False, highlight=False, soft_wrap=True
+            )
         sys.exit(130)
 
 

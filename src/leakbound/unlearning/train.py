@@ -1,6 +1,7 @@
 """The two commands that train: ``finetune`` and ``unlearn``. Each writes a model folder that an audit can load."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from leakbound.models.hf.loading import load_tokenizer
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.runs.cache import check_same, read
 from leakbound.runs.files import new_folder
-from leakbound.runs.progress import Progress
+from leakbound.runs.progress import Progress, keeping
 from leakbound.unlearning import adapters, running
-from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress
+from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_checkpoint
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
 from leakbound.unlearning.folders import NOT_COMPARED, checkpoint_folder, drop_checkpoints
@@ -81,7 +82,8 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
         out, files = config.out / f"{number + 1:02d}", (config.forget[number],)
         step = dataclasses.replace(config, model=model, forget=files, out=out)
         later = [pair for request in requests[number + 1 :] for pair in request]
-        _unlearn(step, forget, [*permanent, *later], progress)
+        with keeping(partial("{} of {} requests are kept in {}".format, number, len(requests), config.out), "--resume"):
+            _unlearn(step, forget, [*permanent, *later], progress)
         model = str(out)
     return Path(model)
 
@@ -133,7 +135,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                 callbacks=extra,
             )  # fmt: skip
             if round < config.leak_rounds:
-                new = find_leaks(model, tokenizer, pairs, config, round=round)
+                new = find_leaks(model, tokenizer, pairs, config, round=round, progress=progress)
                 if not new:
                     break
         running.save(trainer, tokenizer, config, folder, cost)
@@ -202,10 +204,17 @@ class Run:
             callbacks=[*(callbacks or []), ShowProgress(progress)],
             **settings,
         )
-        with progress:
+        with keeping(self._said_kept, "--resume" if self.checkpoints else ""), progress:
             trainer.train(resume_from_checkpoint=str(self.newest) if self.newest else None)
         cost.add(trainer)
         return trainer
+
+    def _said_kept(self) -> str:
+        """What an interrupted training leaves behind."""
+        newest = newest_checkpoint(self.checkpoints)
+        if newest is not None:
+            return f"{newest} is kept"
+        return "nothing of this training is kept" + ("" if self.checkpoints else " (checkpoints: --save-every)")
 
 
 def _learn_tokenizer(pairs: list[Pair], config: FinetuneConfig) -> Any:

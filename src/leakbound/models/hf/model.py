@@ -33,7 +33,7 @@ from leakbound.models.template import (
     other_prompts,
     resolve_template,
 )
-from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.records import Draw, Prompt, SamplingParams, Shard, byte_count
 
 
 @dataclass
@@ -41,8 +41,9 @@ class HFModel:
     """A causal language model of transformers.
 
     ``template`` says how a prompt becomes tokens (:mod:`leakbound.models.template`). ``batch_rows`` limits the rows of
-    one forward pass; the default follows from the vocabulary size and the memory found, and memory that runs out halves
-    it. Neither changes the draws.
+    one forward pass; the default follows from the model's size. ``memory``: the bytes that weights, caches, logits and
+    the rest of the process may take together (on a GPU: that are taken on it), by default half of what the process may
+    still take; where there is no room for a batch, it is smaller. None of this changes the draws.
     """
 
     reads_turns: ClassVar = True
@@ -53,6 +54,7 @@ class HFModel:
     revision: str | None = None
     batch_rows: int | None = None
     stored: Mapping[str, str] = field(default_factory=dict)
+    memory: float | None = None
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
@@ -68,10 +70,12 @@ class HFModel:
         ends = [ends] if isinstance(ends, int) else list(ends or [])
         self._ends = sorted({*ends, *([] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id])})
         self._forward = Forward(
-            self.model, most_rows=self.batch_rows, fill=self.tokenizer.pad_token_id or 0, work=self.work
-        )
+            self.model, fill=self.tokenizer.pad_token_id or 0, work=self.work, most_rows=self.batch_rows,
+            memory=self.memory,
+        )  # fmt: skip
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
         self._rounded: dict[str, Forward] = {}
+        self._sure: dict[Any, NDArray[np.float64]] = {}
 
     @classmethod
     def load(
@@ -84,12 +88,15 @@ class HFModel:
         device: str = "auto",
         trust_remote_code: bool = False,
         base: str | None = None,
+        memory: str | None = None,
     ) -> HFModel:
         """The model and tokenizer of a folder, a hub id, a GGUF file or an adapter: :func:`load_model`."""
         common: Any = {"revision": revision, "trust_remote_code": trust_remote_code, "base": base}
         tokenizer = load_tokenizer(name, **common)
         model = load_model(name, dtype=dtype, device=device, **common)
-        return cls(model, tokenizer, template=template, name=name, revision=revision, stored=how_stored(name, base))
+        most = None if memory is None else byte_count("memory", memory)
+        stored = how_stored(name, base)
+        return cls(model, tokenizer, template=template, name=name, revision=revision, stored=stored, memory=most)
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
@@ -115,10 +122,21 @@ class HFModel:
 
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw ``shard.num_samples`` completions for each prompt; :mod:`leakbound.models.hf.walk` says how."""
+        return self._draws(shard, self._walk(shard, params))
+
+    def sample_more(self, shard: Shard, params: SamplingParams, known: Sequence[Draw]) -> list[Draw]:
+        """Some of the draws of :meth:`sample` that are not ``known``: about ten seconds of work on a plain core.
+
+        Which follows from the shard and the draws known alone. Draws that begin alike are drawn together as far as they
+        do, and those that are equal are one of the draws, as in :meth:`sample`.
+        """
+        return self._draws(shard, self._walk(shard, params, known, PIECE))
+
+    def _draws(self, shard: Shard, leaves: list[Leaf]) -> list[Draw]:
         names = [p.id for p in shard.prompts]
         return [
             Draw(names[x.prompt], x.text, len(x.draws), places[0], x.finish_reason, x.num_tokens, x.logprob, places)
-            for x in self._walk(shard, params)
+            for x in leaves
             if (places := _places(x, shard.first))
         ]
 
@@ -149,24 +167,34 @@ class HFModel:
         if not params.adaptive_temperature or params.adaptive_mode == "sequence":
             return [(params, list(range(len(prompts))), list(prompts))]
         usual = replace(params, adaptive_temperature=0.0)
-        sure = self.confidence(prompts, usual) >= params.adaptive_temperature
+        key = (tuple(prompts), usual)
+        if key not in self._sure:
+            self._sure = {key: self.confidence(prompts, usual)}  # the next piece of a shard asks again
+        sure = self._sure[key] >= params.adaptive_temperature
         both = ((replace(usual, temperature=0.0), sure), (usual, ~sure))
         groups = [(decoding, np.flatnonzero(group).tolist()) for decoding, group in both]
         return [(decoding, places, [prompts[i] for i in places]) for decoding, places in groups if places]
 
-    def _walk(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
-        """The leaves of a shard, by prompt and first draw."""
+    @torch.inference_mode()
+    def _walk(
+        self, shard: Shard, params: SamplingParams, known: Sequence[Draw] = (), seconds: float = math.inf
+    ) -> list[Leaf]:
+        """The leaves of a shard, by prompt and first draw; with ``seconds`` some of those that are not known."""
+        left = {p.id: np.ones(shard.num_samples, dtype=bool) for p in shard.prompts}
+        for draw in known:
+            left[draw.prompt_id][np.array(draw.places) - shard.first] = False
         leaves: list[Leaf] = []
         for decoding, places, some in self._decodings(shard.prompts, params):
+            draws = [np.flatnonzero(left[p.id]) for p in some]
+            if (leaves and seconds < math.inf) or not any(map(len, draws)):
+                continue
+            roots = self._roots(some, decoding, draws)
             part = replace(shard, prompts=tuple(some))
-            leaves += [replace(x, prompt=places[x.prompt]) for x in self._walk_alike(part, decoding)]
+            enough = max(seconds, 3 * max(self._forward.budget.seconds(len(r), r.width * len(r)) for r in roots))
+            found = list(walk(self._forward, roots, self._leaves, part, decoding, enough))
+            self.work.draws += sum(len(x.draws) for x in found)
+            leaves += [replace(x, prompt=places[x.prompt]) for x in found]
         return sorted(leaves, key=lambda leaf: (leaf.prompt, leaf.draws[0]))
-
-    @torch.inference_mode()
-    def _walk_alike(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
-        roots = self._roots(shard.prompts, params, shard.num_samples)
-        self.work.draws += shard.num_samples * len(shard.prompts)
-        return list(walk(self._forward, roots, self._leaves, shard, params))
 
     @torch.inference_mode()
     def distinct(
@@ -356,20 +384,33 @@ class HFModel:
             self._forward.check(f"prompt {prompt.id!r}", ids, new_tokens)
         return encoded
 
-    def _roots(self, prompts: Sequence[Prompt], params: SamplingParams, num_draws: int = 0) -> list[Segment]:
-        """The prompts, in segments of like length: of equal length where the architecture cannot be padded."""
+    def _roots(
+        self, prompts: Sequence[Prompt], params: SamplingParams, draws: Sequence[NDArray[np.int64]] | None = None
+    ) -> list[Segment]:
+        """The prompts, in segments of like length: of equal length where the architecture cannot be padded.
+
+        A prompt is always in the same segment, whichever of its draws are left; segments without draws are left out.
+        """
         encoded = self._encode(prompts, params.max_tokens)
-        self._forward.try_padding(encoded)
+        self._forward.begin(encoded, params.max_tokens)
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
         groups: list[list[int]] = []
         for i in order:
-            fits = groups and len(groups[-1]) < self._forward.rows
+            fits = groups and len(groups[-1]) < self._forward.beginning(len(encoded[i]))
             if fits and (self._forward.pads or len(encoded[groups[-1][0]]) == len(encoded[i])):
                 groups[-1].append(i)
             else:
                 groups.append([i])
         fill = self._forward.fill
-        return [Segment(Prefixes.roots([encoded[i] for i in group], group, num_draws, fill)) for group in groups]
+        return [
+            Segment(Prefixes.roots([encoded[i] for i in group], group, 0, fill, draws and [draws[i] for i in group]))
+            for group in groups
+            if draws is None or any(len(draws[i]) for i in group)
+        ]
+
+
+PIECE = 6.0
+"""Nominal seconds of passes after which no more rows are begun; those that are go on to their end."""
 
 
 def _places(x: Leaf, first: int) -> tuple[int, ...]:

@@ -44,9 +44,10 @@ def search(
             if step is None:
                 batches.extend(batch[::-1])
                 continue
-            prefixes, law = leaves.laws(step.prefixes, step.logits, params)
-            logps = law.logprobs().cpu().numpy()
-            grown.append((*_best(prefixes, logps, rank(prefixes, logps), most), step))
+            for prefixes, law, first in leaves.laws(step.prefixes, step.logits, params, forward.laws_at_once):
+                logps = law.logprobs().cpu().numpy()
+                children, rows = _best(prefixes, logps, rank(prefixes, logps), most)
+                grown.append((children, first + rows, step))
         frontier = []
         limits = _limits([children for children, _, _ in grown], found, most)
         for children, parents, step in grown:
