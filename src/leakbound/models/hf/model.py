@@ -101,9 +101,11 @@ class HFModel:
             "end_tokens": self._ends,
         }
 
+    @torch.inference_mode()
     def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
-        """ModelError for a prompt that the model cannot be asked, or that leaves no room for ``params.max_tokens``."""
-        self._encode(prompts, params.max_tokens)
+        """ModelError for a prompt that the model cannot be asked, or that leaves no room for ``params.max_tokens``;
+        InputError where the memory has no room for it."""
+        self._forward.begin(self._encode(prompts, params.max_tokens), params.max_tokens)
 
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw ``shard.num_samples`` completions for each prompt; :mod:`leakbound.models.hf.walk` says how."""
