@@ -76,7 +76,11 @@ def kept_after(tree: Path, case: dict, seconds: float) -> int:
     """Draws in the folder after kill -9, those of pieces included."""
     line, env = command(tree, case)
     process = subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(seconds)
+    used = 0.0
+    while used < seconds and process.poll() is None:
+        time.sleep(0.2)
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        used = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
     process.send_signal(signal.SIGKILL)
     process.wait()
     files = [f for kind in ("draws", "pieces") for f in (Path(case["out"]) / kind).glob("sample-*.parquet")]
@@ -118,7 +122,7 @@ def main() -> None:
             trees[f"before ({args.before[:7]})"] = old
         for label, tree in trees.items() if args.kill else ():
             kept = kept_after(tree, {**usual, "out": str(Path(temporary) / f"killed-{len(lines)}")}, args.kill)
-            say(f"- {label}: {kept} of 3,072 draws are kept after kill -9 at {args.kill:.0f} s of 12 x 256 x 24.")
+            say(f"- {label}: {kept} of 3,072 draws are kept after kill -9 at {args.kill:.0f} CPU s of 12 x 256 x 24.")
         say("")
         say("| case | commit | peak GB | CPU s | distinct | draws as in the first row of the case |")
         say("|---|---|---|---|---|---|")

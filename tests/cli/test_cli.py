@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tiny_models import tiny_model, word_tokenizer
 from leakbound.cli import app, main
 from leakbound.cli.app import read_settings
 from leakbound.errors import InputError
+from leakbound.models.hf import HFModel
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import SamplingParams
 from leakbound.runs.store import Run
@@ -106,6 +108,28 @@ def test_kill_9_in_the_middle_leaves_nothing_lost_or_counted_twice(world, tmp_pa
     assert contents(tmp_path / "whole") == contents(tmp_path / "cut")
 
 
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(world, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "a run"
+    command = ["sample", world / "model", "--prompts", world / "prompts.jsonl", "--num-samples", 50, "--max-tokens", 3]
+    command += ["--memory", "100GB", "--out", out]
+    real, calls = HFModel.sample_more, []
+
+    def failing(self, *rest):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HFModel, "sample_more", failing)
+        done = within(capsys, *command)
+    assert done.returncode == 130
+    again = shlex.join(["leakbound", *map(str, command)])
+    assert done.stderr.splitlines()[-1] == f"interrupted: 3 of 153 draws are kept in {out}. To go on: {again}"
+    done = within(capsys, *shlex.split(again)[1:])
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -122,6 +146,8 @@ def test_kill_9_in_the_middle_leaves_nothing_lost_or_counted_twice(world, tmp_pa
         ({"--num-samples": "0"}, "num_samples is 0"),
         ({"--out": "another"}, "holds a run with other settings"),
         ({"--temperature": "-1"}, "temperature is -1"),
+        ({"--memory": "3"}, "memory is '3': give a number with its unit, such as 1.5GB"),
+        ({"--memory": "1MB"}, "memory is 1MB, and leaves 0KB to sample in: the weights take"),
         ({"--no-such-option": "1"}, "no-such-option"),
     ],
 )

@@ -23,7 +23,9 @@ app = App(
     help="How much can a language model still leak when it is sampled? Guaranteed bounds, and training to leak less.",
     version=leakbound.__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
+app.meta.suppress_keyboard_interrupt = False  # main says what is kept
 
 
 @app.meta.default
