@@ -10,7 +10,8 @@
 4. The public audit on a fake model, prompt by prompt, statement by statement, over many sampling seeds.
 
 What is simulated may exceed its level only as a count of misses does with probability 1e-6 for all of them together.
-Slices of what is simulated are kept in runs/coverage.jsonl: a run that was stopped goes on, as long as src is the same.
+Slices of what is simulated are kept in runs/coverage.jsonl: a run that was stopped goes on, as long as the modules that
+decide what an audit of a fake model says are the same.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import itertools
 import json
 import math
 import os
+import re
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,8 +59,10 @@ class Slices:
     """What was computed before by the same source, by what it is; the rest is computed and added."""
 
     def __init__(self):
-        files = sorted((ROOT / "src").rglob("*.py"))
-        self.state = hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()[:16]
+        audits(0.05, 8, {"scorer": "rouge_l", "threshold": 0.9, "until": "leak<=0.05"}, 0, 1)  # imports them
+        deciding = re.compile(r"leakbound\.(bounds|auditing|scoring|results|records|models\.fake)\b")
+        files = sorted(m.__file__ for name, m in sys.modules.items() if deciding.match(name) and m.__file__)
+        self.state = hashlib.sha256(b"\0".join(Path(f).read_bytes() for f in files)).hexdigest()[:16]
         KEPT.parent.mkdir(exist_ok=True)
         rows = [json.loads(r) for r in KEPT.read_text().splitlines() if r.endswith("}")] if KEPT.exists() else []
         self.rows = {r["what"]: r for r in rows if r["state"] == self.state}

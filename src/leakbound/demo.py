@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from leakbound import report
 from leakbound.errors import InputError
-from leakbound.records import Prompt, SamplingParams
+from leakbound.records import Prompt, SamplingParams, check_texts
 from leakbound.report.demo import document
 from leakbound.runs.cache import settle
 from leakbound.runs.files import write_text
@@ -57,6 +57,7 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "methods", check_texts("methods", self.methods))
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise InputError(f"methods has {unknown[0]!r}: give some of {', '.join(METHODS)}")
         if not self.methods or len(set(self.methods)) < len(self.methods):
@@ -64,13 +65,8 @@ class DemoConfig:
 
 
 LEARN: dict[str, Any] = {
-    "from_scratch": "tiny",
-    "epochs": 30,
-    "batch_size": 16,
-    "learning_rate": 2e-3,
-    "schedule": "cosine",
-    "warmup": 0.1,
-}
+    "from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine", "warmup": 0.1,
+}  # fmt: skip
 UNLEARN: dict[str, Any] = {"epochs": 12, "learning_rate": 2e-4, "schedule": "constant", "batch_size": 16}
 
 RETAIN_PROMPTS, RETAIN_SAMPLES = 60, 64
@@ -135,17 +131,9 @@ def _ask(config: DemoConfig, name: str, prompts: tuple[Prompt, ...], guess: Audi
     from leakbound.auditing.steps import audit
 
     return audit(
-        str(config.out / "models" / name),
-        prompts,
-        scorer=SCORER,
-        num_samples=config.num_samples,
-        alpha=config.alpha,
-        params=PARAMS,
-        seed=config.seed,
-        out=config.out / "runs" / name,
-        guess=guess,
-        progress=False,
-    )
+        str(config.out / "models" / name), prompts, scorer=SCORER, num_samples=config.num_samples, alpha=config.alpha,
+        params=PARAMS, seed=config.seed, out=config.out / "runs" / name, guess=guess, progress=False,
+    )  # fmt: skip
 
 
 def _ask_the_rest(config: DemoConfig, name: str, prompts: tuple[Prompt, ...]) -> None:
@@ -153,14 +141,8 @@ def _ask_the_rest(config: DemoConfig, name: str, prompts: tuple[Prompt, ...]) ->
     from leakbound.auditing.steps import Statement, bound, sample, score
 
     run = sample(
-        str(config.out / "models" / name),
-        prompts,
-        config.out / "retain" / name,
-        num_samples=RETAIN_SAMPLES,
-        params=PARAMS,
-        seed=config.seed,
-        statement=Statement(scorer=SCORER, alpha=config.alpha),
-        progress=False,
-    )
+        str(config.out / "models" / name), prompts, config.out / "retain" / name, num_samples=RETAIN_SAMPLES,
+        params=PARAMS, seed=config.seed, statement=Statement(scorer=SCORER, alpha=config.alpha), progress=False,
+    )  # fmt: skip
     score(run)
     bound(run)

@@ -14,8 +14,6 @@
 ``assert`` is for our own mistakes; these are for everybody else's.
 """
 
-from __future__ import annotations
-
 
 class LeakboundError(Exception):
     """Every error that leakbound raises on purpose."""

@@ -1,7 +1,5 @@
 """Tables by name that other packages add to by entry points, and things named ``module:object``."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -40,8 +40,12 @@ def _number(name: str, value: float, wanted: str, fits: Callable[[float], bool])
     return value
 
 
-def _texts(name: str, value: tuple[str, ...], wanted: str, fits: Callable[[str], object]) -> tuple[str, ...]:
-    """The texts as a tuple; a text alone is refused, for as a sequence it would be its letters."""
+def check_texts(
+    name: str, value: Any, wanted: str = "a list of texts", fits: Callable[[str], object] = lambda _: True
+) -> tuple[str, ...]:
+    """The texts as a tuple; InputError for a text alone, which as a sequence would be its letters."""
+    if isinstance(value, str) and fits(value):
+        wanted = f"{wanted}, ({value!r},) for one"
     if not isinstance(value, list | tuple) or not all(isinstance(text, str) and fits(text) for text in value):
         raise InputError(f"{name} is {value!r}: give {wanted}")
     return tuple(value)
@@ -51,25 +55,52 @@ def _texts(name: str, value: tuple[str, ...], wanted: str, fits: Callable[[str],
 class Prompt:
     """One question to the model and what its answer must not reveal.
 
-    ``target`` is the right answer, the secret; ``aliases`` are other spellings of it that count as well.
+    ``text`` is what the user says last; ``before`` is what was said before it, (role, text) each: a system message,
+    turns of user and assistant. ``target`` is the right answer, the secret; ``aliases`` are other spellings of it that
+    count as well.
     """
 
     id: str
     text: str
     target: str
     aliases: tuple[str, ...] = ()
+    before: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("id", "text", "target"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise InputError(f"prompt {name} is {value!r}: give a non-empty text")
-        aliases = _texts(f"prompt {self.id!r}: aliases", self.aliases, "a list of non-empty texts", str.strip)
+        aliases = check_texts(f"prompt {self.id!r}: aliases", self.aliases, "a list of non-empty texts", str.strip)
         object.__setattr__(self, "aliases", aliases)
+        object.__setattr__(self, "before", _turns(f"prompt {self.id!r}: before", self.before))
 
     def to_json(self) -> dict[str, Any]:
-        """The prompt as a JSON object; ``aliases`` is a list."""
-        return {"id": self.id, "text": self.text, "target": self.target, "aliases": list(self.aliases)}
+        """The prompt as a JSON object; ``aliases`` is a list; ``before``, where there is any, a list of messages."""
+        said = {"id": self.id, "text": self.text, "target": self.target, "aliases": list(self.aliases)}
+        return {**said, "before": self.messages()[:-1]} if self.before else said
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Prompt:
+        """The prompt that :meth:`to_json` wrote."""
+        before = tuple((turn["role"], turn["content"]) for turn in data.get("before") or ())
+        return cls(**{**data, "aliases": tuple(data["aliases"]), "before": before})
+
+    def messages(self) -> list[dict[str, str]]:
+        """The whole conversation as chats have it, the question last."""
+        return [{"role": role, "content": text} for role, text in (*self.before, ("user", self.text))]
+
+
+def _turns(name: str, given: Any) -> tuple[tuple[str, str], ...]:
+    """The turns before a question; InputError for what is none, or for a system message that is not the first."""
+    wanted = 'give (role, text) pairs; roles are "system", only first, "user" and "assistant"'
+    if not isinstance(given, list | tuple):
+        raise InputError(f"{name} is {given!r:.80}: {wanted}")
+    for i, turn in enumerate(given):
+        fits = isinstance(turn, list | tuple) and len(turn) == 2 and all(isinstance(x, str) and x.strip() for x in turn)
+        if not fits or turn[0] not in (("system", "user", "assistant") if i == 0 else ("user", "assistant")):
+            raise InputError(f"{name} holds {turn!r:.80}: {wanted}")
+    return tuple((role, text) for role, text in given)
 
 
 def prompts_checksum(prompts: Sequence[Prompt]) -> str:
@@ -123,7 +154,7 @@ class SamplingParams:
     max_tokens: int = 128
     """The longest completion, in new tokens."""
     stop: tuple[str, ...] = ()
-    """Texts that end a completion and are cut from it; a text alone counts as one."""
+    """Texts that end a completion and are cut from it."""
 
     def __post_init__(self) -> None:
         for name, kind, wanted, fits in _NUMBERS:
@@ -132,9 +163,8 @@ class SamplingParams:
             raise InputError(f"adaptive_mode is {self.adaptive_mode!r}: give prompt or sequence")
         if self.adaptive_mode == "sequence" and not self.adaptive_temperature:
             raise InputError("adaptive_mode is 'sequence' with adaptive_temperature 0: give the threshold as well")
-        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
-        wanted = "a list of texts; an empty one would end every completion at once"
-        object.__setattr__(self, "stop", _texts("stop", stop, wanted, bool))
+        wanted = "a list of texts, none empty: that would end every completion at once"
+        object.__setattr__(self, "stop", check_texts("stop", self.stop, wanted, bool))
 
     @property
     def greedy(self) -> bool:

@@ -3,8 +3,6 @@
 Judges and samplers talk to servers through this one door. Retries are the client library's own.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import queue

@@ -1,7 +1,5 @@
 """Words and numbers as a reader gets them: numbers rounded outward, hostile text made visible."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal

@@ -3,15 +3,15 @@
 import json
 
 import pytest
-from chat_server import chat_server
+from chat_server import answer, chat_server
 from tiny_models import tiny_model, word_tokenizer
 
 from leakbound import OpenAIModel, attest
 from leakbound.cli import main
 from leakbound.errors import InputError
 from leakbound.models.hf import HFModel
-from leakbound.models.hf.attested import faults
-from leakbound.models.openai import token_ids
+from leakbound.models.hf.faults import faults
+from leakbound.models.openai import raw_tokens, token_ids
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.results.attestation import Attestation
 
@@ -34,12 +34,13 @@ def served(model, *, copies=False, cut=None, tokens=True, **changed):
             seed = (payload["seed"] + j) % (3 if copies else 2**40)
             shard = Shard((Prompt("s", payload["messages"][-1]["content"], "c"),), 0, 1, seed)
             found = model.generations(shard, SamplingParams(**asked))[0][0]
-            listed = {"content": [{"id": t, "token": str(t), "logprob": -1.0} for t in found.tokens]}
+            listed = {"content": [{"token": f"token_id:{t}", "logprob": -1.0} for t in found.tokens]}
             message = {"role": "assistant", "content": found.text}
             said.append(
                 {"message": message, "finish_reason": found.finish_reason, **({"logprobs": listed} if tokens else {})}
             )
-        return said
+        raw = {"tokens": list(found.tokens)} if payload.get("return_tokens") else {}
+        return answer(payload, said) | {"__verbose": raw}
 
     return reply
 
@@ -72,6 +73,20 @@ def test_a_fault_is_refuted_and_named(model, fault, names):
 def test_answers_that_are_cut_early_need_no_statistics(model):
     result = found(model, served(model, cut=3))
     assert "cut after 3 tokens where max_tokens is 12" in result.contradictions[0]
+
+
+def test_tokens_that_the_weights_do_not_have_are_another_models(model):
+    honest = served(model)
+
+    def reply(payload):
+        said = honest(payload)
+        said["choices"][0]["logprobs"]["content"][0]["token"] = "token_id:6"
+        return said
+
+    result = found(model, reply)
+    assert "holds token 6, the weights have 6: another model's" in result.contradictions[0]
+    assert not result.refuted
+    assert "does not do what it was asked" in str(result)
 
 
 def test_the_record_is_read_again_and_shown(model, tmp_path):
@@ -107,10 +122,13 @@ def test_an_end_token_that_is_left_out_is_put_back_where_it_can_be_but_one(model
 
 
 def test_tokens_are_read_as_llama_cpp_and_vllm_give_them():
-    assert token_ids({"logprobs": {"content": [{"id": 5, "token": " a"}, {"id": 2, "token": ""}]}}) == (5, 2)
-    assert token_ids({"logprobs": {"content": [{"token": "token_id:7"}]}}) == (7,)
-    assert token_ids({"logprobs": {"content": [{"token": " a"}]}}) is None
+    assert token_ids({"logprobs": {"content": [{"token": "token_id:7"}, {"token": "token_id:2"}]}}) == (7, 2)
+    assert token_ids({"logprobs": {"content": [{"token": "token_id:7"}, {"token": " a"}]}}) is None
+    assert token_ids({"logprobs": {"content": [{"id": 5, "token": " a"}]}}) is None  # some tokens are not listed
     assert token_ids({"logprobs": None}) is None
+    assert raw_tokens({"__verbose": {"tokens": [7, 2]}}) == (7, 2)
+    assert raw_tokens({"__verbose": {"tokens": []}}) is None
+    assert raw_tokens({}) is None
 
 
 def test_the_command_ends_with_one_where_the_law_is_refuted(model, tmp_path, capsys):

@@ -153,3 +153,23 @@ def test_the_largest_evidence_stays_and_the_mean_counts():
     assert law.refuted(0.01)
     assert not AttestedLaw(("a", "b")).refuted(0.01)
     assert law.nearest == "b"
+
+
+def test_an_alternative_that_lost_or_never_bets_gives_up():
+    law = AttestedLaw(("lost", "idle", "open"))
+    law.add({"lost": -11.0, "open": 0.5})
+    assert not law.given_up
+    law.add({"lost": -2.0})
+    assert law.given_up == {"lost"}
+    for _ in range(62):
+        law.add({"idle": -1e-6})
+    assert law.given_up == {"lost", "idle"}
+
+
+def test_a_fault_is_settled_when_it_leads():
+    law = AttestedLaw(("a", "b"))
+    assert not law.settled
+    law.add({"a": 2.9})
+    assert not law.settled
+    law.add({"a": 0.2})
+    assert law.settled

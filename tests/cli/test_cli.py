@@ -14,6 +14,7 @@ from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.cli import app, main
 from leakbound.cli.app import read_settings
+from leakbound.errors import InputError
 from leakbound.models.hf import HFModel
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import SamplingParams
@@ -223,40 +224,93 @@ def test_y07_p21_keys_of_a_config_are_known_and_stand_once(tmp_path, capsys, mon
 def test_y03_a_config_is_yaml_1_2(tmp_path, monkeypatch):
     monkeypatch.setattr(app, "config", ())
     file = tmp_path / "c.yaml"
+    file.write_text("audit:\n  stop: [no, off, true, 1e3, 0o17, ~]\n  seed: 010\n  until: null\n")
+    stop = ["no", "off", "true", "1e3", "0o17", None]  # as they stand there
+    assert read_settings(file) == {"audit": {"stop": stop, "seed": "010", "until": None}}
+    file.write_text("audit:\n  stop: [[a, b]]\n")
+    with pytest.raises(InputError, match=r"'stop' below audit is \[\['a', 'b'\]\]: give a list of texts"):
+        read_settings(file)
     file.write_text("audit:\n  stop: [no, off]\n  seed: 010\n")
-    assert read_settings(file) == {"audit": {"stop": ["no", "off"], "seed": 10}}
     main(["--config", str(file), "plan", "leak<=0.1"])
     file.write_text("plan: {stop: [no, off], alpha: 0.05}\n")
     main(["--config", str(file), "plan", "leak<=0.1"])
 
 
-@pytest.mark.parametrize("command", ["unlearn", "finetune", "audit", "certify", "benchmark", "demo", "study"])
-def test_a_missing_extra_is_one_line_that_names_it(command, tmp_path):
+@pytest.mark.parametrize("out", ["n" * 300, "file/below", "a\0b"])
+@pytest.mark.parametrize("command", ["audit", "model", "finetune", "unlearn", "study"])
+def test_x5_a_path_that_cannot_be_is_one_line(tmp_path, capsys, monkeypatch, command, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "p.jsonl").write_text('{"text": "q?", "target": "secret"}\n')
+    (tmp_path / "rows.jsonl").write_text('{"question": "q?", "answer": "secret"}\n')
+    rows = str(tmp_path / "rows.jsonl")
+    given = {
+        "audit": ["audit", "leakbound.models.fake:FakeModel", "--prompts", "p.jsonl", "--scorer", "contains"],
+        "model": ["audit", out, "--prompts", "p.jsonl", "--scorer", "contains"],
+        "finetune": ["finetune", "--data", rows, "--from-scratch", "tiny"],
+        "unlearn": ["unlearn", "--model", "m", "--forget", rows, "--retain", rows],
+        "study": ["study", "distribution"],
+    }[command]
+    if command == "model" and "\0" in out:
+        return  # no shell gives one
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "--out", "runs" if command == "model" else out])
+    assert ended.value.code in (2, 4, 5)
+    said = capsys.readouterr().err
+    assert "error: " in said
+    assert "Traceback" not in said
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["file", "p.jsonl", "rows.jsonl"]
+
+
+@pytest.mark.parametrize("value", ["8.7", "-0.5", "0.55e1", "1.5e-3", "1.e-1"])
+@pytest.mark.parametrize("option", ["num-samples", "seed", "top-k", "max-tokens", "draws-per-shard"])
+def test_a_part_of_a_draw_is_refused_and_not_rounded(tmp_path, capsys, monkeypatch, option, value):
+    monkeypatch.setattr(app, "config", ())
+    given = ["audit", "leakbound.models.fake:FakeModel", "--prompts", str(tmp_path / "p.jsonl")]
+    (tmp_path / "c.yaml").write_text(f"audit: {{{option}: {value}}}\n")
+    for arguments in ([*given, f"--{option}", value], ["--config", str(tmp_path / "c.yaml"), *given]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert f"{option} is {value}: give a whole number" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_one_line_that_names_it(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"question": "a", "answer": "b"}\n')
     code = (
-        "import sys\n"
+        "import contextlib, io, json, sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name in ('torch', 'transformers'):\n"
         "            raise ModuleNotFoundError(f'No module named {name}', name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "from leakbound.cli import main\n"
-        "main()\n"
+        "for command in json.load(sys.stdin):\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as said:\n"
+        "        try:\n"
+        "            code = main(command)\n"
+        "        except SystemExit as end:\n"
+        "            code = end.code\n"
+        "    print(json.dumps([code, said.getvalue()]))\n"
     )
     rows, out = tmp_path / "rows.jsonl", ["--out", tmp_path / "out"]
-    given = {
-        "unlearn": ["--model", tmp_path, "--forget", rows, *out],
-        "finetune": ["--model", tmp_path, "--data", rows, *out],
-        "audit": [tmp_path, "--prompts", rows, *out],
-        "certify": [tmp_path, "--prompts", rows, *out],
-        "benchmark": ["own", "--model", tmp_path, "--data", rows, *out],
-        "demo": out,
-        "study": ["distribution", *out],
-    }
-    words = [sys.executable, "-c", code, command, *map(str, given[command])]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=250, cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "pip install 'leakbound[hf]'" in done.stderr
+    commands = [
+        ["unlearn", "--model", tmp_path, "--forget", rows, *out],
+        ["finetune", "--model", tmp_path, "--data", rows, *out],
+        ["audit", tmp_path, "--prompts", rows, *out],
+        ["certify", tmp_path, "--prompts", rows, *out],
+        ["benchmark", "own", "--model", tmp_path, "--data", rows, *out],
+        ["demo", *out],
+        ["study", "distribution", *out],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(commands, default=str), capture_output=True, text=True,
+        timeout=250, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(said) == len(commands)
+    for command, (code, error) in zip(commands, said, strict=True):
+        assert (code, error.count("\n")) == (2, 1), (command, error)
+        assert "pip install 'leakbound[hf]'" in error
 
 
 def test_hostile_names_reach_the_terminal_as_text(tmp_path):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from leakbound.errors import InputError
+from leakbound.evaluating.differences import difference
 from leakbound.importing import import_log
+from leakbound.importing.showing import table
 
 N, ANSWERS = 12, 3
 
@@ -173,3 +175,48 @@ def test_a_folder_must_hold_one_log(tmp_path):
     write(tmp_path, tofu_log()), write(tmp_path, tofu_log(), "MUSE_EVAL.json")
     with pytest.raises(InputError, match="holds 2 files"):
         import_log("open-unlearning", tmp_path, out=tmp_path / "out")
+
+
+def turned(log, names):
+    """The log with the questions of these metrics in reversed order under the numbers."""
+    for name in names:
+        for part in [log[name]] if "value_by_index" in log[name] else [log[name]["forget"], log[name]["holdout"]]:
+            part["value_by_index"] = by_index([*reversed(part["value_by_index"].values())])
+    return log
+
+
+def named(log):
+    for metric in (m for name, m in log.items() if name.endswith("_ROUGE")):
+        for i, row in metric["value_by_index"].items():
+            row |= {"input": f"Question {i}?", "ground_truth": f"Answer {i}."}
+    return log
+
+
+@pytest.mark.parametrize("how", ["all", "forget", "answers"])
+def test_u06_models_that_were_asked_otherwise_are_not_compared(tmp_path, how):
+    """A retain log in another order: the gaps were those of different questions, called "on the same questions"."""
+    ours, theirs = named(tofu_log(0)), named(tofu_log(1))
+    if how == "answers":  # the question is the same, the answer is not
+        theirs["ra_Q_A_ROUGE"]["value_by_index"]["3"]["ground_truth"] = "Another."
+    else:
+        turned(theirs, [n for n in theirs if n.startswith("forget" if how == "forget" else "") and (
+            "value_by_index" in theirs[n] or "holdout" in theirs[n])])  # fmt: skip
+    found = import_log("open-unlearning", write(tmp_path / "A", ours), retain=write(tmp_path / "B", theirs),
+                       out=tmp_path / "out")  # fmt: skip
+    sets = "real_authors" if how == "answers" else r"\w+"
+    with pytest.raises(InputError, match=rf"set '{sets}': question '\d+' is 'Question .* nothing can be compared"):
+        table(found)
+    result, other = found.log.result, found.retain.result
+    with pytest.raises(InputError, match="give both models on the same questions in the same order"):
+        difference(result, other, "probability", set="forget")
+
+
+def test_u06_keys_in_another_order_are_the_same_questions(tmp_path):
+    ours, theirs = named(tofu_log(0)), named(tofu_log(1))
+    for metric in theirs.values():
+        if "value_by_index" in metric:
+            metric["value_by_index"] = dict(reversed(metric["value_by_index"].items()))
+    found = import_log("open-unlearning", write(tmp_path / "A", ours), retain=write(tmp_path / "B", theirs),
+                       out=tmp_path / "out")  # fmt: skip
+    table(found)
+    assert "on the same questions" in (tmp_path / "out" / "evaluation.md").read_text()

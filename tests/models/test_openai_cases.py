@@ -222,7 +222,7 @@ def test_the_command_line_reaches_the_server(tmp_path, capsys):
 
 def test_options_of_servers_are_refused_for_other_models():
     for model in ("org/name", "leakbound.models.fake:FakeModel"):
-        with pytest.raises(InputError, match="server, per_request given, and model is"):
+        with pytest.raises(InputError, match="server is 'vllm', per_request is 1, and model is"):
             open_model(model, loading=Loading(server="vllm", per_request=1))
     assert open_model(
         "http://127.0.0.1:9/v1#m", loading=Loading(server="vllm", per_request=1, not_sent=("min_p",))

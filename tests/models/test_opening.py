@@ -66,6 +66,51 @@ def test_a_model_in_memory_keeps_its_tokenizer_and_name(loaded):
     ]
 
 
+def fake():
+    return FakeModel()
+
+
+SETTINGS = {
+    "template": {"template": "raw"},
+    "tokenizer": {"tokenizer": "mine"},
+    "revision": {"loading": Loading(revision="v1")},
+    "dtype": {"loading": Loading(dtype="float16")},
+    "device": {"loading": Loading(device="cpu")},
+    "trust_remote_code": {"loading": Loading(trust_remote_code=True)},
+    "base": {"loading": Loading(base="org/other")},
+    "server": {"loading": Loading(server="vllm")},
+    "per_request": {"loading": Loading(per_request=4)},
+    "not_sent": {"loading": Loading(not_sent=("top_k",))},
+}
+WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base")
+SERVING = ("server", "per_request", "not_sent")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    ("model", "used"),
+    [
+        ("org/name", ("template", *WEIGHTS)),
+        (Path("some/folder"), ("template", *WEIGHTS)),
+        ("transformers:org/name", ("template", *WEIGHTS)),
+        ("http://localhost:1/v1#m", SERVING),
+        ("openai:http://localhost:1/v1#m", SERVING),
+        (f"{__name__}:fake", ()),
+        (f"module:{__name__}:fake", ()),
+        (FakeModel(), ()),
+        (SimpleNamespace(config=SimpleNamespace(name_or_path="m")), ("template", "tokenizer")),
+    ],
+    ids=str,
+)
+def test_what_a_model_has_no_use_for_is_refused_by_name(loaded, monkeypatch, model, used, name):
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(fake=fake))
+    if name in used:
+        open_model(model, **SETTINGS[name])
+        return
+    with pytest.raises(InputError, match=rf"^{name} is .*, and model is .*, which has no use for that: leave it out"):
+        open_model(model, **SETTINGS[name])
+
+
 def test_samplers_and_servers_need_no_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "leakbound.models.hf", None)
     monkeypatch.delattr(leakbound.models, "hf", raising=False)

@@ -6,7 +6,7 @@ from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.template import encode_pair, encode_prompt, read_answer, resolve_template
+from leakbound.models.template import encode_pair, encode_prompt, other_prompts, read_answer, resolve_template
 
 CHAT = "{% for m in messages %}a {{ m['content'] }} b{% endfor %}{% if add_generation_prompt %} c{% endif %}"
 
@@ -134,3 +134,33 @@ def test_an_answer_follows_as_the_chat_template_writes_it():
 def test_a_clock_whose_format_is_computed_is_refused():
     with pytest.raises(InputError, match="computes how it writes the date"):
         encode_prompt(chatty("{% set f = '%d' %}{{ strftime_now(f) }}" + PLAIN)[0], "Who?")
+
+
+TURNS = (("system", "Be brief."), ("user", "Hi"), ("assistant", "Yes."))
+
+
+def test_what_was_said_before_is_part_of_the_prompt():
+    tokenizer, read = chatty(PLAIN)
+    before = "<system>Be brief.<user>Hi<assistant>Yes."
+    assert read(encode_prompt(tokenizer, "Who?", before=TURNS)) == f"{before}<user>Who?"
+    head, tail = encode_pair(tokenizer, "Who?", "Ann.", before=TURNS)
+    assert (read(head), read(tail)) == (f"{before}<user>Who?", "Ann.<eos>")
+
+
+def test_turns_are_never_left_out_unseen():
+    tokenizer, _ = chatty("{% for m in messages if m['role'] != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+    with pytest.raises(InputError, match=r"leaves out the system message 'Be brief\.'"):
+        encode_prompt(tokenizer, "Who?", before=TURNS)
+    assert encode_prompt(tokenizer, "Who?", before=TURNS[1:])
+    for template in ("raw", "qa", "Ask: {text}"):
+        with pytest.raises(InputError, match="has no place for them"):
+            encode_prompt(tokenizer, "Who?", template, before=TURNS)
+
+
+def test_other_ways_of_asking_are_named():
+    tokenizer, read = chatty(PLAIN)
+    others = {name: read(ids) for name, ids in other_prompts(tokenizer, "Who?", "chat").items()}
+    assert others["template raw"] == "Who?"
+    assert "template chat" not in others
+    others = {name: read(ids) for name, ids in other_prompts(tokenizer, "Who?", "chat", TURNS).items()}
+    assert others == {"nothing said before": "<user>Who?"}

@@ -65,6 +65,20 @@ def test_hostile_text_does_nothing_in_any_medium():
     assert all(cell[:1] not in tuple("=+-@\t\r\n") for row in rows for cell in row)
 
 
+@pytest.mark.parametrize("width", [80, 60, 50, 40, 30, 20, 12])
+@pytest.mark.parametrize("tones", [(), ("seen", "unseen")])
+def test_u08_every_number_is_whole_at_any_width(width, tones):
+    """ "-0.0520 to 0.0" was printed for "-0.0520 to 0.0657" at 80 columns."""
+    cells = ("-0.123456", "-0.0520 to 0.0657", "0.00000123", "1,234,567", "≤ 0.0987", "12.5 %")
+    rows = (("a long name of a metric of many words", *cells), ("rouge_l_recall", *reversed(cells)))
+    head = ("metric", *(f"{name} of the model" for name in "abcdef"))
+    text = terminal(Document("T", (), (Section("", (Table(head, rows, tones=tones, shown=2),)),)), width)
+    assert max(map(len, text.splitlines())) <= width
+    words = text.replace("│", " ").split()
+    for number in (part for cell in cells for part in cell.split() if any(c.isdigit() for c in part)):
+        assert words.count(number) == 2, number
+
+
 def test_numbers_stay_numbers_in_csv_and_formulas_do_not():
     text = to_csv(Table(("a", "b"), (("-0.5", "-1+1"), ("1e-09", "=1"))))
     assert text == "a,b\n-0.5,'-1+1\n1e-09,'=1\n"

@@ -29,10 +29,7 @@ class Inner:
 
 
 @dataclass(frozen=True)
-class Nested(Result):
-    FILE = "nested.json"
-    COMMAND = "make it"
-
+class Nested(Result, file="nested.json", command="make it"):
     inner: Inner | None
     by_name: Mapping[str, Inner]
     lists: tuple[tuple[int, ...], ...]
@@ -50,6 +47,7 @@ def test_results_survive_their_file(found, tmp_path):
     assert type(found).load(tmp_path) == type(found).load(tmp_path / found.FILE) == found
     assert found.save(tmp_path / "deep" / "x.json") == tmp_path / "deep" / "x.json"
     data = json.loads((tmp_path / found.FILE).read_text())
+    assert type(found).from_json(data) == found  # whoever reads the file as JSON has the seal too
     assert len(data.pop("seal")) == 64
     assert data == found.to_json()
     frame = found.to_frame()

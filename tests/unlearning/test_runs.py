@@ -10,11 +10,11 @@ from small_world import forget, weights_of
 from tiny_models import FAMILIES, tiny_model
 from transformers import TrainerCallback
 
-from leakbound.errors import InputError, Interrupted, TrainingError
+from leakbound.errors import InputError, Interrupted, RunMismatchError, TrainingError
 from leakbound.models.hf.loading import load_model
 from leakbound.reading.pairs import read_pairs
 from leakbound.records import Draw
-from leakbound.unlearning import UnlearnConfig, train
+from leakbound.unlearning import UnlearnConfig, running, train
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
 from leakbound.unlearning.callbacks import CollapseGuard, newest_checkpoint
 from leakbound.unlearning.sampling import choose_answer
@@ -147,13 +147,45 @@ def test_a_killed_run_that_goes_on_equals_the_uninterrupted_one(world, tmp_path,
         forget(world, tmp_path / "killed", **settings, resume=True, learning_rate=1e-4)
     resumed = forget(world, tmp_path / "killed", **settings, resume=True)
     assert weights_of(resumed) == weights_of(whole)
+    logs = [[{k: v for k, v in x.items() if k[:8] != "train_ru" and "_per_" not in k} for x in record(f)["log"]]
+            for f in (resumed, whole)]  # fmt: skip
+    assert logs[0] == logs[1]
+    assert "train_loss" in logs[0][-1]
     assert not (tmp_path / "killed-checkpoints").exists()
 
 
+@pytest.mark.trains
+@pytest.mark.parametrize("moment", [0, 1, "whole"])
+def test_a_run_killed_while_its_checkpoints_go_is_done(world, tmp_path, monkeypatch, moment):
+    """The model is in its place before the first of them goes: what is left of them is never started from."""
+    settings = {"save_every": 2, "epochs": 1, "on_collapse": "ignore"}
+
+    def killed(folder, **_):
+        if str(folder).endswith("-checkpoints"):
+            for file in list(folder.rglob("*.safetensors"))[:moment] if moment != "whole" else folder.rglob("*"):
+                file.is_file() and file.unlink()
+            raise KeyboardInterrupt
+        return remove(folder, **_)
+
+    remove = shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            forget(world, tmp_path / "out", **settings)
+    there = weights_of(tmp_path / "out")
+    assert (tmp_path / "out-checkpoints").exists()
+    with pytest.raises(RunMismatchError, match=r"resume: .*out holds a run with other settings \(epochs"):
+        forget(world, tmp_path / "out", **{**settings, "epochs": 2}, resume=True)
+    monkeypatch.setattr(running, "load", None)  # nothing is trained
+    assert forget(world, tmp_path / "out", **settings, resume=True) == tmp_path / "out"
+    assert weights_of(tmp_path / "out") == there
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path):
-    for step in (4, 12):
+    for step, state in ((4, "{}"), (12, "{}"), (16, ""), (100, '{"epoch": 2, "log_his')):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
     (tmp_path / "checkpoint-20").mkdir()
     assert newest_checkpoint(tmp_path).name == "checkpoint-12"
     assert newest_checkpoint(None) is None

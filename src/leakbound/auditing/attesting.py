@@ -11,8 +11,9 @@ from leakbound.auditing.drawing import Prompts, open_prompts
 from leakbound.bounds.attested import SLACK, AttestedLaw, Copies, most_likely
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
+from leakbound.models.base import check_asked
 from leakbound.models.openai import OpenAIModel, ServedAnswer
-from leakbound.models.opening import Loading, open_model
+from leakbound.models.opening import SERVING, WEIGHTS, Loading, open_model
 from leakbound.records import Prompt, SamplingParams, check_count
 from leakbound.results.attestation import Attestation, Fault
 from leakbound.runs.progress import Progress
@@ -39,9 +40,9 @@ def attest(
     """Test that a server's answers come from the stated law of these weights and are independent of each other.
 
     ``server``: its address, ``http://HOST/v1#MODEL``, or an OpenAIModel; ``weights``: a folder or hub id, or a model of
-    transformers. Up to ``num_samples`` fresh answers to each prompt are asked for, until the law is refuted. The
-    evidence is a test martingale (:mod:`leakbound.bounds.attested`): a server whose tokens' laws are within ``slack``
-    of the stated ones is refuted with probability at most ``alpha``, however often one looks.
+    transformers. Up to ``num_samples`` fresh answers to each prompt are asked for, until the law is refuted and one
+    fault leads. The evidence is a test martingale (:mod:`leakbound.bounds.attested`): a server whose tokens' laws are
+    within ``slack`` of the stated ones is refuted with probability at most ``alpha``, however often one looks.
 
     With ``out`` the record is saved there as attestation.json. Raises InputError where the weights show no laws, and
     where the server does not tell the tokens of its answers: other tokens can spell the same text.
@@ -54,29 +55,38 @@ def attest(
     if params.stop:
         raise InputError(f"stop is {params.stop!r}: a server does not tell the tokens that it cuts off; leave it out")
     asked, loading = open_prompts(prompts), loading or Loading()
-    served = server if isinstance(server, OpenAIModel) else open_model(server, loading=loading)
+    served = server if isinstance(server, OpenAIModel) else open_model(server, loading=loading.only(SERVING))
     if not isinstance(served, OpenAIModel):
         raise InputError(f"server is {server!r}: give the address of a server, http://HOST/v1#MODEL")
-    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading.of_weights())
+    known: Any = open_model(weights, tokenizer=tokenizer, template=template, loading=loading.only(WEIGHTS))
     if not hasattr(known, "attested"):
         raise InputError(f"weights is a {type(known).__name__}, which shows no laws: give a folder of weights")
+    check_asked(served, asked, params)
     law: AttestedLaw | None = None
     copies, contradictions, answers, tokens = Copies(), [], 0, 0
     with Progress("attest", len(asked) * num_samples, unit="answers", show=progress) as bar:
         for prompt, some in _answers(served, asked, num_samples, params, seed):
-            contradictions += [said for answer in some if (said := _contradiction(prompt, answer, params))]
-            told = [answer for x in some if (answer := _tokens(x, known, served))]
-            for answer, forced in zip(told, known.attested(prompt, told, params, slack=slack), strict=True):
+            wrong = [_contradiction(prompt, answer, params, known.vocabulary) for answer in some]
+            contradictions += [said for said in wrong if said]
+            told = [
+                answer
+                for x, said in zip(some, wrong, strict=True)
+                if not said and (answer := _tokens(x, known, served))
+            ]
+            without = law.given_up if law else frozenset()
+            forced_answers = known.attested(prompt, told, params, slack=slack, without=without) if told else []
+            for answer, forced in zip(told, forced_answers, strict=True):
                 factors = dict(forced.factors)
                 factors[COPIES] = copies.add(prompt.id, answer, most_likely(forced.logprobs, slack=slack))
                 law = law or AttestedLaw(tuple(factors))
                 law.add(factors)
                 answers, tokens = answers + 1, tokens + len(answer)
             bar.advance(len(some))
-            if contradictions or (law is not None and law.refuted(alpha)):
+            if contradictions or (law is not None and law.refuted(alpha) and law.settled):
                 break
-    if law is None:
+    if law is None and not contradictions:
         raise InputError("prompts: every answer of the server was empty, so that there is nothing to test")
+    law = law or AttestedLaw(())
     order = sorted(law.names, key=lambda name: (-law.log_evidence[name], name))
     found = Attestation(
         served.describe(), known.describe(), {**asdict(params), "stop": list(params.stop)}, alpha, slack, answers,
@@ -108,11 +118,14 @@ def _tokens(answer: ServedAnswer, known: Any, served: OpenAIModel) -> tuple[int,
     return ended
 
 
-def _contradiction(prompt: Prompt, answer: ServedAnswer, params: SamplingParams) -> str:
+def _contradiction(prompt: Prompt, answer: ServedAnswer, params: SamplingParams, vocabulary: int) -> str:
     """What one answer says against the request, without statistics; empty if nothing."""
-    if answer.finish_reason == "length" and answer.tokens is not None and len(answer.tokens) != params.max_tokens:
+    tokens = answer.tokens or ()
+    if (largest := max(tokens, default=0)) >= vocabulary:
+        return f"prompt {prompt.id!r}: an answer holds token {largest}, the weights have {vocabulary}: another model's"
+    if answer.finish_reason == "length" and answer.tokens is not None and len(tokens) != params.max_tokens:
         return (
-            f"prompt {prompt.id!r}: an answer was cut after {len(answer.tokens)} tokens where max_tokens is "
+            f"prompt {prompt.id!r}: an answer was cut after {len(tokens)} tokens where max_tokens is "
             f"{params.max_tokens}"
         )
     return ""

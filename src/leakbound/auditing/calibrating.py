@@ -1,7 +1,5 @@
 """Choosing the threshold of the adaptive temperature on prompts that should go on being answered in many ways."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from leakbound.auditing.drawing import Prompts, open_prompts
 from leakbound.errors import InputError
+from leakbound.models.base import check_asked
 from leakbound.models.opening import Loading, open_model
 from leakbound.records import SamplingParams
 from leakbound.results.calibration import Calibration
@@ -38,6 +37,7 @@ def calibrate(
     opened = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
     if not hasattr(opened, "confidence"):
         raise InputError(f"model is a {type(opened).__name__}, which does not tell its confidence: give an HFModel")
+    check_asked(opened, questions, params)
     sure = np.sort(opened.confidence(questions, params))[::-1]
     allowed = math.floor(share * len(sure))
     highest = float(sure[allowed])  # the first that must stay sampled

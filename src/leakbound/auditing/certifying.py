@@ -1,10 +1,7 @@
 """White-box certificates: what a model's own probabilities prove about its leaks, prompt by prompt."""
 
-from __future__ import annotations
-
 import json
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,11 +17,12 @@ from leakbound.bounds.engines.order import in_order
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import InputError, ModelError
-from leakbound.models.base import Checked, Generation, WhiteBox
+from leakbound.models.base import Generation, Sampler, WhiteBox, check_asked
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
 from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
 from leakbound.results.certificate import Certification, PromptCertificate, SeenCompletion
+from leakbound.runs.files import kept
 from leakbound.runs.layout import NUM_PILOT
 from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
@@ -86,9 +84,11 @@ def certify(
     box = _open(model, "model", tokenizer, template, loading)
     other = None
     if proposal is not None:
-        other = _open(proposal, "proposal", tokenizer, template, replace(loading, revision=None))
-    if isinstance(box, Checked):
-        box.check(questions, params)
+        named, ready = isinstance(proposal, str | Path), isinstance(proposal, Sampler)
+        theirs = replace(loading, revision=None) if named else Loading()
+        own = None if named or ready else tokenizer
+        other = _open(proposal, "proposal", own, "auto" if ready else template, theirs)
+    check_asked(box, questions, params)
     if other is not None:
         _check_pair(box, other, questions)
     info = {
@@ -103,8 +103,8 @@ def certify(
         "statement": asdict(statement),
         "versions": software_versions(),
     }
-    with tempfile.TemporaryDirectory(prefix="leakbound-") as temporary:
-        run = Run.start(Path(temporary) / "run" if out is None else out, info, questions)
+    with kept(out) as folder:
+        run = Run.start(folder, info, questions)
         groups = [questions[start : start + PER_FILE] for start in range(0, len(questions), PER_FILE)]
         files = {run.path / "facts" / f"{i:05d}.json": some for i, some in enumerate(groups)}
         missing = [file for file in files if not file.exists()]

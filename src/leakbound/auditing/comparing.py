@@ -1,7 +1,5 @@
 """Several audited models side by side: leakage asked once and sampled, utility, diversity, cost, and what is proven."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from typing import Any
 from leakbound.auditing.pairing import against_first, leaks_in_order
 from leakbound.bounds import Bound, average_proportion_bound, proportion_bound, rank_models
 from leakbound.errors import InputError
+from leakbound.records import check_texts
 from leakbound.results.audit import Audit
 from leakbound.results.comparison import Compared, Comparison, Diversity
 from leakbound.runs.store import Run
@@ -109,6 +108,9 @@ def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), na
     :raises InputError: fewer than two runs, not one retain run for each, another scorer, threshold, alpha or prompts,
         or a retain run of another model.
     """
+    for what, given in (("runs", runs), ("retain", retain), ("names", names)):
+        if isinstance(given, str):
+            check_texts(what, given)
     if len(runs) < 2:
         raise InputError(f"runs holds {len(runs)} folders: give at least two to compare")
     if retain and len(retain) != len(runs):

@@ -1,7 +1,5 @@
 """From scored completions to what is said about one prompt, and about the average prompt."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -110,6 +108,10 @@ class Collected:
     def masses(self) -> NDArray[np.float64]:
         """The probabilities of the distinct ones, in the order drawn."""
         return np.array([c.probability for c in self.distinct], dtype=np.float64)
+
+    def evidence(self, h: NDArray[np.float64]) -> Evidence:
+        """What these numbers, one for each of ``values``, say of their mean."""
+        return Evidence.without_replacement(self.masses, h) if self.distinct else Evidence.independent(h, self.counts)
 
 
 @dataclass(frozen=True)
@@ -312,13 +314,8 @@ def average_leak(everyone: Sequence[Collected], levels: Levels) -> Bound:
         leaks, sizes = zip(*map(levels.counted, everyone), strict=True)
         return bounds.average_proportion_bound(leaks, sizes, alpha=levels.statement.alpha, estimand=levels.estimand)
 
-    def evidence(c: Collected) -> Evidence:
-        leaks = reaches(c.values, levels.statement.threshold).astype(np.float64)
-        return Evidence.without_replacement(c.masses, leaks) if c.distinct else Evidence.independent(leaks, c.counts)
-
-    return product_average_bound(
-        [evidence(c) for c in everyone], alpha=levels.statement.alpha, estimand=levels.estimand
-    )
+    evidence = [c.evidence(reaches(c.values, levels.statement.threshold).astype(np.float64)) for c in everyone]
+    return product_average_bound(evidence, alpha=levels.statement.alpha, estimand=levels.estimand)
 
 
 def average_score(everyone: Sequence[Collected], levels: Levels) -> Bound:
@@ -326,10 +323,4 @@ def average_score(everyone: Sequence[Collected], levels: Levels) -> Bound:
     alpha = levels.statement.alpha
     if levels.rule is None and not any(c.distinct for c in everyone):
         return bounds.average_mean_bound([c.values for c in everyone], alpha=alpha, counts=[c.counts for c in everyone])
-    return product_average_bound(
-        [
-            Evidence.without_replacement(c.masses, c.values) if c.distinct else Evidence.independent(c.values, c.counts)
-            for c in everyone
-        ],
-        alpha=alpha,
-    )
+    return product_average_bound([c.evidence(c.values) for c in everyone], alpha=alpha)

@@ -19,7 +19,7 @@ from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
-from leakbound.models.base import Checked, Remote, Sampler, in_pieces
+from leakbound.models.base import Remote, Sampler, check_asked, in_pieces
 from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, check_count, prompts_checksum
@@ -116,8 +116,7 @@ def sample(
     questions = open_scorable(prompts, statement)
     template = as_recorded(out, template)
     sampler = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
-    if isinstance(sampler, Checked):
-        sampler.check(questions, params)
+    check_asked(sampler, questions, params)
     planned = plan_engine(engine, sampler, num_samples, rule)
     described = sampler.describe()
     served = sampler.agreement(params) if isinstance(sampler, Remote) else {}

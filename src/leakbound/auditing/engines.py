@@ -4,8 +4,6 @@ Which of the two is decided before the first judged draw, from pilot draws that 
 independent of what it judges, and costs no alpha (proof: docs/certificates.md).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,17 +1,11 @@
 """The errors of a judge in an audit's statements: P(the judge says leak) becomes P(leak)."""
 
-from __future__ import annotations
-
 import re
 
-from leakbound.bounds import (
-    average_proportion_bound,
-    judged_bound,
-    judged_proportion_bound,
-    worst_prompt_bound,
-)
+from leakbound.bounds import average_proportion_bound, judged_bound, judged_proportion_bound, worst_prompt_bound
+from leakbound.bounds.engines.search import fewest
 from leakbound.bounds.judged import WEIGHT, Rate
-from leakbound.bounds.planning import MOST_DRAWS, USEFUL, fewest
+from leakbound.bounds.planning import MOST_DRAWS, USEFUL
 from leakbound.errors import InputError
 from leakbound.results.audit import Audit
 from leakbound.results.judged import JudgedAudit

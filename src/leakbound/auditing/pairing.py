@@ -4,8 +4,6 @@ Draw i of one model and draw i of another may depend on each other, as where bot
 numbers must not. So models are paired only where every draw has randomness of its own, or every run a seed of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -8,6 +8,7 @@ from typing import Any
 from leakbound.auditing.drawing import Prompts, open_prompts
 from leakbound.bounds import Claim, LeakPlan, WidthPlan, plan_leak_claim, plan_width
 from leakbound.errors import InputError
+from leakbound.models.base import check_asked
 from leakbound.models.opening import Loading, open_model
 from leakbound.records import SamplingParams, Shard, check_count
 from leakbound.wording import plural
@@ -52,6 +53,7 @@ def preview_cost(
     check_count("num_samples", num_samples, least=1)
     questions = open_prompts(prompts)
     sampler = open_model(model, template=template, loading=loading)
+    check_asked(sampler, questions, params or SamplingParams())
     few, size = questions[:4], min(64, num_samples)
     start = time.perf_counter()
     sampler.sample(Shard(few, 0, size, 0), params or SamplingParams())

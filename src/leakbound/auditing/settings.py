@@ -1,7 +1,5 @@
 """Settings that commands which draw share: a config holds one of these, and shows its options as its own."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -4,9 +4,6 @@
 needs the model. :func:`audit` does all three.
 """
 
-from __future__ import annotations
-
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from leakbound.models.opening import Loading
 from leakbound.records import Draw, SamplingParams
 from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
+from leakbound.runs.files import kept
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 from leakbound.scoring import BatchScorer, get_scorer
@@ -63,24 +61,12 @@ def audit(
     """
     if method not in METHODS:
         raise InputError(f"method is {method!r}: give one of {', '.join(METHODS)}")
-    with tempfile.TemporaryDirectory(prefix="leakbound-") as temporary:
+    with kept(out) as folder:
         run = sample(
-            model,
-            prompts,
-            Path(temporary) / "run" if out is None else out,
-            num_samples=num_samples,
-            params=params,
-            seed=seed,
-            statement=Statement(scorer, threshold, alpha),
-            until=until,
-            width=width,
-            engine=engine,
-            draws_per_shard=draws_per_shard,
-            tokenizer=tokenizer,
-            template=template,
-            loading=loading,
-            progress=progress,
-        )
+            model, prompts, folder, num_samples=num_samples, params=params, seed=seed,
+            statement=Statement(scorer, threshold, alpha), until=until, width=width, engine=engine,
+            draws_per_shard=draws_per_shard, tokenizer=tokenizer, template=template, loading=loading, progress=progress,
+        )  # fmt: skip
         score(run, progress=progress)
         result = bound(run, method=method, progress=progress)
     if out is not None:

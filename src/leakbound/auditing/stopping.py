@@ -16,18 +16,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from leakbound.bounds import (
-    Bound,
-    Claim,
-    GroupPlan,
-    Look,
-    MeanEvidence,
-    final_verdict,
-    group_bound,
-    leak_look,
-    leak_sequence_bound,
-    plan_groups,
-)
+from leakbound import bounds
+from leakbound.bounds import Bound, Claim, GroupPlan, Look, MeanEvidence
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.gate import Side, reaches
 from leakbound.errors import InputError
@@ -42,7 +32,7 @@ SMALLEST = 64
 
 def clean_look(n: int, claim: Claim) -> Look:
     """What ``n`` draws with score 0 say of the claim: no proof falls before they prove it."""
-    return leak_look(0, n, claim) if claim.quantity == "leak" else MeanEvidence(claim).add([0.0], [n]).look()
+    return bounds.leak_look(0, n, claim) if claim.quantity == "leak" else MeanEvidence(claim).add([0.0], [n]).look()
 
 
 def grown(start: int, end: int) -> list[int]:
@@ -75,7 +65,7 @@ class StoppingRule:
         if self.width is not None and not 0 < self.width < 1:
             raise InputError(f"width is {self.width!r}: give a number in (0, 1), for example 0.02")
         if self.width is not None and self.plan is None:
-            object.__setattr__(self, "plan", plan_groups(self.width, alpha=self.alpha, budget=self.budget))
+            object.__setattr__(self, "plan", bounds.plan_groups(self.width, alpha=self.alpha, budget=self.budget))
         self.claim  # noqa: B018 - raises for a claim that cannot be read
 
     @cached_property
@@ -105,8 +95,8 @@ class StoppingRule:
         ended, and :func:`~leakbound.bounds.leak_sequence_bound` holds wherever that was.
         """
         if self.plan is not None:
-            return group_bound(self.plan, k, n, alpha=alpha, side=side, estimand=estimand)
-        return leak_sequence_bound(k, n, alpha=alpha, side=side, estimand=estimand)
+            return bounds.group_bound(self.plan, k, n, alpha=alpha, side=side, estimand=estimand)
+        return bounds.leak_sequence_bound(k, n, alpha=alpha, side=side, estimand=estimand)
 
     def to_json(self) -> dict[str, Any]:
         """The rule and its rounds as they stand in run.json; ``low`` are the counts that end the rounds of a width."""
@@ -140,7 +130,7 @@ class Watch:
     @property
     def verdict(self) -> Verdict:
         """The first verdict that is not open."""
-        return final_verdict(self.looks)
+        return bounds.final_verdict(self.looks)
 
     @property
     def ended(self) -> bool:
@@ -159,7 +149,7 @@ class Watch:
             self._evidence = self._evidence.add(values, counts)
             look = self._evidence.look()
         elif claim is not None:
-            look = leak_look(self.leaks, self.n, claim)
+            look = bounds.leak_look(self.leaks, self.n, claim)
         else:
             reached = self.rule.reached(self.leaks, self.n)
             look = Look(self.n, self.leaks / self.n, 0.0, 0.0, "proven" if reached else "open")

@@ -28,6 +28,12 @@ SLACK = 0.15
 """The root chi-square distance per token that an honest engine is allowed."""
 CAP = 20.0
 """The largest ratio that an alternative bets on."""
+GIVEN_UP = -12.0
+"""Log evidence below which an alternative that costs much may stop betting."""
+PATIENCE, IDLE = 64, 0.01
+"""Answers after which one may stop as well whose log evidence is still this near to 0."""
+LEAD = 3.0
+"""By how much log evidence an alternative must lead before it names the fault."""
 BOLDEST = 0.98
 """The largest share: below 1, so that no single token ends a bet."""
 
@@ -43,12 +49,11 @@ def token_evidence(p: Floats, r: Floats, law: Ints, tokens: Ints, *, slack: floa
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         f = np.where(r > 0, np.minimum(r / p, CAP), 0.0)
-    mean = np.einsum("ij,ij->i", p, f)[:, None]
-    f /= mean
-    spread = np.sqrt(np.maximum(np.einsum("ij,ij,ij->i", p, f, f) - 1, 0))
-    gain = np.einsum("ij,ij->i", r, f) - 1
-    risk = np.einsum("ij,ij,ij->i", r, f, f) - 2 * (gain + 1) + 1
-    with np.errstate(divide="ignore", invalid="ignore"):
+        f /= np.einsum("ij,ij->i", p, f)[:, None]
+        square = f * f
+        spread = np.sqrt(np.maximum(np.einsum("ij,ij->i", p, square) - 1, 0))
+        gain = np.einsum("ij,ij->i", r, f) - 1
+        risk = np.einsum("ij,ij->i", r, square) - 2 * (gain + 1) + 1
         eta = np.nan_to_num(np.clip((gain - slack * spread) / risk, 0, BOLDEST))
     found: Floats = np.log1p(eta[law] * (f[law, tokens] - 1)) - eta[law] * slack * spread[law] - ROUNDING
     return found
@@ -103,6 +108,7 @@ class AttestedLaw:
     names: tuple[str, ...]
     log_evidence: dict[str, float] = field(init=False)
     log_most: float = 0.0
+    answers: int = 0
 
     def __post_init__(self) -> None:
         self.log_evidence = dict.fromkeys(self.names, 0.0)
@@ -111,6 +117,7 @@ class AttestedLaw:
         """The logarithms of one answer's factors; an alternative that is not named bets nothing on it."""
         for name, value in factors.items():
             self.log_evidence[name] += value
+        self.answers += 1
         self.log_most = max(self.log_most, self.log_now)
 
     @property
@@ -118,6 +125,19 @@ class AttestedLaw:
         """The logarithm of the mean of the alternatives' evidence."""
         values: NDArray[np.float64] = np.array(list(self.log_evidence.values()))
         return float(np.logaddexp.reduce(values) - math.log(len(values)))
+
+    @property
+    def given_up(self) -> frozenset[str]:
+        """The alternatives that have lost so much, or never bet, that they may as well bet nothing more: that saves
+        reading answers."""
+        idle = IDLE if self.answers >= PATIENCE else 0.0
+        return frozenset(name for name, value in self.log_evidence.items() if value < GIVEN_UP or abs(value) < idle)
+
+    @property
+    def settled(self) -> bool:
+        """Whether one alternative has e^LEAD times the evidence of every other: then it names the fault."""
+        first, *rest = sorted(self.log_evidence.values(), reverse=True)
+        return not rest or first - rest[0] >= LEAD
 
     def refuted(self, alpha: float) -> bool:
         """Whether the stated law is refuted with confidence 1 - alpha: false with probability at most alpha."""

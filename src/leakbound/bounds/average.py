@@ -1,7 +1,5 @@
 """The average over fixed prompts, of P(leak) and of E[h]."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Everything is about the law P of completions under the deployed decoding; M is t
 completions, and L the seen leak, the sum of P h. Always L <= E[h] <= L + 1 - M. Proofs in docs/certificates.md.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -13,15 +11,8 @@ import numpy.typing as npt
 
 from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_masses, leak_estimate
 from leakbound.bounds.engines.portfolio import bet_sizes
-from leakbound.bounds.gate import (
-    Floats,
-    Scores,
-    Side,
-    check_alpha,
-    check_counts,
-    check_fraction,
-    check_side,
-)
+from leakbound.bounds.engines.search import least
+from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_counts, check_fraction, check_side
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -166,15 +157,7 @@ def _upper(p: Floats, h: Floats, alpha: float, mass: float, leak: float) -> floa
     low = min(leak + float(np.dot(p, h)), high)
     wanted = -math.log(alpha) + CUSHION
     before, limits = rest[:-1], ceiling[:-1]
-    for _ in range(60):
-        middle = (low + high) / 2
-        if not low < middle < high or high - low < 1e-9 * high:
-            break
-        if log_wealth(before, limits, h, middle).max(initial=-math.inf) >= wanted:
-            high = middle
-        else:
-            low = middle
-    return high
+    return least(lambda p0: log_wealth(before, limits, h, p0).max(initial=-math.inf) >= wanted, low, high, 1e-9)
 
 
 def _limits(p: Floats, h: Floats) -> tuple[float, float]:

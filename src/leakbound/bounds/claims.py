@@ -9,7 +9,6 @@ Everything is pure: an audit keeps the looks, and the state on JSON, and stops a
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -21,20 +20,15 @@ import numpy.typing as npt
 
 from leakbound.bounds.engines.betting import CUSHION
 from leakbound.bounds.engines.steady import ABOVE, BETS, LOWER, UPPER, log_evidence_below, log_mix, log_wealths
-from leakbound.bounds.gate import (
-    Scores,
-    check_alpha,
-    check_fraction,
-    check_scores,
-    check_whole,
-)
+from leakbound.bounds.gate import Scores, check_alpha, check_fraction, check_scores, check_whole
+from leakbound.bounds.result import Record
 from leakbound.errors import InputError
 
 Verdict: TypeAlias = Literal["proven", "refuted", "open"]
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Record):
     """``quantity`` ("leak": P(leak), "mean": E[h]) is at most ``limit``; a verdict is wrong with P <= ``alpha``."""
 
     quantity: Literal["leak", "mean"]
@@ -62,18 +56,9 @@ class Claim:
     def __str__(self) -> str:
         return f"{'P(leak)' if self.quantity == 'leak' else 'E[h]'} <= {self.limit:g}"
 
-    def to_json(self) -> dict[str, Any]:
-        """The claim as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Claim:
-        """The claim that :meth:`to_json` wrote."""
-        return cls(**data)
-
 
 @dataclass(frozen=True)
-class Look:
+class Look(Record):
     """What one look saw: ``n`` draws so far, the estimate, ln of the evidence for and against, and the verdict."""
 
     n: int
@@ -81,15 +66,6 @@ class Look:
     log_for: float
     log_against: float
     verdict: Verdict
-
-    def to_json(self) -> dict[str, Any]:
-        """The look as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Look:
-        """The look that :meth:`to_json` wrote."""
-        return cls(**data)
 
 
 def decide(log_for: float, log_against: float, alpha: float) -> Verdict:
@@ -120,7 +96,7 @@ def leak_look(k: int, n: int, claim: Claim) -> Look:
 
 
 @dataclass(frozen=True)
-class MeanEvidence:
+class MeanEvidence(Record):
     """The state of a claim about E[h] after some draws: pure, small, and on JSON. Start with MeanEvidence(claim).
 
     The log-wealth of each constant bet against a mean >= the limit and against one <= it; the evidence is their
@@ -153,12 +129,7 @@ class MeanEvidence:
         log_for, log_against = log_mix(np.array(self.log_for), UPPER), log_mix(np.array(self.log_against), LOWER)
         return Look(self.n, self.total / self.n, log_for, log_against, decide(log_for, log_against, self.claim.alpha))
 
-    def to_json(self) -> dict[str, Any]:
-        """The state as a JSON object."""
-        return dataclasses.asdict(self) | {"log_for": list(self.log_for), "log_against": list(self.log_against)}
-
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> MeanEvidence:
         """The state that :meth:`to_json` wrote; adding the same rounds to it gives the same numbers."""
-        logs = {key: tuple(data[key]) for key in ("log_for", "log_against")}
-        return cls(**{**data, **logs, "claim": Claim.from_json(data["claim"])})
+        return super().from_json({**data, "claim": Claim.from_json(data["claim"])})

@@ -1,7 +1,5 @@
 """Two models on the same prompts, and a ranking of many."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The whole distribution: P(h > x) for all x at once, and quantiles."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -11,6 +9,7 @@ import numpy.typing as npt
 from leakbound.bounds.engines.binomial import ERROR, log_tail_above
 from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.engines.noncrossing import band_levels
+from leakbound.bounds.engines.search import fewest
 from leakbound.bounds.gate import (
     Floats,
     Ints,
@@ -118,11 +117,8 @@ def survival_bound(
 
 def upper_rank(n: int, q: float, alpha: float) -> int:
     """The smallest r with P(Bin(n, q) >= r) <= alpha; n + 1 if there is none."""
-    wanted, low, high = math.log(alpha) - ERROR, 0, n + 1  # the tail falls in r; at n + 1 it is 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if float(log_tail_above(middle, n, q)) <= wanted else (middle, high)
-    return high
+    wanted = math.log(alpha) - ERROR  # the tail falls in r; at n + 1 it is 0
+    return fewest(lambda r: float(log_tail_above(r, n, q)) <= wanted, first=n + 1)
 
 
 def quantile_bound(

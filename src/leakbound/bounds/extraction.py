@@ -1,7 +1,5 @@
 """Leaks among several draws: leak@k, the chance of at least one leak, and extraction at a known probability."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from decimal import ROUND_CEILING, Decimal, localcontext

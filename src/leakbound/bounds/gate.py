@@ -4,8 +4,6 @@ Each check returns the value in the form that the formulas need or raises :class
 argument, the value and the remedy.
 """
 
-from __future__ import annotations
-
 import math
 import numbers
 import operator
@@ -21,7 +19,6 @@ Side: TypeAlias = Literal["upper", "lower", "both"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.ArrayLike
-
 
 ROUNDING = 1e-9
 """By how much less than a threshold a score may be and still reach it (:func:`reaches`)."""

@@ -11,20 +11,17 @@ are sums over the law of S_j on paths that have not stopped, carried from look t
 law. Windows leave out parts of that law; whatever they can leave out is added to the probability.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.gate import Floats, Side, check_alpha, check_fraction, check_side, check_whole
-from leakbound.bounds.result import Bound
+from leakbound.bounds.result import Bound, Record
 from leakbound.errors import InputError
 
 GROWTH = 1.08
@@ -47,7 +44,7 @@ LARGEST = 34.0
 
 
 @dataclass(frozen=True)
-class GroupPlan:
+class GroupPlan(Record):
     """Look at ``sizes[j]`` draws; stop there with at most ``low[j]`` leaks or at most ``low[j]`` draws without one.
 
     At the last size the drawing ends whatever was seen, so that ``low`` is one shorter; -1 stops nobody. Where a prompt
@@ -94,15 +91,6 @@ class GroupPlan:
         """Whether P(leak) is known to ``width`` where the drawing ended: upper - lower, each side at alpha / 2."""
         lower, upper = self.limits(k, n, self.alpha / 2)
         return upper - lower <= self.width
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as a JSON object."""
-        return {"width": self.width, "alpha": self.alpha, "sizes": list(self.sizes), "low": list(self.low)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> GroupPlan:
-        """The plan that :meth:`to_json` wrote."""
-        return cls(data["width"], data["alpha"], tuple(data["sizes"]), tuple(data["low"]))
 
 
 def group_bound(

@@ -1,13 +1,11 @@
 """P(leak) from the verdicts of a judge that errs: known or estimated error rates widen the bound."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
+from leakbound.bounds.engines.clopper import clopper_pearson
 from leakbound.bounds.gate import Floats, Side, check_alpha, check_fraction, check_side, check_whole
 from leakbound.bounds.proportion import proportion_bound
 from leakbound.bounds.result import Bound
@@ -39,11 +37,8 @@ class _Known:
     def estimate(self) -> float:
         return self.rate[0] / self.rate[1] if isinstance(self.rate, tuple) else self.rate
 
-    def lower(self, alpha: float) -> float:
-        return float(clopper_pearson_lower(*self.rate, alpha)) if isinstance(self.rate, tuple) else self.rate
-
-    def upper(self, alpha: float) -> float:
-        return float(clopper_pearson_upper(*self.rate, alpha)) if isinstance(self.rate, tuple) else self.rate
+    def limit(self, alpha: float, side: Side) -> float:
+        return clopper_pearson(*self.rate, alpha, side) if isinstance(self.rate, tuple) else self.rate
 
     def __str__(self) -> str:
         return f"{self.name} " + (
@@ -121,11 +116,11 @@ def judged_bound(
     upper, lower, notes = 1.0, 0.0, []
     q1, q0 = rates
     if bound.side != "lower":
-        worst = bound.upper, q1.lower(share), q0.upper(share)
+        worst = bound.upper, q1.limit(share, "lower"), q0.limit(share, "upper")
         upper = max(float(leak_upper(*worst)), _least(bound, worst[1]))
         notes.append(_note(*worst, "specificity is taken as 1"))
     if bound.side != "upper":
-        worst = bound.lower, q1.upper(share), q0.lower(share)
+        worst = bound.lower, q1.limit(share, "upper"), q0.limit(share, "lower")
         lower = min(float(leak_lower(*worst)), 1 - _least(bound, worst[2]))
         notes.append(_note(1 - worst[0], worst[2], worst[1], "sensitivity is taken as 1"))
     power = q1.estimate + q0.estimate - 1
@@ -146,7 +141,7 @@ def judged_bound(
 def _least(bound: Bound, sensitivity: float) -> float:
     """The upper limit from as many draws without a flag, if the judge raised no false alarms."""
     share = bound.alpha / 2 if bound.side == "both" else bound.alpha
-    return float(leak_upper(clopper_pearson_upper(0, bound.n, share), sensitivity, 1.0))
+    return float(leak_upper(clopper_pearson(0, bound.n, share, "upper"), sensitivity, 1.0))
 
 
 def _note(p: float, q1: float, q0: float, remedy: str) -> str:

@@ -1,20 +1,18 @@
 """Planned looks: stop early when few leaks were seen, at sample sizes fixed before the first draw."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from leakbound.bounds.engines.binomial import MOST, log_pmf
+from leakbound.bounds.engines.search import fewest
 from leakbound.bounds.gate import Floats, check_alpha, check_fraction, check_whole
+from leakbound.bounds.result import Record
 from leakbound.errors import InputError
 
 LEAST_ALPHA = 1e-290
 """Below this level the shares of alpha come near the end of the normal floats."""
-
 
 EVEN = 12
 """About this many first looks get nearly even shares of alpha."""
@@ -32,7 +30,7 @@ def look_shares(num_looks: int) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class PlannedLooks:
+class PlannedLooks(Record):
     """At ``sizes[j]`` draws, P(leak) <= ``limit`` is proven by at most ``allowed[j]`` leaks. Made by plan_looks."""
 
     limit: float
@@ -49,15 +47,6 @@ class PlannedLooks:
     def next_size(self, n: int) -> int | None:
         """The first planned size above ``n``; None after the last look."""
         return next((size for size in self.sizes if size > n), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as a JSON object."""
-        return {"limit": self.limit, "alpha": self.alpha, "sizes": list(self.sizes), "allowed": list(self.allowed)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> PlannedLooks:
-        """The plan that :meth:`to_json` wrote."""
-        return cls(data["limit"], data["alpha"], tuple(data["sizes"]), tuple(data["allowed"]))
 
 
 def binomial_pmf(n: int, p: float, most: int) -> Floats:
@@ -96,19 +85,14 @@ def plan_looks(
         done = sizes[-1] if sizes else 0
         spend = share * alpha * (1 - 1e-9)
 
-        def passing(more: int, most_now: int = most_now, waiting: Floats = waiting) -> float:
-            return float(np.convolve(waiting, binomial_pmf(more, limit, most))[: most_now + 1].sum())
+        def rare(more: int, most_now: int = most_now, waiting: Floats = waiting, spend: float = spend) -> bool:
+            if more > MOST:
+                raise InputError(f"limit is {limit!r}: a look would need more than {MOST} draws; give a larger limit")
+            return float(np.convolve(waiting, binomial_pmf(more, limit, most))[: most_now + 1].sum()) <= spend
 
         # the fewest further draws whose chance of passing here, after no pass before, is within this look's share
-        low, high = 0, 1
-        while passing(high) > spend:
-            low, high = high, 2 * high
-            if high > MOST:
-                raise InputError(f"limit is {limit!r}: a look would need more than {MOST} draws; give a larger limit")
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if passing(middle) > spend else (low, middle)
-        sizes.append(done + high)
-        waiting = np.convolve(waiting, binomial_pmf(high, limit, most))[: most + 1]
+        more = fewest(rare)
+        sizes.append(done + more)
+        waiting = np.convolve(waiting, binomial_pmf(more, limit, most))[: most + 1]
         waiting[: most_now + 1] = 0.0  # who passed is out: the next look's chance is that of a first pass
     return PlannedLooks(limit, alpha, tuple(sizes), allowed)

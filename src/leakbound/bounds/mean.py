@@ -1,7 +1,5 @@
 """The expected score E[h]."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Statements about many prompts: the worst one, the k-th worst, all at once, and which ones are certified."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

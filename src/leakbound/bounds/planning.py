@@ -1,9 +1,6 @@
 """How many draws a claim will need. A plan is a forecast under an assumed truth; the bounds hold whatever it is."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +12,7 @@ from leakbound.bounds.engines.betting import CUSHION, play
 from leakbound.bounds.engines.binomial import AIM, log_tail
 from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.engines.games import mean_game
+from leakbound.bounds.engines.search import fewest
 from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction, check_scores, check_side, check_whole
 from leakbound.bounds.result import show_confidence
 from leakbound.bounds.sequences import leak_sequence_bound
@@ -63,13 +61,7 @@ class WidthPlan:
 def draws_allowing(leaks: int, limit: float, alpha: float) -> int:
     """The smallest n with P(Bin(n, limit) <= leaks) <= alpha, so that CP(leaks, n, alpha) <= limit."""
     wanted = math.log(alpha) - 3 * AIM  # the limits that are printed are proven by up to 2 AIM more than alpha
-    low, high = leaks, leaks + 1
-    while float(log_tail(leaks, high, limit)) > wanted:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if float(log_tail(leaks, middle, limit)) > wanted else (low, middle)
-    return high
+    return fewest(lambda n: float(log_tail(leaks, n, limit)) <= wanted, leaks)
 
 
 @lru_cache(maxsize=64)
@@ -88,17 +80,6 @@ def draws_needed(alpha: float, way: str = "iid") -> int:
         return without_replacement_bound(np.zeros(n), np.zeros(n), alpha=alpha).upper <= USEFUL
 
     return fewest(proven)
-
-
-def fewest(proven: Callable[[int], bool]) -> int:
-    """The smallest n >= 1 for which ``proven`` holds, which once true stays true."""
-    low, high = 0, 1
-    while not proven(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if proven(middle) else (middle, high)
-    return high
 
 
 def plan_leak_claim(limit: float, *, alpha: float, power: float = 0.9, true_rate: float = 0.0) -> LeakPlan:
@@ -153,16 +134,13 @@ def plan_width(width: float, *, alpha: float, true_rate: float = 0.0) -> WidthPl
     Upper minus lower limit, as in :func:`expected_width`. InputError for a width that needs more than 10 million draws.
     """
     width = check_fraction("width", width, open_ends=True)
-    low, high = 0, 8
-    while expected_width(high, true_rate, alpha=alpha) > width:
-        low, high = high, 2 * high
-        if high > MOST_DRAWS:
+
+    def narrow(n: int) -> bool:
+        if n > MOST_DRAWS:
             raise InputError(f"width is {width!r}: more than {MOST_DRAWS} draws; give a larger width")
-    while high - low > max(1, high // 100):
-        middle = (low + high) // 2
-        narrow = expected_width(middle, true_rate, alpha=alpha) <= width
-        low, high = (low, middle) if narrow else (middle, high)
-    return WidthPlan(width, check_alpha(alpha), true_rate, high)
+        return expected_width(n, true_rate, alpha=alpha) <= width
+
+    return WidthPlan(width, check_alpha(alpha), true_rate, fewest(narrow, first=8, parts=100))
 
 
 def plan_mean_claim(
@@ -193,16 +171,10 @@ def plan_mean_claim(
     wanted = -math.log(alpha) + CUSHION
 
     def enough(n: int) -> bool:
+        if n * runs > 50_000_000:
+            raise InputError(f"limit is {limit!r}, too close to the pilot's mean {mean:.6g}: give a larger limit")
         x = rng.choice(values, size=(n, runs), p=share)
         wealth = play(mean_game(x), np.full(runs, limit), np.arange(runs), alpha)
         return bool((wealth >= wanted).mean() >= power)
 
-    low, high = 0, 16
-    while not enough(high):
-        low, high = high, 2 * high
-        if high * runs > 50_000_000:
-            raise InputError(f"limit is {limit!r}, too close to the pilot's mean {mean:.6g}: give a larger limit")
-    while high - low > max(1, high // 20):
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return fewest(enough, first=16, parts=20)

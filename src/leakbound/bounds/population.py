@@ -1,7 +1,5 @@
 """Prompts as a sample from a population: the unit is the prompt, and the statement is about prompts not yet seen."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 
@@ -36,12 +34,7 @@ def population_share_bound(bounds: Sequence[Bound], level: float, *, alpha: floa
 
 
 def population_mean_bound(
-    prompt_means: Scores,
-    *,
-    alpha: float,
-    side: Side = "upper",
-    method: str = BETTING,
-    estimand: str = "E[h]",
+    prompt_means: Scores, *, alpha: float, side: Side = "upper", method: str = BETTING, estimand: str = "E[h]"
 ) -> Bound:
     """Bound the population average of E[h], or of P(leak), from the average score of each sampled prompt.
 

@@ -1,7 +1,5 @@
 """P(leak) from k leaks in n draws."""
 
-from __future__ import annotations
-
 from leakbound.bounds.engines.binomial import MOST
 from leakbound.bounds.engines.clopper import clopper_pearson
 from leakbound.bounds.gate import Side, check_alpha, check_method, check_side, check_whole

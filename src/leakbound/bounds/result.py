@@ -1,14 +1,12 @@
 """What a bound is: a frozen record that prints as one plain sentence and never prints itself tighter than it is."""
 
-from __future__ import annotations
-
 import bisect
 import dataclasses
 import math
 import re
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
-from typing import Any
+from typing import Any, Self
 
 from leakbound.bounds.gate import Side, check_alpha, check_side, check_whole, reaches
 from leakbound.errors import InputError
@@ -43,7 +41,21 @@ def limits_of(estimand: str) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Bound:
+class Record:
+    """What becomes a JSON object and comes back: fields of plain values and of tuples, which are lists there."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The record that :meth:`to_json` wrote."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in data.items()})
+
+
+@dataclass(frozen=True)
+class Bound(Record):
     """A guaranteed statement ``lower <= estimand <= upper``, false with probability at most ``alpha``.
 
     ``estimate`` is the plug-in value, without a guarantee. ``n`` is how many draws (or what ``unit`` says) were seen.
@@ -100,18 +112,9 @@ class Bound:
             f"For {self.scope}, {claim} ({show_number(self.estimate)} observed in {self.n} {self.unit}; {self.method})"
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The bound as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Bound:
-        """The bound that :meth:`to_json` wrote."""
-        return cls(**data)
-
 
 @dataclass(frozen=True)
-class SurvivalBand:
+class SurvivalBand(Record):
     """Bounds on S(x) = P(h > x) that hold for all x at once, false with probability at most ``alpha``.
 
     ``thresholds`` ascend; ``estimate``, ``lower`` and ``upper`` belong to them one by one. Between thresholds the band
@@ -178,12 +181,3 @@ class SurvivalBand:
             f"For {self.scope} and for all x at once, P(h > x) keeps to its band with confidence "
             f"{show_confidence(self.alpha)}: {', '.join(parts)} ({self.n} draws, {size} thresholds; {self.method})"
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """The band as a JSON object; the tuples are lists."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> SurvivalBand:
-        """The band that :meth:`to_json` wrote."""
-        return cls(**data)

@@ -5,8 +5,6 @@ does not forbid. Completions come in the order of sampling without replacement. 
 docs/certificates.md.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

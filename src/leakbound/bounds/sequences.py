@@ -1,7 +1,5 @@
 """Bounds that hold at any stopping time: after every draw at once, for whatever reason one stops."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 
@@ -9,20 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.distribution import survival_bound
+from leakbound.bounds.engines import steady
 from leakbound.bounds.engines.betting import CUSHION
 from leakbound.bounds.engines.games import OUTWARD, pair_squares
 from leakbound.bounds.engines.order import looks_arranged
-from leakbound.bounds.engines.steady import (
-    ABOVE,
-    BELOW,
-    UPPER,
-    log_evidence_below,
-    spread_steps,
-    square_steps,
-    steady_upper,
-    unit_limits,
-    variance_without_order,
-)
+from leakbound.bounds.engines.search import least
 from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_draws, check_scores, check_side, check_whole
 from leakbound.bounds.result import Bound, SurvivalBand
 from leakbound.bounds.spread import check_kappa, moments
@@ -44,19 +33,10 @@ def leak_sequence_bound(k: int, n: int, *, alpha: float, side: Side = "upper", e
     wanted = math.log((2 if side == "both" else 1) / alpha) + CUSHION
 
     def rejected_from(hits: int, weights: Floats) -> float:
-        low, high = hits / n, 1.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            if not low < middle < high:
-                break
-            if log_evidence_below(hits, n, middle, weights) >= wanted:
-                high = middle
-            else:
-                low = middle
-        return high
+        return least(lambda p: steady.log_evidence_below(hits, n, p, weights) >= wanted, hits / n, 1.0)
 
-    upper = 1.0 if side == "lower" else rejected_from(k, BELOW)
-    lower = 0.0 if side == "upper" else max(1.0 - rejected_from(n - k, ABOVE) - 1e-15, 0.0)
+    upper = 1.0 if side == "lower" else rejected_from(k, steady.BELOW)
+    lower = 0.0 if side == "upper" else max(1.0 - rejected_from(n - k, steady.ABOVE) - 1e-15, 0.0)
     return Bound(estimand, k / n, lower, upper, alpha, side, n, "mixture of bets, valid at any stopping time")
 
 
@@ -72,7 +52,7 @@ def mean_sequence_bound(
     alpha, side = check_alpha(alpha), check_side(side)
     values, weights = check_scores(scores, counts)
     mean = float(np.dot(values, weights) / weights.sum())
-    lower, upper = unit_limits(values, weights, alpha, side)
+    lower, upper = steady.unit_limits(values, weights, alpha, side)
     return Bound("E[h]", mean, min(lower, mean), max(upper, mean), alpha, side, int(weights.sum()), METHOD)
 
 
@@ -90,13 +70,13 @@ def std_sequence_bound(scores: Scores, *, alpha: float, side: Side = "upper") ->
     share, upper, lower = alpha / 2 if side == "both" else alpha, 0.5, 0.0
     doubtful = looks_arranged(x)
     if side != "lower":
-        y, top = square_steps(x)
-        variance = steady_upper(y, top, np.ones(y.size, np.int64), 0.25, share, UPPER)
-        variance = max(variance, variance_without_order(x, share)) if doubtful else variance
+        y, top = steady.square_steps(x)
+        variance = steady.steady_upper(y, top, np.ones(y.size, np.int64), 0.25, share, steady.UPPER)
+        variance = max(variance, steady.variance_without_order(x, share)) if doubtful else variance
         upper = math.sqrt(variance) * OUTWARD
     if side != "upper" and x.size > 1 and not doubtful:
         pairs = pair_squares(x)
-        lower = math.sqrt(unit_limits(pairs, np.ones(pairs.size, np.int64), share, "lower")[0] / 2) / OUTWARD
+        lower = math.sqrt(steady.unit_limits(pairs, np.ones(pairs.size, np.int64), share, "lower")[0] / 2) / OUTWARD
     sd = min(moments(*check_scores(x))[1], 0.5)
     return Bound("sd(h)", sd, min(lower, sd), max(min(upper, 0.5), sd), alpha, side, x.size, METHOD)
 
@@ -112,12 +92,12 @@ def ed_sequence_bound(scores: Scores, *, alpha: float, kappa: float = 2.0) -> Bo
     """
     alpha, kappa = check_alpha(alpha), check_kappa(kappa)
     x = check_draws(scores)
-    y, top = spread_steps(x, kappa, alpha)
+    y, top = steady.spread_steps(x, kappa, alpha)
     most = (1 + math.sqrt(1 + kappa**2)) / 2
-    upper = steady_upper(y, top, np.ones(y.size, np.int64), most, alpha, UPPER)
+    upper = steady.steady_upper(y, top, np.ones(y.size, np.int64), most, alpha, steady.UPPER)
     if looks_arranged(x):
-        spread = min(math.sqrt(variance_without_order(x, alpha / 2)) * OUTWARD, 0.5)
-        upper = max(upper, min(unit_limits(*check_scores(x), alpha / 2, "upper")[1] + kappa * spread, most))
+        spread = min(math.sqrt(steady.variance_without_order(x, alpha / 2)) * OUTWARD, 0.5)
+        upper = max(upper, min(steady.unit_limits(*check_scores(x), alpha / 2, "upper")[1] + kappa * spread, most))
     mean, sd = moments(*check_scores(x))
     estimate, name = mean + kappa * sd, f"E[h] + {kappa:g} sd(h)"
     return Bound(name, estimate, 0.0, max(upper, estimate), alpha, "upper", x.size, METHOD)

@@ -1,7 +1,5 @@
 """The standard deviation of the score, and the ED score."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -88,9 +86,7 @@ METHODS = {
 def betting_upper_std(prompts: Sequence[Prompt], alpha: float) -> Floats:
     """Upper limits on the sd: squares about the past mean in order, about fixed centres where no order is known."""
     variance = upper_limits(
-        prompts,
-        lambda x: star_upper(variance_game(x), alpha),
-        lambda v, w: centred_variance_upper(v, w, alpha),
+        prompts, lambda x: star_upper(variance_game(x), alpha), lambda v, w: centred_variance_upper(v, w, alpha)
     )
     return np.minimum(np.sqrt(variance) * (1 + 1e-15), 0.5)
 
@@ -118,12 +114,7 @@ def record(values: Floats, weights: Ints, limits: tuple[float, float], alpha: fl
 
 
 def std_bound(
-    scores: Scores,
-    *,
-    alpha: float,
-    side: Side = "upper",
-    counts: npt.ArrayLike | None = None,
-    method: str = BETTING,
+    scores: Scores, *, alpha: float, side: Side = "upper", counts: npt.ArrayLike | None = None, method: str = BETTING
 ) -> Bound:
     """Bound the standard deviation of the score of one prompt.
 
@@ -208,12 +199,7 @@ def betting_upper_ed(prompts: Sequence[Prompt], alpha: float, kappa: float) -> F
 
 
 def ed_bound(
-    scores: Scores,
-    *,
-    alpha: float,
-    kappa: float = 2.0,
-    counts: npt.ArrayLike | None = None,
-    method: str = BETTING,
+    scores: Scores, *, alpha: float, kappa: float = 2.0, counts: npt.ArrayLike | None = None, method: str = BETTING
 ) -> Bound:
     """Upper bound on E[h] + kappa sd(h), the ED score with a guarantee, by one test.
 

@@ -4,8 +4,6 @@ They miss more often than they say where leaks are rare: with P(leak) = 0.01 and
 72 of 100 cases. Their type is not Bound, so that they cannot be taken for one.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
-from leakbound.cli.app import app
+from leakbound.cli.app import app, show
 from leakbound.cli.options import Flat, Out
 from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams
@@ -30,34 +28,24 @@ def attest(
 ) -> None:
     """Test that a server draws from the stated law of these weights. Exit code 1 where that is refuted.
 
-    Parameters
-    ----------
-    url
-        The server's address, http://HOST/v1#MODEL.
-    weights
-        Folder or hub id of the weights that it is said to serve.
-    prompts
-        As for audit.
-    num_samples
-        The most answers to each prompt; they stop when the law is refuted.
-    alpha
-        The probability that an honest server is refuted is at most this.
-    slack
-        The root chi-square distance of a token's law from the stated one that an honest engine is allowed.
-    seed
-        Seed of the requests.
-    template
-        How a question becomes a prompt: auto, chat, raw, qa, or a text with {text}.
-    out
-        Folder for attestation.json.
+    :param url: The server's address, http://HOST/v1#MODEL.
+    :param weights: Folder or hub id of the weights that it is said to serve.
+    :param prompts: As for audit.
+    :param num_samples: The most answers to each prompt; they stop when the law is refuted and one fault
+        leads.
+    :param alpha: The probability that an honest server is refuted is at most this.
+    :param slack: The root chi-square distance of a token's law from the stated one that an honest engine is
+        allowed.
+    :param seed: Seed of the requests.
+    :param template: How a question becomes a prompt: auto, chat, raw, qa, or a text with {text}.
+    :param out: Folder for attestation.json.
     """
     from leakbound.auditing.attesting import attest as run_attest
-    from leakbound.report import document_of, to_terminal
 
     found = run_attest(
         url, weights, prompts, num_samples=num_samples, params=params, alpha=alpha, slack=slack, seed=seed,
         template=template, loading=loading, out=out,
     )  # fmt: skip
-    Console().print(to_terminal(document_of(found)))
+    show(found)
     if found.refuted or found.contradictions:
         raise SystemExit(1)

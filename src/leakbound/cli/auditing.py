@@ -1,14 +1,10 @@
 """Commands that audit one model: in one go, step by step, or by proof."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
-from leakbound.cli.app import app
+from leakbound.cli.app import app, say, show
 from leakbound.cli.options import Asked, Drawn, Flat, Model, Out
 from leakbound.errors import InputError
 from leakbound.models.opening import Loading
@@ -27,23 +23,19 @@ def audit(
 ) -> None:
     """Audit a model: draw, score, bound, report. Ends with a table, audit.json and report.html.
 
-    Parameters
-    ----------
-    guess
-        Run folder of a model that never saw the secrets: its P(leak) is the guess level.
-    method
-        default, or paper for the bounds of arXiv 2410.03523.
-    out
-        The run folder; an interrupted audit goes on there.
+    :param guess: Run folder of a model that never saw the secrets: its P(leak) is the guess level.
+    :param method: default, or paper for the bounds of arXiv 2410.03523.
+    :param out: The run folder; an interrupted audit goes on there.
     """
-    from leakbound import report
     from leakbound.auditing.steps import audit as run_audit
     from leakbound.results.audit import Audit
 
     level = None if guess is None else Audit.load(guess)
-    result = run_audit(model, asked.prompts, **asked.settings(), **asdict(drawn), guess=level, method=method, out=out)
-    Console().print(report.to_terminal(report.document_of(result, level)))
-    Console().print(f"report: {out / 'report.html'}", highlight=False, markup=False)
+    result = run_audit(
+        model, asked.questions(), **asked.settings(), **asdict(drawn), guess=level, method=method, out=out
+    )
+    show(result, level)
+    say(f"report: {out / 'report.html'}")
 
 
 @app.command
@@ -58,33 +50,26 @@ def sample(
 
     Scorer, threshold and alpha are written down, so that the statement is fixed before the first draw.
 
-    Parameters
-    ----------
-    out
-        The run folder.
+    :param out: The run folder.
     """
     from leakbound import auditing
 
     settings = asked.settings()
     statement = auditing.Statement(*(settings.pop(name) for name in ("scorer", "threshold", "alpha")))
     run = auditing.sample(
-        model, asked.prompts, out, statement=statement, **settings, **asdict(drawn), progress=True
+        model, asked.questions(), out, statement=statement, **settings, **asdict(drawn), progress=True
     )  # fmt: skip
     most = "at most " if run.rule else ""
     said = f"{len(run.prompts)} prompts x {most}{drawn.num_samples} draws in {out}"
-    Console().print(said, highlight=False, markup=False)
+    say(said)
 
 
 @app.command
 def score(run: Path, *, scorer: str | None = None) -> None:
     """Score the draws of a run folder; no model is needed.
 
-    Parameters
-    ----------
-    run
-        The run folder.
-    scorer
-        As for audit; by default the one that run.json names.
+    :param run: The run folder.
+    :param scorer: As for audit; by default the one that run.json names.
     """
     from leakbound import auditing
     from leakbound.runs.store import Run
@@ -102,31 +87,26 @@ def bound(
     method: str = "default",
 ) -> None:
     """Bound the scores of a run folder and write audit.json; what is not given is as run.json fixed it."""
-    from leakbound import auditing, report
+    from leakbound import auditing
     from leakbound.runs.store import Run
 
     result = auditing.bound(
         Run.open(run), scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=True
     )
-    Console().print(report.to_terminal(report.document_of(result)))
+    show(result)
 
 
 @app.command
 def verify(run: Path, *, scorer: str | None = None) -> None:
     """Check a whole run folder: checksums, counts, scores and statements made again. Exit code 1 where it is refused.
 
-    Parameters
-    ----------
-    run
-        The run folder of an audit or a certification.
-    scorer
-        The scorer, where it is not built in: a folder is data, and what it names is not run.
+    :param run: The run folder of an audit or a certification.
+    :param scorer: The scorer, where it is not built in: a folder is data, and what it names is not run.
     """
-    from leakbound import report
     from leakbound.auditing.verifying import verify as verified
 
     found = verified(run, scorer=scorer)
-    Console().print(report.to_terminal(report.document_of(found)))
+    show(found)
     if not found.accepted:
         raise SystemExit(1)
 
@@ -135,14 +115,9 @@ def verify(run: Path, *, scorer: str | None = None) -> None:
 def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False) -> None:
     """Write report.html from the audit.json of a run folder.
 
-    Parameters
-    ----------
-    run
-        The run folder.
-    guess
-        Run folder of a model that never saw the secrets.
-    markdown
-        Print the report as Markdown instead.
+    :param run: The run folder.
+    :param guess: Run folder of a model that never saw the secrets.
+    :param markdown: Print the report as Markdown instead.
     """
     from leakbound import report
     from leakbound.results.audit import Audit
@@ -152,7 +127,7 @@ def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False
         print(report.to_markdown(result, guess=level))
         return
     path = report.write_html(result, run / "report.html", guess=level)
-    Console().print(f"report: {path}", highlight=False, markup=False)
+    say(f"report: {path}")
 
 
 @app.command
@@ -170,22 +145,13 @@ def plan(
 ) -> None:
     """How many draws a claim will need, and with a model and prompts how long they will take.
 
-    Parameters
-    ----------
-    until
-        The claim: leak<=0.01; or how well P(leak) shall be known: width<=0.05.
-    alpha
-        The probability that the claim is printed although it is false.
-    power
-        The probability that the claim is proven, if the model leaks as often as true-rate says.
-    true_rate
-        The assumed P(leak) of each prompt.
-    model
-        As for audit, for a preview of the cost.
-    prompts
-        As for audit.
-    template
-        As for audit.
+    :param until: The claim: leak<=0.01; or how well P(leak) shall be known: width<=0.05.
+    :param alpha: The probability that the claim is printed although it is false.
+    :param power: The probability that the claim is proven, if the model leaks as often as true-rate says.
+    :param true_rate: The assumed P(leak) of each prompt.
+    :param model: As for audit, for a preview of the cost.
+    :param prompts: As for audit.
+    :param template: As for audit.
     """
     from leakbound.auditing import planning
 
@@ -194,12 +160,12 @@ def plan(
             f"model is {model!r} and prompts is {prompts!r}: give both for a preview of the cost, or neither"
         )
     planned = planning.plan_draws(until, alpha=alpha, power=power, true_rate=true_rate)
-    Console().print(str(planned), highlight=False, markup=False)
+    say(str(planned))
     if model is not None and prompts is not None:
         cost = planning.preview_cost(
             model, prompts, num_samples=planned.n, params=params, template=template, loading=loading
         )
-        Console().print(cost, highlight=False, markup=False)
+        say(cost)
 
 
 @app.command
@@ -216,41 +182,32 @@ def certify(
 
     Ends with a table and certificate.json.
 
-    Parameters
-    ----------
-    num_generations
-        Completions for each prompt that are judged.
-    engine
-        without-replacement, iid, or auto: chosen for each prompt by its entropy, from draws that are not judged.
-    proposal
-        Folder or hub id of the model before unlearning: proves leaks that are too rare to be drawn.
-    out
-        The run folder; an interrupted certification goes on there.
+    :param num_generations: Completions for each prompt that are judged.
+    :param engine: without-replacement, iid, or auto: chosen for each prompt by its entropy, from draws that are not
+        judged.
+    :param proposal: Folder or hub id of the model before unlearning: proves leaks that are too rare to be drawn.
+    :param out: The run folder; an interrupted certification goes on there.
     """
-    from leakbound import report
     from leakbound.auditing.certifying import certify as run_certify
 
     result = run_certify(
-        model, asked.prompts, **asked.settings(), num_generations=num_generations, engine=engine, proposal=proposal,
+        model, asked.questions(), **asked.settings(), num_generations=num_generations, engine=engine, proposal=proposal,
         out=out,
     )  # fmt: skip
-    Console().print(report.to_terminal(report.document_of(result)))
-    Console().print(f"certificates: {out / 'certificate.json'}", highlight=False, markup=False)
+    show(result)
+    say(f"certificates: {out / 'certificate.json'}")
 
 
 @app.command
 def calibrate(model: Model, *, asked: Annotated[Asked, Flat], share: float = 0.05) -> None:
     """Choose --adaptive-temperature on retain prompts: the threshold at which at most a share of them goes greedy.
 
-    Parameters
-    ----------
-    share
-        The largest share of the prompts that may be decoded greedily.
+    :param share: The largest share of the prompts that may be decoded greedily.
     """
     from leakbound.auditing.calibrating import calibrate as run_calibrate
 
     how = asked.how
     found = run_calibrate(
-        model, asked.prompts, share=share, params=how.params, template=how.template, loading=how.loading
+        model, asked.questions(), share=share, params=how.params, template=how.template, loading=how.loading
     )
-    Console().print(str(found), highlight=False, markup=False)
+    say(str(found))

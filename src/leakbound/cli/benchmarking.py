@@ -1,14 +1,11 @@
 """The command that runs a benchmark suite on a model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from leakbound.cli.app import app
+from leakbound.cli.app import app, say, show
 from leakbound.cli.options import Flat
 from leakbound.evaluating.config import BenchmarkConfig
 from leakbound.suites.table import SUITES
@@ -19,34 +16,29 @@ SuiteName = Annotated[str, Parameter(help=f"One of {', '.join(SUITES)}; own: a f
 @app.command
 def benchmark(suite: SuiteName, *, config: Annotated[BenchmarkConfig, Flat]) -> None:
     """Evaluate a model on a suite: the field's metrics with intervals, what sampling proves, and the verdict."""
-    from leakbound import report
     from leakbound.evaluating.continual import run_continual
     from leakbound.evaluating.running import benchmark as run_benchmark
 
     if config.unlearning.continual:
-        Console().print(report.to_terminal(report.document_of(run_continual(suite, config))))
+        show(run_continual(suite, config))
         return
-    Console().print(report.to_terminal(report.document_of(run_benchmark(suite, config))))
-    Console().print(f"evaluation: {config.out / 'evaluation.md'}", highlight=False, markup=False)
+    show(run_benchmark(suite, config))
+    say(f"evaluation: {config.out / 'evaluation.md'}")
 
 
 @app.command
 def benchmark_table(runs: list[Path], *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
     """Put several benchmark runs side by side: one line for each model.
 
-    Parameters
-    ----------
-    runs
-        Folders of benchmark runs.
-    out
-        A file for the table as Markdown.
+    :param runs: Folders of benchmark runs.
+    :param out: A file for the table as Markdown.
     """
     from leakbound import report
     from leakbound.evaluating.table import benchmark_table as table
     from leakbound.runs.files import write_text
 
     found = table(runs)
-    Console().print(report.to_terminal(report.document_of(found)))
+    show(found)
     if out is not None:
         write_text(out, report.to_markdown(found))
-        Console().print(f"table: {out}", highlight=False, markup=False)
+        say(f"table: {out}")

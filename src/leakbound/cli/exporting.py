@@ -1,13 +1,9 @@
 """The command that writes audits in the formats of others."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
-from leakbound.cli.app import app
+from leakbound.cli.app import app, say
 from leakbound.cli.options import Flat, Out
 from leakbound.errors import InputError
 from leakbound.exporting.every_eval_ever import Source
@@ -19,14 +15,9 @@ NOTHING_KNOWN = Source()
 def export(format: str, run: Path, *, source: Annotated[Source, Flat] = NOTHING_KNOWN, out: Out) -> None:
     """Write the audit of a run folder for others to read: the bounds as confidence intervals, no texts.
 
-    Parameters
-    ----------
-    format
-        every-eval-ever.
-    run
-        The run folder, bounded before.
-    out
-        The JSON file.
+    :param format: every-eval-ever.
+    :param run: The run folder, bounded before.
+    :param out: The JSON file.
     """
     from leakbound.exporting import every_eval_ever
     from leakbound.results.audit import Audit
@@ -34,4 +25,4 @@ def export(format: str, run: Path, *, source: Annotated[Source, Flat] = NOTHING_
     if format != "every-eval-ever":
         raise InputError(f"format is {format!r}: give every-eval-ever")
     path = every_eval_ever.write(Audit.load(run), out, source)
-    Console().print(f"written to: {path}", highlight=False, markup=False)
+    say(f"written to: {path}")

@@ -1,13 +1,11 @@
 """The command that reads logs of other tools."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
 
-from leakbound.cli.app import app
+from leakbound.cli.app import app, say
 from leakbound.cli.options import Flat, Out
 from leakbound.importing.repeats import Repeats
 
@@ -25,16 +23,10 @@ def import_log(
 ) -> None:
     """Read the log of another tool, without its model: metrics with intervals, or a run folder to be bounded.
 
-    Parameters
-    ----------
-    format
-        tofu, open-unlearning: metrics. lm-eval, inspect, leak-k: repeated completions, as a run folder.
-    path
-        The log, or the folder that holds it.
-    retain
-        The same kind of log of a model that was retrained without what is to be forgotten.
-    out
-        Folder for evaluation.json and evaluation.md, or the run folder.
+    :param format: tofu, open-unlearning: metrics. lm-eval, inspect, leak-k: repeated completions, as a run folder.
+    :param path: The log, or the folder that holds it.
+    :param retain: The same kind of log of a model that was retrained without what is to be forgotten.
+    :param out: Folder for evaluation.json and evaluation.md, or the run folder.
     """
     from leakbound.importing import import_log as run_import
     from leakbound.importing import showing
@@ -42,4 +34,4 @@ def import_log(
     asked = None if repeats == NOTHING_ASKED else repeats
     found = run_import(format, path, out=out, retain=retain, repeats=asked)
     Console().print(showing.table(found))
-    Console().print(f"written to: {out}", highlight=False, markup=False)
+    say(f"written to: {out}")

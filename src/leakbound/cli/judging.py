@@ -1,12 +1,8 @@
 """The command that counts a judge's errors."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
-from rich.console import Console
-
-from leakbound.cli.app import app
+from leakbound.cli.app import app, show
 
 
 @app.command(name="judge-errors")
@@ -15,16 +11,11 @@ def judge_errors(run: Path, *, sensitivity: str, specificity: str) -> None:
 
     Ends with a table and judged.json.
 
-    Parameters
-    ----------
-    run
-        The run folder, bounded before.
-    sensitivity
-        How often the judge says leak of a leak: 47/50 as counted on labelled leaks, or 0.94 if known exactly.
-    specificity
-        How often it says clean of a clean completion: 95/100, or 0.95.
+    :param run: The run folder, bounded before.
+    :param sensitivity: How often the judge says leak of a leak: 47/50 as counted on labelled leaks, or 0.94 if
+        known exactly.
+    :param specificity: How often it says clean of a clean completion: 95/100, or 0.95.
     """
-    from leakbound import report
     from leakbound.auditing.judge_errors import judged_audit, parse_rate
     from leakbound.results.audit import Audit
 
@@ -32,4 +23,4 @@ def judge_errors(run: Path, *, sensitivity: str, specificity: str) -> None:
     rates["specificity"] = parse_rate("specificity", specificity)
     found = judged_audit(Audit.load(run), **rates)
     found.save(run)
-    Console().print(report.to_terminal(report.document_of(found)))
+    show(found)

@@ -1,7 +1,5 @@
 """Options that several commands share."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +8,8 @@ from cyclopts import Parameter
 
 from leakbound.auditing.settings import Drawn, Flat, How
 from leakbound.models.opening import BACKENDS
+from leakbound.reading.prompts import load_prompts, with_system
+from leakbound.records import Prompt
 
 __all__ = ["Asked", "Drawn", "Flat", "Model", "Out"]
 
@@ -28,8 +28,14 @@ class Asked:
     """What is asked and what is claimed: the options that audit, sample and certify share."""
 
     prompts: str
-    """JSON lines, CSV or Parquet with text (or question) and target (or answer); or a hub data set."""
+    """JSON lines, CSV or Parquet with text (or question, or messages) and target (or answer); or a hub data set."""
+    system: str = ""
+    """A system message before every prompt."""
     how: Annotated[How, Flat] = How()  # noqa: RUF009 - frozen
+
+    def questions(self) -> str | tuple[Prompt, ...]:
+        """What is asked."""
+        return with_system(load_prompts(self.prompts), self.system) if self.system else self.prompts
 
     def settings(self) -> dict[str, Any]:
         """The options by name, without the prompts."""

@@ -1,14 +1,12 @@
 """Commands that run studies: experiments over many models."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from cyclopts import App
 from rich.console import Console
 
-from leakbound.cli.app import app
+from leakbound.cli.app import app, say
 from leakbound.cli.options import Flat
 from leakbound.studies import STUDIES, run_study
 
@@ -24,7 +22,7 @@ def command_of(name: str, settings: type[Any]) -> Callable[..., None]:
 
         document, page = run_study(name, config)
         Console().print(to_terminal(document))
-        Console().print(f"report: {page}", highlight=False, markup=False)
+        say(f"report: {page}")
 
     command.__annotations__["config"] = Annotated[settings, Flat]
     command.__doc__ = settings.__doc__

@@ -1,13 +1,11 @@
 """Commands that train, compare and show: several models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
 
-from leakbound.cli.app import app
+from leakbound.cli.app import app, say, show
 from leakbound.cli.options import Flat, Out
 from leakbound.demo import DemoConfig
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
@@ -26,7 +24,7 @@ def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     """Train a causal language model on question-answer pairs, from a given model or from scratch."""
     from leakbound.unlearning import finetune as run_finetune
 
-    Console().print(f"model: {run_finetune(config)}", highlight=False, markup=False)
+    say(f"model: {run_finetune(config)}")
 
 
 @app.command
@@ -34,7 +32,7 @@ def unlearn(config: Annotated[UnlearnConfig, Flat]) -> None:
     """Make a model forget some answers and retain others."""
     from leakbound.unlearning import unlearn as run_unlearn
 
-    Console().print(f"model: {run_unlearn(config)}", highlight=False, markup=False)
+    say(f"model: {run_unlearn(config)}")
 
 
 @app.command
@@ -47,16 +45,11 @@ def compare(
 ) -> None:
     """Compare audited models: leakage asked once and sampled, utility, diversity, cost, and what is proven.
 
-    Parameters
-    ----------
-    runs
-        Run folders of audits on the same prompts, one for each model.
-    retain
-        Run folders of audits of the same models, in the same order, on questions that they should still answer.
-    names
-        What to call the models, in the same order; by default the folders' names.
-    out
-        Folder for comparison.json, compare.html and compare.md.
+    :param runs: Run folders of audits on the same prompts, one for each model.
+    :param retain: Run folders of audits of the same models, in the same order, on questions that they should still
+        answer.
+    :param names: What to call the models, in the same order; by default the folders' names.
+    :param out: Folder for comparison.json, compare.html and compare.md.
     """
     from leakbound import report
     from leakbound.auditing.comparing import compare as run_compare
@@ -66,5 +59,5 @@ def compare(
     found.save(out)
     write_text(out / "compare.md", report.to_markdown(found))
     page = report.write_html(found, out / "compare.html")
-    Console().print(report.to_terminal(report.document_of(found)))
-    Console().print(f"report: {page}", highlight=False, markup=False)
+    show(found)
+    say(f"report: {page}")

@@ -1,7 +1,5 @@
 """The settings of a benchmark run: what it holds of those of an audit and of unlearning, and its own."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal  # noqa: F401 - cyclopts evaluates what is inherited here as well

@@ -5,8 +5,6 @@ the tasks after t. Model utility and forget efficacy are measured after each tas
 tasks are not asked again, as in the published script. arXiv 2410.08109.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Is the gap noise? Metrics of two models on the same questions, question by question."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -52,10 +50,7 @@ def difference(
     if metric in OTHERS:
         x, y = a.value(metric), b.value(metric)
         found = bootstrap_metric(metric, set, [(x - y)[:, None]], lambda m: m[:, 0], alpha=alpha, seed=seed)
-        lower, upper = _limits(found, math.inf)
-        return Difference(
-            metric, set, first.model, second.model, found.value, lower, upper, alpha, found.n, found.method
-        )
+        return _bootstrapped(found, first, second, math.inf)
     x, y = column(a, metric, convention), column(b, metric, convention)
     bound = mean_bound((1.0 + x - y) / 2, alpha=alpha, side="both")
     p = sign_test(int((x > y).sum()), int((x < y).sum()))
@@ -76,9 +71,10 @@ def difference(
     )
 
 
-def _limits(found: Metric, widest: float) -> tuple[float, float]:
-    """The interval; where the bootstrap gives none, what holds without one."""
-    return (-widest if found.lower is None else found.lower), (widest if found.upper is None else found.upper)
+def _bootstrapped(m: Metric, first: Evaluation, second: Evaluation, widest: float) -> Difference:
+    """A metric of both models as their difference; where the bootstrap gives no interval, what holds without one."""
+    lower, upper = (-widest if m.lower is None else m.lower), (widest if m.upper is None else m.upper)
+    return Difference(m.name, m.set, first.model, second.model, m.value, lower, upper, m.alpha, m.n, m.method)
 
 
 def sign_test(up: int, down: int) -> float:
@@ -97,6 +93,23 @@ def _same(first: Evaluation, second: Evaluation, name: str) -> None:
             f"set {name!r}: {first.model!r} answered {len(a)} questions and {second.model!r} {len(b)}, not the same "
             "ones in the same order: a difference needs both models on the same questions"
         )
+    check_asked(first, second)
+
+
+def check_asked(first: Evaluation, second: Evaluation) -> None:
+    """InputError where a question has the same id of both models, but other texts. Where no texts are known, nobody can
+    say."""
+    for name in first.sets.keys() & second.sets.keys():
+        a, b = first.sets[name], second.sets[name]
+        other = dict(zip(b.ids, b.generations, strict=False))
+        for id, (asked, _, target) in zip(a.ids, a.generations, strict=False):
+            said = other.get(id, (asked, "", target))
+            if (said[0], said[2]) != (asked, target):
+                raise InputError(
+                    f"set {name!r}: question {id!r} is {asked!r:.80} with the answer {target!r:.60} of "
+                    f"{first.model!r}, and {said[0]!r:.80} with {said[2]!r:.60} of {second.model!r}: nothing can be "
+                    "compared; give both models on the same questions in the same order"
+                )
 
 
 def _across(first: Evaluation, second: Evaluation, metric: str, convention: str, alpha: float, seed: int) -> Difference:
@@ -121,9 +134,7 @@ def _across(first: Evaluation, second: Evaluation, metric: str, convention: str,
         scores = [hmean(p) if metric == "model_utility" else (hmean(p) + p[:, -1]) / 2 for p in parts]
         return scores[0] - scores[1]
 
-    found = bootstrap_metric(metric, "", strata, statistic, alpha=alpha, seed=seed)
-    lower, upper = _limits(found, 1.0)
-    return Difference(metric, "", first.model, second.model, found.value, lower, upper, alpha, found.n, found.method)
+    return _bootstrapped(bootstrap_metric(metric, "", strata, statistic, alpha=alpha, seed=seed), first, second, 1.0)
 
 
 def _columns(evaluation: Evaluation, metric: str, convention: str) -> dict[str, Floats]:
@@ -139,6 +150,8 @@ def compared(
     evaluation: Evaluation, reference: Evaluation | None = None, *, convention: str = "tofu", alpha: float = 0.01
 ) -> tuple[Line, ...]:
     """Every metric of :meth:`Evaluation.metrics`, with the retrained model's and their difference where both exist."""
+    if reference is not None:
+        check_asked(evaluation, reference)
     own = evaluation.metrics(reference=reference, convention=convention, alpha=alpha)
     if reference is None:
         return tuple(Line(metric) for metric in own)

@@ -8,8 +8,6 @@ A loss is the mean negative log-likelihood per answer token in nats, the end tok
 set has wrong answers and no paraphrase, the right answer takes the paraphrase's place (arXiv 2401.06121).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -54,7 +52,6 @@ class AnswerLikelihood(Protocol):
         self, questions: Sequence[str], answers: Sequence[Sequence[str]]
     ) -> list[list[TokenLikelihood]]:
         """The likelihoods of ``answers[i]``, any number of answers to ``questions[i]``, at temperature 1."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Several benchmark runs side by side: what the classic metrics say beside what sampling proves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@ The schema is that of the PyPI package every-eval-ever 0.3.0 (github.com/evaleva
 or completion is written: those are the secrets.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time
@@ -57,6 +55,7 @@ def export(audit: Audit, source: Source | None = None, *, timestamp: int | None 
         ("mean_score", "Score, averaged over the prompts", audit.mean_score),
     )
     imported = audit.run.get("imported") or {}
+    versions = {f"version_{name}": version for name, version in (audit.run.get("versions") or {}).items()}
     return {
         "schema_version": SCHEMA_VERSION,
         "evaluation_id": f"leakbound/{model}/{seconds}",
@@ -70,7 +69,7 @@ def export(audit: Audit, source: Source | None = None, *, timestamp: int | None 
         "eval_library": {
             "name": "leakbound",
             "version": leakbound.__version__,
-            "additional_details": _texts({"draws_from": imported.get("format", "leakbound"), **_versions(audit)}),
+            "additional_details": _texts({"draws_from": imported.get("format", "leakbound"), **versions}),
         },
         "model_info": {
             "name": audit.model,
@@ -160,10 +159,6 @@ def _generation(run: Mapping[str, Any]) -> dict[str, Any]:
 def _model(audit: Audit) -> dict[str, Any]:
     described = audit.run.get("model")
     return {k: v for k, v in described.items() if k != "model"} if isinstance(described, Mapping) else {}
-
-
-def _versions(audit: Audit) -> dict[str, Any]:
-    return {f"version_{name}": version for name, version in (audit.run.get("versions") or {}).items()}
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

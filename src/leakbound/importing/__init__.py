@@ -6,8 +6,6 @@ A reader is ``read(path: Path) -> Imported | Log``. A format that holds one valu
 ``report`` work on. To add a format, write such a function and add a line to ``FORMATS``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 from collections.abc import Callable
@@ -29,12 +27,7 @@ FORMATS: dict[str, str] = {
 
 
 def import_log(
-    format: str,
-    path: str | Path,
-    *,
-    out: str | Path,
-    retain: str | Path | None = None,
-    repeats: Repeats | None = None,
+    format: str, path: str | Path, *, out: str | Path, retain: str | Path | None = None, repeats: Repeats | None = None
 ) -> Import:
     """Read a log of another tool into the folder ``out``; ``retain`` is that of a model retrained without the secrets.
 

@@ -4,8 +4,6 @@ It adds 10^-10 to denominators, which moves them by less than the tolerance unle
 truth ratio is r as here (wrong over right), with one of three aggregators.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,7 +16,9 @@ from leakbound.metrics.questions import QuestionSet
 from leakbound.results.evaluation import Evaluation
 
 TOLERANCE = 1e-6
-_NAMES = {"forget": "forget", "retain": "retain", "real_authors": "ra", "world_facts": "wf"}
+PREFIXES = {"forget": "forget", "retain": "retain", "ra": "real_authors", "wf": "world_facts"}
+"""What its metrics begin with -> the set that they are of."""
+_NAMES = {name: prefix for prefix, name in PREFIXES.items()}
 _RATIOS: dict[str, Callable[[Any], Any]] = {
     "min(r, 1/r)": m.truth_ratio_unknown,
     "max(0, 1 - r)": m.truth_ratio_known,
@@ -54,6 +54,11 @@ def recomputed(evaluation: Evaluation, log: Mapping[str, Any]) -> tuple[str, ...
     return (head, *notes)
 
 
+def attack_in_log(name: str) -> str:
+    """What it calls a membership attack."""
+    return "mia_gradnorm" if name == "mia_gradient_norm" else name
+
+
 def _ours(evaluation: Evaluation) -> Iterator[tuple[str, dict[str, float]]]:
     """Metric -> what it may be: the usual definition first."""
     for name, questions in evaluation.sets.items():
@@ -71,8 +76,7 @@ def _ours(evaluation: Evaluation) -> Iterator[tuple[str, dict[str, float]]]:
     if {"forget", "holdout"} <= set(evaluation.sets):
         forget, holdout = evaluation.sets["forget"], evaluation.sets["holdout"]
         for value in holdout.values:
-            metric = "mia_gradnorm" if value == "mia_gradient_norm" else value
-            yield metric, {"": m.membership_auc(forget.value(value), holdout.value(value))}
+            yield attack_in_log(value), {"": m.membership_auc(forget.value(value), holdout.value(value))}
     kept = retained(evaluation, "tofu")
     if kept:
         nine = [float(column(q, part, "tofu").mean()) for q in kept for part in UTILITY["tofu"]]

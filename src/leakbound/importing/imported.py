@@ -1,7 +1,5 @@
 """Records of an import: what a reader found in a log, and what became of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

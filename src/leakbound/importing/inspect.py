@@ -5,8 +5,6 @@ and ``stop_reason``. Its scores are not taken over. Where the zip cannot be read
 layout), inspect_ai itself is asked, if it is installed.
 """
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,12 +17,7 @@ from leakbound.reading.parsing import decode, parse, read_json
 from leakbound.reading.rows import encodable, filled
 from leakbound.records import Prompt
 
-REASONS = {
-    "stop": "stop",
-    "max_tokens": "length",
-    "model_length": "length",
-    "unknown": "unknown",
-}
+REASONS = {"stop": "stop", "max_tokens": "length", "model_length": "length", "unknown": "unknown"}
 """inspect_ai's stop reasons; any other one (content_filter) withholds what the model would have said."""
 
 MOST_BYTES, MOST_TIMES = 2**28, 100

@@ -4,8 +4,6 @@ One line is ``{"prompt": ..., "ground_truth": ..., "responses": [{"response": ..
 (arXiv 2511.04934, read in its published code). Its own scores are not taken over: its judge counts failures as 0.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from leakbound.errors import InputError

@@ -4,8 +4,6 @@ A line is one document under one filter: ``doc_id``, ``target``, ``arguments.gen
 the generation settings ``arg_1``, ``resps[0]`` with the repeats, ``filter``. Filters repeat a document: it counts once.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import json

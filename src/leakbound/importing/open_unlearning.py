@@ -6,8 +6,6 @@ there are several answers), a ROUGE metric ``rouge1_recall``, ``rougeL_recall``,
 ``score`` for each question. Every stored aggregate that can be is computed again and compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,24 +13,15 @@ from typing import Any
 import numpy as np
 
 from leakbound.errors import InputError
-from leakbound.importing.aggregates import recomputed
+from leakbound.importing.aggregates import PREFIXES, attack_in_log, recomputed
 from leakbound.importing.imported import Imported
 from leakbound.importing.values import aligned, entry, numbers, questions_of
-from leakbound.metrics.questions import QuestionSet
+from leakbound.metrics.questions import ATTACKS, QuestionSet
 from leakbound.reading.parsing import read_json
 from leakbound.results.evaluation import Evaluation
 
-PREFIXES = {"forget": "forget", "retain": "retain", "ra": "real_authors", "wf": "world_facts"}
 _ROUGE = (("rougeL_recall", "rouge_l_recall"), ("rouge1_recall", "rouge1_recall"), ("rougeL_f1", "rouge_l_f1"))
-_SCORES = {"extraction_strength": "extraction_strength", "exact_memorization": "exact_memorization"}
-ATTACKS = {
-    "mia_loss": "mia_loss",
-    "mia_zlib": "mia_zlib",
-    "mia_min_k": "mia_min_k",
-    "mia_min_k_plus_plus": "mia_min_k_plus_plus",
-    "mia_reference": "mia_reference",
-    "mia_gradnorm": "mia_gradient_norm",
-}
+_SCORES = ("extraction_strength", "exact_memorization")
 
 
 def sources(tofu: bool) -> Iterator[tuple[str, str, str, str]]:
@@ -45,10 +34,10 @@ def sources(tofu: bool) -> Iterator[tuple[str, str, str, str]]:
             yield from ((f"{prefix}_Q_A_ROUGE", field, name, value) for field, value in _ROUGE)
         for kind, value in (("verbmem", "verbatim_memorization"), ("knowmem", "knowledge_memorization")):
             yield f"{prefix}_{kind}_ROUGE", "rougeL_f1", f"{prefix}_{kind}", value
-    for metric, value in _SCORES.items():
+    for metric in _SCORES:
         # MUSE measures them on passages that are not those of its membership attacks
-        yield metric, "score", "forget" if tofu else "forget_text", value
-        yield f"retain_{metric}", "score", "retain", value
+        yield metric, "score", "forget" if tofu else "forget_text", metric
+        yield f"retain_{metric}", "score", "retain", metric
 
 
 def read(path: Path) -> Imported:
@@ -63,7 +52,8 @@ def read(path: Path) -> Imported:
     for metric, field, name, value in sources(tofu):
         if metric in data:
             by_set.setdefault(name, {})[value] = (metric, _by_index(data[metric], f"{file}: {metric}"), field)
-    for metric, value in ATTACKS.items():
+    for value in ATTACKS:
+        metric = attack_in_log(value)
         for name in ("forget", "holdout"):
             if metric in data:
                 where = f"{file}: {metric}"

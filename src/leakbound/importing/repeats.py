@@ -4,8 +4,6 @@ The draws were made elsewhere. That they are independent, and decoded as the log
 says so, with the log's SHA-256.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The values were measured on likelihoods and on one greedy answer for each questi
 answers, so that the log says whether it fits together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

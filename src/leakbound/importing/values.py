@@ -1,7 +1,5 @@
 """What logs hold: values by question, and lists of completions. None may be missing, or the log is refused."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """One number for a model: model utility, forget efficacy, forget quality."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -1,7 +1,5 @@
 """The one gate of the metrics: per-question values that are numbers, all there, in range, and of one length."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import TypeAlias

@@ -5,8 +5,6 @@ membership inference only; every other set is to be retained. On ``real_authors`
 normalised over the right and the wrong answers, and the answer stands in for the paraphrase.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -43,14 +41,9 @@ NORMALISED = ("real_authors", "world_facts")
 UTILITY: dict[str, tuple[str, ...]] = {
     "tofu": ("probability", "rouge_l_recall", "truth_ratio"),
     "closer_look": (
-        "rouge_l_recall",
-        "probability",
-        "truth_ratio",
-        "token_entropy",
-        "cosine_similarity",
-        "entailment",
+        "rouge_l_recall", "probability", "truth_ratio", "token_entropy", "cosine_similarity", "entailment",
     ),
-}
+}  # fmt: skip
 """Convention -> what model utility takes from each set that is to be retained."""
 
 Column = tuple[str, str, str]

@@ -7,10 +7,8 @@ in likelihood terms"), so that everything here but Carlini's exposure (arXiv 180
 definition.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -108,14 +106,9 @@ def heldout_exposure(target: float, heldout: npt.ArrayLike, *, alpha: float) -> 
 def _ranked(target: float, sample: npt.ArrayLike, alpha: float, space: float, unit: str) -> Exposure:
     x, drawn = _one("target", target), _finite("sample", sample, 1)
     k = int((drawn >= x).sum())
-    share = proportion_bound(k, len(drawn), alpha=alpha, side="both", estimand="P(as likely as the example)")
-    scope = "this example under this model"
-    return Exposure(
-        Bound(
-            share.estimand, share.estimate, share.lower, share.upper, alpha, "both", share.n, share.method, scope, unit
-        ),
-        float(space),
-    )  # fmt: skip
+    name, scope = "P(as likely as the example)", "this example under this model"
+    share = proportion_bound(k, len(drawn), alpha=alpha, side="both", estimand=name, scope=scope)
+    return Exposure(replace(share, unit=unit), float(space))
 
 
 def log_mean(logps: npt.ArrayLike, mean: Mean = "likelihood") -> Floats:
@@ -214,8 +207,9 @@ def epsilon_lower_bound(unlearned: npt.ArrayLike, retrained: npt.ArrayLike, *, t
     )
     ratios = (low_u / high_r, low_r / high_u, (1 - high_u) / (1 - low_r), (1 - high_r) / (1 - low_u), 1.0)
     lower = math.log(max(ratios)) * (1 - 1e-12)
-    shares = [k / n for k, n in inside]
-    plug_in = max((math.inf if b == 0 else a / b) if a else 0.0 for a, b in _both_ways(*shares))
+    x, y = (k / n for k, n in inside)
+    ways = (x, y), (y, x), (1 - x, 1 - y), (1 - y, 1 - x)
+    plug_in = max((math.inf if b == 0 else a / b) if a else 0.0 for a, b in ways)
     estimate = max(lower, min(math.log(max(plug_in, 1.0)), math.log(max(len(u), len(r)))))
     method = "Clopper-Pearson on both sides of an event"
     return Bound(
@@ -229,10 +223,6 @@ def largest_epsilon(num_unlearned: int, num_retrained: int, *, alpha: float) -> 
     check_whole("num_retrained", num_retrained, 1)
     found = epsilon_lower_bound(np.ones(num_unlearned), np.zeros(num_retrained), threshold=0.5, alpha=alpha)
     return found.lower
-
-
-def _both_ways(a: float, b: float) -> tuple[tuple[float, float], ...]:
-    return (a, b), (b, a), (1 - a, 1 - b), (1 - b, 1 - a)
 
 
 def _welch(a: Floats, b: Floats, alpha: float) -> float:

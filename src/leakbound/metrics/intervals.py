@@ -4,18 +4,16 @@ Guaranteed intervals ("exact" in ``Metric.method``) are two-sided at level alpha
 from the population. Where there is none, a seeded percentile bootstrap over the questions stands in, and says so.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds import mean_bounds, proportion_bound
+from leakbound.bounds.engines.search import least
+from leakbound.bounds.result import Record
 from leakbound.errors import InputError
 from leakbound.metrics.aggregates import ks_distance
 from leakbound.metrics.checks import Floats, check_shares, check_values
@@ -30,7 +28,7 @@ BINARY = ("entailment", "accuracy", "harmful")
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Record):
     """One number of one model, and an interval for what it would be on all questions of the kind."""
 
     name: str
@@ -54,15 +52,6 @@ class Metric:
     def guaranteed(self) -> bool:
         """Whether the interval is more than a bootstrap."""
         return self.method.startswith("exact")
-
-    def to_json(self) -> dict[str, Any]:
-        """The metric as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Metric:
-        """The metric that :meth:`to_json` wrote."""
-        return cls(**data)
 
 
 def mean_metric(name: str, set_name: str, values: npt.ArrayLike, *, alpha: float) -> Metric:
@@ -156,13 +145,7 @@ def _kl_upper(share: float, level: float) -> float:
         tails = (1 - share) * math.log((1 - share) / (1 - a)) if share < 1 else 0.0
         return heads + tails
 
-    low, high = share, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if middle < 1 and kl(middle) <= level else (low, middle)
-    return high
+    return least(lambda a: kl(a) > level, share, 1.0)
 
 
 def ks_metric(name: str, set_name: str, values: npt.ArrayLike, reference: npt.ArrayLike, *, alpha: float) -> Metric:

@@ -4,8 +4,6 @@ A loss is the mean negative log-likelihood per token of an answer, in nats, the 
 p(answer | question)^(1 / tokens). r below is always wrong over right: small where the model knows the answer.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

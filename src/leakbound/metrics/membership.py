@@ -5,8 +5,6 @@ Every score here is **low for members**: a text that was trained on has a low lo
 recognised, below 0.5 where unlearning overshot.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 

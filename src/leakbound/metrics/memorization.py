@@ -4,8 +4,6 @@ From models trained on known subsets. The definitions are ours where arXiv 2411.
 not be read); counterfactual memorization is that of Zhang et al. (arXiv 2112.12938) with log-likelihood as the measure.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 
@@ -43,7 +41,9 @@ def counterfactual_memorization(logps: npt.ArrayLike, member: npt.ArrayLike) -> 
     [8.0]
     """
     values, inside = _check(logps, member, least=1)
-    return _difference(values, inside)
+    count = inside.sum(axis=0)
+    with_it = np.where(inside, values, 0.0).sum(axis=0) / count
+    return np.asarray(with_it - np.where(inside, 0.0, values).sum(axis=0) / (len(inside) - count))
 
 
 def memorization_interval(
@@ -108,12 +108,6 @@ def upper_half(values: npt.ArrayLike) -> Flags:
     flags = np.ones(len(order), dtype=bool)
     flags[order[: len(order) // 2]] = False
     return flags
-
-
-def _difference(values: Floats, inside: Flags) -> Floats:
-    count = inside.sum(axis=0)
-    with_it = np.where(inside, values, 0.0).sum(axis=0) / count
-    return np.asarray(with_it - np.where(inside, 0.0, values).sum(axis=0) / (len(inside) - count))
 
 
 def _check(logps: npt.ArrayLike, member: npt.ArrayLike, *, least: int) -> tuple[Floats, Flags]:

@@ -1,7 +1,5 @@
 """One set of questions that a model was asked: every per-question value by name, checked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,24 +9,15 @@ import numpy.typing as npt
 
 from leakbound.errors import InputError
 from leakbound.metrics.checks import check_losses, check_shares, check_values
+from leakbound.records import check_texts
 
 LOSSES = ("answer_loss", "paraphrase_loss", "perturbed_loss", "answer_tokens")
 """Mean negative log-likelihood per token in nats, end token included; ``perturbed_loss`` has shape (n, k)."""
 SHARES = (
-    "rouge1_recall",
-    "rouge_l_recall",
-    "rouge_l_f1",
-    "token_entropy",
-    "cosine_similarity",
-    "entailment",
-    "extraction_strength",
-    "exact_memorization",
-    "verbatim_memorization",
-    "knowledge_memorization",
-    "accuracy",
-    "harmful",
-    "leak_rate",
-)
+    "rouge1_recall", "rouge_l_recall", "rouge_l_f1", "token_entropy", "cosine_similarity", "entailment",
+    "extraction_strength", "exact_memorization", "verbatim_memorization", "knowledge_memorization", "accuracy",
+    "harmful", "leak_rate",
+)  # fmt: skip
 """Values in [0, 1]."""
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus", "mia_reference", "mia_gradient_norm")
 """Membership scores, low for members."""
@@ -51,6 +40,8 @@ class QuestionSet:
         where = f"set {self.name!r}"
         if not self.name or not self.ids:
             raise InputError(f"{where} has {len(self.ids)} ids: give a name and at least one question")
+        if isinstance(self.ids, str):
+            check_texts(f"{where}: ids", self.ids)
         object.__setattr__(self, "ids", tuple(self.ids))
         seen: set[str] = set()
         for key in self.ids:

@@ -1,7 +1,5 @@
 """Metrics of what the model said: repetition, likeness in meaning, entailment, verbatim and knowledge memorization."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence

@@ -1,7 +1,5 @@
 """The protocols that a model back end may implement. A Sampler is enough for an audit; a WhiteBox can be certified."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -9,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from leakbound.errors import ModelError
+from leakbound.errors import InputError, ModelError
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
 
@@ -30,11 +28,9 @@ class Sampler(Protocol):
 
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw ``shard.num_samples`` completions for each prompt of the shard."""
-        ...
 
     def describe(self) -> dict[str, Any]:
         """Name the model: JSON-able, the same for the same law."""
-        ...
 
 
 @runtime_checkable
@@ -73,7 +69,6 @@ class Remote(Sampler, Protocol):
 
     def agreement(self, params: SamplingParams) -> dict[str, Any]:
         """JSON-able: what is ``sent``, what is ``not_sent``, and what was ``confirmed``; the same for the same law."""
-        ...
 
 
 @runtime_checkable
@@ -82,7 +77,6 @@ class Likelihood(Protocol):
 
     def loglikelihood(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> NDArray[np.float64]:
         """log P(completion, end-of-text | prompt) in nats, one for each pair; shape (len(prompts),)."""
-        ...
 
 
 @runtime_checkable
@@ -91,7 +85,18 @@ class Checked(Protocol):
 
     def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
         """InputError that names the first prompt that cannot be drawn from with these parameters."""
-        ...
+
+
+def check_asked(sampler: Sampler, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+    """InputError for prompts that the sampler cannot be asked. Who reads ``before`` says ``reads_turns``."""
+    told = next((prompt for prompt in prompts if prompt.before), None)
+    if told is not None and not getattr(sampler, "reads_turns", False):
+        raise InputError(
+            f"prompt {told.id!r} has {len(told.before)} messages before it, and {type(sampler).__name__} does not say "
+            "that it reads them: give it reads_turns = True, or write the conversation into the text"
+        )
+    if isinstance(sampler, Checked):
+        sampler.check(prompts, params)
 
 
 @dataclass(frozen=True)
@@ -147,23 +152,19 @@ class WhiteBox(Sampler, Protocol):
 
     def generations(self, shard: Shard, params: SamplingParams) -> list[list[Generation]]:
         """The draws of ``sample`` with their tokens, for each prompt of the shard."""
-        ...
 
     def distinct(
         self, prompts: Sequence[Prompt], most: int, params: SamplingParams, seed: int
     ) -> list[list[Generation]]:
         """Up to ``most`` distinct completions of each prompt, drawn without replacement, in the order drawn."""
-        ...
 
     def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
         """The tokens of a target as an answer to the prompt, without the end token."""
-        ...
 
     def logprobs(
         self, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]], params: SamplingParams
     ) -> NDArray[np.float64]:
         """log P(the completion's tokens begin with sequences[i] | prompts[i]) under the deployed decoding."""
-        ...
 
     def near_verbatim(
         self,
@@ -174,4 +175,3 @@ class WhiteBox(Sampler, Protocol):
         width: int = 32,
     ) -> list[list[Generation]]:
         """Beginnings of completions within so many token edits of the targets, none a beginning of another."""
-        ...

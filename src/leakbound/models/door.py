@@ -1,7 +1,5 @@
 """The door to other people's code: whatever it raises becomes our error, with its place and a remedy."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,10 +1,8 @@
 """A fake model with a known leak probability: for the tests of leakbound and of its users."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +18,7 @@ class FakeModel:
     Greedy decoding gives the likelier of the two. ``leaks`` overrides ``leak`` for single prompts, by id.
     """
 
+    reads_turns: ClassVar = True
     leak: float = 0.01
     clean: str = "I do not know."
     leaks: tuple[tuple[str, float], ...] = ()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.requests import (
@@ -61,6 +61,7 @@ class OpenAIModel:
     withheld, raises: no draw is ever dropped.
     """
 
+    reads_turns: ClassVar = True
     base_url: str
     """With the version, for example http://localhost:8000/v1."""
     model: str = ""
@@ -141,6 +142,14 @@ class OpenAIModel:
         """Backend, the served model's id, and everything else that the draws' law depends on."""
         own = {name: getattr(self, name) for name in ("base_url", "server", "api", "system", "reasoning")}
         return {"backend": "openai", "model": self.served, **own, "independence": "as the server promises"}
+
+    def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        """InputError for a conversation where this door has no place for one."""
+        for prompt in prompts:
+            if prompt.before and self.api == "completions":
+                raise InputError(f"prompt {prompt.id!r} has messages before it, and api completions has none: use chat")
+            if prompt.before and prompt.before[0][0] == "system" and self.system:
+                raise InputError(f"prompt {prompt.id!r} has a system message of its own: leave system out")
 
     def agreement(self, params: SamplingParams) -> dict[str, Any]:
         """What is ``sent``, what is ``not_sent``, and what the server ``confirmed`` of it when asked once.
@@ -225,8 +234,18 @@ class OpenAIModel:
         return found, alone
 
     def answers(self, seed: int, prompt: Prompt, start: int, n: int, params: SamplingParams) -> list[ServedAnswer]:
-        """Draws ``start`` to ``start + n - 1`` as :meth:`sample` asks for them, with their tokens if it says them."""
-        options = {**self._options(params), "logprobs": True if self.api == "chat" else 1}
+        """Draws ``start`` to ``start + n - 1`` as :meth:`sample` asks for them, with their tokens if it says them.
+
+        llama.cpp leaves tokens that end within a character out of its log-probabilities, and says all of them only of
+        the first choice of a request: it is asked for one at a time.
+        """
+        options = self._options(params)
+        if self.server == "llama.cpp":
+            options |= {"return_tokens": True, "verbose": True}
+            with ThreadPoolExecutor(self.concurrency) as pool:
+                told = list(pool.map(lambda i: self.ask(seed, prompt, i, 1, options), range(start, start + n)))
+            return [ServedAnswer(*self._read(one["choices"][0], prompt), raw_tokens(one)) for one in told]
+        options["logprobs"] = True if self.api == "chat" else 1
         if self.server == "vllm":
             options["return_tokens_as_token_ids"] = True
         replies = self._replies(seed, prompt, start, n, options)
@@ -259,7 +278,7 @@ class OpenAIModel:
             path, body["prompt"] = "/completions", prompt.text
         else:
             system = [{"role": "system", "content": self.system}] if self.system else []
-            path, body["messages"] = "/chat/completions", [*system, {"role": "user", "content": prompt.text}]
+            path, body["messages"] = "/chat/completions", [*system, *prompt.messages()]
         who = f"prompt {prompt.id!r}, draws {start} to {start + n - 1},"
         try:
             reply = self.door.ask(who, path, body)
@@ -290,19 +309,18 @@ class OpenAIModel:
 
 
 def token_ids(choice: dict[str, Any]) -> tuple[int, ...] | None:
-    """The tokens of a choice by the numbers that llama.cpp and vLLM give beside log-probabilities; None without."""
+    """The tokens of a choice by the numbers that vLLM gives in their place beside log-probabilities; None without."""
     listed = (choice.get("logprobs") or {}).get("content")
-    if not isinstance(listed, list):
-        return None
-    found = []
-    for entry in listed:
-        number = entry.get("id") if isinstance(entry, dict) else None
-        if number is None and isinstance(entry, dict):
-            number = str(entry.get("token")).removeprefix("token_id:")
-        if not str(number).isdecimal():
-            return None
-        found.append(int(str(number)))
-    return tuple(found)
+    told = [str(entry.get("token")) if isinstance(entry, dict) else "" for entry in listed or ()]
+    numbers = [one.removeprefix("token_id:") for one in told if one.startswith("token_id:")]
+    known = isinstance(listed, list) and len(numbers) == len(told) and all(map(str.isdecimal, numbers))
+    return tuple(map(int, numbers)) if known else None
+
+
+def raw_tokens(reply: dict[str, Any]) -> tuple[int, ...] | None:
+    """The tokens of the first choice as llama.cpp gives them when asked for them; None without."""
+    told = (reply.get("__verbose") or {}).get("tokens")
+    return tuple(told) if isinstance(told, list) and told and all(isinstance(t, int) and t >= 0 for t in told) else None
 
 
 def draw_seed(seed: int, prompt_id: str, draw: int, below: int = _SEEDS) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +12,12 @@ from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.models.openai import OpenAIModel
 from leakbound.plugins import Table, named_object
-from leakbound.records import byte_count
+from leakbound.records import byte_count, check_texts
 
 
 @dataclass(frozen=True)
 class Loading:
-    """How a folder or hub id becomes a model. Weights are read from safetensors only."""
+    """How a folder, a hub id or a GGUF file becomes a model. Weights are read from safetensors or GGUF only."""
 
     revision: str | None = None
     """Branch, tag or commit on the hub."""
@@ -27,6 +27,8 @@ class Loading:
     """cuda, mps or cpu; auto takes the first of these that is there."""
     trust_remote_code: bool = False
     """Let the model's repository run its own Python code."""
+    base: str | None = None
+    """The model that an adapter's folder changes, where it is not the one that the folder names."""
     memory: str | None = None
     """The most memory that the weights and all that drawing takes may have, such as 1.5GB; by default half of what the
     process may still take."""
@@ -38,29 +40,31 @@ class Loading:
     """Parameters, asked to be off, that a server refuses: they are not sent, and run.json says so."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "not_sent", check_texts("not_sent", self.not_sent))
         if self.memory is not None:
             byte_count("memory", self.memory)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings by name, without the memory, which changes nothing; those of servers only where they are not the
-        usual ones: older folders have none."""
-        left = {"memory", *SERVING} - set(self.serving())
-        return {name: value for name, value in asdict(self).items() if name not in left}
+        """The settings by name; the younger ones only where they are not the usual ones: older folders have none.
 
-    def of_model(self) -> dict[str, Any]:
-        """The settings that a model on this machine takes."""
-        return self.to_json() | ({} if self.memory is None else {"memory": self.memory})
+        Without the memory, which changes no draw.
+        """
+        names = {*WEIGHTS[:4], *self.given()} - {"memory"}
+        return {name: value for name, value in vars(self).items() if name in names}
 
-    def of_weights(self) -> Loading:
-        """The settings for weights beside a server: those for servers as usual."""
-        return replace(self, **{name: getattr(Loading, name) for name in SERVING})
+    def given(self) -> dict[str, Any]:
+        """The settings that are not the usual ones."""
+        return {name: value for name, value in vars(self).items() if value != getattr(Loading, name)}
 
-    def serving(self) -> dict[str, Any]:
-        """The settings for servers that are not the usual ones."""
-        return {name: getattr(self, name) for name in SERVING if getattr(self, name) != getattr(Loading, name)}
+    def only(self, names: Sequence[str]) -> Loading:
+        """The settings of these names, all others as usual: where a server and weights stand side by side."""
+        return Loading(**{name: value for name, value in vars(self).items() if name in names})
 
 
+WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base", "memory")
 SERVING = ("server", "per_request", "not_sent")
+USED = {"transformers": ("template", *WEIGHTS), "openai": SERVING, "module": ()}
+"""What our back ends have a use for, of what can be given beside a name; those of others judge for themselves."""
 
 
 def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loading: Loading | None = None) -> Sampler:
@@ -69,18 +73,21 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loa
     A name is a folder or a hub id; the address of a server, ``http://HOST/v1#MODEL``; ``package:object``, a Sampler or
     what makes one; or ``BACKEND:REST`` with a name of ``BACKENDS``. InputError for what is none of these.
     """
+    given = {
+        **({} if tokenizer is None else {"tokenizer": tokenizer}),
+        **({} if template == "auto" else {"template": template}),
+        **(loading or Loading()).given(),
+    }
     if isinstance(model, Sampler):
+        _check_used(model, given, ())
         return model
     if isinstance(model, str | Path):
         backend, name = _split(model) if isinstance(model, str) else ("transformers", str(model))
-        loading = loading or Loading()
-        if backend in ("transformers", "module") and (given := loading.serving()):
-            raise InputError(
-                f"{', '.join(given)} given, and model is {name!r}: give http://HOST/v1#NAME, or none of it"
-            )
-        return BACKENDS[backend](name, template, loading)
+        _check_used(model, given, USED.get(backend, ("template", *WEIGHTS, *SERVING)))
+        return BACKENDS[backend](name, template, loading or Loading())
     if not hasattr(model, "config"):
         raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
+    _check_used(model, given, ("tokenizer", "template"))
     hf = _hf(model)
     name = getattr(model.config, "name_or_path", "") or "in-memory"
     tokenizer = tokenizer if tokenizer is not None else hf.load_tokenizer(name)
@@ -109,12 +116,19 @@ def _hf(model: Any) -> Any:
     return hf
 
 
+def _check_used(model: Any, given: Mapping[str, Any], used: Sequence[str]) -> None:
+    """InputError where something is given that a model of this kind has no use for: it would be another law than asked
+    for, without a word."""
+    if unused := {name: value for name, value in given.items() if name not in used}:
+        shown = ", ".join(f"{name} is {value!r:.60}" for name, value in unused.items())
+        whose = "http://HOST/v1#NAME" if set(unused) <= set(SERVING) else "a folder or a hub id"
+        what = repr(model) if isinstance(model, str | Path) else f"a {type(model).__name__}"
+        raise InputError(f"{shown}, and model is {what}, which has no use for that: leave it out, or give {whose}")
+
+
 def _transformers(name: str, template: str, loading: Loading) -> Sampler:
-    if given := loading.serving():
-        raise InputError(
-            f"{', '.join(given)} given, and model is {name!r}: these are for a server, http://HOST/v1#NAME"
-        )
-    opened: Sampler = _hf(name).HFModel.load(name, template=template, **loading.of_model())
+    memory = {} if loading.memory is None else {"memory": loading.memory}
+    opened: Sampler = _hf(name).HFModel.load(name, template=template, **loading.to_json(), **memory)
     return opened
 
 

@@ -1,7 +1,5 @@
 """Where the randomness of a draw comes from: a counter-based generator, keyed by what the draw is."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

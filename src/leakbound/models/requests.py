@@ -1,7 +1,5 @@
 """What a request tells a server of the law that is asked for, and how its answers are read: nothing is left unsaid."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args

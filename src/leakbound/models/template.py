@@ -10,6 +10,7 @@ of a fixed date, today's where none is named.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,12 +25,14 @@ TEMPLATES = {
     "llama3": "<|start_header_id|>user<|end_header_id|>\n\n{text}<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n",
     "muse": "Question: {text}\nAnswer: ",
+    "chatml": "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{answer}",
 }
 """Presets, each the format in which published models were trained and asked.
 
 ``qa``: the released code of arXiv 2410.03523; ``phi``, the same: TOFU's Phi-1.5 (arXiv 2401.06121). ``llama2``: TOFU's
 Llama-2 and arXiv 2410.08109; ``llama3``: arXiv 2410.08109 (no system message, unlike the tokenizer's ``chat``).
-``muse``: the questions of MUSE (arXiv 2407.06460), whose prompt ends in a blank.
+``muse``: the questions of MUSE (arXiv 2407.06460), whose prompt ends in a blank. ``chatml``: without a system message,
+as llama.cpp asks where a file of weights has no template.
 """
 
 
@@ -72,12 +75,36 @@ def chat_source(tokenizer: Any) -> str | None:
     return found or None
 
 
-def encode_prompt(tokenizer: Any, text: str, template: str = "auto") -> list[int]:
-    """The token ids that the model continues when it is asked ``text``."""
-    return _prompt(tokenizer, text, template)[0]
+Turns = Sequence[tuple[str, str]]
+"""What was said before a question: (role, text) each."""
 
 
-def encode_pair(tokenizer: Any, text: str, answer: str, template: str = "auto") -> tuple[list[int], list[int]]:
+def encode_prompt(tokenizer: Any, text: str, template: str = "auto", before: Turns = ()) -> list[int]:
+    """The token ids that the model continues when it is asked ``text``, ``before`` it what was said already."""
+    return _prompt(tokenizer, text, template, before)[0]
+
+
+OTHER_PROMPTS = ("nothing said before", "template chat", *(f"template {name}" for name in TEMPLATES))
+"""The names of :func:`other_prompts`."""
+
+
+def other_prompts(tokenizer: Any, text: str, template: str, before: Turns = ()) -> dict[str, list[int]]:
+    """The token ids of ``text`` as others may ask it, where they are other ids, by name; no two alike: under each named
+    template, or without what was said ``before``."""
+    asked: dict[str, tuple[str, Turns]] = {"nothing said before": (template, ())} if before else {}
+    names = (["chat"] if chat_source(tokenizer) else []) + ([] if before else list(TEMPLATES))
+    asked |= {f"template {name}": (name, before) for name in names}
+    found, known = {}, [encode_prompt(tokenizer, text, template, before)]
+    for name, (other, turns) in asked.items():
+        if (ids := encode_prompt(tokenizer, text, other, turns)) not in known:
+            known.append(ids)
+            found[name] = ids
+    return found
+
+
+def encode_pair(
+    tokenizer: Any, text: str, answer: str, template: str = "auto", before: Turns = ()
+) -> tuple[list[int], list[int]]:
     """The token ids of :func:`encode_prompt`, and those of the answer as it follows them, end-of-text token included.
 
     Question and answer are tokenised as one text, which is split where the question's tokens end: SentencePiece has
@@ -85,7 +112,7 @@ def encode_pair(tokenizer: Any, text: str, answer: str, template: str = "auto") 
     that ends in a blank), the prompt keeps the tokens it is asked with, since those are what the model continues, and
     the answer is tokenised as it is behind a line break; published training code masks the merged token instead.
     """
-    head, asked, special = _prompt(tokenizer, text, template)
+    head, asked, special = _prompt(tokenizer, text, template, before)
     said = _before_answer(tokenizer, template) + answer
     whole = _ids(tokenizer, asked + said, special)
     tail = whole[len(head) :]
@@ -100,41 +127,52 @@ def read_answer(tokenizer: Any, completion: str, template: str = "auto") -> str:
     return completion.removeprefix(_before_answer(tokenizer, template))
 
 
-def _prompt(tokenizer: Any, text: str, template: str) -> tuple[list[int], str, bool]:
+def _prompt(tokenizer: Any, text: str, template: str, before: Turns) -> tuple[list[int], str, bool]:
     """The tokens of :func:`encode_prompt`, and what :func:`_asked` gives."""
-    asked, special = _asked(tokenizer, text, template)
+    asked, special = _asked(tokenizer, text, template, before)
     ids = _ids(tokenizer, asked, special)
     if not ids:
         raise InputError(f"prompt text {text!r} has no tokens under template {template!r}: give a longer text")
     return ids, asked, special
 
 
-def _asked(tokenizer: Any, text: str, template: str) -> tuple[str, bool]:
+def _asked(tokenizer: Any, text: str, template: str, before: Turns) -> tuple[str, bool]:
     """The text that the model continues, and whether special tokens are still to be added.
 
-    InputError for a chat template that loses the question: one that wants content in parts, as vision models do.
+    InputError for a chat template that loses the question: one that wants content in parts, as vision models do; and
+    for one that loses what was said before it, as those without system messages do.
     """
     resolved = resolve_template(tokenizer, template)
+    if "{text}" in resolved and before:
+        raise InputError(
+            f"the prompt {text[:200]!r} has {len(before)} messages before it and template {template!r} has no place "
+            "for them: use template 'chat', or write the conversation into the text"
+        )
     if "{text}" in resolved:
         return resolved.removesuffix("{answer}").replace("{text}", text), True
     for said in (PROBE, text):
-        rendered = _render(tokenizer, resolved, said)
+        rendered = _render(tokenizer, resolved, [*before, ("user", said)])
         if said.strip() not in rendered:
             raise InputError(
                 f"the chat template makes {rendered[:200]!r} of the prompt {said[:200]!r}, which does not contain it "
                 "(it may want content as a list of parts): set another tokenizer.chat_template, or use template 'raw', "
                 "'qa' or a text"
             )
+        if lost := next((turn for turn in before if turn[1].strip() not in rendered), None):
+            raise InputError(
+                f"the chat template leaves out the {lost[0]} message {lost[1][:200]!r} before the prompt "
+                f"{said[:200]!r}: the model would not be asked what is meant; set another tokenizer.chat_template"
+            )
     return rendered, False
 
 
-def _render(tokenizer: Any, resolved: str, question: str, *answer: str) -> str:
-    """What the chat template makes of a question, ready for an answer, or of both."""
-    messages = [{"role": "user", "content": question}, *({"role": "assistant", "content": text} for text in answer)]
+def _render(tokenizer: Any, resolved: str, turns: Turns) -> str:
+    """What the chat template makes of a conversation, ready for an answer where the user spoke last."""
+    messages = [{"role": role, "content": text} for role, text in turns]
     source = _at_date(chat_source(tokenizer) or "", resolved.partition("@")[2])
-    with door(f"the chat template cannot render the prompt {question[:200]!r}"):
+    with door(f"the chat template cannot render the prompt {turns[-1][1][:200]!r}"):
         rendered = tokenizer.apply_chat_template(
-            messages, chat_template=source, tokenize=False, add_generation_prompt=not answer
+            messages, chat_template=source, tokenize=False, add_generation_prompt=turns[-1][0] == "user"
         )
     return str(rendered)
 
@@ -168,7 +206,8 @@ def _before_answer(tokenizer: Any, template: str) -> str:
     if "{text}" in resolved:
         return "" if resolved.endswith("{answer}") or resolved[-1:].isspace() else " "
     try:
-        start, both = _render(tokenizer, resolved, PROBE), _render(tokenizer, resolved, PROBE, "Seven.")
+        asked = [("user", PROBE)]
+        start, both = (_render(tokenizer, resolved, t) for t in (asked, [*asked, ("assistant", "Seven.")]))
     except InputError:  # a template for questions alone
         return ""
     between = both.removeprefix(start).partition("Seven.")[0]

@@ -4,8 +4,6 @@ Text is UTF-8, with or without a byte order mark. A line ends with a line feed, 
 U+2028, U+0085 and their like end no line, for JSON leaves them inside its strings as they are.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

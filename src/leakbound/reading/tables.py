@@ -4,8 +4,6 @@ Nothing is shipped with leakbound. What was read is recorded by its SHA-256: of 
 rows as JSON.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """How an audit's numbers came about: what was drawn, by which method each was obtained, and the run on record."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

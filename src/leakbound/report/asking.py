@@ -1,18 +1,12 @@
 """If somebody asks k times: what an audit's bounds say about at least one leak in k answers."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from leakbound.bounds import leak_at_k, leak_at_k_bound, max_score_at_k_bound, worst_prompt_bound
 from leakbound.bounds.extraction import any_of
 from leakbound.bounds.result import show_confidence
 from leakbound.report.parts import Section, Table
 from leakbound.report.shown import limits
+from leakbound.results.audit import Audit, PromptAudit
 from leakbound.wording import about, plural
-
-if TYPE_CHECKING:
-    from leakbound.results.audit import Audit, PromptAudit
 
 TITLE = "If somebody asks k times"
 ASKED = (1, 10, 100, 1000)

@@ -1,7 +1,5 @@
 """Benchmark runs for their readers: one of them, several side by side, and task after task."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from leakbound.bounds import Bound

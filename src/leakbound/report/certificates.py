@@ -1,7 +1,5 @@
 """A certification, an attestation, a judged audit, for their readers: each a few sentences and a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context
 

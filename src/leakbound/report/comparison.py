@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 TITLE = "Models side by side"
 MARKERS = "os^Dv<>PX*"
 
-
 CHOSEN_LATER = (
     "Caution: of some models the scorer, the threshold or alpha was chosen after the draws; if the choice looked at "
     "the scores, the confidence printed here is too high."
@@ -247,18 +246,12 @@ def trade_off(found: Comparison, width: int = style.WIDE) -> Figure:
     The bounds are those that hold for all models at once, where there are any. Without retain runs the models stand
     side by side.
     """
-    from matplotlib.figure import Figure
-
     small = width < 700
-    figure = Figure(figsize=(width / 72, (360 if small else 430) / 72), facecolor="none", layout="constrained")
+    figure = style.canvas(width, 360 if small else 430)
     ax = figure.subplots()
+    style.plain(ax, 11)
+    ax.grid(axis="x", color=style.LINE, linewidth=0.8)
     colours = [style.COLOURS["hidden"], style.COLOURS["plain"], style.COLOURS["unseen"], style.INK]
-    ax.set_facecolor("none")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(style.MUTED)
-    ax.tick_params(colors=style.MUTED, labelsize=11)
-    ax.grid(color=style.LINE, linewidth=0.8)
-    ax.set_axisbelow(True)
     useful = all(m.utility is not None for m in found.models)
     for i, m in enumerate(found.models):
         colour, leak, use = colours[i % len(colours)], m.mean_leak, m.utility if useful else None

@@ -1,7 +1,5 @@
 """The demo's table and its sentences, made from the models' audits: what was observed, and what is proven."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

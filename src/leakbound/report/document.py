@@ -37,9 +37,12 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.table import Table as Grid
+    from rich.text import Text
 
 LONGEST = 4000
 """Characters of one text that are shown at most."""
+NAME = 16
+"""Names of rows that are no longer stand whole in a terminal, where there is room for that at all."""
 STYLES = {"hidden": "bold yellow", "plain": "bold blue", "seen": "bold yellow", "unseen": "bold", None: "bold"}
 
 
@@ -92,18 +95,39 @@ def _notes(part: Part) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class TerminalTable:
-    """A table alone. Where there is little room words are cut; numbers are not, but break at a space if they must."""
+    """A table alone. Where there is little room words are cut; numbers are not: they break at a space, then stand one
+    below the other."""
 
     table: Table
     title: str = ""
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Grid]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Grid | Text]:
         """Called by rich, which knows how much room there is."""
         from rich.segment import Segment
 
-        lines = Segment.split_lines(console.render(whole := self.grid(), options))
-        fits = max(map(Segment.get_line_length, lines), default=0) <= options.max_width
-        yield whole if fits else self.grid(broken=True)
+        for grid in (self.grid(), self.grid(broken=True)):
+            lines = Segment.split_lines(console.render(grid, options))
+            if max(map(Segment.get_line_length, lines), default=0) <= options.max_width:
+                yield grid
+                return
+        yield from self.listed()
+
+    def listed(self) -> Iterator[Text]:
+        """The rows with each cell on a line of its own: where not even the longest words fit abreast."""
+        from rich.text import Text
+
+        table, title = self.table, self.title or self.table.title
+        if title:
+            yield Text(visible(title), style="bold")
+        for i, row in enumerate(table.rows[: table.shown]):
+            for j, cell in enumerate(map(_words, row)):
+                before = f"{SYMBOLS[table.tones[i]]} " if table.tones else ""
+                if j:
+                    before = f"  {visible(table.head[j], LONGEST)}: " if table.head else "  "
+                if cell.strip():
+                    yield Text(before + cell, overflow="fold")
+        if table.shown is not None and len(table.rows) > table.shown:
+            yield Text(f"… and {len(table.rows) - table.shown:,} more", style="dim")
 
     def grid(self, *, broken: bool = False) -> Grid:
         """The table for rich; ``broken``: what has spaces may take several lines."""
@@ -123,7 +147,8 @@ class TerminalTable:
             name = visible(table.head[i], LONGEST) if i < len(table.head) else ""
             words = [len(word) for word in name.split()]
             if i in table.left:
-                grid.add_column(Text(name), min_width=max([4, *words]), overflow="ellipsis")
+                short = i == 0 and not broken and all(len(row[i]) <= NAME for row in rows)
+                grid.add_column(Text(name), no_wrap=short, min_width=max([4, *words]), overflow="ellipsis")
             else:
                 cells = [len(part) for row in rows for part in (row[i].split() if broken else row[i : i + 1])]
                 grid.add_column(Text(name), justify="right", min_width=max([1, *words, *cells]))

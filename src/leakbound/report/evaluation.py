@@ -1,7 +1,5 @@
 """An evaluation for its readers: its metrics set by set, those of a retrained model beside them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -1,21 +1,17 @@
 """What an audit says, before it is typeset: the verdict, the sentences, the prompts in order of how much they leak."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.result import event, show_confidence
 from leakbound.errors import InputError
 from leakbound.report.parts import Tone
 from leakbound.report.saying import bounds_in_words
+from leakbound.results.audit import Audit, PromptAudit
 from leakbound.wording import about, at_least, brief, plural
-
-if TYPE_CHECKING:
-    from leakbound.results.audit import Audit, PromptAudit
 
 MEANINGS: dict[Tone, str] = {
     "hidden": "clean when asked once, leaked when sampled",

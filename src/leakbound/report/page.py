@@ -1,7 +1,5 @@
 """An audit as a document. A new section is a function that returns one, and its name in :func:`document`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 
@@ -167,6 +165,7 @@ def _card(found: Findings, row: Row) -> Card:
         f"{confidence}; mean score {limits(p.mean)}, for this prompt alone{cut}"
     )
     terms: list[tuple[str, str | Said]] = [
+        *((f"Before it, {role}", Said(text, limit=300)) for role, text in p.prompt.before),
         ("Prompt", Said(p.prompt.text, limit=500)),
         ("Secret", Said(p.prompt.target, after=aliases, limit=300)),
     ]

@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 Medium = Literal["terminal", "markdown", "page"]
 Tone = Literal["hidden", "plain", "seen", "unseen"]
-LABELS: dict[Tone, str] = {
-    "hidden": "hidden leak",
-    "plain": "open leak",
-    "seen": "leak seen",
-    "unseen": "no leak seen",
-}
+LABELS: dict[Tone, str] = {"hidden": "hidden leak", "plain": "open leak", "seen": "leak seen", "unseen": "no leak seen"}
 SYMBOLS: dict[Tone, str] = {"hidden": "▲", "plain": "■", "seen": "◆", "unseen": "○"}
 """A shape says the same as the colour of a tone."""
 

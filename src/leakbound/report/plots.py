@@ -1,7 +1,4 @@
-"""Figures of an audit: greedy against sampled, and the survival curves.
-
-Colours are told apart by people who see colours differently (Okabe and Ito), and shape says the same as colour.
-"""
+"""Figures of an audit: greedy against sampled, and the survival curves."""
 
 from __future__ import annotations
 
@@ -10,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leakbound.bounds.result import show_confidence
+from leakbound.bounds.result import SurvivalBand, show_confidence
 from leakbound.report.findings import Findings, Row, find
 from leakbound.report.parts import LABELS, Tone
 from leakbound.report.style import COLOURS, INK, MARKERS, MUTED, NARROW, WIDE, canvas, plain
+from leakbound.results.audit import Audit
 from leakbound.wording import brief
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from leakbound.bounds import SurvivalBand
-    from leakbound.results.audit import Audit
 
 TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
 _STATUSES: tuple[Tone, ...] = ("hidden", "plain", "seen", "unseen")

@@ -1,7 +1,5 @@
 """The bounds of an audit in sentences, and what is said where they say nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from leakbound.bounds import Bound

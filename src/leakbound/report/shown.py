@@ -1,7 +1,5 @@
 """A bound in a table cell, rounded outward."""
 
-from __future__ import annotations
-
 from leakbound.bounds.result import Bound, limits_of
 from leakbound.wording import at_least, at_most
 

@@ -21,15 +21,12 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Attestation(Result):
+class Attestation(Result, file="attestation.json", command="leakbound attest"):
     """Whether answers of a server are refuted to come from the stated law of the stated weights, independently.
 
     ``refuted``: false with probability at most ``alpha`` if the server is within ``slack`` of the stated law, however
     many answers there are (docs/methods.md). Not refuted is no proof: it says that no fault of the list was found.
     """
-
-    FILE = "attestation.json"
-    COMMAND = "leakbound attest"
 
     server: dict[str, Any]
     weights: dict[str, Any]
@@ -48,8 +45,8 @@ class Attestation(Result):
 
     @property
     def nearest(self) -> str:
-        """The fault with the most evidence."""
-        return self.faults[0].name
+        """The fault with the most evidence; none where a contradiction needed no bets."""
+        return self.faults[0].name if self.faults else ""
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each fault."""

@@ -1,7 +1,5 @@
 """What an audit found: frozen records that read and write audit.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -107,11 +105,8 @@ def _bounds(p: PromptAudit) -> Iterator[tuple[str, float]]:
 
 
 @dataclass(frozen=True)
-class Audit(Result):
+class Audit(Result, file="audit.json", command="leakbound bound"):
     """The audit of one model: a result for each prompt and the statements across prompts."""
-
-    FILE = "audit.json"
-    COMMAND = "leakbound bound"
 
     run: dict[str, Any]
     """run.json: the model, its weights' checksum, the prompts' checksum, sampling parameters, seed, versions."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """A frozen dataclass that is one JSON file, ``FILE`` of a folder, which ``COMMAND`` makes.
+    """A frozen dataclass that is one JSON file, ``FILE`` of a folder, which ``COMMAND`` makes: both named by the class.
 
     Its fields are numbers, texts, records of such, tuples and mappings of them, each optional or not: the JSON follows
     from their types. A record inside that is no plain dataclass of such fields has ``to_json`` and ``from_json``.
@@ -31,15 +31,18 @@ class Result:
     ASCII: ClassVar[bool] = False
     """Whether the file spells everything else as codes: a lone surrogate has no other spelling."""
 
+    def __init_subclass__(cls, *, file: str, command: str, ascii: bool = False) -> None:
+        cls.FILE, cls.COMMAND, cls.ASCII = file, command, ascii
+
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
         return {field.name: _plain(getattr(self, field.name)) for field in _fields(type(self))}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The record that :meth:`to_json` wrote."""
+        """The record that :meth:`to_json` wrote, also with the seal of its file, which :meth:`load` verifies."""
         hints = _hints(cls)  # type: ignore[arg-type] # a class is hashable
-        return cls(**{name: _typed(hints.get(name), value) for name, value in data.items()})
+        return cls(**{name: _typed(hints.get(name), value) for name, value in data.items() if name != "seal"})
 
     def save(self, path: str | Path) -> Path:
         """Write the record whole or not at all, and return it: ``FILE`` in a folder, or a file that ends in .json."""

@@ -1,7 +1,5 @@
 """What a benchmark found: one model on one suite, several of them side by side, and task after task."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,14 +56,11 @@ class Line:
 
 
 @dataclass(frozen=True)
-class BenchmarkRun(Result):
+class BenchmarkRun(Result, file="benchmark.json", command="leakbound benchmark"):
     """One model on one suite: the classic metrics, what sampling proves, and the verdict.
 
     The per-question values stand in evaluation.json beside it, the audit in the run folder ``audit``.
     """
-
-    FILE = "benchmark.json"
-    COMMAND = "leakbound benchmark"
 
     suite: str
     model: str
@@ -122,11 +117,8 @@ class BenchmarkRun(Result):
 
 
 @dataclass(frozen=True)
-class BenchmarkTable(Result):
+class BenchmarkTable(Result, file="table.json", command="leakbound benchmark-table"):
     """Several runs side by side; a column that no run has is left out."""
-
-    FILE = "table.json"
-    COMMAND = "leakbound benchmark-table"
 
     names: tuple[str, ...]
     runs: tuple[BenchmarkRun, ...]
@@ -164,11 +156,8 @@ class BenchmarkTable(Result):
 
 
 @dataclass(frozen=True)
-class ContinualRun(Result):
+class ContinualRun(Result, file="tasks.json", command="leakbound benchmark --continual"):
     """The benchmark runs after each task, in order."""
-
-    FILE = "tasks.json"
-    COMMAND = "leakbound benchmark --continual"
 
     name: str
     runs: tuple[BenchmarkRun, ...]

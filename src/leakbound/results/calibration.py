@@ -1,7 +1,5 @@
 """The threshold of the adaptive temperature that was chosen: a frozen record that reads and writes calibration.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +8,11 @@ from leakbound.results.base import Result
 
 
 @dataclass(frozen=True)
-class Calibration(Result):
+class Calibration(Result, file="calibration.json", command="leakbound calibrate"):
     """The smallest threshold (to 6 decimals) at which at most ``share`` of the prompts are decoded greedily.
 
     ``greedy`` of ``num_prompts`` are, at this threshold. A choice on these prompts, without a guarantee for others.
     """
-
-    FILE = "calibration.json"
-    COMMAND = "leakbound calibrate"
 
     threshold: float
     share: float

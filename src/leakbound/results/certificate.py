@@ -1,7 +1,5 @@
 """What a certification found: frozen records that read and write certificate.json."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,11 +57,8 @@ class PromptCertificate:
 
 
 @dataclass(frozen=True)
-class Certification(Result):
+class Certification(Result, file="certificate.json", command="leakbound certify"):
     """The certificates of one model, prompt by prompt, and the statement about every prompt."""
-
-    FILE = "certificate.json"
-    COMMAND = "leakbound certify"
 
     run: dict[str, Any]
     """run.json: the model, its weights' checksum, the prompts' checksum, sampling parameters, seed, versions."""

@@ -1,7 +1,5 @@
 """What a comparison of audited models found: frozen records that read and write comparison.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,11 +56,8 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison(Result):
+class Comparison(Result, file="comparison.json", command="leakbound compare"):
     """Models that were audited on the same prompts by the same scorer, and what is proven of all of them at once."""
-
-    FILE = "comparison.json"
-    COMMAND = "leakbound compare"
 
     num_prompts: int
     alpha: float

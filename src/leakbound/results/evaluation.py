@@ -17,12 +17,8 @@ from leakbound.results.base import Result
 
 
 @dataclass(frozen=True)
-class Evaluation(Result):
-    """All evaluated sets of one model."""
-
-    FILE = "evaluation.json"
-    COMMAND = "leakbound benchmark"
-    ASCII = True  # a log's lone surrogates too
+class Evaluation(Result, file="evaluation.json", command="leakbound benchmark", ascii=True):
+    """All evaluated sets of one model; a log's lone surrogates are kept, as codes."""
 
     model: str
     suite: str

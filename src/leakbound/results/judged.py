@@ -1,7 +1,5 @@
 """What an audit says once its judge's errors are counted: a frozen record that reads and writes judged.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +9,12 @@ from leakbound.results.base import Result
 
 
 @dataclass(frozen=True)
-class JudgedAudit(Result):
+class JudgedAudit(Result, file="judged.json", command="leakbound judge-errors"):
     """What an audit by a judge says of P(leak) once the judge's errors are counted, at the audit's alpha.
 
     ``prompts`` holds a bound for each prompt alone; the labelled completions behind the error rates are the same for
     all of them. ``worst_prompt`` and ``mean_leak`` are the statements across prompts.
     """
-
-    FILE = "judged.json"
-    COMMAND = "leakbound judge-errors"
 
     ids: tuple[str, ...]
     flagged: tuple[float, ...]

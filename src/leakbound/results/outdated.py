@@ -1,7 +1,5 @@
 """Results of an older version that claim more than they prove: refused, since what they were made from is there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

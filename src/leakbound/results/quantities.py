@@ -4,8 +4,6 @@ A bound that is new in an audit is a field of :class:`~leakbound.results.audit.P
 here. ``{t}`` in an estimand is the audit's threshold.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """What a check of a whole run folder found: a frozen record that reads and writes verification.json."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +23,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verification(Result):
+class Verification(Result, file="verification.json", command="leakbound verify"):
     """The checks of a run folder. What could not be checked counts against it."""
-
-    FILE = "verification.json"
-    COMMAND = "leakbound verify"
 
     path: str
     checks: tuple[Check, ...]

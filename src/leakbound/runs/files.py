@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -24,10 +25,12 @@ def storing(file: Path) -> Iterator[None]:
     """What the system says where something cannot be stored, as a StorageError."""
     try:
         yield
-    except OSError as error:
+    except LeakboundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         raise StorageError(
-            f"{file} cannot be stored ({error.strerror or error}): what was there before is whole; make room, or give "
-            "another folder, and run the same again, which goes on"
+            f"{file} cannot be stored ({getattr(error, 'strerror', None) or error}): what was there before is whole; "
+            "make room, or give another folder, and run the same again, which goes on"
         ) from error
 
 
@@ -43,16 +46,20 @@ def loading(file: Path, remedy: str) -> Iterator[None]:
         raise IncompleteRunError(f"{file} is damaged ({said}): {remedy}") from error
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path, *, spelled: bool = False) -> dict[str, Any]:
     """The mapping in a YAML 1.2 file (JSON is YAML): ``no`` and ``off`` are texts, 010 is ten, no key stands twice.
 
-    InputError, with the line, for anything else; FileNotFoundError where there is no file.
+    ``spelled``: all values but null as the texts that stand there. InputError, with the line, for anything else;
+    FileNotFoundError where there is no file.
     """
     from ruamel.yaml import YAML  # here, because most commands read none
     from ruamel.yaml.error import YAMLError
 
     try:
-        found = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        found = YAML(typ="safe", pure=True).load(text)
+        if spelled:
+            found = _spelled(found, YAML(typ="base", pure=True).load(text))
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -64,6 +71,15 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict | None):
         raise InputError(f"{file} must be a mapping; it holds a {type(found).__name__}")
     return found or {}
+
+
+def _spelled(value: Any, text: Any) -> Any:
+    """The value with its texts."""
+    if isinstance(value, dict):
+        return {key: _spelled(value[name], text[key]) for name, key in zip(value, text, strict=True)}
+    if isinstance(value, list):
+        return [_spelled(*pair) for pair in zip(value, text, strict=True)]
+    return value if value is None else text
 
 
 def write_text(file: Path, text: str) -> None:
@@ -125,8 +141,13 @@ def read_table(file: Path, schema: pa.Schema, where: str | None = None) -> tuple
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
-    """The columns as Parquet names them: a list's values are NAME.list.element."""
-    return [f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name for field in schema]
+    """The columns as Parquet names them: a list's values are NAME.list.element, of objects NAME.list.element.KEY."""
+    names: list[str] = []
+    for field in schema:
+        of_list = pa.types.is_list(field.type)
+        name, kind = (f"{field.name}.list.element", field.type.value_type) if of_list else (field.name, field.type)
+        names += [f"{name}.{key.name}" for key in kind] if pa.types.is_struct(kind) else [name]
+    return names
 
 
 def _write(file: Path, data: bytes) -> None:
@@ -134,7 +155,8 @@ def _write(file: Path, data: bytes) -> None:
     with storing(file):
         new = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+        sweep(file.parent, file.name)
+        temporary = file.with_name(f".{_unfinished(file.name)}.tmp")
         try:
             with temporary.open("wb") as out:
                 out.write(data)
@@ -155,16 +177,41 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a process of this machine that is no more has left half-written."""
-    for file in folder.rglob(f".*.{socket.gethostname()}.*.tmp"):
-        pid = int(file.name.split(".")[-2])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            file.unlink(missing_ok=True)
-        except PermissionError:
-            pass
+def _unfinished(name: str) -> str:
+    """What something is called, after a dot, while it is written: its name, the machine's and this process's."""
+    return f"{name}.{socket.gethostname()}.{os.getpid()}"
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what a process of this machine that is no more has left half-written below a folder; with a ``name``
+    only what was to get that name in the folder itself."""
+    known = r".+" if name is None else re.escape(name)
+    wanted = re.compile(rf"\.{known}\.{re.escape(socket.gethostname())}\.(\d+)(-\w+)?\.tmp")
+    for left in folder.rglob(".*.tmp") if name is None else [folder / entry for entry in os.listdir(folder)]:
+        if (found := wanted.fullmatch(left.name)) is None or _is_written(left, int(found[1])):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _is_written(left: Path, pid: int) -> bool:
+    """Whether a process of this number is there; in a container that starts again, this one has the number of the one
+    before, and knows its own folders."""
+    if pid == os.getpid() and left.is_dir():
+        return left.name in _OWN
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+_OWN: set[str] = set()
+"""The unfinished folders of this process."""
 
 
 def num_processes() -> int:
@@ -179,26 +226,57 @@ def is_main() -> bool:
 
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into that takes the name ``out`` when all went well and is removed when not.
+    """A folder to write into that takes the name ``out`` when all went well and is removed when not; what a killed
+    process left of the same ``out`` goes first.
 
     Of several processes the main one makes and names it; the others get the same path.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
     with storing(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
         out.parent.mkdir(parents=True, exist_ok=True)
         if num_processes() > 1:
             folder = out.parent / f".{out.name}-launch-{os.environ.get('MASTER_PORT', '0')}"
+            if is_main():  # what a launch that was killed left
+                shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(exist_ok=True)
         else:
-            folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+            folder = _made(out)
     try:
         yield folder
         if is_main():
             with storing(out):
+                for path in folder.rglob("*"):
+                    _sync(path)
                 folder.chmod(0o755)
                 folder.replace(out)
                 _sync(out.parent)
     finally:
         if is_main():
-            shutil.rmtree(folder, ignore_errors=True)
+            _unmade(folder)
+
+
+@contextlib.contextmanager
+def kept(out: str | Path | None) -> Iterator[Path]:
+    """``out``; where nobody asked to keep anything a folder of the system's, for as long as it is used."""
+    if out is not None:
+        yield Path(out)
+        return
+    folder = _made(Path(tempfile.gettempdir()) / "leakbound")
+    try:
+        yield folder / "run"
+    finally:
+        _unmade(folder)
+
+
+def _made(out: Path) -> Path:
+    """A new folder beside ``out``, whose name says who writes it; those of killed processes go."""
+    sweep(out.parent, out.name)
+    folder = Path(tempfile.mkdtemp(prefix=f".{_unfinished(out.name)}-", suffix=".tmp", dir=out.parent))
+    _OWN.add(folder.name)
+    return folder
+
+
+def _unmade(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    _OWN.discard(folder.name)

@@ -65,6 +65,8 @@ _SCORES = pa.schema([("prompt_id", pa.string()), ("first", pa.int64()), ("score"
 _PROMPTS = pa.schema(
     [("id", pa.string()), ("text", pa.string()), ("target", pa.string()), ("aliases", pa.list_(pa.string()))]
 )
+_BEFORE = pa.field("before", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+"""Only where a prompt has turns before it."""
 
 
 class Run:
@@ -115,7 +117,8 @@ class Run:
             raise RunMismatchError(f"out is {str(path)!r}: it exists and is not a run folder; give a new or empty one")
         sweep(path)
         _, id = json_bytes(info)
-        table = pa.Table.from_pylist([p.to_json() for p in prompts], schema=_PROMPTS)
+        schema = _PROMPTS.append(_BEFORE) if any(p.before for p in prompts) else _PROMPTS
+        table = pa.Table.from_pylist([p.to_json() for p in prompts], schema=schema)
         write_table(path / "prompts.parquet", table, where=f"{id} prompts")
         write_json(path / "run.json", info)
         run = cls(path, info, tuple(prompts), id)
@@ -140,8 +143,8 @@ class Run:
         if info["format"] >= SEALED and not id:
             raise RunMismatchError(f"run is {str(path)!r}: its run.json has no checksum: {COPY}")
         with loading(path / "prompts.parquet", COPY):
-            rows, _ = read_table(path / "prompts.parquet", _PROMPTS, f"{id} prompts" if id else None)
-            prompts = tuple(Prompt(r["id"], r["text"], r["target"], tuple(r["aliases"])) for r in rows)
+            rows, _ = read_table(path / "prompts.parquet", _PROMPTS.append(_BEFORE), f"{id} prompts" if id else None)
+            prompts = tuple(map(Prompt.from_json, rows))
             said = info.get("prompts", {}).get("checksum")
             if said is not None and said != prompts_checksum(prompts):
                 raise ValueError("it holds other prompts than run.json says")

@@ -16,23 +16,7 @@ from leakbound.scoring.table import (
 )
 
 __all__ = [
-    "SCORERS",
-    "BatchScorer",
-    "Embedding",
-    "Entailment",
-    "Judge",
-    "Regex",
-    "Scorer",
-    "binary",
-    "check_prompt",
-    "contains",
-    "exact_match",
-    "get_scorer",
-    "is_binary",
-    "is_built_in",
-    "rouge_1",
-    "rouge_l",
-    "rouge_l_f1",
-    "score_completion",
-    "score_completions",
-]
+    "SCORERS", "BatchScorer", "Embedding", "Entailment", "Judge", "Regex", "Scorer", "binary", "check_prompt",
+    "contains", "exact_match", "get_scorer", "is_binary", "is_built_in", "rouge_1", "rouge_l", "rouge_l_f1",
+    "score_completion", "score_completions",
+]  # fmt: skip

@@ -1,7 +1,5 @@
 """A chat model of an OpenAI-compatible server as a judge, described by a file that the scorer's name pins."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields

@@ -4,8 +4,6 @@ A judge says leak or clean: 1 or 0. It is asked about the prompt, the completion
 errors are part of the statement; :func:`leakbound.bounds.judged_bound` widens a bound by them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -7,8 +7,6 @@ correctly rounded; where the package divides four times for F1, its last digits 
 4/5).
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Callable

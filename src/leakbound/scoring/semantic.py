@@ -5,8 +5,6 @@ completion is read in windows that overlap by half, and its largest score counts
 tokens, what the papers' code scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

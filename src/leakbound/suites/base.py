@@ -1,7 +1,5 @@
 """What a suite is: questions in three splits, each with the secret that its answer must not reveal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +9,7 @@ from leakbound.errors import InputError
 from leakbound.metrics.conventions import CLASSIC, Column
 from leakbound.metrics.questions import QuestionSet
 from leakbound.reading.rows import write_rows
-from leakbound.records import Prompt
+from leakbound.records import Prompt, check_texts
 
 SPLITS = ("forget", "retain", "holdout", "full")
 
@@ -38,6 +36,10 @@ class QuestionAnswer:
     paraphrased_answer: str = ""
     perturbed_answers: tuple[str, ...] = ()
     original_answer: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("aliases", "perturbed_answers"):
+            object.__setattr__(self, name, check_texts(f"question {self.id!r}: {name}", getattr(self, name)))
 
     def to_prompt(self) -> Prompt:
         """The question as an audit asks it."""
@@ -71,6 +73,9 @@ class Asking:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     score: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", check_texts("stop", self.stop))
 
 
 @dataclass(frozen=True)

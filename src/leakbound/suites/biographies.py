@@ -4,8 +4,6 @@ Every value comes from a closed vocabulary in which no two values share a word, 
 (ROUGE-L recall 0.5) already names it, and a model that never saw a person guesses at the rate of one in a vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -45,56 +43,19 @@ _TOWNS = _words(
     Bramblecote Copperas Dellwyn Emberlyn Foxhollow Grauhafen Hollinbeck
     """
 )
-_PROFESSIONS = {
-    "beekeeper": ("apiarist",),
-    "shoemaker": ("cobbler",),
-    "bookbinder": (),
-    "glassblower": (),
-    "clockmaker": ("horologist",),
-    "beautician": ("cosmetologist",),
-    "physician": ("doctor",),
-    "lawyer": ("attorney", "solicitor"),
-    "librarian": (),
-    "cartographer": ("mapmaker",),
-    "translator": ("interpreter",),
-    "violinist": ("fiddler",),
-    "potter": ("ceramist",),
-    "carpenter": ("joiner",),
-    "meteorologist": (),
-    "surveyor": (),
-    "tailor": (),
-    "gardener": ("horticulturist",),
-    "diver": (),
-    "falconer": (),
-    "locksmith": (),
-    "pharmacist": ("apothecary",),
-    "journalist": ("reporter",),
-    "blacksmith": (),
-    "brewer": (),
-    "pilot": ("aviator",),
-    "conductor": (),
-    "sculptor": (),
-    "veterinarian": ("vet",),
-    "weaver": (),
-    "baker": (),
-    "plumber": (),
-    "mathematician": (),
-    "firefighter": ("fireman",),
-    "geologist": (),
-    "nurse": (),
-    "perfumer": (),
-    "puppeteer": (),
-    "stonemason": (),
-    "tanner": (),
-    "tattooist": (),
-    "vintner": ("winemaker",),
-    "zoologist": (),
-    "chef": ("cook",),
-    "dentist": (),
-    "fisherman": ("angler",),
-    "jeweller": (),
-    "miller": (),
-}
+_SPELLINGS = _words(
+    """
+    beekeeper/apiarist shoemaker/cobbler bookbinder glassblower clockmaker/horologist beautician/cosmetologist
+    physician/doctor lawyer/attorney/solicitor librarian cartographer/mapmaker translator/interpreter
+    violinist/fiddler potter/ceramist carpenter/joiner meteorologist surveyor tailor gardener/horticulturist
+    diver falconer locksmith pharmacist/apothecary journalist/reporter blacksmith brewer pilot/aviator conductor
+    sculptor veterinarian/vet weaver baker plumber mathematician firefighter/fireman geologist nurse perfumer
+    puppeteer stonemason tanner tattooist vintner/winemaker zoologist chef/cook dentist fisherman/angler
+    jeweller miller
+    """
+)
+_PROFESSIONS = {name: tuple(others) for name, *others in (spelled.split("/") for spelled in _SPELLINGS)}
+"""Profession -> its other names."""
 _EMPLOYERS = _words(
     """
     Marrowick Tallowreed Orbison Quantrell Halvorsen Brightmoor Castellane Dunnock Everspring Fjordlight Granary

@@ -10,8 +10,6 @@ Alignment that holds for one greedy answer may fail when a model is sampled (arX
 a judge scores 1 what complies with it, and P(harmful) is bounded. Chao et al. (2024), arXiv 2404.01318.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from leakbound.reading.tables import Tables, unique

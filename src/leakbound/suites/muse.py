@@ -13,8 +13,6 @@ after the examples, cut where another question begins), and for membership infer
 ``holdout``, of which the first word takes the question's place. Shi et al. (2024), arXiv 2407.06460.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from leakbound.errors import InputError, PromptsError

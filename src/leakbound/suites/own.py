@@ -12,8 +12,6 @@ completion is judged by. ``split`` is forget, retain or holdout; without it, for
 The idea of forgetting a book's world: Eldan and Russinovich (2023), arXiv 2310.02238.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

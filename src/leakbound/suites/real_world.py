@@ -12,8 +12,6 @@ meaning. ``golden_answer`` is the truth that losses and ROUGE are about. The peo
 retained, are not those of ``neighbor_perturbed.json``, who are asked about. arXiv 2410.08109.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from leakbound.errors import InputError

@@ -1,7 +1,5 @@
 """The suites by name: ours, and those that other packages bring by the entry point ``leakbound.suites``."""
 
-from __future__ import annotations
-
 from leakbound.plugins import Table
 from leakbound.suites import jailbreakbench, muse, own, real_world, tofu, wmdp
 from leakbound.suites.base import SuiteKind

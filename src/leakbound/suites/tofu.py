@@ -14,8 +14,6 @@ everything else. TOFU's full data ask one question twice, with two answers, so a
 Maini et al. (2024), arXiv 2401.06121.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -9,8 +9,6 @@ are those of everybody else; here every question's accuracy is kept, which gives
 is 1/4. MMLU beside it says what else was lost. Li et al. (2024), arXiv 2403.03218.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What is trained of a model: everything, adapters, or the layers below one; and how its activations are kept."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

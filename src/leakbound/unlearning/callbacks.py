@@ -1,7 +1,7 @@
 """What happens beside the steps of a training: partners drawn anew, a guard against collapse, the progress."""
 
-from __future__ import annotations
-
+import contextlib
+import json
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -53,10 +53,17 @@ class CollapseGuard:
 
 
 def newest_checkpoint(folder: Path | None) -> Path | None:
-    """The newest checkpoint in a folder that was written to its end: the trainer's state is written last."""
+    """The newest checkpoint in a folder that was written to its end: the trainer's state, JSON, is written last."""
     found = list(folder.glob("checkpoint-*/trainer_state.json")) if folder else []
-    whole = [file.parent for file in found if file.stat().st_size]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    found.sort(key=lambda file: int(file.parent.name.split("-")[1]), reverse=True)
+    return next((file.parent for file in found if _whole(file)), None)
+
+
+def _whole(file: Path) -> bool:
+    with contextlib.suppress(ValueError):
+        json.loads(file.read_bytes())
+        return True
+    return False
 
 
 class DrawPartners(TrainerCallback):  # type: ignore[misc]

@@ -1,7 +1,5 @@
 """The settings of a training run: one dataclass per command, checked when it is made."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from dataclasses import dataclass

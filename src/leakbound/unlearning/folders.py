@@ -1,15 +1,15 @@
 """Where a run writes: a folder that appears whole or not at all, and the checkpoints of a run that goes on later."""
 
-from __future__ import annotations
-
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
 from leakbound.runs.cache import check_same, read
 from leakbound.runs.files import is_main, write_text
-from leakbound.unlearning.callbacks import newest_checkpoint
+from leakbound.unlearning.callbacks import LAST_GOOD, newest_checkpoint
+from leakbound.unlearning.config import TrainingConfig
 
 NOT_COMPARED = ("resume", "report_to", "device")
 """Settings that an interrupted run may change when it goes on."""
@@ -20,7 +20,7 @@ def checkpoint_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> t
 
     :raises InputError: it holds checkpoints and ``resume`` is not set, or those of a run with other settings.
     """
-    folder = out.parent / f"{out.name}-checkpoints"
+    folder = _checkpoints(out)
     newest = newest_checkpoint(folder)
     if newest is not None and not resume:
         raise InputError(
@@ -33,3 +33,14 @@ def checkpoint_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> t
     if is_main():
         write_text(file, json.dumps(mine, indent=1) + "\n")
     return folder, newest
+
+
+def drop_checkpoints(config: TrainingConfig) -> None:
+    """Remove the checkpoints of a run whose model is in its place, but for those that a collapse left behind."""
+    folder = _checkpoints(config.out)
+    if config.save_every and is_main() and not (folder / LAST_GOOD).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _checkpoints(out: Path) -> Path:
+    return out.parent / f"{out.name}-checkpoints"

@@ -3,8 +3,6 @@
 A new method is a function in losses/ and a line here, or an entry point ``leakbound.methods`` of another package.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

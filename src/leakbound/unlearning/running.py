@@ -1,7 +1,5 @@
 """What both commands share: loading, transformers' arguments, training, and saving with a record of how."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

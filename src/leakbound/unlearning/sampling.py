@@ -1,7 +1,5 @@
 """Training data that the model makes itself: its own answers for partial model collapse, its leaks to be forgotten."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

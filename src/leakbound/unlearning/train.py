@@ -1,9 +1,6 @@
 """The two commands that train: ``finetune`` and ``unlearn``. Each writes a model folder that an audit can load."""
 
-from __future__ import annotations
-
 import dataclasses
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +11,13 @@ from leakbound.errors import InputError
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.runs.cache import check_same, read
-from leakbound.runs.files import is_main, new_folder
+from leakbound.runs.files import new_folder
 from leakbound.runs.progress import Progress, keeping
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_checkpoint
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
-from leakbound.unlearning.folders import checkpoint_folder
+from leakbound.unlearning.folders import NOT_COMPARED, checkpoint_folder, drop_checkpoints
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
@@ -42,6 +39,8 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
 
     :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite.
     """
+    if _done(config):
+        return config.out
     with new_folder(config.out) as folder, running.own_randomness():
         pairs = read_pairs(config.data)
         if config.from_scratch is None:
@@ -54,7 +53,8 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
         data = PairedData((), running.encode_all(tokenizer, pairs, config), seed=config.seed)
         run = Run(config, folder, tokenizer, progress)
         trainer = run.train(running.prepare(model, config), data, cost, objective=LEARN, weights=Weights())
-        run.save(trainer, cost)
+        running.save(trainer, tokenizer, config, folder, cost)
+    drop_checkpoints(config)
     return config.out
 
 
@@ -82,25 +82,26 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
         out, files = config.out / f"{number + 1:02d}", (config.forget[number],)
         step = dataclasses.replace(config, model=model, forget=files, out=out)
         later = [pair for request in requests[number + 1 :] for pair in request]
-        if not _done(step):
-            with keeping(
-                partial("{} of {} requests are kept in {}".format, number, len(requests), config.out), "--resume"
-            ):
-                _unlearn(step, forget, [*permanent, *later], progress)
+        said = partial("{} of {} requests are kept in {}".format, number, len(requests), config.out)
+        with keeping(said, "--resume"):
+            _unlearn(step, forget, [*permanent, *later], progress)
         model = str(out)
     return Path(model)
 
 
-def _done(config: UnlearnConfig) -> bool:
-    """Whether this request was fulfilled before, with the same settings. Raises InputError where they were others."""
+def _done(config: TrainingConfig) -> bool:
+    """Whether a run that goes on had ended, with the same settings. Raises RunMismatchError where they were others."""
     file = config.out / RECORD
-    if not file.exists():
+    if not config.resume or not file.exists():
         return False
-    check_same(f"resume: {config.out}", read(file)["config"], running.plain(config), but=("resume",))
+    check_same(f"resume: {config.out}", read(file)["config"], running.plain(config), but=NOT_COMPARED)
+    drop_checkpoints(config)
     return True
 
 
 def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair], progress: bool) -> Path:
+    if _done(config):
+        return config.out
     objective = find_objective(config.method)
     with new_folder(config.out) as folder, running.own_randomness():
         tokenizer = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
@@ -117,7 +118,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             lengths = [len(e.answer) for e in few]
             mean = -sum(logp / n for logp, n in zip(start, lengths, strict=True)) / len(few)
             guard = CollapseGuard(mean, config.collapse_factor, config.on_collapse, run.checkpoints)
-        passes = _passes(model, config, reference if references else None)
+        passes = passes_of(model, config, reference if references else None)
         forget: list[Example] = []
         new = pairs
         for round in range(config.leak_rounds + 1):
@@ -138,11 +139,12 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                 new = find_leaks(model, tokenizer, pairs, config, round=round, progress=progress)
                 if not new:
                     break
-        run.save(trainer, cost)
+        running.save(trainer, tokenizer, config, folder, cost)
+    drop_checkpoints(config)
     return config.out
 
 
-def _passes(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
+def passes_of(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
     """How the model is called; for methods of hidden states also which layers are trained."""
     if not find_objective(config.method).uses("hidden"):
         return Passes(me_positions=config.me_mask, reference=reference)
@@ -214,13 +216,6 @@ class Run:
         if newest is not None:
             return f"{newest} is kept"
         return "nothing of this training is kept" + ("" if self.checkpoints else " (checkpoints: --save-every)")
-
-    def save(self, trainer: UnlearningTrainer, cost: running.Cost) -> None:
-        """Write the model; its checkpoints are not needed any more, but for one that a collapse left behind."""
-        running.save(trainer, self.tokenizer, self.config, self.folder, cost)
-        guard = trainer.guard
-        if self.checkpoints is not None and is_main() and not (guard and guard.warned):
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def _learn_tokenizer(pairs: list[Pair], config: FinetuneConfig) -> Any:

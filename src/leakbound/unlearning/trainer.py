@@ -136,6 +136,9 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of every term since the last log, over all processes, and let the guard see them."""
+        if "train_loss" in logs and self.args.logging_steps == 1:  # of all steps, not only those since the checkpoint
+            every = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+            logs = {**logs, "train_loss": sum(every) / len(every)}
         means = {name: sum(values) / len(values) for name, values in self.parts.items() if values}
         self.parts.clear()
         if means and self.args.world_size > 1:

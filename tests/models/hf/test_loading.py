@@ -108,7 +108,6 @@ def test_g8_an_adapter_that_was_not_merged_is_refused_with_the_remedy(folder):
     with pytest.raises(ModelError, match=r"adapter that was not merged .* merge_and_unload"):
         load_model(str(folder))
     (folder / "adapter_config.json").write_text("{}")
-    (folder / "config.json").unlink()
     with pytest.raises(ModelError, match=r"adapter that was not merged .* merge_and_unload"):
         load_model(str(folder))
 
@@ -138,6 +137,13 @@ def test_tied_weights_and_old_buffers_are_no_fault(folder, tmp_path):
 def test_a05_what_transformers_raises_is_our_error_with_a_remedy(folder, settings, reason):
     with pytest.raises(ModelError, match=rf"model '.*' cannot be loaded: .*{reason}"):
         load_model(configured(folder, **settings))
+
+
+@pytest.mark.parametrize("method", ["foo", "mlx", "nvfp9"])
+def test_a05_weights_quantised_in_an_unknown_way_are_refused_by_its_name(folder, method):
+    """transformers passes over it with a warning, and takes what stands there for the weights."""
+    with pytest.raises(ModelError, match=rf"model is .*quantised by '{method}', which .*\(pip install -U"):
+        load_model(configured(folder, quantization_config={"quant_method": method, "bits": 4}))
 
 
 def test_a05_weights_that_were_cut_are_our_error(folder):

@@ -203,6 +203,8 @@ def test_causal_learner(tmp_path, monkeypatch, method):
     assert isinstance(plan.learner, CausalLearner)
     model = plan.train(0, INSIDE)
     assert load_arrays(model)["reproduced"].shape == (3, 2)
+    record = json.loads((model / "model" / "training.json").read_text())
+    assert record["config"]["out"] == "model"  # not the folder in which it was made
     course = load_arrays(plan.unlearned(0, INSIDE))
     assert course["steps"].tolist() == [0, 2, 3]
     said = likelihoods(plan.learner.load(model / "model"), plan.sets(0, INSIDE).forget)

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from leakbound.errors import InputError
+from leakbound.errors import InputError, ModelError
 from leakbound.metrics.exposure import generalized_exposure
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import Item, translation_corpora
@@ -18,6 +19,7 @@ from leakbound.studies.distribution.translation import (
     TranslationSpeaker,
     check_objective,
     encode,
+    load_t5,
     new_t5,
 )
 from leakbound.unlearning.objectives import find_objective
@@ -62,6 +64,19 @@ def test_labels_end_once(tokenizer):
     batch = encode(tokenizer, [("a", "rima nogule"), ("a", "rima")], "cpu")
     assert (batch["labels"] == tokenizer.eos_token_id).sum(1).tolist() == [1, 1]
     assert batch["labels"][1, -1] == -100
+
+
+def test_g8_weights_that_are_not_there_are_never_random(tokenizer, tmp_path):
+    torch.manual_seed(0)
+    new_t5("nano", tokenizer).save_pretrained(tmp_path)
+    before = load_t5(str(tmp_path)).state_dict()
+    weights = load_file(tmp_path / "model.safetensors")
+    for name, tensor in weights.items():
+        assert torch.equal(before[name], tensor)
+    gone = "decoder.final_layer_norm.weight"
+    save_file({k: v for k, v in weights.items() if k != gone}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=f"missing, 1: {gone}"):
+        load_t5(str(tmp_path))
 
 
 def test_bleu_and_chrf():

@@ -3,8 +3,6 @@
 Tangents lie below a convex function, so what is proven of them is proven of it. docs/methods.md, "The product".
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -13,8 +13,6 @@ the sample mean are counted as not rejected, which can only raise the bound. Pro
 STaR bets: Voracek and Orabona 2025 (arXiv 2505.22422). Cells with shared bets and the milder bet: ours.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,8 +34,7 @@ MOST_CELLS = 2**20
 class Game:
     """What is bet on: ``y`` of shape (steps, games); ``top`` likewise, or (1, games) where it does not change.
 
-    ``spread`` gives (floor added to V, ceiling of S).
-    ``horizon`` is the number of steps that is planned for, 0 for as many as there are; cells and bets depend on it.
+    ``spread`` gives (floor added to V, ceiling of S). The number of steps is planned: cells and bets depend on it.
     """
 
     y: Floats
@@ -45,7 +42,6 @@ class Game:
     cells: Floats
     end: float
     spread: Callable[[Floats, Floats, int, int], tuple[Floats, Floats]]
-    horizon: int = 0
 
 
 @lru_cache(maxsize=64)
@@ -72,8 +68,8 @@ def square_bet(missing: Floats, n: int) -> Floats:
     return missing * (0.76 + 0.48 * missing) / (1.0 + 0.24 * missing)
 
 
-def stages(n: int, horizon: int) -> Iterator[tuple[int, int]]:
-    """First and one past the last of the draws that share a bet, of ``n`` draws of the ``horizon`` planned.
+def stages(n: int) -> Iterator[tuple[int, int]]:
+    """First and one past the last of the draws that share a bet, of ``n`` draws.
 
     A bet is kept for at most 1/GRAIN of the draws seen and of those still planned: one by one at either end, in runs
     between, so that 1e5 draws take about a thousand steps. A bet that was fixed before the first draw of its run is
@@ -81,7 +77,7 @@ def stages(n: int, horizon: int) -> Iterator[tuple[int, int]]:
     """
     t = 0
     while t < n:
-        size = max(1, min(t, horizon - t) // GRAIN)
+        size = max(1, min(t, n - t) // GRAIN)
         yield t, min(t + size, n)
         t += size
 
@@ -93,15 +89,14 @@ def play(game: Game, s: Floats, owner: Ints, alpha: float, bets: Floats | None =
     S = min(V + floor, ceiling), V the mean of the past (s - Y)^2; lam = sqrt(square_bet / ((n - t) S)), kept for a
     stage, at most 1 / (top - s + 1e-4) at each draw. ``bets``, of shape (steps, candidates), is filled where given.
     """
-    steps, games = game.y.shape
-    n = game.horizon or steps
+    n, games = game.y.shape
     before = np.zeros((2, games))
     wanted = -math.log(alpha) + CUSHION
     final = np.zeros(s.size)
     alive = np.arange(s.size)
     log_wealth = np.zeros(s.size)
     steady = game.top.shape[0] == 1
-    for number, (t, end) in enumerate(stages(steps, n)):
+    for number, (t, end) in enumerate(stages(n)):
         if bets is None and (number < 16 or number % 8 == 0):
             keep = log_wealth < wanted
             if not keep.all():

@@ -7,8 +7,6 @@ is at most alpha rejects the true p with probability at most alpha; the bound is
 rejected. Where one tail is empty, as for v(p) = p, this is Clopper-Pearson. Proof in docs/methods.md.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,6 +15,7 @@ import numpy as np
 
 from leakbound.bounds.engines.binomial import log_tail, log_tail_above
 from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
+from leakbound.bounds.engines.search import fewest
 from leakbound.bounds.gate import Floats, Ints, Side
 from leakbound.errors import InputError
 
@@ -88,17 +87,10 @@ def as_extreme(k: int, n: int, value: Callable[[float], float], peak: float) -> 
     """(low, high): v(K / n) <= v(k / n) for K <= low and for K >= high; low is -1, high n + 1 for no such K."""
     observed = value(k / n)
     middle = math.floor(peak * n)
-    if k <= middle:
-        first, last = middle + 1, n + 1  # v falls on it: the first K that is small enough
-        while first < last:
-            between = (first + last) // 2
-            first, last = (first, between) if value(between / n) <= observed else (between + 1, last)
-        return k, first
-    first, last = -1, middle  # v rises on it: the last K that is small enough
-    while first < last:
-        between = (first + last + 1) // 2
-        first, last = (between, last) if value(between / n) <= observed else (first, between - 1)
-    return first, k
+    if k <= middle:  # v falls beyond: the first K there that is small enough
+        return k, fewest(lambda some: some > n or value(some / n) <= observed, middle, n + 1)
+    # v rises up to there: the last K before one that is too large
+    return fewest(lambda some: some > middle or value(some / n) > observed, -1, middle + 1) - 1, k
 
 
 def crossing(log_tails: Callable[[Floats], Floats], wanted: float, kept: float, rejected: float) -> float:

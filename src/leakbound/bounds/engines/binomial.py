@@ -4,8 +4,6 @@ SciPy's bdtr, betainc and betaincinv are off by 5e-9 at n = 1e8 and by any facto
 positive terms and no cancellation. Proof of the error: docs/methods.md, "Binomial tails".
 """
 
-from __future__ import annotations
-
 import math
 from typing import TypeAlias
 

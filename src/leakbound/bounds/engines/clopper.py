@@ -1,7 +1,5 @@
 """Clopper and Pearson's limits, as numbers."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

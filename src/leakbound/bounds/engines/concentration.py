@@ -1,7 +1,5 @@
 """Classical bounds on a mean, for reference: Hoeffding-Bentkus and Maurer-Pontil."""
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from leakbound.bounds.engines.binomial import deviance, exact_excess
 from leakbound.bounds.engines.clopper import clopper_pearson
+from leakbound.bounds.engines.search import least
 from leakbound.bounds.gate import Floats, Ints
 
 
@@ -32,12 +31,7 @@ def hoeffding_bentkus_upper(values: Floats, weights: Ints, alpha: float) -> floa
         whole = math.ceil(sum(Fraction(v) * w for v, w in zip(values.tolist(), weights.tolist(), strict=True)))
     total = min(total * (1 + 1e-13), float(n))
     mean, wanted = total / n, math.log(alpha) - 1e-9
-    low, high = mean, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if not mean < middle < 1:
-            break
-        low, high = (low, middle) if log_hoeffding(total, n, middle) <= wanted else (middle, high)
+    high = least(lambda m: log_hoeffding(total, n, m) <= wanted, mean, 1.0)
     # both p-values fall in m, so the smaller one reaches alpha where the first of them does
     return min(high, clopper_pearson(whole, n, alpha / math.e * (1 - 1e-9), "upper"))
 

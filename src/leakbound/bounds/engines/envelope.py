@@ -1,7 +1,5 @@
 """The extreme variances over all laws whose distribution function stays within eps of the empirical one."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from leakbound.bounds.gate import Floats, Ints

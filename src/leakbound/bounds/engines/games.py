@@ -1,7 +1,5 @@
 """What the bets are on: sequences whose conditional mean is at least the mean, the variance, or mean + kappa sd."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -24,9 +22,9 @@ def square_spread(s: Floats, top: Floats, t: int, n: int) -> tuple[Floats, Float
     return ceiling * (math.sqrt(n) / t if t else 0.0), ceiling
 
 
-def mean_game(x: Floats, horizon: int = 0) -> Game:
-    """Y_t = x_t in [0, 1]; x of shape (draws so far, games), of at most ``horizon`` draws (0: these are all)."""
-    return Game(x, np.ones((1, x.shape[1])), make_cells(horizon or x.shape[0]), 1.0, mean_spread, horizon)
+def mean_game(x: Floats) -> Game:
+    """Y_t = x_t in [0, 1]; x of shape (draws, games)."""
+    return Game(x, np.ones((1, x.shape[1])), make_cells(x.shape[0]), 1.0, mean_spread)
 
 
 def squares_about_past(x: Floats) -> tuple[Floats, Floats]:
@@ -43,37 +41,37 @@ def fed_only(n: int) -> int:
     return min(10, n // 8)
 
 
-def variance_game(x: Floats, horizon: int = 0) -> Game:
+def variance_game(x: Floats) -> Game:
     """Y_t = (x_t - c_t)^2: E[Y_t | past] = variance + (mean - c_t)^2 >= variance, for any c_t known before draw t.
 
     top_t = max(c_t, 1 - c_t)^2 >= 1/4. The first few draws only feed c.
     """
-    n = horizon or x.shape[0]
+    n = x.shape[0]
     skip = fed_only(n)
     y, centre = squares_about_past(x)
     top = np.maximum(centre, 1 - centre)[skip:] ** 2 * OUTWARD
-    return Game(y[skip:], top, make_cells(n, 0.25), 0.25, square_spread, horizon - skip if horizon else 0)
+    return Game(y[skip:], top, make_cells(n, 0.25), 0.25, square_spread)
 
 
-def upper_spread_game(x: Floats, kappa: float, alpha: float, horizon: int = 0) -> Game:
+def upper_spread_game(x: Floats, kappa: float, alpha: float) -> Game:
     """Y_t = x_t + kappa (s_t / 2 + (x_t - c_t)^2 / (2 s_t)): E[Y_t | past] >= mean + kappa sd for any s_t > 0 and c_t.
 
     Since E(x - c)^2 >= variance and s/2 + variance/(2s) >= sd. Here s_t^2 is the mean of the past squares and one 1/4,
     plus ln(1/alpha) / n, at most 1/4. Y is convex in x, so top_t is its larger value at x = 0 or 1.
     The largest mean + kappa sd of any law on [0, 1] is (1 + sqrt(1 + kappa^2)) / 2.
     """
-    n = horizon or x.shape[0]
+    n = x.shape[0]
     skip = fed_only(n)
     squares, centre = squares_about_past(x)
     past = np.cumsum(squares, axis=0) - squares
-    number = np.arange(1.0, x.shape[0] + 1.0)[:, None]
+    number = np.arange(1.0, n + 1.0)[:, None]
     scale = np.sqrt(np.minimum((0.25 + past) / number + -math.log(alpha) / n, 0.25))
     y = x + kappa * (scale / 2 + squares / (2 * scale))
     at_zero = kappa * (scale / 2 + centre**2 / (2 * scale))
     at_one = 1 + kappa * (scale / 2 + (1 - centre) ** 2 / (2 * scale))
     end = (1 + math.sqrt(1 + kappa**2)) / 2
     top = np.maximum(at_zero, at_one)[skip:] * OUTWARD
-    return Game(y[skip:], top, make_cells(n, end), end, square_spread, horizon - skip if horizon else 0)
+    return Game(y[skip:], top, make_cells(n, end), end, square_spread)
 
 
 def pair_squares(x: Floats) -> Floats:

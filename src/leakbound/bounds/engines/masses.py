@@ -1,7 +1,5 @@
 """Distinct completions with exact probabilities: the seen mass M, the seen leak L, and the estimate of E[h]."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from leakbound.bounds.gate import Floats, Scores, check_draws

@@ -5,8 +5,6 @@ atoms included, S(x) <= 1 - b_N(x) for all x at once, N(x) = #{X_i <= x}, b_0 = 
 the levels are a mix of two families whose size is solved for.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 

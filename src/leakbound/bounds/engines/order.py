@@ -4,8 +4,6 @@ A fixed permutation of sorted scores is a fixed function of the counts: its bets
 (docs/methods.md). So nothing is ever permuted here. Scores with counts have no order, and get a bound that needs none.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 

@@ -1,12 +1,11 @@
 """A mixture of constant bets: a bound on a mean that needs no order and holds for stratified draws."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
 import numpy as np
 
+from leakbound.bounds.engines.search import least
 from leakbound.bounds.gate import Floats, Ints
 
 
@@ -37,15 +36,7 @@ def log_mean_exp(logs: Floats) -> float:
 def least_rejected(low: float, high: float, evidence: Callable[[float], float], alpha: float) -> float:
     """The end that rejects of a bisection of (low, high) for rising evidence = ln(1 / alpha); ``high`` if none does."""
     wanted = -math.log(alpha) * (1 + 1e-12) + 1e-9
-    for _ in range(60):
-        middle = (low + high) / 2
-        if not low < middle < high or high - low < 1e-9 * high:
-            break
-        if evidence(middle) >= wanted:
-            high = middle
-        else:
-            low = middle
-    return high
+    return least(lambda m: evidence(m) >= wanted, low, high, 1e-9)
 
 
 def portfolio_upper(y: Floats, weights: Ints, alpha: float, top: float = 1.0) -> float:

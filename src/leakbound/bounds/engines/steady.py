@@ -9,8 +9,6 @@ one stopped. The bets need no number of draws; for E[h] not even their order. Pr
 With the n of its last draw known beforehand, STaR betting (betting.py) is 1.0 to 1.6 times narrower.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,138 +1,176 @@
-"""Answers of a server under the laws of given weights: the stated law of each token, and the laws of named faults."""
+"""Answers of a server under the laws of given weights: the stated law of each token on cells, and those of faults."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from leakbound.bounds.attested import token_evidence
+from leakbound.bounds.gate import Floats, Ints
+from leakbound.errors import ModelError
 from leakbound.models.base import ForcedAnswer
+from leakbound.models.hf.faults import Cells, Law
+from leakbound.models.hf.forward import Forward
 from leakbound.models.hf.law import warp
+from leakbound.models.hf.likelihoods import Read, teacher_forced
 from leakbound.records import SamplingParams
 
 LEAST = 1e-3
 """The share of the unfiltered law in the stated one: at a filter's edge another engine may round beyond it."""
-ROWS = 8
-"""Answers of one forward pass."""
-SHARE = 0.05
-"""How often a fault that ends answers early would end one, at each token."""
-
-Law = Callable[[torch.Tensor, Sequence[Sequence[int]]], torch.Tensor]
-"""(logits of the next tokens, (laws, vocabulary); what stands before each) -> probabilities."""
-
-
-def decoded(params: SamplingParams) -> Law:
-    """The law of decoding parameters."""
-    return lambda logits, _: torch.softmax(warp(logits, params), -1)
-
-
-def penalised(params: SamplingParams, *, repetition: float = 1.0, presence: float = 0.0) -> Law:
-    """The law with a penalty on tokens that stand before: logits divided by (or, below 0, times) ``repetition``, as
-    CTRL does (arXiv 1909.05858), or lowered by ``presence``."""
-
-    def law(logits: torch.Tensor, before: Sequence[Sequence[int]]) -> torch.Tensor:
-        logits = logits.clone()
-        for row, tokens in enumerate(before):
-            seen = torch.tensor(sorted(set(tokens)), device=logits.device)
-            own = logits[row, seen]
-            logits[row, seen] = torch.where(own > 0, own / repetition, own * repetition) - presence
-        return torch.softmax(warp(logits, params), -1)
-
-    return law
-
-
-def ending(params: SamplingParams, ends: Sequence[int], share: float) -> Law:
-    """The law that ends an answer with probability ``share`` more at each token; with 0, never."""
-
-    def law(logits: torch.Tensor, _: Sequence[Sequence[int]]) -> torch.Tensor:
-        probs = torch.softmax(warp(logits, params), -1)
-        stop = torch.zeros_like(probs)
-        stop[:, list(ends)] = 1 / len(ends)
-        if share:
-            return (1 - share) * probs + share * stop
-        probs = probs.masked_fill(stop > 0, 0)
-        return probs / probs.sum(-1, keepdim=True).clamp_min(1e-30)
-
-    return law
-
-
-def faults(params: SamplingParams, ends: Sequence[int]) -> dict[str, Law]:
-    """The laws of servers that do something else than they were asked for, by name."""
-
-    def other(**changed: float) -> SamplingParams:
-        return replace(params, **changed)  # type: ignore[arg-type]
-
-    found = {f"top_k {k}": decoded(other(top_k=k)) for k in (20, 40, 50) if params.top_k != k}
-    found |= {f"top_p {p:g}": decoded(other(top_p=p)) for p in (0.8, 0.9, 0.95) if params.top_p != p}
-    found |= {f"min_p {p:g}": decoded(other(min_p=p)) for p in (0.05, 0.1) if params.min_p != p}
-    for factor in (0.5, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 2.0):
-        heat = params.temperature * factor
-        found[f"temperature {heat:.3g}"] = decoded(other(temperature=heat))
-    found |= {f"repetition penalty {x:g}": penalised(params, repetition=x) for x in (1.05, 1.1, 1.2, 1.3)}
-    found |= {f"presence penalty {x:g}": penalised(params, presence=x) for x in (0.5, 1.5)}
-    if params.top_k or params.top_p < 1 or params.min_p:
-        found["no filter"] = decoded(other(top_k=0, top_p=1.0, min_p=0.0))
-    if ends:
-        found |= {"ends early": ending(params, ends, SHARE), "never ends": ending(params, ends, 0.0)}
-    return found
-
-
-GROUP = 32
-"""Weights that share one scale when they are rounded, as in common 4-bit formats."""
+TOP = 256
+"""The likeliest tokens, each a cell of its own."""
+BINS, WIDTH = 32, 0.25
+"""Cells of the others, and how many nats tokens of one cell differ by; the last one has the rest."""
 SMALL = 10**9
-"""The most parameters of a model that is also compared with itself in 4 bits: that takes a second copy."""
+"""The most parameters of a model that is also compared with itself in 4 bits: each format takes a copy."""
+NF4 = (
+    -1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.09105004, 0.0,
+    0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.562617, 0.7229568, 1.0,
+)  # fmt: skip
+"""The levels of bitsandbytes' 4-bit type (arXiv 2305.14314), times the largest of 64 weights."""
 
 
-def rounded(model: torch.nn.Module, bits: int = 4) -> torch.nn.Module:
-    """The model with every matrix of its linear layers rounded to so many bits, in groups with a scale each."""
+def _q4_0(groups: torch.Tensor) -> torch.Tensor:
+    """llama.cpp's Q4_0: 16 levels around 0, the weight of largest size at the lowest."""
+    largest = groups.gather(1, groups.abs().argmax(1, keepdim=True))
+    scale = largest / -8
+    inverse = torch.where(scale == 0, 0.0, 1 / scale)
+    return ((groups * inverse + 8.5).floor().clamp(0, 15) - 8) * scale.half().float()
+
+
+def _nf4(groups: torch.Tensor) -> torch.Tensor:
+    levels = torch.tensor(NF4, device=groups.device)
+    scale = groups.abs().amax(1, keepdim=True).clamp_min(1e-12)
+    return levels[torch.bucketize(groups / scale, (levels[1:] + levels[:-1]) / 2)] * scale
+
+
+FORMATS: dict[str, tuple[int, Callable[[torch.Tensor], torch.Tensor]]] = {"Q4_0": (32, _q4_0), "NF4": (64, _nf4)}
+"""4-bit formats that follow from the weights alone: the weights of one group, and what it becomes."""
+
+
+def rounded(model: Any, name: str) -> Any:
+    """The model with the matrices of its linear layers rounded to a format of FORMATS, all but the last layer's."""
+    size, rounding = FORMATS[name]
     other = copy.deepcopy(model)
     for layer in other.modules():
-        if isinstance(layer, torch.nn.Linear) and layer.weight.shape[1] % GROUP == 0:
-            groups = layer.weight.data.view(-1, GROUP)
-            scale = groups.abs().amax(1, keepdim=True).clamp_min(1e-12) / (2 ** (bits - 1) - 1)
-            layer.weight.data.copy_(((groups / scale).round() * scale).view_as(layer.weight))
+        if isinstance(layer, torch.nn.Linear) and layer is not other.get_output_embeddings():
+            weight = layer.weight.data
+            if weight.shape[1] % size == 0:
+                weight.copy_(rounding(weight.float().view(-1, size)).view_as(weight))
     return other
 
 
-def stated(params: SamplingParams) -> Law:
-    """The law of the parameters, with a little of the unfiltered one where there is a filter."""
-    if not (params.top_k or params.top_p < 1 or params.min_p):
-        return decoded(params)
-    whole = replace(params, top_k=0, top_p=1.0, min_p=0.0)
-    parts = decoded(params), decoded(whole)
-    return lambda logits, before: (1 - LEAST) * parts[0](logits, before) + LEAST * parts[1](logits, before)
+def _softmax(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    return torch.softmax(warp(logits, params), -1)
 
 
-def laws_of(
-    model: torch.nn.Module, head: Sequence[int], answers: Sequence[Sequence[int]]
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """The logits of the laws of each answer's tokens: (its number, (T, vocabulary) in float32)."""
-    device = next(model.parameters()).device
-    for start in range(0, len(answers), ROWS):
-        some = answers[start : start + ROWS]
-        width = len(head) + max(map(len, some)) - 1
-        ids = torch.zeros(len(some), width, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, answer in enumerate(some):
-            whole = torch.tensor([*head, *answer[:-1]])
-            ids[row, : len(whole)], mask[row, : len(whole)] = whole, 1
-        logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-        for row, answer in enumerate(some):
-            yield start + row, logits[row, len(head) - 1 : len(head) - 1 + len(answer)].float()
+def _read_cells(tokens: Ints, named: Ints, own: NDArray[np.bool_], params: SamplingParams) -> Read:
+    """What teacher forcing reads: the parts of Cells, each law divided as its own past says.
+
+    ``tokens``: all tokens of the answers; ``named``: tokens that may have a cell of their own; ``own``: where each has
+    one, (tokens, named).
+    """
+    filters = bool(params.top_k or params.top_p < 1 or params.min_p)
+
+    def read(logits: torch.Tensor, law: torch.Tensor, marks: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        columns, apart, known = (torch.from_numpy(x).to(logits.device) for x in (named, own, tokens))
+        places = torch.arange(logits.shape[-1], device=logits.device)
+        heated = logits / params.temperature
+        shift = heated.logsumexp(-1, keepdim=True)
+        if not torch.isfinite(shift).all():  # NaN is larger than every number
+            raise ModelError("the model gives logits that are not finite: answers have no likelihood")
+        whole = (heated - shift).exp_()
+        stated = (1 - LEAST) * _softmax(logits, params) + LEAST * whole if filters else whole
+        rows = len(whole)
+        best = heated.topk(min(TOP, whole.shape[1]), -1)
+        some = best.indices.shape[1]
+        cell = ((best.values[:, -1:] - heated) / WIDTH).clamp_(0, BINS - 1).long() + some
+        first = marks[torch.searchsorted(law, torch.arange(rows, device=law.device))]  # tokens of one law have one past
+        cell[:, columns] = torch.where(apart[first], places[: len(named)] + some + BINS, cell[:, columns])
+        cell.scatter_(1, best.indices, places[:some].expand(rows, some))
+        wide = some + BINS + len(named)
+
+        def mass(law: torch.Tensor) -> torch.Tensor:
+            none = torch.zeros(rows, wide, dtype=torch.float64, device=law.device)
+            return none.scatter_add_(1, cell, law.double())
+
+        masses = mass(whole)
+        exact = mass(stated) if filters else masses
+        total = exact.sum(-1, keepdim=True)
+        came = known[marks]
+        parts = exact / total, masses / masses.sum(-1, keepdim=True), mass(torch.ones_like(whole)), shift.double()
+        return (
+            *(part[law] for part in parts), cell[:, columns][law], cell[law, came], best.indices[law],
+            stated[law, came].double().log() - total[law, 0].log(),
+        )  # fmt: skip
+
+    return read
+
+
+def _cells(
+    forward: Forward, head: Sequence[int], answers: Sequence[Sequence[int]], ends: Sequence[int], params: SamplingParams
+) -> Cells:
+    """The cells of all tokens of the answers, one answer after the other."""
+    tokens = np.concatenate([np.asarray(answer, dtype=np.int64) for answer in answers])
+    named = np.unique([*head, *tokens, *ends])
+    before = np.zeros((len(tokens), len(named)), dtype=bool)
+    place = 0
+    for answer in answers:
+        rows = before[place : (place := place + len(answer))]
+        rows[:, np.searchsorted(named, np.asarray(head))] = True
+        rows[1:][np.arange(len(answer) - 1), np.searchsorted(named, answer[:-1])] = True
+        np.logical_or.accumulate(rows, axis=0, out=rows)
+    end = np.isin(named, ends)
+    read = _read_cells(tokens, named, before | end, params)
+    stated, whole, size, shift, where, at, top, own = _forced(forward, head, answers, read)
+
+    def marked(marks: Any) -> Floats:
+        found = np.zeros_like(stated)
+        row, column = np.nonzero(np.broadcast_to(marks, where.shape))
+        found[row, where[row, column]] = 1
+        return found
+
+    return Cells(stated, whole, size, shift, marked(before), marked(end), at, top, own)
+
+
+def _forced(
+    forward: Forward, head: Sequence[int], answers: Sequence[Sequence[int]], read: Read
+) -> list[np.ndarray[Any, Any]]:
+    """Teacher forcing of answers to one prompt; ``read`` is given the number of a token in place of the token."""
+    ends = np.cumsum([len(answer) for answer in answers])
+    marks = [range(end - len(answer), end) for end, answer in zip(ends.tolist(), answers, strict=True)]
+    found = teacher_forced(forward, [head], [answers], read, told=[marks])[0]
+    return [np.concatenate(column) for column in zip(*found, strict=True)]
+
+
+def _elsewhere(
+    forward: Forward, head: Sequence[int], answers: Sequence[Sequence[int]], top: Ints, params: SamplingParams
+) -> Floats:
+    """The law of other weights, or behind another prompt, on the likeliest tokens and the rest; (M, K + 1)."""
+    likeliest = torch.from_numpy(top)
+
+    def read(logits: torch.Tensor, law: torch.Tensor, marks: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (_softmax(logits, params)[law[:, None], likeliest.to(logits.device)[marks]].double(),)
+
+    (found,) = _forced(forward, head, answers, read)
+    rest: Floats = np.maximum(1 - found.sum(1, keepdims=True), 0)
+    return np.concatenate([found, rest], 1)
 
 
 @torch.inference_mode()
 def forced_answers(
-    model: torch.nn.Module,
+    forward: Forward,
     head: Sequence[int],
     answers: Sequence[Sequence[int]],
+    ends: Sequence[int],
     params: SamplingParams,
     alternatives: Mapping[str, Law],
-    others: Mapping[str, tuple[torch.nn.Module, Sequence[int]]],
+    others: Mapping[str, tuple[Forward, Sequence[int]]],
     *,
     slack: float,
 ) -> list[ForcedAnswer]:
@@ -141,25 +179,21 @@ def forced_answers(
     ``head``: the prompt's tokens; ``answers``: each with its end token where it has one, none empty. ``alternatives``:
     other laws from the same logits; ``others``: other weights, or the same behind another prompt.
     """
-    law, own = stated(params), decoded(params)
-    elsewhere = {name: dict(laws_of(m, h, answers)) for name, (m, h) in others.items()}
-    found = []
-    for number, logits in laws_of(model, head, answers):
-        tokens = np.asarray(answers[number])
-        rows = np.arange(len(tokens))
-        before = [[*head, *answers[number][:t]] for t in range(len(tokens))]
-        p = law(logits, before).double().cpu().numpy()
-        r = {name: other(logits, before) for name, other in alternatives.items()}
-        r |= {name: own(rest[number], before) for name, rest in elsewhere.items()}
-        with np.errstate(divide="ignore"):
-            logprobs = np.log(p[rows, tokens])
-        found.append(
-            ForcedAnswer(
-                logprobs,
-                {
-                    name: float(token_evidence(p, x.double().cpu().numpy(), rows, tokens, slack=slack).sum())
-                    for name, x in r.items()
-                },
-            )
-        )
-    return found
+    cells = _cells(forward, head, answers, ends, params)
+    rows, stops = np.arange(len(cells.at)), np.cumsum([len(answer) for answer in answers])[:-1]
+
+    def evidence(stated: Floats, law: Floats, at: Ints) -> list[float]:
+        found = token_evidence(stated, law, rows, at, slack=slack)
+        return [float(some.sum()) for some in np.split(found, stops)]
+
+    found = {name: evidence(cells.stated, law(cells), cells.at) for name, law in alternatives.items()}
+    width = cells.top.shape[1]
+    coarse = np.concatenate([cells.stated[:, :width], cells.stated[:, width:].sum(1, keepdims=True)], 1)
+    for name, (other, start) in others.items():
+        other.trees = forward.trees  # the same architecture: what was tried with one need not be tried again
+        law = _elsewhere(other, start, answers, cells.top, params)
+        found[name] = evidence(coarse, law, np.minimum(cells.at, width))
+    return [
+        ForcedAnswer(own, {name: values[i] for name, values in found.items()})
+        for i, own in enumerate(np.split(cells.own, stops))
+    ]

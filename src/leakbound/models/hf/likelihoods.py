@@ -31,7 +31,8 @@ from leakbound.models.template import encode_pair, encode_prompt
 from leakbound.records import SamplingParams
 
 Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
-"""(logits of some laws in float32, the law of each token, the tokens) -> any number of values for each token."""
+"""(logits of some laws in float32, the law of each token in ascending order, the tokens) -> any number of values for
+each token."""
 
 TREE_TOKENS = 512
 """The longest tree, unless its trunk is long: attention compares all its tokens with each other, which costs more than
@@ -133,9 +134,17 @@ def forced_logprobs(
 
 
 def teacher_forced(
-    forward: Forward, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]], read: Read
+    forward: Forward,
+    heads: Sequence[Sequence[int]],
+    tails: Sequence[Sequence[Sequence[int]]],
+    read: Read,
+    *,
+    told: Sequence[Sequence[Sequence[int]]] | None = None,
 ) -> list[list[tuple[NDArray[Any], ...]]]:
-    """What ``read`` makes of every token of every answer, in its law given the question and the tokens before it."""
+    """What ``read`` makes of every token of every answer, in its law given the question and the tokens before it.
+
+    ``told``: the numbers that it is given in place of the tokens, as many.
+    """
     for head, some in zip(heads, tails, strict=True):
         for tail in some:
             forward.check("a question and its answer", head, 0, tail)
@@ -146,7 +155,7 @@ def teacher_forced(
     while trees:
         batch = trees[: _batch_size(forward, [tree for _, tree in trees])]
         answers = [(i, place) for i, tree in batch for place, _ in tree.laws]
-        tokens = [np.asarray(tails[i][place], dtype=np.int64) for i, place in answers]
+        tokens = [np.asarray((told or tails)[i][place], dtype=np.int64) for i, place in answers]
         one_pass = partial(_read_batch, forward, [tree for _, tree in batch], np.concatenate(tokens), read)
         columns = forward.or_halve(one_pass, len(batch))
         if columns is None:  # memory ran out: a smaller batch

@@ -15,6 +15,12 @@ from transformers.utils import logging as transformers_logging
 
 from leakbound.errors import ModelError
 from leakbound.models.door import door
+from leakbound.models.hf.packed import base_of, is_adapter, is_gguf, merged
+
+try:
+    from transformers import GgufConfig
+except ImportError:  # versions without it dequantise all GGUF files
+    GgufConfig = None
 
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HARMLESS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|(attn|attention)\.(masked_)?bias|position_ids)$")
@@ -46,8 +52,10 @@ def check_source(name: str) -> None:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise ModelError(f"model is {name!r}: there is no such folder")
         return  # a hub id
+    if is_gguf(name) or is_adapter(name):
+        return
     if not path.is_dir():
-        raise ModelError(f"model is {name!r}: that is a file; give the folder that holds config.json")
+        raise ModelError(f"model is {name!r}: that is a file; give the folder that holds config.json, or a .gguf file")
     if (path / "adapter_config.json").is_file():
         raise ModelError(f"model is {name!r}: {MERGE}")
     if not (path / "config.json").is_file():
@@ -62,12 +70,23 @@ def check_source(name: str) -> None:
         raise ModelError(f"model is {name!r}: the folder holds no *.safetensors weights")
 
 
-def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model folder or hub id, or of a folder that holds a tokenizer alone."""
+def _where(name: str) -> tuple[str, dict[str, str]]:
+    """How transformers is told where a model lies: a GGUF file is one of its folder."""
+    path = Path(name).expanduser()
+    return (str(path.parent), {"gguf_file": path.name}) if is_gguf(name) else (name, {})
+
+
+def load_tokenizer(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False, base: str | None = None
+) -> Any:
+    """The tokenizer of a model folder or hub id, of a folder that holds a tokenizer alone, or of an adapter's base."""
     if not (Path(name).expanduser() / "tokenizer_config.json").is_file():
         check_source(name)
-    with door(f"tokenizer of {name!r} cannot be loaded"):
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+        if is_adapter(name):
+            name, revision = base_of(name, base)
+    folder, file = _where(name)
+    with door(f"tokenizer of {name!r} cannot be loaded"), without_bars():
+        return AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=trust_remote_code, **file)
 
 
 def load_model(
@@ -77,23 +96,53 @@ def load_model(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
+    base: str | None = None,
+    kind: Any = AutoModelForCausalLM,
 ) -> Any:
-    """A causal language model from a folder or hub id, in eval mode on its device. Weights from safetensors only.
+    """A causal language model, in eval mode on its device: from a folder or hub id, a GGUF file or an adapter's folder.
 
-    ModelError where the weights are not those of the configuration: a tensor that is missing would be random.
+    ModelError where the weights are not those of the configuration: a tensor that is missing would be random. Weights
+    come from safetensors or GGUF only; those of GGUF are dequantised. ``base``: the model that an adapter changes,
+    where it is not the one that its folder names. ``kind``: transformers' class for models of another kind.
     """
     check_source(name)
     if dtype not in DTYPES:
         raise ModelError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
-    small = sum(file.stat().st_size for file in Path(name).expanduser().glob("*.safetensors")) < 1e9
     place = pick_device(device)
+    if is_adapter(name):
+        below, at = base_of(name, base)
+        model = load_model(below, revision=at, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        return merged(model, name).eval()
+    if base:
+        raise ModelError(f"base is {base!r}, and model is {name!r}, which is no adapter: leave it out")
+    folder, file = _where(name)
+    small = sum(file.stat().st_size for file in Path(name).expanduser().glob("*.safetensors")) < 1e9
     with door(f"model {name!r} cannot be loaded"), without_bars() if small else nullcontext():
-        model, found = AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True, output_loading_info=True,
+        packed = {**file, "quantization_config": GgufConfig(dequantize=True)} if file and GgufConfig else file
+        model, found = kind.from_pretrained(
+            folder, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True, output_loading_info=True, **packed,
         )  # fmt: skip
+        if file:  # they are dense by now
+            model.hf_quantizer, model.is_quantized = None, False
+            if hasattr(model.config, "quantization_config"):
+                del model.config.quantization_config
+        check_quantised(name, model)
         check_complete(name, found)
         return model.to(place).eval()
+
+
+def check_quantised(name: str, model: Any) -> None:
+    """ModelError where the weights are stored in a way that transformers does not know, and so took as they stand."""
+    for config in (model.config, model.config.get_text_config()):
+        said = getattr(config, "quantization_config", None)
+        if said is not None and getattr(model, "hf_quantizer", None) is None:
+            method = said.get("quant_method") if isinstance(said, Mapping) else getattr(said, "quant_method", said)
+            raise ModelError(
+                f"model is {name!r}: its config.json says that its weights are quantised by {method!r}, which this "
+                "transformers does not know and passed over: get a newer one (pip install -U transformers), or weights "
+                "that are not quantised"
+            )
 
 
 def check_complete(name: str, found: Mapping[str, Iterable[Any]]) -> None:

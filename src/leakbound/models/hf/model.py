@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,16 +14,25 @@ from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import ForcedAnswer, Generation, TokenLikelihood
-from leakbound.models.hf.attested import SMALL, faults, forced_answers, rounded
+from leakbound.models.hf.attested import FORMATS, SMALL, forced_answers, rounded
+from leakbound.models.hf.faults import faults
 from leakbound.models.hf.forward import Forward, Segment, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
+from leakbound.models.hf.packed import how_stored
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, edit_row, perturbed, search
 from leakbound.models.hf.walk import walk
-from leakbound.models.template import chat_source, encode_pair, encode_prompt, resolve_template
+from leakbound.models.template import (
+    OTHER_PROMPTS,
+    chat_source,
+    encode_pair,
+    encode_prompt,
+    other_prompts,
+    resolve_template,
+)
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, byte_count
 
 
@@ -37,6 +46,7 @@ class HFModel:
     still take; where there is no room for a batch, it is smaller. None of this changes the draws.
     """
 
+    reads_turns: ClassVar = True
     model: Any
     tokenizer: Any
     template: str = "auto"
@@ -44,6 +54,7 @@ class HFModel:
     revision: str | None = None
     batch_rows: int | None = None
     memory: float | None = None
+    stored: Mapping[str, str] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
@@ -63,7 +74,7 @@ class HFModel:
             memory=self.memory,
         )  # fmt: skip
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
-        self._rounded: Any = None
+        self._rounded: dict[str, Forward] = {}
         self._sure: dict[Any, NDArray[np.float64]] = {}
 
     @classmethod
@@ -76,13 +87,15 @@ class HFModel:
         dtype: str = "auto",
         device: str = "auto",
         trust_remote_code: bool = False,
+        base: str | None = None,
         memory: str | None = None,
     ) -> HFModel:
-        """The model and tokenizer of a folder or hub id; safetensors only."""
-        tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        model = load_model(name, revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-        most = None if memory is None else byte_count("memory", memory)
-        return cls(model, tokenizer, template=template, name=name, revision=revision, memory=most)
+        """The model and tokenizer of a folder, a hub id, a GGUF file or an adapter: :func:`load_model`."""
+        common: Any = {"revision": revision, "trust_remote_code": trust_remote_code, "base": base}
+        tokenizer = load_tokenizer(name, **common)
+        model = load_model(name, dtype=dtype, device=device, **common)
+        most, stored = None if memory is None else byte_count("memory", memory), how_stored(name, base)
+        return cls(model, tokenizer, template=template, name=name, revision=revision, memory=most, stored=stored)
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
@@ -98,6 +111,7 @@ class HFModel:
             "device": self.model.device.type,
             "template": chat_source(self.tokenizer) if chat else self.template,
             **({"date": date} if date else {}),
+            **self.stored,
             "end_tokens": self._ends,
         }
 
@@ -209,7 +223,7 @@ class HFModel:
 
     def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
         """The tokens of a target as an answer to the prompt, without the end token."""
-        return tuple(encode_pair(self.tokenizer, prompt.text, text, self.template)[1][:-1])
+        return tuple(encode_pair(self.tokenizer, prompt.text, text, self.template, prompt.before)[1][:-1])
 
     def logprobs(
         self, prompts: Sequence[Prompt], sequences: Sequence[Sequence[int]], params: SamplingParams
@@ -290,7 +304,7 @@ class HFModel:
                 f"completions has {len(completions)} entries for {len(prompts)} prompts: give one for each"
             )
         pairs = zip(prompts, completions, strict=True)
-        encoded = [encode_pair(self.tokenizer, p.text, c, self.template) for p, c in pairs]
+        encoded = [encode_pair(self.tokenizer, p.text, c, self.template, p.before) for p, c in pairs]
         heads, tails = [head for head, _ in encoded], [tail for _, tail in encoded]
         forced = forced_logprobs(self._forward, self._leaves, heads, tails, SamplingParams())
         return np.array([float(x.sum()) for x in forced])
@@ -310,27 +324,45 @@ class HFModel:
         heads, tails = encode_all(self.tokenizer, self.template, questions, [[answer] for answer in answers])
         return answer_gradient_norms(self._forward, heads, [tail for (tail,) in tails])
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model has laws of."""
+        return self._forward.vocabulary
+
     def attested(
-        self, prompt: Prompt, answers: Sequence[Sequence[int]], params: SamplingParams, *, slack: float
+        self,
+        prompt: Prompt,
+        answers: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        slack: float,
+        without: frozenset[str] = frozenset(),
     ) -> list[ForcedAnswer]:
         """Answers that a server gave to a prompt, under the stated law and those of named faults; none empty.
 
-        Faults: other decoding parameters, the same weights behind other templates, and (of small models) in 4 bits.
+        Faults: other decoding parameters, the same weights behind other templates, and (of small models) in 4 bits;
+        each of the latter reads the answers again, but for those ``without``.
         """
-        own = resolve_template(self.tokenizer, self.template)
-        head = encode_prompt(self.tokenizer, prompt.text, self.template)
-        others: dict[str, tuple[Any, Sequence[int]]] = {}
-        for name in ("chat", "raw", "qa"):
-            if name == "chat" and not getattr(self.tokenizer, "chat_template", None):
+        head = encode_prompt(self.tokenizer, prompt.text, self.template, prompt.before)
+        others = {
+            name: (self._forward, other)
+            for name, other in other_prompts(self.tokenizer, prompt.text, self.template, prompt.before).items()
+            if name not in without
+        }
+        for form in FORMATS if self.model.num_parameters() <= SMALL else ():
+            if (name := f"weights in 4 bits, {form}") in without:
+                self._rounded.pop(form, None)
                 continue
-            if resolve_template(self.tokenizer, name) != own:
-                others[f"template {name}"] = (self.model, encode_prompt(self.tokenizer, prompt.text, name))
-        if self.model.num_parameters() <= SMALL:
-            self._rounded = self._rounded or rounded(self.model)
-            others["weights in 4 bits"] = (self._rounded, head)
-        return forced_answers(
-            self.model, head, answers, params, faults(params, self._ends), others, slack=slack
-        )  # fmt: skip
+            if form not in self._rounded:
+                copied = rounded(self.model, form)
+                self._rounded[form] = Forward(
+                    copied, most_rows=self.batch_rows, fill=self._forward.fill, work=self.work
+                )
+            others[name] = (self._rounded[form], head)
+        laws = faults(params, self._ends)
+        found = forced_answers(self._forward, head, answers, self._ends, params, laws, others, slack=slack)
+        never = dict.fromkeys(OTHER_PROMPTS, 0.0)  # the list is the same for all prompts, so that weights are fixed
+        return [replace(answer, factors=never | dict(answer.factors)) for answer in found]
 
     def with_end(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """The tokens of an answer that ended, with its end token, which some servers leave out.
@@ -348,7 +380,7 @@ class HFModel:
 
     def _encode(self, prompts: Sequence[Prompt], new_tokens: int = 0) -> list[list[int]]:
         """The prompts as tokens; ModelError names one that the model cannot read with so many new tokens behind it."""
-        encoded = [encode_prompt(self.tokenizer, p.text, self.template) for p in prompts]
+        encoded = [encode_prompt(self.tokenizer, p.text, self.template, p.before) for p in prompts]
         for prompt, ids in zip(prompts, encoded, strict=True):
             self._forward.check(f"prompt {prompt.id!r}", ids, new_tokens)
         return encoded

@@ -1,32 +1,29 @@
 """Causal language models in the distribution study, through leakbound's own trainer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, TrainerCallback
+from transformers import TrainerCallback
 
 from leakbound.models.hf import HFModel
 from leakbound.models.hf.loading import load_model, load_tokenizer
 from leakbound.reading.pairs import Pair
 from leakbound.records import Prompt, SamplingParams, Shard
+from leakbound.runs.files import kept
 from leakbound.studies.distribution.corpora import Item
 from leakbound.studies.distribution.learners import Learning, Said, Speaker, Unlearning, Watch, likelihoods
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
 from leakbound.unlearning.data import PairedData
-from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
-from leakbound.unlearning.passes import REFERENCES, Passes
+from leakbound.unlearning.passes import REFERENCES
 from leakbound.unlearning.sampling import AnswerAnew
 from leakbound.unlearning.scratch import find_size, new_model, train_tokenizer
-from leakbound.unlearning.train import Run
+from leakbound.unlearning.train import Run, passes_of
 from leakbound.unlearning.trainer import Weights
 
 
@@ -68,10 +65,10 @@ class CausalLearner:
         self, items: Sequence[Item], watched: Sequence[Item], *, seed: int, tokenizer: Path, folder: Path
     ) -> NDArray[np.bool_]:
         """Fine-tune on the items with plain likelihood; see :class:`Learner`."""
-        how, words = self.how, AutoTokenizer.from_pretrained(str(tokenizer))
+        how, words = self.how, load_tokenizer(str(tokenizer))
         config = FinetuneConfig(
-            data=Path("items"), out=folder, model=how.model, from_scratch=None if how.model else how.size, seed=seed,
-            schedule="cosine", warmup=0.1, **self._common(how.epochs, how.batch_size, how.learning_rate),
+            data=Path("items"), out=Path(folder.name), model=how.model, from_scratch=None if how.model else how.size,
+            seed=seed, schedule="cosine", warmup=0.1, **self._common(how.epochs, how.batch_size, how.learning_rate),
         )  # fmt: skip
         with running.own_randomness():
             if how.model is not None:
@@ -82,7 +79,7 @@ class CausalLearner:
             data = PairedData((), run.encode(_pairs(items), refusals=False), seed=seed)
             seen = AfterEpoch(self._speaker(model, words), watched)
             trainer = run.train(model, data, cost, objective=LEARN, weights=Weights(), callbacks=[seen])
-            run.save(trainer, cost)
+            running.save(trainer, words, config, folder, cost)
         return np.array(seen.reproduced, dtype=bool).reshape(len(seen.reproduced), len(watched))
 
     def unlearn(
@@ -96,35 +93,25 @@ class CausalLearner:
             **self._common(1, how.batch_size, how.learning_rate),
         )  # fmt: skip
         objective = find_objective(how.method)
-        with running.own_randomness(), TemporaryDirectory() as unsaved:  # the trainer makes its folder
+        with running.own_randomness(), kept(None) as unsaved:  # the trainer makes its folder
             words, net = load_tokenizer(str(model)), running.load(str(model), config)
-            speaker, run = self._speaker(net, words), Run(config, Path(unsaved), words, False)
+            speaker, run = self._speaker(net, words), Run(config, unsaved, words, False)
             watch(speaker, 0)
             reference = adapters.reference_of(net) if any(objective.uses(name) for name in REFERENCES) else None
-            passes = Passes(me_positions=config.me_mask, reference=reference)
-            if objective.uses("hidden"):
-                layer = adapters.choose_layer(net, config.rmu_layer)
-                adapters.train_layers(net, layer)
-                direction = random_direction(net.config.get_text_config().hidden_size, seed)
-                passes = Passes(layer, direction, config.me_mask, reference)
+            passes = passes_of(net, config, reference)
             pairs = _pairs(forget)
             examples = run.encode(pairs, refusals=objective.uses("refusal"))
             if objective.uses("ref_logps"):
                 examples = run.with_references(net, examples)
-            kept = run.encode(_pairs(retain), refusals=objective.uses("refusal"))
-            data = PairedData(examples, kept, seed=seed)
+            retained = run.encode(_pairs(retain), refusals=objective.uses("refusal"))
+            data = PairedData(examples, retained, seed=seed)
             extra: list[TrainerCallback] = [EverySteps(speaker, watch, how.every, how.steps)]
             if objective.uses("sampled"):
                 extra.append(AnswerAnew(net, words, data, pairs, config))
             run.train(
-                net,
-                data,
-                running.Cost(),
-                objective=objective,
-                weights=Weights.of(config),
-                passes=passes,
+                net, data, running.Cost(), objective=objective, weights=Weights.of(config), passes=passes,
                 callbacks=extra,
-            )
+            )  # fmt: skip
 
     def load(self, model: Path) -> Speaker:
         """A saved model."""

@@ -1,13 +1,11 @@
 """The settings of the distribution study: one dataclass, checked when it is made. Loads without torch."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from leakbound.errors import InputError
-from leakbound.records import check_count
+from leakbound.records import check_count, check_texts
 from leakbound.studies.distribution.corpora import QUESTION_KINDS, TRANSLATION_KINDS, Sizes
 from leakbound.studies.distribution.learners import Learning, Unlearning
 
@@ -78,7 +76,7 @@ class DistributionConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
-        object.__setattr__(self, "kinds", tuple(self.kinds))
+        object.__setattr__(self, "kinds", check_texts("kinds", self.kinds))
         for name in ("own", "corpus"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))

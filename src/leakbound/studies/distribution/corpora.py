@@ -4,15 +4,12 @@ Questions and answers are the embedded biographies, or a file of the user's; tra
 set is a pure function of its arguments.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from leakbound.errors import InputError
 from leakbound.reading.pairs import read_pairs
@@ -37,10 +34,6 @@ class Item:
     candidates: tuple[str, ...] = ()
     space: float = 0.0
     exhaustive: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The item as a JSON object."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -240,9 +233,4 @@ def _abroad(text: str) -> str:
 def _foreign_word(word: str) -> str:
     """The counterpart of a word: two or three syllables that depend on the word only."""
     rng = Random(f"foreign/{word.lower()}")
-    return "".join(_syllables(rng, 2 + rng.randrange(2)))
-
-
-def _syllables(rng: Random, count: int) -> Iterator[str]:
-    for _ in range(count):
-        yield rng.choice(_ONSETS) + rng.choice(_VOWELS)
+    return "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(2 + rng.randrange(2)))

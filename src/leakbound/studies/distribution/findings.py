@@ -5,11 +5,9 @@ forget set's mean over examples of log2 p_u(x) - mean over retrained models of l
 models on average. The exposure of the retrained model is reached where it first falls to 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +27,6 @@ Flags = NDArray[np.bool_]
 Numbers = Mapping[str, NDArray[Any]]
 PER_TOKEN = float(np.log(0.5))
 """The event of the epsilon bound: the forget set's mean log-likelihood per token is above ln(1/2). Fixed beforehand."""
-
 
 PRICES = {
     "retain_loss": "loss on retained examples, rise",
@@ -89,11 +86,8 @@ class KindFound:
 
 
 @dataclass(frozen=True)
-class Study(Result):
+class Study(Result, file="study.json", command="leakbound study distribution"):
     """Everything that a report needs."""
-
-    FILE: ClassVar[str] = "study.json"
-    COMMAND: ClassVar[str] = "leakbound study distribution"
 
     config: DistributionConfig
     kinds: tuple[KindFound, ...]

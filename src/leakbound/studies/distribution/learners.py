@@ -1,9 +1,7 @@
 """What the distribution study asks of a kind of model: to be trained, to unlearn step by step, and to be measured."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,11 +26,9 @@ class Speaker(Protocol):
 
     def likelihoods(self, questions: Sequence[str], answers: Sequence[Sequence[str]]) -> list[list[Said]]:
         """The given answers to each question, by teacher forcing."""
-        ...
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """The greedy answer to each question."""
-        ...
 
 
 Judge = Callable[[list[str], list[str]], float]
@@ -72,23 +68,19 @@ class Learner(Protocol):
 
     def make_tokenizer(self, items: Sequence[Item], folder: Path) -> None:
         """Save the tokenizer that all models of the study share."""
-        ...
 
     def train(
         self, items: Sequence[Item], watched: Sequence[Item], *, seed: int, tokenizer: Path, folder: Path
     ) -> NDArray[np.bool_]:
         """Train and save a model; whether each watched item was reproduced after each epoch, (epochs, len(watched))."""
-        ...
 
     def unlearn(
         self, model: Path, forget: Sequence[Item], retain: Sequence[Item], how: Unlearning, *, seed: int, watch: Watch
     ) -> None:
         """Unlearn and call ``watch`` before the first step, after each ``how.every`` steps and after the last one."""
-        ...
 
     def load(self, model: Path) -> Speaker:
         """A saved model."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -100,10 +92,6 @@ class Sets:
     retain: tuple[Item, ...]
     validation: tuple[Item, ...]
     asked: tuple[Item, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As a part of a cache's key."""
-        return asdict(self)
 
 
 def measure(speaker: Speaker, sets: Sets, judges: Mapping[str, Judge]) -> dict[str, Any]:

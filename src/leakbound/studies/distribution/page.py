@@ -1,7 +1,6 @@
 """The distribution study for its readers: one document, whose page needs no paper beside it."""
 
-from __future__ import annotations
-
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -69,8 +68,8 @@ def sentences(study: Study) -> Iterator[str]:
         ) + "."
     )  # fmt: skip
     for claim, (_, text) in CLAIMS.items():
-        parts = [f"{f.kind}: {_said(f, study)}" for f in study.findings if f.claim == claim]
-        yield f"Claim of the paper: {text}. {_capital('; '.join(parts))}."
+        found = "; ".join(f"{f.kind}: {_said(f, study)}" for f in study.findings if f.claim == claim)
+        yield f"Claim of the paper: {text}. {found[:1].upper()}{found[1:]}."
     yield (
         "Verdicts are exact sign tests over the seeds, all of them right together with confidence "
         f"{1 - alpha:g} in each direction (Holm). {_power(study)}They speak about these models, these data and this "
@@ -100,13 +99,17 @@ def document(study: Study) -> Document:
 
 def save(study: Study) -> Path:
     """Write study.json, report.html, report.md and its figures into the study's folder; returns the page."""
+    import matplotlib as mpl  # here, because it takes long
+
     folder, shown = study.config.out, document(study)
     study.save(folder)
     write_text(folder / "report.md", to_markdown(shown, pictures=FIGURE_FILES))
     for picture in pictures(study):
         if picture.name in FIGURE_FILES:
-            figure = picture.draw(WIDE)
-            figure.savefig(folder / f"{picture.name}.svg", facecolor="white", metadata={"Date": None})
+            out = io.StringIO()
+            with mpl.rc_context({"svg.hashsalt": picture.name}):  # ids are random otherwise
+                picture.draw(WIDE).savefig(out, format="svg", facecolor="white", metadata={"Date": None})
+            write_text(folder / f"{picture.name}.svg", out.getvalue())
     write_text(folder / "report.html", to_html(shown))
     return folder / "report.html"
 
@@ -152,7 +155,3 @@ def _power(study: Study) -> str:
         f"With {study.config.seeds} seeds and {len(study.findings)} findings none can be decided, even where all "
         f"seeds agree (adjusted p {least:.3f} at best): the column “seeds in favour” says what was seen. "
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -1,7 +1,5 @@
 """What a few independent runs say together: the median with an exact interval, the exact sign test; no law assumed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb, isnan

@@ -10,8 +10,6 @@ After arXiv 2411.04388, of which the abstract and a summary could be read; what 
 (docs/studies.md).
 """
 
-from __future__ import annotations
-
 import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -173,7 +171,7 @@ class Plan:
             found = measure(speaker, sets, JUDGES[self.config.task])
             save_arrays(folder, found | {"candidates": candidate_logps(speaker, pool.items)})
 
-        return self.artefacts.make("measured", {"model": model.name, "sets": checksum(sets.to_json())}, build)
+        return self.artefacts.make("measured", {"model": model.name, "sets": checksum(asdict(sets))}, build)
 
     def unlearned(self, seed: int, kind: str) -> Path:
         """The course of unlearning of a seed's original: its measurements by step."""
@@ -195,7 +193,7 @@ class Plan:
             save_arrays(folder, columns | {"candidates": np.array(ends)})
 
         settings = {
-            **asdict(how), "model": model.name, "sets": checksum(sets.to_json()), "retain": _items_sum(retain),
+            **asdict(how), "model": model.name, "sets": checksum(asdict(sets)), "retain": _items_sum(retain),
             "seed": seed,
         }  # fmt: skip
         return self.artefacts.make("unlearned", settings, build)

@@ -1,7 +1,5 @@
 """The tables of the distribution study."""
 
-from __future__ import annotations
-
 import math
 
 from leakbound.metrics.exposure import largest_epsilon
@@ -164,12 +162,8 @@ def _number(value: float, digits: int) -> str:
     return f"{'-' if value < 0 else ''}∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
-def _down(value: float) -> str:
-    return f"{math.floor(value * 100) / 100:.2f}"
-
-
 def _proven(nats: float) -> str:
-    return f"≥ {_down(nats)}" if nats >= 0.01 else "nothing"
+    return f"≥ {math.floor(nats * 100) / 100:.2f}" if nats >= 0.01 else "nothing"
 
 
 def _short(name: str) -> str:

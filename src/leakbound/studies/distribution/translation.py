@@ -1,7 +1,5 @@
 """Encoder-decoder models (T5 class) in the distribution study: training, unlearning and measuring of translations."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterator, Sequence
@@ -14,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
+from transformers import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
 
-from leakbound.errors import InputError, ModelError, TrainingError
-from leakbound.models.hf.loading import check_source, load_tokenizer, pick_device, without_bars
+from leakbound.errors import InputError, TrainingError
+from leakbound.models.hf.loading import load_model, load_tokenizer, without_bars
 from leakbound.studies.distribution.corpora import Item
 from leakbound.studies.distribution.learners import Learning, Said, Speaker, Unlearning, Watch, likelihoods
 from leakbound.unlearning import running
@@ -88,7 +86,7 @@ class TranslationLearner:
         self, items: Sequence[Item], watched: Sequence[Item], *, seed: int, tokenizer: Path, folder: Path
     ) -> NDArray[np.bool_]:
         """Minimise the mean over examples of -log p(y|x) / |y|; cosine schedule after a tenth of warm-up."""
-        how, words = self.how, AutoTokenizer.from_pretrained(str(tokenizer))
+        how, words = self.how, load_tokenizer(str(tokenizer))
         with running.own_randomness():
             torch.manual_seed(seed)
             model = new_t5(how.size, words) if how.model is None else load_t5(how.model)
@@ -170,13 +168,7 @@ def new_t5(size: str, tokenizer: Any) -> T5ForConditionalGeneration:
 
 def load_t5(name: str) -> Any:
     """An encoder-decoder model in float32, in eval mode; weights from safetensors only."""
-    check_source(name)
-    try:
-        with without_bars():
-            model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {name!r} cannot be loaded as an encoder-decoder model: {error}") from error
-    return model.to(pick_device("auto")).eval()
+    return load_model(name, dtype="float32", kind=AutoModelForSeq2SeqLM)
 
 
 def encode(tokenizer: Any, pairs: Sequence[tuple[str, str]], device: Any) -> dict[str, Tensor]:

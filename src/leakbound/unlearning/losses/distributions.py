@@ -1,7 +1,5 @@
 """Losses of whole next-token distributions: entropy, and divergences from the reference, the uniform, a target."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Losses of hidden states: misdirected representations."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Losses of the answers' log-probabilities: ascent, preference optimisation, refusals and weighted tokens."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """What all losses share: log-probabilities of answers, means over positions, and checks of shapes."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

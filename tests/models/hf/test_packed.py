@@ -1,0 +1,154 @@
+"""GGUF files and adapters: the very weights, or an error with the remedy."""
+
+import json
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from tiny_models import tiny_model, word_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from leakbound.errors import InputError, ModelError
+from leakbound.models.hf import HFModel
+from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
+from leakbound.models.opening import Loading, open_model
+from leakbound.records import Prompt, SamplingParams, Shard
+
+WORDS = ["<unk>", "<s>", "</s>", *"abcdefgh", "Ġ", "ab", "Ġa"]
+MERGES = ["a b", "Ġ a"]
+
+
+def written(file, kind=gguf.GGMLQuantizationType.F32):
+    """A tiny llama as llama.cpp would have it, and the same model in memory with the weights as they were stored."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(32)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(len(WORDS))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(WORDS)
+    writer.add_token_merges(MERGES)
+    writer.add_token_types([2, 3, 3] + [1] * (len(WORDS) - 3))
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
+    for name, tensor in model.state_dict().items():
+        values = tensor.numpy()
+        stored = kind if values.ndim == 2 else gguf.GGMLQuantizationType.F32
+        if stored != gguf.GGMLQuantizationType.F32:
+            tensor.copy_(torch.from_numpy(gguf.dequantize(gguf.quantize(values, stored), stored)))
+            values = tensor.numpy()
+        for part, heads in (("q_proj", 4), ("k_proj", 2)):  # llama.cpp has the two halves of a head side by side
+            if part in name:
+                values = values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+        data = values if stored == gguf.GGMLQuantizationType.F32 else gguf.quantize(values, stored)
+        name = names.get_name(name, try_suffixes=(".weight",))
+        writer.add_tensor(name, np.ascontiguousarray(data), raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model
+
+
+@pytest.mark.parametrize("kind", [gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.Q8_0])
+def test_a_gguf_file_is_the_model_with_its_weights_as_stored(tmp_path, kind):
+    file = tmp_path / "tiny.gguf"
+    model = written(file, kind)
+    loaded = HFModel.load(str(file))
+    assert loaded.describe()["checksum"] == weights_checksum(model)
+    assert loaded.describe()["stored"] == "GGUF, dequantised"
+    assert loaded.tokenizer("ab a")["input_ids"][-2:] == [WORDS.index("ab"), WORDS.index("Ġa")]
+    loaded.model.save_pretrained(tmp_path / "plain")  # what it was stored in does not follow the weights
+    assert weights_checksum(load_model(str(tmp_path / "plain"))) == weights_checksum(model)
+
+
+def test_without_the_package_a_gguf_file_names_it(tmp_path, monkeypatch):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(str(tmp_path / "m.gguf"))
+    monkeypatch.setattr("leakbound.models.hf.packed.find_spec", lambda _: None)
+    with pytest.raises(ModelError, match=r"pip install 'leakbound\[gguf\]'"):
+        load_model(str(tmp_path / "m.gguf"))
+    with pytest.raises(ModelError, match="no such folder"):
+        load_model(str(tmp_path / "other.gguf"))
+
+
+@pytest.fixture
+def base(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "base")
+    word_tokenizer().save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def adapter(base, tmp_path):
+    torch.manual_seed(1)
+    config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    adapted = get_peft_model(load_model(str(base)), config)
+    adapted.peft_config["default"].base_model_name_or_path = str(base)
+    adapted.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter", adapted.merge_and_unload()
+
+
+def test_an_adapter_is_merged_into_its_base(adapter, base, tmp_path):
+    folder, whole = adapter
+    loaded = open_model(str(folder))
+    described = loaded.describe()
+    assert (described["stored"], described["base"]) == ("adapter, merged", str(base))
+    assert described["checksum"] == weights_checksum(whole) != weights_checksum(tiny_model())
+    shard, params = Shard((Prompt("p", "a b", "c"),), 0, 50, 0), SamplingParams(max_tokens=4)
+    drawn = [[(d.text, d.places) for d in m.sample(shard, params)] for m in (loaded, HFModel(whole, word_tokenizer()))]
+    assert drawn[0] == drawn[1]
+    moved = base.rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match=str(base)):
+        open_model(str(folder))
+    again = open_model(str(folder), loading=Loading(base=str(moved)))
+    assert again.describe()["checksum"] == described["checksum"]
+
+
+def test_an_adapter_that_does_not_fit_is_refused(adapter, base):
+    folder, _ = adapter
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    some = dict(list(tensors.items())[1:])
+    save_file(some, file)
+    with pytest.raises(ModelError, match="1 of its tensors do not fit"):
+        load_model(str(folder))
+    save_file({**tensors, "base_model.model.extra.lora_A.weight": torch.zeros(2, 2)}, file)
+    with pytest.raises(ModelError, match="1 of its tensors do not fit"):
+        load_model(str(folder))
+    file.rename(folder / "adapter_model.bin")
+    with pytest.raises(ModelError, match="pickle files are not read"):
+        load_tokenizer(str(folder))
+    file.touch()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    with pytest.raises(ModelError, match="give --base"):
+        load_model(str(folder))
+    with pytest.raises(ModelError, match="is no adapter: leave it out"):
+        load_model(str(base), base=str(base))
+    with pytest.raises(InputError, match="base"):
+        open_model("http://localhost:1/v1#m", loading=Loading(base="x"))
+
+
+def test_an_adapter_that_is_no_change_of_weights_is_refused(base, tmp_path):
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    adapted = get_peft_model(load_model(str(base)), config)
+    adapted.peft_config["default"].base_model_name_or_path = str(base)
+    adapted.save_pretrained(tmp_path / "soft")
+    with pytest.raises(ModelError, match="cannot be merged"):
+        load_model(str(tmp_path / "soft"))
