@@ -23,7 +23,7 @@ from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forc
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
 from leakbound.models.hf.packed import how_stored
 from leakbound.models.hf.prefixes import Prefixes
-from leakbound.models.hf.search import close_to, edit_row, perturbed, search
+from leakbound.models.hf.search import close_to, find_near, perturbed, search
 from leakbound.models.hf.walk import walk
 from leakbound.models.template import (
     OTHER_PROMPTS,
@@ -69,10 +69,8 @@ class HFModel:
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         ends = [ends] if isinstance(ends, int) else list(ends or [])
         self._ends = sorted({*ends, *([] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id])})
-        self._forward = Forward(
-            self.model, fill=self.tokenizer.pad_token_id or 0, work=self.work, most_rows=self.batch_rows,
-            memory=self.memory,
-        )  # fmt: skip
+        fill = self.tokenizer.pad_token_id or 0
+        self._forward = Forward(self.model, fill=fill, work=self.work, most_rows=self.batch_rows, memory=self.memory)
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
         self._rounded: dict[str, Forward] = {}
         self._sure: dict[Any, NDArray[np.float64]] = {}
@@ -265,36 +263,13 @@ class HFModel:
         out: list[list[Generation]] = [[] for _ in prompts]
         for decoding, places, some in self._decodings(prompts, params):
             mine, near = [targets[i] for i in places], [distances[i] for i in places]
-            find = partial(self._find_near, targets=mine, distances=near, params=decoding)
+            find = partial(find_near, leaves=self._leaves, targets=mine, distances=near, params=decoding)
             rank = close_to(mine, near, self._ends)
             roots = self._roots(some, decoding)
             found = search(self._forward, roots, self._leaves, decoding, most=width, rank=rank, find=find)
             for i, leaves in found.items():
                 out[places[i]] = [_generation(leaf) for leaf in leaves]
         return out
-
-    def _find_near(
-        self,
-        prefixes: Prefixes,
-        targets: Sequence[Sequence[int]],
-        distances: Sequence[int],
-        params: SamplingParams,
-    ) -> tuple[NDArray[np.bool_], list[Leaf]]:
-        """Which beginnings are finished or as long as the target, and those of them that are close enough."""
-        done, leaves = self._leaves.find(prefixes, params)
-        full = prefixes.depth >= np.array([len(targets[p]) for p in prefixes.prompt.tolist()])
-        known = {(leaf.prompt, leaf.tokens) for leaf in leaves}
-        for row in np.flatnonzero(full):
-            prompt, tokens = int(prefixes.prompt[row]), tuple(prefixes.new_tokens(int(row)).tolist())
-            if (prompt, tokens) not in known:
-                text = self._leaves.texts([list(tokens)])[0]
-                p, value = float(prefixes.logprob[row]), float(prefixes.value[row])
-                leaves.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, (), value))
-        return done | full, [leaf for leaf in leaves if self._distance(leaf, targets) <= distances[leaf.prompt]]
-
-    def _distance(self, leaf: Leaf, targets: Sequence[Sequence[int]]) -> int:
-        spoken = np.array(leaf.tokens[: leaf.num_tokens], dtype=np.int64)
-        return int(edit_row(spoken, np.array(targets[leaf.prompt]))[-1])
 
     @torch.inference_mode()
     def loglikelihood(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> NDArray[np.float64]:
