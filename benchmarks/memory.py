@@ -93,9 +93,11 @@ def main() -> None:
     parser.add_argument("--before", help="an older commit to measure beside this one")
     parser.add_argument("--cases", nargs="+", help="only these")
     parser.add_argument("--kill", type=float, default=60.0)
+    parser.add_argument("--draws", type=int, default=256, help="of each of the twelve prompts")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    usual = {"model": args.model, "questions": QUESTIONS, "draws": 256, "tokens": 24}
+    usual = {"model": args.model, "questions": QUESTIONS, "draws": args.draws, "tokens": 24}
+    full = f"12 x {args.draws} x 24"
     cases = {
         "3 prompts x 64 draws x 16 tokens": {**usual, "questions": QUESTIONS[:3], "draws": 64, "tokens": 16},
         "1 x 65,536 x 12, temperature 0.3": {
@@ -105,8 +107,8 @@ def main() -> None:
             "tokens": 12,
             "temperature": 0.3,
         },
-        "12 x 256 x 24, --memory 1.5GB": {**usual, "memory": "1.5GB"},
-        "12 x 256 x 24": usual,
+        f"{full}, --memory 1.5GB": {**usual, "memory": "1.5GB"},
+        full: usual,
     }
     lines: list[str] = []
 
@@ -122,7 +124,7 @@ def main() -> None:
             trees[f"before ({args.before[:7]})"] = old
         for label, tree in trees.items() if args.kill else ():
             kept = kept_after(tree, {**usual, "out": str(Path(temporary) / f"killed-{len(lines)}")}, args.kill)
-            say(f"- {label}: {kept} of 3,072 draws are kept after kill -9 at {args.kill:.0f} CPU s of 12 x 256 x 24.")
+            say(f"- {label}: {kept} draws are kept after kill -9 at {args.kill:.0f} CPU s of {full}.")
         say("")
         say("| case | commit | peak GB | CPU s | distinct | draws as in the first row of the case |")
         say("|---|---|---|---|---|---|")

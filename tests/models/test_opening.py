@@ -37,12 +37,11 @@ def loaded(monkeypatch):
 
 
 def test_a_folder_or_hub_id_is_loaded_as_asked(loaded):
-    none = {"base": None, "memory": None}
-    usual = {"revision": None, "dtype": "auto", "device": "auto", "trust_remote_code": False, **none}
+    usual = {"revision": None, "dtype": "auto", "device": "auto", "trust_remote_code": False}
     open_model("org/name")
     open_model("transformers:org/name")
     open_model(Path("some/folder"), template="raw", loading=Loading("v1", "float16", "cpu", True))
-    other = {"revision": "v1", "dtype": "float16", "device": "cpu", "trust_remote_code": True, **none}
+    other = {"revision": "v1", "dtype": "float16", "device": "cpu", "trust_remote_code": True}
     assert loaded == [
         ("loaded", ("org/name",), {"template": "auto", **usual}),
         ("loaded", ("org/name",), {"template": "auto", **usual}),
@@ -79,12 +78,11 @@ SETTINGS = {
     "device": {"loading": Loading(device="cpu")},
     "trust_remote_code": {"loading": Loading(trust_remote_code=True)},
     "base": {"loading": Loading(base="org/other")},
-    "memory": {"loading": Loading(memory="2GB")},
     "server": {"loading": Loading(server="vllm")},
     "per_request": {"loading": Loading(per_request=4)},
     "not_sent": {"loading": Loading(not_sent=("top_k",))},
 }
-WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base", "memory")
+WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base")
 SERVING = ("server", "per_request", "not_sent")
 
 

@@ -48,9 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt as stop:
         if isinstance(stop, Interrupted):
             again = shlex.join(["leakbound", *(sys.argv[1:] if argv is None else argv), *stop.more.split()])
-            Console(stderr=True).print(
-                f"interrupted: {stop.kept}. To go on: {again}", markup=False, highlight=False, soft_wrap=True
-            )
+            said = f"interrupted: {stop.kept}. To go on: {again}"
+            Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
         sys.exit(130)
 
 

@@ -45,10 +45,12 @@ class Loading:
             byte_count("memory", self.memory)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings by name, without the memory, which changes nothing; the younger ones only where they are not the
-        usual ones: older folders have none."""
-        given = {**vars(self), "memory": None}
-        return {name: value for name, value in given.items() if name in OLDEST or value != getattr(Loading, name)}
+        """The settings by name; the younger ones only where they are not the usual ones: older folders have none.
+
+        Without the memory, which changes no draw.
+        """
+        names = {*WEIGHTS[:4], *self.given()} - {"memory"}
+        return {name: value for name, value in vars(self).items() if name in names}
 
     def given(self) -> dict[str, Any]:
         """The settings that are not the usual ones."""
@@ -59,8 +61,7 @@ class Loading:
         return Loading(**{name: value for name, value in vars(self).items() if name in names})
 
 
-OLDEST = ("revision", "dtype", "device", "trust_remote_code")
-WEIGHTS = (*OLDEST, "base", "memory")
+WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base", "memory")
 SERVING = ("server", "per_request", "not_sent")
 USED = {"transformers": ("template", *WEIGHTS), "openai": SERVING, "module": ()}
 """What our back ends have a use for, of what can be given beside a name; those of others judge for themselves."""
@@ -126,7 +127,8 @@ def _check_used(model: Any, given: Mapping[str, Any], used: Sequence[str]) -> No
 
 
 def _transformers(name: str, template: str, loading: Loading) -> Sampler:
-    opened: Sampler = _hf(name).HFModel.load(name, template=template, **{n: getattr(loading, n) for n in WEIGHTS})
+    memory = {} if loading.memory is None else {"memory": loading.memory}
+    opened: Sampler = _hf(name).HFModel.load(name, template=template, **loading.to_json(), **memory)
     return opened
 
 

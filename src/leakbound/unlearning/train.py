@@ -82,7 +82,8 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
         out, files = config.out / f"{number + 1:02d}", (config.forget[number],)
         step = dataclasses.replace(config, model=model, forget=files, out=out)
         later = [pair for request in requests[number + 1 :] for pair in request]
-        with keeping(partial("{} of {} requests are kept in {}".format, number, len(requests), config.out), "--resume"):
+        said = partial("{} of {} requests are kept in {}".format, number, len(requests), config.out)
+        with keeping(said, "--resume"):
             _unlearn(step, forget, [*permanent, *later], progress)
         model = str(out)
     return Path(model)

@@ -17,6 +17,7 @@ from leakbound.errors import ModelError
 from leakbound.models.hf.budget import BEGUN, BENCH, MOST_ROWS, PASTS, Budget
 from leakbound.models.hf.cache import ROOM, Bench, Kept, Past, cache_bytes, chosen, idle_slots, weigh
 from leakbound.models.hf.memory import is_out_of_memory, release_cached
+from leakbound.models.hf.positions import limit_of, switch_of
 from leakbound.models.hf.prefixes import Ints, Prefixes
 
 LOGITS_PER_PASS = 2**26
@@ -128,8 +129,8 @@ class Forward:
         self.accepts = accepts
         config = model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)
-        self.limit = next((n for key in _LIMITS if isinstance(n := getattr(config, key, None), int) and n > 0), None)
-        self.switch = _switch(config, self.limit)
+        self.limit = limit_of(config)
+        self.switch = switch_of(config, self.limit)
         self.known = int(model.get_input_embeddings().weight.shape[0])
         layers = DynamicCache(config=config).layers
         kept = all(isinstance(x, DynamicLayer) for x in layers)
@@ -385,19 +386,3 @@ class Forward:
 def _size(step: Pass) -> int:
     kept = weigh(step.cache, set()) if step.cache is not None else 0
     return kept + step.logits.numel() * step.logits.element_size()
-
-
-_LIMITS = ("max_position_embeddings", "max_seq_len")
-"""What configurations call the number of positions; most other names are mapped to the first."""
-
-
-def _switch(config: Any, limit: int | None) -> int | None:
-    """The length beyond which rotary positions are others for the whole text; None where it is never reached."""
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    for one in (rope, *rope.values()) if isinstance(rope, dict) else ():
-        if isinstance(one, dict) and one.get("rope_type", one.get("type")) in ("longrope", "dynamic"):
-            known = one.get("original_max_position_embeddings")
-            known = known or getattr(config, "original_max_position_embeddings", None) or limit
-            if known and (limit is None or known < limit):
-                return int(known)
-    return None

@@ -32,7 +32,7 @@ from leakbound.models.template import (
     encode_prompt,
     other_prompts,
     resolve_template,
-)  # fmt: skip
+)
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, byte_count
 
 
@@ -53,8 +53,8 @@ class HFModel:
     name: str = "in-memory"
     revision: str | None = None
     batch_rows: int | None = None
-    stored: Mapping[str, str] = field(default_factory=dict)
     memory: float | None = None
+    stored: Mapping[str, str] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
@@ -69,10 +69,8 @@ class HFModel:
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         ends = [ends] if isinstance(ends, int) else list(ends or [])
         self._ends = sorted({*ends, *([] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id])})
-        self._forward = Forward(
-            self.model, fill=self.tokenizer.pad_token_id or 0, work=self.work, most_rows=self.batch_rows,
-            memory=self.memory,
-        )  # fmt: skip
+        fill = self.tokenizer.pad_token_id or 0
+        self._forward = Forward(self.model, fill=fill, work=self.work, most_rows=self.batch_rows, memory=self.memory)
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
         self._rounded: dict[str, Forward] = {}
         self._sure: dict[Any, NDArray[np.float64]] = {}
@@ -94,9 +92,8 @@ class HFModel:
         common: Any = {"revision": revision, "trust_remote_code": trust_remote_code, "base": base}
         tokenizer = load_tokenizer(name, **common)
         model = load_model(name, dtype=dtype, device=device, **common)
-        most = None if memory is None else byte_count("memory", memory)
-        stored = how_stored(name, base)
-        return cls(model, tokenizer, template=template, name=name, revision=revision, stored=stored, memory=most)
+        most, stored = None if memory is None else byte_count("memory", memory), how_stored(name, base)
+        return cls(model, tokenizer, template=template, name=name, revision=revision, memory=most, stored=stored)
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
@@ -266,7 +263,7 @@ class HFModel:
         out: list[list[Generation]] = [[] for _ in prompts]
         for decoding, places, some in self._decodings(prompts, params):
             mine, near = [targets[i] for i in places], [distances[i] for i in places]
-            find = partial(find_near, self._leaves, targets=mine, distances=near, params=decoding)
+            find = partial(find_near, leaves=self._leaves, targets=mine, distances=near, params=decoding)
             rank = close_to(mine, near, self._ends)
             roots = self._roots(some, decoding)
             found = search(self._forward, roots, self._leaves, decoding, most=width, rank=rank, find=find)

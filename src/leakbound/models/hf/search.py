@@ -114,6 +114,32 @@ def close_to(targets: Sequence[Sequence[int]], distances: Sequence[int], ends: S
     return rank
 
 
+def find_near(
+    prefixes: Prefixes,
+    *,
+    leaves: Leaves,
+    targets: Sequence[Sequence[int]],
+    distances: Sequence[int],
+    params: SamplingParams,
+) -> tuple[NDArray[np.bool_], list[Leaf]]:
+    """Which beginnings are finished or as long as the target, and those of them that are close enough."""
+    done, found = leaves.find(prefixes, params)
+    full = prefixes.depth >= np.array([len(targets[p]) for p in prefixes.prompt.tolist()])
+    known = {(leaf.prompt, leaf.tokens) for leaf in found}
+    for row in np.flatnonzero(full):
+        prompt, tokens = int(prefixes.prompt[row]), tuple(prefixes.new_tokens(int(row)).tolist())
+        if (prompt, tokens) not in known:
+            text = leaves.texts([list(tokens)])[0]
+            p, value = float(prefixes.logprob[row]), float(prefixes.value[row])
+            found.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, (), value))
+
+    def distance(leaf: Leaf) -> int:
+        spoken = np.array(leaf.tokens[: leaf.num_tokens], dtype=np.int64)
+        return int(edit_row(spoken, np.array(targets[leaf.prompt]))[-1])
+
+    return done | full, [leaf for leaf in found if distance(leaf) <= distances[leaf.prompt]]
+
+
 def edit_row(tokens: Ints, target: Ints) -> Ints:
     """Edit distances of ``tokens`` to every beginning of ``target``, (len(target) + 1,)."""
     row = np.arange(len(target) + 1)
@@ -157,28 +183,3 @@ def _limits(parts: list[Prefixes], found: dict[int, list[Leaf]], most: int) -> d
         for prompt in np.unique(part.prompt).tolist():
             values.setdefault(prompt, []).extend(part.value[part.prompt == prompt].tolist())
     return {p: sorted(some, reverse=True)[:most][-1] for p, some in values.items()}
-
-
-def find_near(
-    found: Leaves,
-    prefixes: Prefixes,
-    targets: Sequence[Sequence[int]],
-    distances: Sequence[int],
-    params: SamplingParams,
-) -> tuple[NDArray[np.bool_], list[Leaf]]:
-    """Which beginnings are finished or as long as the target, and those of them that are close enough."""
-    done, leaves = found.find(prefixes, params)
-    full = prefixes.depth >= np.array([len(targets[p]) for p in prefixes.prompt.tolist()])
-    known = {(leaf.prompt, leaf.tokens) for leaf in leaves}
-    for row in np.flatnonzero(full):
-        prompt, tokens = int(prefixes.prompt[row]), tuple(prefixes.new_tokens(int(row)).tolist())
-        if (prompt, tokens) not in known:
-            text = found.texts([list(tokens)])[0]
-            p, value = float(prefixes.logprob[row]), float(prefixes.value[row])
-            leaves.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, (), value))
-    return done | full, [leaf for leaf in leaves if _distance(leaf, targets) <= distances[leaf.prompt]]
-
-
-def _distance(leaf: Leaf, targets: Sequence[Sequence[int]]) -> int:
-    spoken = np.array(leaf.tokens[: leaf.num_tokens], dtype=np.int64)
-    return int(edit_row(spoken, np.array(targets[leaf.prompt]))[-1])
