@@ -1,8 +1,9 @@
 """Planted faults behind a real llama.cpp server, and honest audits of tiny models: what ``leakbound attest`` says.
 
-``python benchmarks/attesting.py GGUF WEIGHTS --llama PYTHON [--out DIR]``: GGUF is a file of SmolLM2-135M-Instruct,
-WEIGHTS a folder with the same weights in float32, PYTHON one that has xllamacpp and gguf. All answers of the server
-are kept in DIR, so that a run that was cut goes on, and one that is done is read again in minutes.
+``python benchmarks/attesting.py GGUF WEIGHTS --other OTHER --llama PYTHON [--out DIR]``: GGUF is a file of
+SmolLM2-135M-Instruct, WEIGHTS a folder with the same weights in float32, OTHER the GGUF of another model, PYTHON one
+that has xllamacpp and gguf. All answers of the server are kept in DIR, so that a run that was cut goes on, and one that
+is done is read again without the server.
 ``python benchmarks/attesting.py --honest 1000`` makes the honest audits.
 """
 
@@ -76,7 +77,8 @@ FAULTS = {
     "repeated seeds": Planted("copies of earlier answers", lambda asked: asked | {"seed": 1}),
     "cached answers": Planted("copies of earlier answers", caches=True),
     "truncated max_tokens": Planted("cut after", setting("max_tokens", 12)),
-    "another model": Planted("other weights", weights="pruned"),
+    "another model": Planted("another model's", weights="other"),
+    "one layer of 30 less": Planted("other weights", weights="pruned"),
 }
 
 SERVE = """
@@ -118,6 +120,7 @@ class Llama:
 
     python: str
     gguf: Path
+    other: Path
     folder: Path
     _process: subprocess.Popen[str] | None = None
     _serves: tuple[str, str] = ("", "")
@@ -138,8 +141,8 @@ class Llama:
             return json.load(answer)
 
     def _start(self, weights: str, template: str) -> None:
-        file = self.gguf
-        if weights != "full" and not (file := self.folder / f"{weights}.gguf").exists():
+        file = self.other if weights == "other" else self.gguf
+        if weights in ("rounded", "pruned") and not (file := self.folder / f"{weights}.gguf").exists():
             shutil.copy(self.gguf, part := file.with_suffix(".part"))
             subprocess.run([self.python, "-c", CHANGE, str(part), weights], check=True)
             part.rename(file)
@@ -240,12 +243,12 @@ def loopback(reply: Callable[[Payload], Payload]):
         server.server_close()
 
 
-def planted(gguf: Path, weights: str, llama: str, out: Path) -> None:
+def planted(gguf: Path, weights: str, other: Path, llama: str, out: Path) -> None:
     """One row for each fault; rows that are there are not made again."""
     torch.set_num_threads(1)
     rows_file = out / "rows.json"
     rows = json.loads(rows_file.read_text()) if rows_file.exists() else {}
-    loaded, server = HFModel.load(weights), Llama(llama, gguf, out)
+    loaded, server = HFModel.load(weights), Llama(llama, gguf, other, out)
     print("| fault | found | draws | tokens | log evidence | leads by | CPU s | s a draw |\n" + "|---" * 8 + "|")
     try:
         for name, fault in FAULTS.items():
@@ -260,11 +263,11 @@ def planted(gguf: Path, weights: str, llama: str, out: Path) -> None:
                     found.contradictions[0] if found.contradictions else found.nearest if found.refuted else "nothing"
                 )
                 right = fault.named in said if fault.named else said == "nothing"
-                lead = found.faults[0].log_evidence - found.faults[1].log_evidence
+                first, second = [x.log_evidence for x in found.faults[:2]] or (0.0, 0.0)
                 rows[name] = [
                     name, f"{said.rpartition(': ')[2]}{'' if right else ' (WRONG)'}", str(found.num_answers),
-                    f"{found.num_tokens:,}", f"{found.log_evidence:.1f}", f"{lead:.1f}", f"{seconds:.0f}",
-                    f"{seconds / found.num_answers:.2f}",
+                    f"{found.num_tokens:,}", f"{found.log_evidence:.1f}", f"{first - second:.1f}", f"{seconds:.0f}",
+                    f"{seconds / max(found.num_answers, 1):.2f}",
                 ]  # fmt: skip
                 rows_file.write_text(json.dumps(rows))
             print(f"| {' | '.join(rows[name])} |", flush=True)
@@ -343,6 +346,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("gguf", type=Path, nargs="?")
     parser.add_argument("weights", nargs="?")
+    parser.add_argument("--other", type=Path)
     parser.add_argument("--llama", default="python")
     parser.add_argument("--out", type=Path, default=Path("runs/attesting"))
     parser.add_argument("--honest", type=int, default=0)
@@ -351,4 +355,4 @@ if __name__ == "__main__":
     if given.honest:
         honest(given.honest, given.out)
     else:
-        planted(given.gguf, given.weights, given.llama, given.out)
+        planted(given.gguf, given.weights, given.other, given.llama, given.out)
