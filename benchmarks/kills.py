@@ -1,12 +1,14 @@
 """kill -9 at random moments of each kind of command, and the same command again until it ends.
 
 ``python benchmarks/kills.py [--kills 200] [--seed 0] [--kinds audit,until] [--write docs/results/kills.md]``; 200 kills
-take about half an hour on one core. A command runs in a process that is forked from this one, which has loaded all
-there is to load. It is run twice undisturbed: what differs between the two must be a time or the peak of memory, and is
-named; all else must be the same, byte for byte, after any number of kills. Half of the kills come by the clock, evenly
-over the command's life; half at a change of the disk, chosen evenly: just before something is opened for writing,
-renamed, made or removed. Nothing but the same names may be left in the folder, beside it, or in the system's temporary
-folder.
+take about 40 minutes on a busy core.
+
+Each command runs in a process that is forked from one that has loaded all there is to load. It is run twice
+undisturbed: what differs between the two must be a time or the peak of memory, and is named, as is how many artefacts
+of a study the last process made. All else must be the same, byte for byte, after any number of kills, and nothing may
+be left in the folder, beside it or in the system's temporary folder that an undisturbed run does not leave. Half of the
+kills come by the clock, evenly over the command's life; half just before a change of the disk (something is opened for
+writing, renamed, made or removed), chosen evenly. A command is killed at most three times in a folder.
 """
 
 import argparse
@@ -71,6 +73,7 @@ def start(work: Callable[[], Any], home: Path, *, after: float | None = None, ch
     """Do the work in a forked process in the folder ``home``, killed after so many seconds or before that change."""
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     log, told = home.parent / f"{home.name}.log", os.pipe()
+    log.write_text("")  # a kill may come before the first step
     begin, pid = time.monotonic(), os.fork()
     if pid == 0:
         os.chdir(home)
@@ -79,6 +82,7 @@ def start(work: Callable[[], Any], home: Path, *, after: float | None = None, ch
         out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        sys.stdout = sys.stderr = open(out, "w")  # noqa: SIM115 - the process ends with it
         number = 0
 
         def count(event: str, args: tuple[Any, ...]) -> None:
@@ -159,7 +163,8 @@ def differing(one: dict[str, bytes], two: dict[str, bytes]) -> set[str]:
 def is_time(name: str) -> bool:
     """Whether a place of :func:`differing` is a field that carries a time."""
     file, _, key = name.partition(": ")
-    return bool(TIMES.search(key)) or (file.endswith("-seconds.json") and not key)
+    count = file.endswith("study.json") and key in ("made", "found")  # by this process, and by those before it
+    return count or bool(TIMES.search(key)) or (file.endswith("-seconds.json") and not key)
 
 
 @dataclass
@@ -290,7 +295,7 @@ def main() -> None:
         for i, kind in enumerate(kinds):
             kills = args.kills * (i + 1) // len(kinds) - args.kills * i // len(kinds)
             found = try_kind(kind, lambda kind=kind: command(KINDS[kind]), home, kills, args.seed)
-            times = {re.sub(r"^.*(: |\.)", "", name) for name in found.times}
+            times = {"seconds" if "seconds" in name else re.sub(r"^.*(: |\.)", "", name) for name in found.times}
             total += found.kills
             wrong += [f"{kind}: {what}" for what in found.wrong]
             lines.append(
@@ -301,12 +306,11 @@ def main() -> None:
     said = f"{total} kills, {len(wrong)} wrong, {(time.monotonic() - begin) / 60:.0f} minutes"
     print("\n".join(["", *lines, "", said, *wrong]))
     if args.write:
-        text = (__doc__ or "").split("\n\n", 1)[1].split(". ", 1)[1]
+        about = (__doc__ or "").split("\n\n", 2)[2]
         args.write.write_text(
             f"# kill -9\n\n`python benchmarks/kills.py --kills {args.kills} --seed {args.seed}` on {date.today()}, AMD "
-            f"EPYC, one process on one of 2 shared cores: {said}.\n\n"
-            + text + "\n" + "\n".join(lines) + "\n"
-        )  # fmt: skip
+            f"EPYC, 2 shared cores, one process: {said}.\n\n{about}\n" + "\n".join(lines) + "\n"
+        )
     sys.exit(bool(wrong))
 
 

@@ -65,13 +65,8 @@ class DemoConfig:
 
 
 LEARN: dict[str, Any] = {
-    "from_scratch": "tiny",
-    "epochs": 30,
-    "batch_size": 16,
-    "learning_rate": 2e-3,
-    "schedule": "cosine",
-    "warmup": 0.1,
-}
+    "from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine", "warmup": 0.1,
+}  # fmt: skip
 UNLEARN: dict[str, Any] = {"epochs": 12, "learning_rate": 2e-4, "schedule": "constant", "batch_size": 16}
 
 RETAIN_PROMPTS, RETAIN_SAMPLES = 60, 64
@@ -136,17 +131,9 @@ def _ask(config: DemoConfig, name: str, prompts: tuple[Prompt, ...], guess: Audi
     from leakbound.auditing.steps import audit
 
     return audit(
-        str(config.out / "models" / name),
-        prompts,
-        scorer=SCORER,
-        num_samples=config.num_samples,
-        alpha=config.alpha,
-        params=PARAMS,
-        seed=config.seed,
-        out=config.out / "runs" / name,
-        guess=guess,
-        progress=False,
-    )
+        str(config.out / "models" / name), prompts, scorer=SCORER, num_samples=config.num_samples, alpha=config.alpha,
+        params=PARAMS, seed=config.seed, out=config.out / "runs" / name, guess=guess, progress=False,
+    )  # fmt: skip
 
 
 def _ask_the_rest(config: DemoConfig, name: str, prompts: tuple[Prompt, ...]) -> None:
@@ -154,14 +141,8 @@ def _ask_the_rest(config: DemoConfig, name: str, prompts: tuple[Prompt, ...]) ->
     from leakbound.auditing.steps import Statement, bound, sample, score
 
     run = sample(
-        str(config.out / "models" / name),
-        prompts,
-        config.out / "retain" / name,
-        num_samples=RETAIN_SAMPLES,
-        params=PARAMS,
-        seed=config.seed,
-        statement=Statement(scorer=SCORER, alpha=config.alpha),
-        progress=False,
-    )
+        str(config.out / "models" / name), prompts, config.out / "retain" / name, num_samples=RETAIN_SAMPLES,
+        params=PARAMS, seed=config.seed, statement=Statement(scorer=SCORER, alpha=config.alpha), progress=False,
+    )  # fmt: skip
     score(run)
     bound(run)

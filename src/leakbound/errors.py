@@ -51,6 +51,14 @@ class StorageError(LeakboundError):
     exit_code = 5
 
 
+class Interrupted(KeyboardInterrupt):
+    """A long command was interrupted. ``kept``: what of it is on the disk; ``more``: the option to go on with."""
+
+    def __init__(self, kept: str, more: str = "") -> None:
+        super().__init__(kept)
+        self.kept, self.more = kept, more
+
+
 class TrainingError(LeakboundError):
     """Training cannot go on: the loss is not finite, or the model has collapsed."""
 

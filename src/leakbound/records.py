@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,15 @@ def check_count(name: str, value: int, *, least: int) -> None:
     """Raise InputError unless ``value`` is an int of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
+
+
+def byte_count(name: str, value: str) -> float:
+    """The bytes of a text such as 1.5GB, 800MiB or 2G: KB is 1000 bytes, KiB 1024. InputError for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(i?)B?\s*", str(value), re.IGNORECASE)
+    number = float(found[1]) * (1024 if found[3] else 1000) ** (1 + "KMGT".index(found[2].upper())) if found else 0.0
+    if not number:
+        raise InputError(f"{name} is {value!r}: give a number with its unit, such as 1.5GB, 800MB or 2GiB")
+    return number
 
 
 def _number(name: str, value: float, wanted: str, fits: Callable[[float], bool]) -> float:

@@ -44,6 +44,12 @@ def plural(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
+def in_bytes(number: float) -> str:
+    """``1.5GB``, ``640MB``: as ``--memory`` takes it, rounded up to three digits."""
+    unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB")) if number >= u), (1e3, "KB"))
+    return f"{float(at_most(number / unit)):g}{name}"
+
+
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u180b\u180c\u180d")
 _LINE = str.maketrans({"\n": "↵", "\t": "⇥"})

@@ -10,9 +10,10 @@ from enumerated import enumerate_law
 from tiny_models import WORDS, tiny_model, word_tokenizer
 
 from leakbound import report
+from leakbound.auditing import certifying
 from leakbound.auditing.certifying import certify
 from leakbound.auditing.engines import choose_engine
-from leakbound.errors import InputError, RunMismatchError
+from leakbound.errors import InputError, Interrupted, RunMismatchError
 from leakbound.models import FakeModel
 from leakbound.models.hf import HFModel
 from leakbound.records import SamplingParams
@@ -142,6 +143,31 @@ def test_an_interrupted_certification_goes_on_and_ends_with_the_same_bytes(model
     assert Certification.from_json(json.loads(json.dumps(whole.to_json()))) == whole
     with pytest.raises(RunMismatchError, match="seed"):
         certify(model, many, out=tmp_path / "whole", seed=1, **args)
+
+
+def test_a_certification_that_takes_long_keeps_some_prompts_at_a_time(model, tmp_path, monkeypatch):
+    many = [{"id": f"p{i}", "text": "a b" if i % 2 else "d c", "target": "c"} for i in range(7)]
+    args = {"scorer": "contains", "num_generations": 10, "params": PARAMS, "engine": "without-replacement"}
+    monkeypatch.setattr(certifying, "SEARCHED", 2 * 10 * 4)
+    certify(model, many, out=tmp_path / "whole", **args)
+    real, calls = HFModel.distinct, []
+
+    def failing(self, prompts, *rest):
+        calls.append(len(prompts))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, prompts, *rest)
+
+    monkeypatch.setattr(HFModel, "distinct", failing)
+    with pytest.raises(Interrupted, match=r"4 of 7 prompts are kept in .*cut"):
+        certify(model, many, out=tmp_path / "cut", **args)
+    calls.append(0)
+    certify(model, many, out=tmp_path / "cut", **args)
+    assert calls == [2, 2, 2, 0, 2, 1]
+    names = [file.name for file in (tmp_path / "cut" / "facts").iterdir()]
+    assert names == ["00000.json"]
+    for name in ("facts/00000.json", "certificate.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_table_and_sentence(model, capsys):

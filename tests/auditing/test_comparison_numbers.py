@@ -69,7 +69,7 @@ def test_the_averages_hold_for_all_models_at_once(models, alpha):
     )
 
 
-def test_the_smallest_bound_of_ten_equal_models_is_false_in_one_percent_at_most():
+def test_g4_the_smallest_bound_of_ten_equal_models_is_false_in_one_percent_at_most():
     """The statement as it is printed, read back. Today's level: P(some bound of ten misses) <= alpha, so at most
     Bin(2000, alpha) of the statements are false; more than ``most`` happens with probability < 1e-6. With each bound
     made for its model alone 8 in 100 were false, 160 of 2,000."""

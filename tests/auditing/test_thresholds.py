@@ -68,7 +68,7 @@ def run_audit(tmp_path, **changes):
     return audit(FakeModel(leaks=(("p0", 1.0), ("p1", 0.4), ("p2", 0.0))), PROMPTS, **(settings | changes))
 
 
-def test_an_audit_counts_a_rounded_leak(tmp_path, rounded):
+def test_g3_an_audit_counts_a_rounded_leak(tmp_path, rounded):
     result = run_audit(tmp_path)
     drawn = [round(64 * (p.mean.estimate - 0.3) / 0.5) for p in result.prompts]  # by another path: from the mean score
     assert [p.num_leaks for p in result.prompts] == drawn

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.cli import app, main
 from leakbound.cli.app import read_settings
+from leakbound.errors import InputError
+from leakbound.models.hf import HFModel
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import SamplingParams
 from leakbound.runs.store import Run
@@ -105,6 +108,28 @@ def test_kill_9_in_the_middle_leaves_nothing_lost_or_counted_twice(world, tmp_pa
     assert contents(tmp_path / "whole") == contents(tmp_path / "cut")
 
 
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(world, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "a run"
+    command = ["sample", world / "model", "--prompts", world / "prompts.jsonl", "--num-samples", 50, "--max-tokens", 3]
+    command += ["--memory", "100GB", "--out", out]
+    real, calls = HFModel.sample_more, []
+
+    def failing(self, *rest):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HFModel, "sample_more", failing)
+        done = within(capsys, *command)
+    assert done.returncode == 130
+    again = shlex.join(["leakbound", *map(str, command)])
+    assert done.stderr.splitlines()[-1] == f"interrupted: 3 of 153 draws are kept in {out}. To go on: {again}"
+    done = within(capsys, *shlex.split(again)[1:])
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -121,6 +146,8 @@ def test_kill_9_in_the_middle_leaves_nothing_lost_or_counted_twice(world, tmp_pa
         ({"--num-samples": "0"}, "num_samples is 0"),
         ({"--out": "another"}, "holds a run with other settings"),
         ({"--temperature": "-1"}, "temperature is -1"),
+        ({"--memory": "3"}, "memory is '3': give a number with its unit, such as 1.5GB"),
+        ({"--memory": "1MB"}, "memory is 1MB, and leaves 0KB to sample in: the weights take"),
         ({"--no-such-option": "1"}, "no-such-option"),
     ],
 )
@@ -197,11 +224,54 @@ def test_y07_p21_keys_of_a_config_are_known_and_stand_once(tmp_path, capsys, mon
 def test_y03_a_config_is_yaml_1_2(tmp_path, monkeypatch):
     monkeypatch.setattr(app, "config", ())
     file = tmp_path / "c.yaml"
+    file.write_text("audit:\n  stop: [no, off, true, 1e3, 0o17, ~]\n  seed: 010\n  until: null\n")
+    stop = ["no", "off", "true", "1e3", "0o17", None]  # as they stand there
+    assert read_settings(file) == {"audit": {"stop": stop, "seed": "010", "until": None}}
+    file.write_text("audit:\n  stop: [[a, b]]\n")
+    with pytest.raises(InputError, match=r"'stop' below audit is \[\['a', 'b'\]\]: give a list of texts"):
+        read_settings(file)
     file.write_text("audit:\n  stop: [no, off]\n  seed: 010\n")
-    assert read_settings(file) == {"audit": {"stop": ["no", "off"], "seed": 10}}
     main(["--config", str(file), "plan", "leak<=0.1"])
     file.write_text("plan: {stop: [no, off], alpha: 0.05}\n")
     main(["--config", str(file), "plan", "leak<=0.1"])
+
+
+@pytest.mark.parametrize("out", ["n" * 300, "file/below", "a\0b"])
+@pytest.mark.parametrize("command", ["audit", "model", "finetune", "unlearn", "study"])
+def test_x5_a_path_that_cannot_be_is_one_line(tmp_path, capsys, monkeypatch, command, out):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "p.jsonl").write_text('{"text": "q?", "target": "secret"}\n')
+    (tmp_path / "rows.jsonl").write_text('{"question": "q?", "answer": "secret"}\n')
+    rows = str(tmp_path / "rows.jsonl")
+    given = {
+        "audit": ["audit", "leakbound.models.fake:FakeModel", "--prompts", "p.jsonl", "--scorer", "contains"],
+        "model": ["audit", out, "--prompts", "p.jsonl", "--scorer", "contains"],
+        "finetune": ["finetune", "--data", rows, "--from-scratch", "tiny"],
+        "unlearn": ["unlearn", "--model", "m", "--forget", rows, "--retain", rows],
+        "study": ["study", "distribution"],
+    }[command]
+    if command == "model" and "\0" in out:
+        return  # no shell gives one
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "--out", "runs" if command == "model" else out])
+    assert ended.value.code in (2, 4, 5)
+    said = capsys.readouterr().err
+    assert "error: " in said
+    assert "Traceback" not in said
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["file", "p.jsonl", "rows.jsonl"]
+
+
+@pytest.mark.parametrize("value", ["8.7", "-0.5", "0.55e1", "1.5e-3", "1.e-1"])
+@pytest.mark.parametrize("option", ["num-samples", "seed", "top-k", "max-tokens", "draws-per-shard"])
+def test_a_part_of_a_draw_is_refused_and_not_rounded(tmp_path, capsys, monkeypatch, option, value):
+    monkeypatch.setattr(app, "config", ())
+    given = ["audit", "leakbound.models.fake:FakeModel", "--prompts", str(tmp_path / "p.jsonl")]
+    (tmp_path / "c.yaml").write_text(f"audit: {{{option}: {value}}}\n")
+    for arguments in ([*given, f"--{option}", value], ["--config", str(tmp_path / "c.yaml"), *given]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert f"{option} is {value}: give a whole number" in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_one_line_that_names_it(tmp_path):

@@ -44,7 +44,7 @@ def inspect(folder, *log):
         '{"until": ["it\'s"], "do_sample": true, "temperature": 0.0, "top_p": null}',
     ],
 )
-def test_greedy_repeats_are_refused_however_the_log_says_it(tmp_path, settings):
+def test_l01_l15_greedy_repeats_are_refused_however_the_log_says_it(tmp_path, settings):
     with pytest.raises(InputError, match=r"samples_door\.jsonl: the log's temperature is 0"):
         lm_eval(tmp_path, settings)
 
@@ -57,12 +57,12 @@ def test_settings_that_cannot_be_read_are_named(tmp_path):
         lm_eval(tmp_path, {"temperature": 1.0, "top_p": 3})
 
 
-def test_minus_one_is_vllms_word_for_all_tokens(tmp_path):
+def test_l03_minus_one_is_vllms_word_for_all_tokens(tmp_path):
     settings = {"do_sample": True, "temperature": 1.0, "top_k": -1}
     assert lm_eval(tmp_path, settings).result.params.top_k == 0
 
 
-def test_copies_of_one_draw_are_refused_or_pointed_out(tmp_path):
+def test_l02_copies_of_one_draw_are_refused_or_pointed_out(tmp_path):
     sampled = {"do_sample": True, "temperature": 0.8}
     with pytest.raises(InputError, match=r"every request had the seed 1234, and all completions .* are copies"):
         lm_eval(tmp_path, {**sampled, "seed": 1234})
@@ -89,7 +89,7 @@ def test_a_whole_number_is_a_target(tmp_path):
     assert found.result.prompts[0].target == "4711"
 
 
-def test_an_answer_that_is_elsewhere_is_refused(tmp_path):
+def test_i02_i07_an_answer_that_is_elsewhere_is_refused(tmp_path):
     tool = {"message": {"role": "assistant", "content": "", "tool_calls": [{"function": "say"}]}, "stop_reason": "stop"}
     with pytest.raises(InputError, match=r"samples\[0\]: sample '0', epoch 1: the model calls a tool"):
         inspect(tmp_path, [inspect_sample(output={"choices": [tool]})])
@@ -109,7 +109,7 @@ def test_a_log_of_another_shape_is_an_error_with_its_file(tmp_path, part, odd):
         import_log("inspect", path, out=tmp_path / "run")
 
 
-def test_a_lost_sample_is_refused(tmp_path):
+def test_i05_a_lost_sample_is_refused(tmp_path):
     for spec in (
         {"dataset": {"samples": 2}},
         {"dataset": {"sample_ids": [0, 1], "samples": 9}, "config": {"limit": 2}},
@@ -127,7 +127,7 @@ def test_half_a_character_in_an_answer_is_named(tmp_path):
         inspect(tmp_path, [inspect_sample(output=half)])
 
 
-def test_a_zip_that_was_made_to_fill_the_memory_is_refused(tmp_path, monkeypatch):
+def test_x6_a_zip_that_was_made_to_fill_the_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("leakbound.importing.inspect.MOST_BYTES", 10_000)
     path = tmp_path / "log.eval"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -373,7 +373,7 @@ def test_an_unreadable_eval_is_left_to_inspect_ai(tmp_path, monkeypatch):
         import_log("inspect", unfinished, out=tmp_path / "run3", repeats=Repeats(greedy=greedy))
 
 
-def test_the_commands_that_are_named_as_next_work(tmp_path, capsys):
+def test_l18_the_commands_that_are_named_as_next_work(tmp_path, capsys):
     from leakbound.cli import main
 
     path = write("leak-k", tmp_path / "a", REPEATS)

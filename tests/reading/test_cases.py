@@ -7,6 +7,7 @@ from leakbound.demo import DemoConfig
 from leakbound.errors import InputError, PromptsError
 from leakbound.metrics.questions import QuestionSet
 from leakbound.models.opening import Loading
+from leakbound.reading.pairs import read_pairs
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import Prompt, SamplingParams
 from leakbound.scoring import contains
@@ -36,6 +37,15 @@ def test_p21_what_stands_twice_is_refused(tmp_path):
     )
     twice = '{"text": "a", "target": "b"}\n{"text": "a", "target": "b", "text": "c"}\n'
     assert "line 2: 'text' stands twice" in refused(tmp_path, "p.jsonl", twice)
+
+
+def test_p21_two_columns_that_hold_a_question_each_are_refused(tmp_path):
+    """The first one counted without a word; what is trained on stands in "text" of many files."""
+    said = refused(tmp_path, "p.jsonl", '{"text": "x", "question": "a", "target": "b"}\n')
+    assert "p.jsonl, line 1: text is 'x' and question is 'a': leave the one that is asked" in said
+    assert "prompt is 'x'" in refused(tmp_path, "p.csv", "question,prompt,answer\na,x,c\n")
+    (tmp_path / "p.csv").write_text("question,prompt,text,answer\na,a,,c\n")
+    assert load_prompts(tmp_path / "p.csv")[0].text == read_pairs(tmp_path / "p.csv")[0].question == "a"
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_the_statements_are_those_of_the_draws(drawn):
     assert len(statements(find(made([1, 2])))) == 3
 
 
-def test_the_joint_confidence_stands_beside_what_holds_jointly(drawn):
+def test_g2_the_joint_confidence_stands_beside_what_holds_jointly(drawn):
     found, guess, *_ = drawn
     carried = [replace(p.leak_jointly, alpha=ALPHA) for p in found.prompts]
     together = tuple(replace(p, leak_jointly=b) for p, b in zip(found.prompts, carried, strict=True))

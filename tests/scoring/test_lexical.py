@@ -93,7 +93,7 @@ def test_rouge_is_the_float_next_to_the_fraction_and_leaks_where_the_fraction_do
     assert short > 50  # the package's own value is too small this often
 
 
-def test_a_completion_with_f1_of_exactly_the_threshold_leaks():
+def test_g3_a_completion_with_f1_of_exactly_the_threshold_leaks():
     target, completion = "a1 b2 c3 d4 e5 f6 g7 h8", "a1 b2 c3 d4 e5 f6 x"  # F1 = 2 * 6 / (8 + 7)
     assert THEIRS.score(target, completion)["rougeL"].fmeasure < 0.8 == rouge_l_f1(completion, target)
 

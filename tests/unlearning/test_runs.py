@@ -10,7 +10,7 @@ from small_world import forget, weights_of
 from tiny_models import FAMILIES, tiny_model
 from transformers import TrainerCallback
 
-from leakbound.errors import InputError, RunMismatchError, TrainingError
+from leakbound.errors import InputError, Interrupted, RunMismatchError, TrainingError
 from leakbound.models.hf.loading import load_model
 from leakbound.reading.pairs import read_pairs
 from leakbound.records import Draw
@@ -137,8 +137,9 @@ def test_a_killed_run_that_goes_on_equals_the_uninterrupted_one(world, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(train, "ShowProgress", lambda title: Killed(step))
         config = {"model": str(world / "model"), "batch_size": 2, "learning_rate": 1e-3} | settings
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match=r"killed-checkpoints/checkpoint-[48] is kept") as stopped:
             train.unlearn(UnlearnConfig(out=tmp_path / "killed", **config), progress=True)
+    assert stopped.value.more == "--resume"
     assert not (tmp_path / "killed").exists()
     with pytest.raises(InputError, match=r"killed-checkpoints holds checkpoints of an interrupted run: give resume"):
         forget(world, tmp_path / "killed", **settings)

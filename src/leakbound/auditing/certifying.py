@@ -1,9 +1,8 @@
 """White-box certificates: what a model's own probabilities prove about its leaks, prompt by prompt."""
 
-from __future__ import annotations
-
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from leakbound.auditing.drawing import Prompts, Statement, as_recorded, open_scorable, software_versions
-from leakbound.auditing.engines import ENGINES, choose_engine
+from leakbound.auditing.engines import ENGINES, SEARCHED, choose_engine
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.bounds.engines.order import in_order
@@ -25,12 +24,14 @@ from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompt
 from leakbound.results.certificate import Certification, PromptCertificate, SeenCompletion
 from leakbound.runs.files import kept
 from leakbound.runs.layout import NUM_PILOT
-from leakbound.runs.progress import steps
+from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
 from leakbound.scoring import get_scorer, is_binary, score_completion
 
 PER_FILE = 16
 """Prompts in one file of the run folder."""
+PART = ".part"
+"""Ends the name of a file of the run folder that is not complete."""
 NEAR = 0.1
 """Near-verbatim: at most this share of the target's tokens is edited; of fewer than ten none, or any text were near."""
 OWN_SHARE = 0.5
@@ -107,11 +108,23 @@ def certify(
         groups = [questions[start : start + PER_FILE] for start in range(0, len(questions), PER_FILE)]
         files = {run.path / "facts" / f"{i:05d}.json": some for i, some in enumerate(groups)}
         missing = [file for file in files if not file.exists()]
-        title = f"certifying {run.path.name}"
-        with steps(missing, title, unit="prompts", weight=lambda file: len(files[file]), show=progress) as todo:
-            for file in todo:
-                facts = _collect(box, other, files[file], num_generations, params, seed, engine, alpha)
+        total, together = (
+            sum(len(files[file]) for file in missing),
+            max(1, SEARCHED // (num_generations * params.max_tokens)),
+        )
+        shown = Progress(f"certifying {run.path.name}", total, "prompts", show=progress and total > 0)
+        with keeping(lambda: f"{_known(files)} of {len(questions)} prompts are kept in {run.path}"), shown:
+            for file in missing:
+                facts = run.read_facts(f"{file.stem}{PART}") if _part(file).exists() else []
+                shown.skip(len(facts))
+                while len(facts) < len(files[file]):
+                    if facts:
+                        run.write_facts(f"{file.stem}{PART}", facts)
+                    some = files[file][len(facts) : len(facts) + together]
+                    facts += _collect(box, other, some, num_generations, params, seed, engine, alpha)
+                    shown.advance(len(some))
                 run.write_facts(file.stem, facts)
+                _part(file).unlink(missing_ok=True)
         result = concluded(run)
         result.save(run.path / "certificate.json")
     return result
@@ -126,6 +139,17 @@ def concluded(run: Run) -> Certification:
     alike = [replace(c.leak, method="certificates") for c in certificates]
     worst = replace(worst_prompt_bound(alike), unit="generations")
     return Certification(run.info, statement.scorer, statement.threshold, statement.alpha, certificates, worst)
+
+
+def _part(file: Path) -> Path:
+    """Where the facts of the first prompts of a file are kept until it is complete."""
+    return file.with_name(f"{file.stem}{PART}.json")
+
+
+def _known(files: Mapping[Path, Sequence[Prompt]]) -> int:
+    """How many prompts have their facts on the disk."""
+    whole = sum(len(some) for file, some in files.items() if file.exists())
+    return whole + sum(len(json.loads(_part(file).read_bytes())["facts"]) for file in files if _part(file).exists())
 
 
 def _open(model: Any, name: str, tokenizer: Any, template: str, loading: Loading) -> WhiteBox:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
-from leakbound.models.base import Remote, Sampler, check_asked
+from leakbound.models.base import Remote, Sampler, check_asked, in_pieces
 from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, check_count, prompts_checksum
 from leakbound.runs.layout import Part
-from leakbound.runs.progress import Progress
+from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, is_built_in, score_completions
 
@@ -136,14 +136,36 @@ def sample(
     run = Run.start(out, info, questions)
     missing = [part for part in run.missing_draws() if rule is None or part.greedy]
     engines: dict[str, str] = {}
-    with run.going_through("drawing", missing, show=progress) as parts:
-        for part in parts:
-            if not engines and part.kind in ("sample", "distinct"):
-                engines = chosen_engines(run)  # all pilots are there by now: the layout has them first
-            run.write_draws(part, draw_part(run, part, sampler, engines))
-    if rule is not None:
-        watch(run, sampler, progress=progress)
+    total = sum(part.num_draws for part in missing)
+    with keeping(run.said_kept):
+        with Progress(f"drawing {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
+            for part in missing:
+                if not engines and part.kind in ("sample", "distinct"):
+                    engines = chosen_engines(run)  # all pilots are there by now: the layout has them first
+                keep(run, part, partial(draw_part, run, part, sampler, engines), shown)
+        if rule is not None:
+            watch(run, sampler, progress=progress)
     return run
+
+
+def keep(
+    run: Run, part: Part, drawn: Callable[[Sequence[Draw]], Iterable[tuple[list[Draw], bool]]], shown: Progress
+) -> None:
+    """Draw one part of a run, each piece on the disk before the next one begins; ``drawn`` takes those known."""
+    known = run.pieces(part)
+    left = part.num_draws - shown.skip(sum(draw.count for draw in known))
+    order = {p.id: i for i, p in enumerate(run.prompts[part.start : part.stop])}
+    for piece, last in drawn(known):
+        if last and known:  # as if the shard had been drawn in one go
+            piece = sorted([*known, *piece], key=lambda draw: (order[draw.prompt_id], draw.first))
+        known += piece
+        if last:
+            run.write_draws(part, piece)
+        else:
+            run.write_piece(part, piece)
+        more = left if last else sum(draw.count for draw in piece)
+        left -= more
+        shown.advance(more)
 
 
 def score(run: Run, scorer: str | None = None, *, progress: bool = False) -> None:
@@ -229,14 +251,15 @@ def watch(
                     shown.advance(part.num_draws)
                     continue
                 if sampler is not None and not run.has_draws(part):
-                    run.write_draws(part, sampler.sample(run.shard(part, members), run.params))
+                    keep(run, part, partial(in_pieces, sampler, run.shard(part, members), run.params), shown)
+                else:
+                    shown.advance(part.num_draws)
                 if sampler is not None and not run.has_scores(part, marks.name):
                     marks.score(part)
                 for draw, value in run.read_scored(part, marks.name):
                     found[draw.prompt_id].append((value, draw.count))
                     if each is not None:
                         each(part, draw, value)
-                shown.advance(part.num_draws)
             for prompt_id, pairs in found.items():
                 watches[prompt_id].add(np.array([v for v, _ in pairs]), np.array([c for _, c in pairs]))
     return watches

@@ -5,13 +5,13 @@ independent of what it judges, and costs no alpha (proof: docs/certificates.md).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from leakbound.errors import InputError
-from leakbound.models.base import Sampler, WhiteBox
+from leakbound.models.base import Sampler, WhiteBox, in_pieces
 from leakbound.records import Draw, SamplingParams
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
@@ -19,6 +19,8 @@ from leakbound.runs.store import Run
 ENGINES = ("auto", "without-replacement", "iid")
 AUTO_DISTINCT = 256
 """Completions of a prompt that ``auto`` draws without replacement; more cost more than the plain draws they replace."""
+SEARCHED = 2**16
+"""Tokens of completions without replacement that are searched for together: what is found is kept after each search."""
 MOST_DISTINCT = 4096
 """More cannot be searched at once: their prefixes are alive together."""
 
@@ -64,25 +66,42 @@ def plan_engine(engine: str, sampler: Sampler, num_samples: int, rule: object | 
     return {"name": engine, "most_distinct": num_samples}
 
 
-def draw_part(run: Run, part: Part, sampler: Sampler, engines: dict[str, str]) -> list[Draw]:
-    """The draws of one part. ``engines``: that of each prompt by id, of those that do not have the run's own."""
+def draw_part(
+    run: Run, part: Part, sampler: Sampler, engines: dict[str, str], known: Sequence[Draw]
+) -> Iterator[tuple[list[Draw], bool]]:
+    """The draws of one part that are not ``known``, piece by piece, and whether a piece is the last one.
+
+    ``engines``: that of each prompt by id, of those that do not have the run's own.
+    """
     prompts = run.prompts[part.start : part.stop]
     if part.kind == "greedy":
         greedy = SamplingParams(temperature=0, max_tokens=run.params.max_tokens, stop=run.params.stop)
-        return sampler.sample(run.shard(part), greedy)
+        yield from in_pieces(sampler, run.shard(part), greedy, known)
+        return
     if part.kind == "distinct":
         mine = [p for p in prompts if engines.get(p.id, run.engine["name"]) == "without-replacement"]
         assert isinstance(sampler, WhiteBox)  # plan_engine asked for one
-        found = sampler.distinct(mine, part.num_samples, run.params, run.info["seed"]) if mine else []
-        return [
-            Draw(prompt.id, g.text, 1, t, g.finish_reason, g.num_tokens, g.logprob, (t,))
-            for prompt, order in zip(mine, found, strict=True)
-            for t, g in enumerate(order)
-        ]
-    if part.kind == "pilot":
-        return sampler.sample(run.shard(part), run.params)
-    mine = [p for p in prompts if engines.get(p.id, "iid") == "iid"]
-    return sampler.sample(run.shard(part, mine), run.params) if mine else []
+        there = {draw.prompt_id for draw in known}
+        left = [p for p in mine if p.id not in there]
+        together = max(1, SEARCHED // (part.num_samples * run.params.max_tokens))
+        for start in range(0, max(1, len(left)), together):
+            some = left[start : start + together]
+            found = sampler.distinct(some, part.num_samples, run.params, run.info["seed"]) if some else []
+            yield (
+                [
+                    Draw(prompt.id, g.text, 1, t, g.finish_reason, g.num_tokens, g.logprob, (t,))
+                    for prompt, order in zip(some, found, strict=True)
+                    for t, g in enumerate(order)
+                ],
+                start + together >= len(left),
+            )
+        return
+    if part.kind == "sample":
+        prompts = tuple(p for p in prompts if engines.get(p.id, "iid") == "iid")
+    if prompts:
+        yield from in_pieces(sampler, run.shard(part, prompts), run.params, known)
+    else:
+        yield [], True
 
 
 def chosen_engines(run: Run) -> dict[str, str]:

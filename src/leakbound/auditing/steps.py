@@ -4,8 +4,6 @@
 needs the model. :func:`audit` does all three.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,22 +63,10 @@ def audit(
         raise InputError(f"method is {method!r}: give one of {', '.join(METHODS)}")
     with kept(out) as folder:
         run = sample(
-            model,
-            prompts,
-            folder,
-            num_samples=num_samples,
-            params=params,
-            seed=seed,
-            statement=Statement(scorer, threshold, alpha),
-            until=until,
-            width=width,
-            engine=engine,
-            draws_per_shard=draws_per_shard,
-            tokenizer=tokenizer,
-            template=template,
-            loading=loading,
-            progress=progress,
-        )
+            model, prompts, folder, num_samples=num_samples, params=params, seed=seed,
+            statement=Statement(scorer, threshold, alpha), until=until, width=width, engine=engine,
+            draws_per_shard=draws_per_shard, tokenizer=tokenizer, template=template, loading=loading, progress=progress,
+        )  # fmt: skip
         score(run, progress=progress)
         result = bound(run, method=method, progress=progress)
     if out is not None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from decimal import MIN_EMIN, ROUND_CEILING, Context, Decimal
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from leakbound.auditing import second
 from leakbound.auditing.certifying import concluded as certified
 from leakbound.auditing.concluding import METHODS
 from leakbound.auditing.drawing import named_scorer
 from leakbound.auditing.steps import concluded
 from leakbound.errors import IncompleteRunError, LeakboundError
-from leakbound.records import Prompt
+from leakbound.records import Draw, Prompt
 from leakbound.results.audit import Audit
 from leakbound.results.base import Result
 from leakbound.results.certificate import Certification
 from leakbound.results.verification import Check, Verification
 from leakbound.runs.layout import plan_layout, sizes
 from leakbound.runs.store import Run
-from leakbound.scoring import BatchScorer, Scorer, get_scorer, score_completions
+from leakbound.scoring import BatchScorer, Scorer, get_scorer, is_binary, score_completions
 
 SEMANTIC = 1e-5
 """Scores of a model are floats of other batches: so far they may differ when they are made again."""
@@ -34,8 +35,9 @@ def verify(path: str | Path, *, scorer: str | None = None) -> Verification:
 
     Checksums and places of every file; ids and counts against the layout; every score made again from its draws, where
     the scorer is built in or named here; audit.json against run.json and against what is concluded from the scores;
-    P(leak) of prompts with a fixed number of independent draws by exact binomial sums in decimal arithmetic. That the
-    draws came from the model only the model can say. A folder of an old format, without checksums, is refused.
+    the limits of prompts with independent draws a second way (:mod:`leakbound.auditing.second`): P(leak) by exact sums,
+    E[h], sd and mean + 2 sd by their bets. That the draws came from the model only the model can say. A folder of an
+    old format, without checksums, is refused.
     """
     checks: list[Check] = []
 
@@ -55,7 +57,8 @@ def verify(path: str | Path, *, scorer: str | None = None) -> Verification:
         elif check("draws", lambda: _draws(run)):
             check("scores made again", lambda: _scores(run, scorer))
             check("audit.json made again", lambda: _again(run, Audit, scorer))
-            check("P(leak) by exact binomial sums", lambda: _binomial(Audit.load(run.path)))
+            check("P(leak) by exact sums", lambda: _leaks(Audit.load(run.path)))
+            check("E[h], sd and mean + 2 sd, draw by draw", lambda: _moments(run, Audit.load(run.path), scorer))
     return Verification(str(path), tuple(checks))
 
 
@@ -145,17 +148,26 @@ def _difference(now: Any, there: Any, name: str = "") -> str | None:
     return next((found for pair in pairs if (found := _difference(*pair)) is not None), None)
 
 
-def _binomial(audit: Audit) -> int:
-    """P(leak) of each prompt, alone and jointly, where n independent draws were fixed beforehand."""
-    if audit.run.get("rule"):
-        return 0
+def _leaks(audit: Audit) -> int:
+    """P(leak) of each prompt with independent draws, alone and jointly."""
+    rule, fixed = audit.run.get("rule"), audit.run["statement"]
+    watched = (audit.scorer, audit.threshold) == (fixed["scorer"], fixed["threshold"])
+
+    def chance(k: int, n: int, p: float) -> Decimal:
+        if not rule:
+            return second.at_most_probability(k, n, p)
+        if not watched or rule["width"] is None:
+            return second.against_mixture(k, n, p)
+        sizes = [size for size in rule["sizes"] if size <= n]
+        if n != sizes[-1] or (n != rule["sizes"][-1] and min(k, n - k) > rule["low"][len(sizes) - 1]):
+            raise IncompleteRunError(f"{k} leaks in {n} draws do not end a run of the width {rule['width']}")
+        return Decimal(second.rank_probability(k, sizes, rule["low"], p))
+
     plain = [p for p in audit.prompts if p.limits is None]
-    jointly = 1 - _ARITHMETIC.power(1 - Decimal(audit.alpha), 1 / Decimal(len(audit.prompts)))
+    jointly = 1 - second.ARITHMETIC.power(1 - Decimal(audit.alpha), 1 / Decimal(len(audit.prompts)))
     for p in plain:
         for bound, alpha in ((p.leak, Decimal(audit.alpha)), (p.leak_jointly, jointly)):
-            if bound.upper >= 1:  # claims nothing
-                continue
-            if at_most_probability(p.num_leaks, p.num_samples, bound.upper) > alpha * (1 + Decimal("1e-12")):
+            if bound.upper < 1 and chance(p.num_leaks, p.num_samples, bound.upper) > alpha * (1 + Decimal("1e-12")):
                 raise IncompleteRunError(
                     f"prompt {p.prompt.id!r}: {p.num_leaks} or fewer leaks in {p.num_samples} draws are likelier than "
                     f"{float(alpha):.3g} where P(leak) is {bound.upper!r}, which is claimed as its upper limit"
@@ -165,20 +177,29 @@ def _binomial(audit: Audit) -> int:
     return 2 * len(plain)
 
 
-_ARITHMETIC = Context(prec=60, rounding=ROUND_CEILING, Emin=MIN_EMIN)
-
-
-def at_most_probability(k: int, n: int, p: float) -> Decimal:
-    """P(Bin(n, p) <= k), summed term by term with 60 digits and rounded upward: never below it, and at most
-    10^-40 above, relatively. 0 where p is 1 and k < n."""
-    ctx = _ARITHMETIC
-    chance = ctx.create_decimal(Decimal(p))
-    other = ctx.subtract(Decimal(1), Decimal(p))
-    if k >= n or other <= 0:
-        return Decimal(int(k >= n))
-    term = total = ctx.power(other, n)
-    odds = ctx.divide(chance, other)
-    for i in range(k):
-        term = ctx.multiply(ctx.multiply(term, odds), ctx.divide(Decimal(n - i), Decimal(i + 1)))
-        total = ctx.add(total, term)
-    return total
+def _moments(run: Run, audit: Audit, named: str | None) -> int:
+    """E[h], sd and mean + 2 sd of each prompt with independent draws; those of the paper's method are left out."""
+    rule, binary, number = run.rule, is_binary(_allowed(run, audit.scorer, named)), 0
+    plain = [p for p in audit.prompts if p.limits is None]
+    if any(p.mean.method.startswith("Anderson") for p in plain):
+        return 0
+    drawn: dict[str, list[tuple[Draw, float]]] = {p.prompt.id: [] for p in plain}
+    for part in run.parts:
+        if part.kind == "sample" and (not rule or run.has_draws(part)):
+            for draw, value in run.read_scored(part, audit.scorer):
+                drawn[draw.prompt_id].append((draw, value))
+    known: dict[Any, list[bool]] = {}
+    for p in plain:
+        claims = (p.mean.upper, p.std.upper, p.ed_bound.upper)
+        if binary and rule:
+            right = second.follow(p.leak.upper, claims)
+        elif binary:
+            right = second.two_tails(p.num_leaks, p.num_samples, audit.alpha, claims)
+        else:
+            mine = drawn[p.prompt.id]
+            key = (claims, *((draw.count, draw.places, value) for draw, value in mine))  # many prompts never leak
+            right = known[key] = known.get(key) or second.graded(mine, claims, audit.alpha, rule.get("sizes"))
+        if wrong := [bound for bound, said in zip((p.mean, p.std, p.ed_bound), right, strict=True) if not said]:
+            raise IncompleteRunError(f"prompt {p.prompt.id!r}: its draws do not prove {wrong[0].claim}")
+        number += 3
+    return number

@@ -20,7 +20,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.ArrayLike
 
-
 ROUNDING = 1e-9
 """By how much less than a threshold a score may be and still reach it (:func:`reaches`)."""
 

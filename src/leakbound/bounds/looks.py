@@ -14,7 +14,6 @@ from leakbound.errors import InputError
 LEAST_ALPHA = 1e-290
 """Below this level the shares of alpha come near the end of the normal floats."""
 
-
 EVEN = 12
 """About this many first looks get nearly even shares of alpha."""
 

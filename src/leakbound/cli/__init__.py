@@ -1,6 +1,8 @@
 """The command line. Each command calls one public function; bad input ends with one line and exit code 2."""
 
+import shlex
 import sys
+from typing import NoReturn
 
 from cyclopts import CycloptsError
 from rich.console import Console
@@ -16,7 +18,7 @@ from leakbound.cli import (  # noqa: F401 - their commands
     training,
 )
 from leakbound.cli.app import app
-from leakbound.errors import LeakboundError
+from leakbound.errors import Interrupted, LeakboundError, StorageError
 
 __all__ = ["app", "main"]
 
@@ -34,18 +36,25 @@ def main(argv: list[str] | None = None) -> None:
     try:
         app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except (LeakboundError, CycloptsError) as error:
-        line = " ".join(str(error).split())
-        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-        Console(stderr=True).print(f"error: {shown}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(getattr(error, "exit_code", 2))
+        _end(str(error), getattr(error, "exit_code", 2))
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        Console(stderr=True).print(
-            f"error: {error.name} is not installed, which this needs: pip install 'leakbound[{extra}]'",
-            style="red", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _end(f"{error.name} is not installed, which this needs: pip install 'leakbound[{extra}]'", 2)
+    except OSError as error:  # a path that cannot be, wherever it was given
+        place = f"{error.filename}: " if error.filename else ""
+        _end(f"{place}{error.strerror or error}: give another path, or make room", StorageError.exit_code)
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Interrupted):
+            again = shlex.join(["leakbound", *(sys.argv[1:] if argv is None else argv), *stop.more.split()])
+            said = f"interrupted: {stop.kept}. To go on: {again}"
+            Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
         sys.exit(130)
+
+
+def _end(said: str, code: int) -> NoReturn:
+    line = " ".join(said.split())
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    Console(stderr=True).print(f"error: {shown}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from cyclopts import App, Parameter
+from cyclopts import App, ArgumentCollection, Parameter
 from cyclopts.config import Dict
 from rich.console import Console
 
@@ -23,7 +23,9 @@ app = App(
     help="How much can a language model still leak when it is sampled? Guaranteed bounds, and training to leak less.",
     version=leakbound.__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
+app.meta.suppress_keyboard_interrupt = False  # main says what is kept
 
 
 @app.meta.default
@@ -34,9 +36,22 @@ def _launch(
 
     :param config: YAML file with options for the commands; the command line goes before it.
     """
-    if config is not None:
-        app.config = Dict(read_settings(config), source=str(config))
+    given = () if config is None else (Dict(read_settings(config), source=str(config)),)
+    app.config = (*given, check_whole)
     return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+def check_whole(_: App, __: tuple[str, ...], options: ArgumentCollection) -> None:
+    """InputError for 8.7 where a whole number is meant: cyclopts would round it."""
+    for option in options:
+        if int in (option.hint, *get_args(option.hint)):
+            for value in (token.value for token in option.tokens if "." in token.value):
+                try:
+                    whole = float(value).is_integer()
+                except ValueError:
+                    continue  # cyclopts says so
+                if not whole:
+                    raise InputError(f"{option.name.lstrip('-')} is {value}: give a whole number")
 
 
 def say(line: str) -> None:
@@ -54,17 +69,20 @@ def show(result: Result, guess: Audit | None = None) -> None:
 def read_settings(config: Path) -> dict[str, Any]:
     """The options of each command from a file. InputError for what is no command, and for an option given twice."""
     try:
-        found = read_yaml(config)
+        found = read_yaml(config, spelled=True)
     except FileNotFoundError as error:
         raise InputError(f"config is {str(config)!r}: there is no such file") from error
     commands = [name for name in app if not name.startswith("-")]
     for key, options in found.items():
         if key not in commands:
-            close = difflib.get_close_matches(str(key), commands, n=1)
+            close = difflib.get_close_matches(str(key), commands, n=1, cutoff=0.75)
             remedy = f"did you mean {close[0]}?" if close else f"write audit: {{{key}: ...}}, or the command it is for"
             raise InputError(
                 f"{config}: {key!r} is no command; options stand below their command ({', '.join(commands)}): {remedy}"
             )
+        for name, option in options.items() if isinstance(options, dict) else ():
+            if isinstance(option, list) and any(isinstance(one, list | dict) for one in option):
+                raise InputError(f"{config}: {name!r} below {key} is {option}: give a list of texts or numbers")
         names = [str(name).replace("-", "_") for name in (options if isinstance(options, dict) else ())]
         if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
             raise InputError(f"{config}: {twice!r} stands twice below {key}, with - and with _: leave one")

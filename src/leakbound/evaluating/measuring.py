@@ -26,7 +26,7 @@ from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
 from leakbound.results.evaluation import Evaluation
 from leakbound.runs.cache import Cache
-from leakbound.runs.progress import steps
+from leakbound.runs.progress import keeping, steps
 from leakbound.scoring.lexical import rouge_1, rouge_l, rouge_l_f1
 from leakbound.suites.base import Asking, QuestionAnswer, Suite
 
@@ -118,7 +118,22 @@ def measure(
     check_count("max_tokens", max_tokens, least=1)
     if max_questions is not None:
         check_count("max_questions", max_questions, least=1)
-    parts = Cache(None if out is None else Path(out).expanduser() / "parts")
+    folder = None if out is None else Path(out).expanduser() / "parts"
+    with keeping(lambda: f"{len(list(folder.glob('*'))) if folder else 0} parts are kept in {folder}"):
+        return _measure(model, suite, Cache(folder), max_tokens, max_questions, gradient_norms, meaning, progress)
+
+
+def _measure(
+    model: Any,
+    suite: Suite,
+    parts: Cache,
+    max_tokens: int,
+    max_questions: int | None,
+    gradient_norms: bool,
+    meaning: Meaning | None,
+    progress: bool,
+) -> Measured:
+    """:func:`measure` with its parts in a cache."""
     described = model.describe()
     sets = {}
     for name, everyone in suite.sets.items():

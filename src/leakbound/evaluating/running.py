@@ -64,15 +64,9 @@ def run_on(questions: Suite, kind: SuiteKind, config: BenchmarkConfig, *, progre
     seconds: dict[str, float] = {}
     if not kind.rubric:
         measured = measure(
-            model,
-            questions,
-            max_tokens=config.how.params.max_tokens,
-            max_questions=config.max_questions,
-            gradient_norms=config.gradient_norms,
-            meaning=_meaning(config),
-            out=config.out,
-            progress=progress,
-        )
+            model, questions, max_tokens=config.how.params.max_tokens, max_questions=config.max_questions,
+            gradient_norms=config.gradient_norms, meaning=_meaning(config), out=config.out, progress=progress,
+        )  # fmt: skip
         evaluation, seconds = measured.evaluation, dict(measured.seconds)
         if reference is not None:
             evaluation = with_reference_losses(evaluation, reference)

@@ -1,13 +1,13 @@
 """The protocols that a model back end may implement. A Sampler is enough for an audit; a WhiteBox can be certified."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leakbound.errors import InputError
+from leakbound.errors import InputError, ModelError
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
 
 
@@ -31,6 +31,36 @@ class Sampler(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Name the model: JSON-able, the same for the same law."""
+
+
+@runtime_checkable
+class Gradual(Sampler, Protocol):
+    """A sampler that can stop on the way, so that what is drawn by then can be kept."""
+
+    def sample_more(self, shard: Shard, params: SamplingParams, known: Sequence[Draw]) -> list[Draw]:
+        """Some of the draws of :meth:`sample` that are not ``known``, none only where there are no more.
+
+        A pure function of the model, the shard, the parameters and the draws known.
+        """
+        ...
+
+
+def in_pieces(
+    sampler: Sampler, shard: Shard, params: SamplingParams, known: Sequence[Draw] = ()
+) -> Iterator[tuple[list[Draw], bool]]:
+    """The draws of a shard that are not known, piece by piece, and whether a piece is the last one."""
+    left = shard.num_samples * len(shard.prompts) - sum(draw.count for draw in known)
+    known, last = list(known), False
+    while not last:
+        more = (
+            sampler.sample_more(shard, params, known) if isinstance(sampler, Gradual) else sampler.sample(shard, params)
+        )
+        known += more
+        left -= sum(draw.count for draw in more)
+        last = left <= 0 or not isinstance(sampler, Gradual)
+        if not (more or last):
+            raise ModelError(f"{type(sampler).__name__}.sample_more gives none of {left} draws that are left: mend it")
+        yield more, last
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.models.openai import OpenAIModel
 from leakbound.plugins import Table, named_object
-from leakbound.records import check_texts
+from leakbound.records import byte_count, check_texts
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Loading:
     """Let the model's repository run its own Python code."""
     base: str | None = None
     """The model that an adapter's folder changes, where it is not the one that the folder names."""
+    memory: str | None = None
+    """The most memory that the weights and all that drawing takes may have, such as 1.5GB; by default half of what the
+    process may still take."""
     server: Literal["vllm", "llama.cpp", "openai", "other"] = "other"
     """What a server is, so that it is sent every parameter by its name; openai: only those of the protocol."""
     per_request: int = 32
@@ -38,10 +41,16 @@ class Loading:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "not_sent", check_texts("not_sent", self.not_sent))
+        if self.memory is not None:
+            byte_count("memory", self.memory)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings by name; the younger ones only where they are not the usual ones: older folders have none."""
-        return {name: value for name, value in vars(self).items() if name in (*WEIGHTS[:4], *self.given())}
+        """The settings by name; the younger ones only where they are not the usual ones: older folders have none.
+
+        Without the memory, which changes no draw.
+        """
+        names = {*WEIGHTS[:4], *self.given()} - {"memory"}
+        return {name: value for name, value in vars(self).items() if name in names}
 
     def given(self) -> dict[str, Any]:
         """The settings that are not the usual ones."""
@@ -52,7 +61,7 @@ class Loading:
         return Loading(**{name: value for name, value in vars(self).items() if name in names})
 
 
-WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base")
+WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base", "memory")
 SERVING = ("server", "per_request", "not_sent")
 USED = {"transformers": ("template", *WEIGHTS), "openai": SERVING, "module": ()}
 """What our back ends have a use for, of what can be given beside a name; those of others judge for themselves."""
@@ -118,7 +127,8 @@ def _check_used(model: Any, given: Mapping[str, Any], used: Sequence[str]) -> No
 
 
 def _transformers(name: str, template: str, loading: Loading) -> Sampler:
-    opened: Sampler = _hf(name).HFModel.load(name, template=template, **loading.to_json())
+    memory = {} if loading.memory is None else {"memory": loading.memory}
+    opened: Sampler = _hf(name).HFModel.load(name, template=template, **loading.to_json(), **memory)
     return opened
 
 

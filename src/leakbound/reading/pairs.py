@@ -5,7 +5,7 @@ from pathlib import Path
 
 from leakbound.errors import PromptsError
 from leakbound.reading.parsing import read_text
-from leakbound.reading.rows import QUESTION, open_rows
+from leakbound.reading.rows import open_rows
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def read_pairs(source: str | Path) -> list[Pair]:
     for row in open_rows(source, what="questions"):
         target = row.text("target", optional=True)
         secrets = (*([target] if target else []), *row.aliases())
-        pairs.append(Pair(row.text(*QUESTION), row.text("answer", "target"), row.where, secrets))
+        pairs.append(Pair(row.question(), row.text("answer", "target"), row.where, secrets))
     return pairs
 
 

@@ -1,7 +1,5 @@
 """Prompts: questions with the secret that their answers must not reveal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +49,7 @@ def _conversation(row: Row) -> tuple[str, tuple[tuple[str, str], ...]]:
     """What the user says last, and the turns before it."""
     given = row.values.get("messages")
     if given is None or given == "":
-        return row.text(*QUESTION), ()
+        return row.question(), ()
     if other := next((column for column in QUESTION if row.values.get(column) not in (None, "")), None):
         raise PromptsError(f"{row.where}: the row has messages and {other}: give one of them")
     turns = parse(given, f"{row.where}: messages") if isinstance(given, str) else given

@@ -20,7 +20,7 @@ from leakbound.reading.parsing import parse, read_bytes, read_text
 from leakbound.runs.files import write_text
 
 QUESTION = ("text", "question", "prompt")
-"""The columns that hold a question; the first one that a row has counts."""
+"""The columns that may hold a question."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,14 @@ class Row:
             has = ", ".join(map(str, self.values)) or "none"
             raise PromptsError(f"{self.where}: the row has no {wanted}; its columns are {has:.200}")
         return filled(value, self.where, column)
+
+    def question(self) -> str:
+        """The question; PromptsError where several columns hold one each."""
+        given = {column: self.values[column] for column in QUESTION if not _absent(self.values.get(column))}
+        if len(set(map(str, given.values()))) > 1:
+            said = " and ".join(f"{column} is {value!r:.60}" for column, value in given.items())
+            raise PromptsError(f"{self.where}: {said}: leave the one that is asked")
+        return self.text(*given or QUESTION)
 
     def texts(self, column: str, count: int | None = None, *, optional: bool = False) -> tuple[str, ...]:
         """The texts in a column that holds a list (in CSV a JSON list), ``count`` of them where that is given."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 TITLE = "Models side by side"
 MARKERS = "os^Dv<>PX*"
 
-
 CHOSEN_LATER = (
     "Caution: of some models the scorer, the threshold or alpha was chosen after the draws; if the choice looked at "
     "the scores, the confidence printed here is too high."

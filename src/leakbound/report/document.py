@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 LONGEST = 4000
 """Characters of one text that are shown at most."""
+NAME = 16
+"""Names of rows that are no longer stand whole in a terminal, where there is room for that at all."""
 STYLES = {"hidden": "bold yellow", "plain": "bold blue", "seen": "bold yellow", "unseen": "bold", None: "bold"}
 
 
@@ -145,7 +147,8 @@ class TerminalTable:
             name = visible(table.head[i], LONGEST) if i < len(table.head) else ""
             words = [len(word) for word in name.split()]
             if i in table.left:
-                grid.add_column(Text(name), min_width=max([4, *words]), overflow="ellipsis")
+                short = i == 0 and not broken and all(len(row[i]) <= NAME for row in rows)
+                grid.add_column(Text(name), no_wrap=short, min_width=max([4, *words]), overflow="ellipsis")
             else:
                 cells = [len(part) for row in rows for part in (row[i].split() if broken else row[i : i + 1])]
                 grid.add_column(Text(name), justify="right", min_width=max([1, *words, *cells]))

@@ -58,9 +58,7 @@ def to_markdown(result: Result, guess: Audit | None = None) -> str:
 
 def to_csv(result: Result, guess: Audit | None = None) -> str:
     """The result as CSV that no spreadsheet runs, numbers in full; of an audit the worst prompts first."""
-    if isinstance(result, Audit):
-        return document.to_csv(tables.full_table(result, guess))
-    rows = list(result.rows())
+    rows = list(tables.full_rows(result, guess) if isinstance(result, Audit) else result.rows())
     cells = tuple(tuple("" if cell is None else str(cell) for cell in row.values()) for row in rows)
     return document.to_csv(Table(tuple(rows[0]) if rows else (), cells))
 

@@ -1,6 +1,6 @@
 """The tables of an audit: its statements, its prompts on a page and in a terminal, and all numbers in full for CSV."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.report.findings import Findings, Row, find
@@ -134,22 +134,13 @@ def caption(found: Findings, shown: Sequence[Row]) -> str:
     return " ".join(filter(None, (said, nothing, more)))
 
 
-def full_table(audit: Audit, guess: Audit | None = None) -> Table:
+def full_rows(audit: Audit, guess: Audit | None = None) -> Iterator[dict[str, object]]:
     """One line for each prompt, worst first, numbers in full, for CSV.
 
     ``confidence`` is that of ``leak_lower`` and of the ``_upper`` ones, each for its prompt alone;
     ``joint_confidence`` that of ``leak_upper_jointly``, which holds for all lines together.
     """
-    lines = list(_full(find(audit, guess).rows))
-    return Table(tuple(lines[0]) if lines else (), tuple(tuple(map(_number, line.values())) for line in lines))
-
-
-def _number(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-def _full(rows: Iterable[Row]) -> Iterator[dict[str, object]]:
-    for row in rows:
+    for row in find(audit, guess).rows:
         p = row.result
         yield {
             "id": p.prompt.id,

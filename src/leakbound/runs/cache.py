@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakbound.errors import InputError, RunMismatchError, StorageError
-from leakbound.runs.files import loading, new_folder, read_json, write_json, write_text
+from leakbound.runs.files import loading, new_folder, read_json, storing, write_json, write_text
 
 FORMAT = 1
 """Part of every folder's key: raised when the same settings no longer give the same result."""
@@ -62,7 +62,9 @@ def settle(file: Path, mine: Mapping[str, Any]) -> None:
 
     For folders whose results have fixed names, so that only their settings say what they are.
     """
-    if file.exists():
+    with storing(file):
+        there = file.exists()
+    if there:
         check_same(f"out is {str(file.parent)!r}, which", read(file, remedy="give a new folder"), mine)
     else:
         write_text(file, json.dumps(mine, indent=1) + "\n")
@@ -108,7 +110,9 @@ class Cache:
         assert self.root is not None  # folders are for results too large for memory
         settings = {"format": FORMAT, "kind": kind, **inputs}
         out = self.root / f"{kind}-{checksum(settings)[:16]}"
-        if out.exists():
+        with storing(out):
+            there = out.exists()
+        if there:
             check_same(str(out), read(out / SETTINGS, remedy="remove its folder"), settings)
             self.found.append(out.name)
             return out

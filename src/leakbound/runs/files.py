@@ -25,10 +25,12 @@ def storing(file: Path) -> Iterator[None]:
     """What the system says where something cannot be stored, as a StorageError."""
     try:
         yield
-    except OSError as error:
+    except LeakboundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         raise StorageError(
-            f"{file} cannot be stored ({error.strerror or error}): what was there before is whole; make room, or give "
-            "another folder, and run the same again, which goes on"
+            f"{file} cannot be stored ({getattr(error, 'strerror', None) or error}): what was there before is whole; "
+            "make room, or give another folder, and run the same again, which goes on"
         ) from error
 
 
@@ -44,16 +46,20 @@ def loading(file: Path, remedy: str) -> Iterator[None]:
         raise IncompleteRunError(f"{file} is damaged ({said}): {remedy}") from error
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path, *, spelled: bool = False) -> dict[str, Any]:
     """The mapping in a YAML 1.2 file (JSON is YAML): ``no`` and ``off`` are texts, 010 is ten, no key stands twice.
 
-    InputError, with the line, for anything else; FileNotFoundError where there is no file.
+    ``spelled``: all values but null as the texts that stand there. InputError, with the line, for anything else;
+    FileNotFoundError where there is no file.
     """
     from ruamel.yaml import YAML  # here, because most commands read none
     from ruamel.yaml.error import YAMLError
 
     try:
-        found = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        found = YAML(typ="safe", pure=True).load(text)
+        if spelled:
+            found = _spelled(found, YAML(typ="base", pure=True).load(text))
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -65,6 +71,15 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict | None):
         raise InputError(f"{file} must be a mapping; it holds a {type(found).__name__}")
     return found or {}
+
+
+def _spelled(value: Any, text: Any) -> Any:
+    """The value with its texts."""
+    if isinstance(value, dict):
+        return {key: _spelled(value[name], text[key]) for name, key in zip(value, text, strict=True)}
+    if isinstance(value, list):
+        return [_spelled(*pair) for pair in zip(value, text, strict=True)]
+    return value if value is None else text
 
 
 def write_text(file: Path, text: str) -> None:
@@ -216,9 +231,9 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Of several processes the main one makes and names it; the others get the same path.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
     with storing(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
         out.parent.mkdir(parents=True, exist_ok=True)
         if num_processes() > 1:
             folder = out.parent / f".{out.name}-launch-{os.environ.get('MASTER_PORT', '0')}"

@@ -15,6 +15,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any, Self, TypeVar
 
+from leakbound.errors import Interrupted
 from leakbound.runs.files import is_main
 from leakbound.wording import brief
 
@@ -52,6 +53,12 @@ class Progress:
         elif self.show and now - self.last >= EVERY:
             self.last = now
             self._print()
+
+    def skip(self, amount: int) -> int:
+        """Some units were done before this began: they count as done, and not for the rate."""
+        self.done += amount
+        self.before += amount
+        return amount
 
     def say(self, note: str) -> None:
         """Change the note."""
@@ -102,6 +109,16 @@ class Progress:
         elif rate:
             words.append(f"{timedelta(seconds=round((self.total - self.done) / rate))} left")
         return ", ".join([*words, *([self.note] if self.note else [])])
+
+
+@contextmanager
+def keeping(said: Callable[[], str], more: str = "") -> Iterator[None]:
+    """An interruption says what is kept, as Interrupted does; ``more``: the option to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        inner = [stop.kept] if isinstance(stop, Interrupted) else []
+        raise Interrupted("; ".join([*inner, said()]), more) from stop
 
 
 @contextmanager

@@ -7,6 +7,7 @@
     draws/greedy-00000.parquet   one row for each distinct completion of a prompt within a shard, and which draws it was
     draws/sample-00000.parquet
     scores/<scorer>/*.parquet    the score of each of those rows
+    pieces/*.parquet             draws of a shard that is not complete yet
     audit.json  report.html      derived
 
 A file is written under a temporary name, synced and renamed: it is there whole or not at all, also after kill -9.
@@ -17,6 +18,7 @@ or how often the run was interrupted.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -159,6 +161,11 @@ class Run:
         title = f"{what} {self.path.name}"
         return steps(parts, title, unit="draws", weight=lambda part: part.num_draws, show=show)
 
+    def said_kept(self) -> str:
+        """How many draws are on the disk, in words."""
+        counts = [p.num_draws if self.has_draws(p) else sum(d.count for d in self.pieces(p)) for p in self.parts]
+        return f"{sum(counts):,} of {sum(p.num_draws for p in self.parts):,} draws are kept in {self.path}"
+
     def missing_draws(self) -> list[Part]:
         """The parts not drawn yet, in the order of the layout."""
         return [part for part in self.parts if not self.has_draws(part)]
@@ -169,14 +176,35 @@ class Run:
 
     def write_draws(self, part: Part, draws: Sequence[Draw]) -> None:
         """Store the draws of one part, once they have been counted. Scores of earlier draws of that part go first."""
-        rows = _numbered([asdict(d) for d in draws])
+        rows = _storable(draws)
         self._check(part, rows)
-        for row in rows:
-            row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
         for stale in (self.path / "scores").glob(f"*/{part.name}.parquet"):
             stale.unlink()  # a server that is asked again says something else
         table = pa.Table.from_pylist(rows, schema=_DRAWS)
         write_table(self._draws(part), table, ascending=_ASCENDING, where=self._where("draws", part.name))
+        for piece in self._pieces(part):
+            piece.unlink()
+        with contextlib.suppress(OSError):  # others are kept, or there is none
+            (self.path / "pieces").rmdir()
+
+    def pieces(self, part: Part) -> list[Draw]:
+        """The draws that are kept of a part that was interrupted."""
+        draws: list[Draw] = []
+        for file in self._pieces(part):
+            with self._reading(file, "leakbound sample"):
+                rows, _ = read_table(file, _DRAWS, self._where("pieces", file.stem))
+                draws += [_draw(row) for row in rows]
+        return draws
+
+    def write_piece(self, part: Part, draws: Sequence[Draw]) -> None:
+        """Keep some draws of a part until it is complete."""
+        number = 1 + max((int(file.stem.split(".")[1]) for file in self._pieces(part)), default=-1)
+        file = self.path / "pieces" / f"{part.name}.{number:05d}.parquet"
+        table = pa.Table.from_pylist(_storable(draws), schema=_DRAWS)
+        write_table(file, table, ascending=_ASCENDING, where=self._where("pieces", file.stem))
+
+    def _pieces(self, part: Part) -> list[Path]:
+        return sorted((self.path / "pieces").glob(f"{part.name}.?????.parquet"))
 
     def read_draws(self, part: Part) -> list[Draw]:
         """The draws of one part; IncompleteRunError where they are missing or do not add up."""
@@ -188,7 +216,7 @@ class Run:
         with self._reading(file, "leakbound sample"):
             rows, seal = read_table(file, _DRAWS, self._where("draws", part.name))
             self._check(part, rows)
-            return [Draw(**{**row, "places": row["places"] and tuple(row["places"])}) for row in rows], seal
+            return [_draw(row) for row in rows], seal
 
     def missing_scores(self, scorer: str) -> list[Part]:
         """The parts to judge that were not scored yet by this scorer."""
@@ -287,6 +315,18 @@ def _taken(path: Path) -> bool:
         and not (file.name == "prompts.parquet" and has_seal(file))  # one without may be the caller's own
         for file in path.iterdir()
     )
+
+
+def _draw(row: dict[str, Any]) -> Draw:
+    return Draw(**{**row, "places": row["places"] and tuple(row["places"])})
+
+
+def _storable(draws: Sequence[Draw]) -> list[dict[str, Any]]:
+    """The draws as rows of a file."""
+    rows = _numbered([asdict(d) for d in draws])
+    for row in rows:
+        row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
+    return rows
 
 
 def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

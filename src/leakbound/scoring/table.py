@@ -13,6 +13,7 @@ from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.plugins import Table, named_object
 from leakbound.records import Prompt
+from leakbound.scoring.after import After, AfterMany
 from leakbound.scoring.chat_judge import load_judge
 from leakbound.scoring.judge import Judge
 from leakbound.scoring.lexical import Regex, contains, exact_match, rouge_1, rouge_is_blind, rouge_l, rouge_l_f1
@@ -61,6 +62,15 @@ def _judge(name: str) -> Judge:
     return Judge(_function(name), name, concurrency=1)
 
 
+def _after(name: str) -> After:
+    """The scorer of ``MARK:SCORER``."""
+    mark, _, rest = name.partition(":")
+    if not mark or not rest:
+        raise InputError(f"scorer is {f'after:{name}'!r}: give after:MARK:SCORER, as in after:</think>:contains")
+    scorer = get_scorer(rest)
+    return (AfterMany if isinstance(scorer, BatchScorer) else After)(mark, scorer)
+
+
 SCORERS: Table[Callable[..., Any]] = Table(
     "scorer",
     "leakbound.scorers",
@@ -74,6 +84,7 @@ SCORERS: Table[Callable[..., Any]] = Table(
         "regex": Named("the pattern is found", Regex, ":PATTERN"),
         "embedding": Named("the completion means what the target means", Embedding, "[:MODEL]"),
         "entailment": Named("the completion entails the target", Entailment, "[:MODEL]"),
+        "after": Named("what SCORER says of the text behind MARK", _after, ":MARK:SCORER"),
         "judge": Named("a chat model calls the completion a leak", _judge, ":FILE#FINGERPRINT"),
     },
 )
@@ -91,11 +102,11 @@ def scorer_names() -> dict[str, str]:
 def get_scorer(name: str) -> Scorer:
     """The scorer of that name: one of ``SCORERS``, with what it needs after a colon, or your own ``module:function``.
 
-    ``regex:PATTERN``; ``embedding[:MODEL]`` and ``entailment[:MODEL]``: see :mod:`leakbound.scoring.semantic`;
-    ``judge:FILE#FINGERPRINT`` or ``judge:module:function``: see :mod:`leakbound.scoring.judge`. Binary
-    (:func:`is_binary`) are ``exact_match``, ``contains``, ``regex:``, ``entailment`` and ``judge:``, and others if they
-    say so. A module is looked for where Python looks, then in the working directory. Raises ``InputError`` for a name
-    that leads nowhere.
+    ``regex:PATTERN``; ``after:MARK:SCORER``: another one, of the text behind a mark; ``embedding[:MODEL]`` and
+    ``entailment[:MODEL]``: see :mod:`leakbound.scoring.semantic`; ``judge:FILE#FINGERPRINT`` or
+    ``judge:module:function``: see :mod:`leakbound.scoring.judge`. Binary (:func:`is_binary`) are ``exact_match``,
+    ``contains``, ``regex:``, ``entailment`` and ``judge:``, and others if they say so. A module is looked for where
+    Python looks, then in the working directory. Raises ``InputError`` for a name that leads nowhere.
     """
     kind, colon, rest = name.partition(":")
     found = SCORERS.get(kind)
@@ -117,6 +128,8 @@ def get_scorer(name: str) -> Scorer:
 def is_built_in(name: str) -> bool:
     """Whether this scorer is our own code alone: it imports, opens and asks nothing that the name points to."""
     kind, _, rest = name.partition(":")
+    if kind == "after":
+        return is_built_in(rest.partition(":")[2])
     return kind in SCORERS.own and (kind == "regex" or not rest)
 
 
@@ -150,6 +163,10 @@ def check_prompt(scorer: Scorer, prompt: Prompt, threshold: float | None = None)
     its line in ``SCORERS`` says, or ``framed = False`` on a function of your own. A :class:`BatchScorer` is not asked,
     for a question to a model behind it costs. ROUGE sees a-z and 0-9 only, and is refused with or without threshold.
     """
+    if isinstance(scorer, After):
+        scorer.check(prompt)
+        check_prompt(scorer.scorer, prompt, threshold)
+        return
     if isinstance(scorer, BatchScorer):
         scorer.ready()
         return

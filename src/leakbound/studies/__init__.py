@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakbound.runs.progress import keeping
 from leakbound.studies.distribution.config import DistributionConfig
 
 if TYPE_CHECKING:
@@ -17,5 +18,6 @@ STUDIES: dict[str, type[Any]] = {"distribution": DistributionConfig}
 
 def run_study(name: str, config: Any) -> tuple[Document, Path]:
     """Run a study of STUDIES and write its files; what it says, and its page."""
-    found: tuple[Document, Path] = import_module(f"{__name__}.{name}.steps").report(config)
+    with keeping(lambda: f"what was complete is kept in {config.out}"):
+        found: tuple[Document, Path] = import_module(f"{__name__}.{name}.steps").report(config)
     return found

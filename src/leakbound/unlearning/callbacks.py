@@ -1,7 +1,5 @@
 """What happens beside the steps of a training: partners drawn anew, a guard against collapse, the progress."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

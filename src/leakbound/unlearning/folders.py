@@ -1,7 +1,5 @@
 """Where a run writes: a folder that appears whole or not at all, and the checkpoints of a run that goes on later."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

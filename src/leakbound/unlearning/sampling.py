@@ -7,34 +7,47 @@ from typing import Any
 from transformers import TrainerCallback
 
 from leakbound.bounds.gate import reaches
+from leakbound.models.base import in_pieces
 from leakbound.models.hf import HFModel
 from leakbound.models.template import encode_pair, read_answer
 from leakbound.reading.pairs import Pair
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.runs.progress import Progress
 from leakbound.scoring import get_scorer, score_completion
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.data import PairedData
 
 
 def draw_answers(
-    model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig, *, count: int, round: int
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[Pair],
+    config: UnlearnConfig,
+    *,
+    count: int,
+    round: int,
+    progress: bool = False,
 ) -> list[list[Draw]]:
     """``count`` answers of the model to each question, sampled from its own law; no two rounds share a draw."""
     training = model.training
     prompts = tuple(Prompt(str(i), pair.question, *_secrets(pair)) for i, pair in enumerate(pairs))
     shard = Shard(prompts, first=round * count, num_samples=count, seed=config.seed)
-    drawn = HFModel(model, tokenizer, template=config.template).sample(
-        shard, SamplingParams(max_tokens=config.max_tokens)
-    )
-    model.train(training)
+    sampler, params = HFModel(model, tokenizer, template=config.template), SamplingParams(max_tokens=config.max_tokens)
     answers: list[list[Draw]] = [[] for _ in pairs]
-    for draw in drawn:
-        text = read_answer(tokenizer, draw.text, config.template)  # as data are written, to be encoded as they are
-        answers[int(draw.prompt_id)].append(replace(draw, text=text))
-    return answers
+    title = f"sampling {config.out.name}, round {round + 1}"
+    with Progress(title, count * len(pairs), "draws", show=progress) as shown:
+        for piece, _ in in_pieces(sampler, shard, params):
+            for draw in piece:
+                text = read_answer(tokenizer, draw.text, config.template)  # as data are written, to be encoded as such
+                answers[int(draw.prompt_id)].append(replace(draw, text=text))
+            shown.advance(sum(draw.count for draw in piece))
+    model.train(training)
+    return [sorted(some, key=lambda draw: draw.first) for some in answers]
 
 
-def find_leaks(model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig, *, round: int) -> list[Pair]:
+def find_leaks(
+    model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig, *, round: int, progress: bool = False
+) -> list[Pair]:
     """The distinct sampled answers that leak, each as a new pair to forget; an answer that is cut off is left out.
 
     An answer leaks when ``config.leak_scorer`` gives it ``config.leak_threshold`` or more against the row's target and
@@ -42,7 +55,7 @@ def find_leaks(model: Any, tokenizer: Any, pairs: Sequence[Pair], config: Unlear
     """
     scorer = get_scorer(config.leak_scorer)
     leaks = []
-    drawn = draw_answers(model, tokenizer, pairs, config, count=config.leak_samples, round=round)
+    drawn = draw_answers(model, tokenizer, pairs, config, count=config.leak_samples, round=round, progress=progress)
     for pair, draws in zip(pairs, drawn, strict=True):
         prompt = Prompt("leak", pair.question, *_secrets(pair))
         texts = sorted({d.text for d in draws if d.finish_reason != "length" and d.text.strip()} - {pair.answer})

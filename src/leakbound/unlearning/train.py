@@ -1,8 +1,7 @@
 """The two commands that train: ``finetune`` and ``unlearn``. Each writes a model folder that an audit can load."""
 
-from __future__ import annotations
-
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from leakbound.models.hf.loading import load_tokenizer
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.runs.cache import check_same, read
 from leakbound.runs.files import new_folder
-from leakbound.runs.progress import Progress
+from leakbound.runs.progress import Progress, keeping
 from leakbound.unlearning import adapters, running
-from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress
+from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_checkpoint
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
 from leakbound.unlearning.folders import NOT_COMPARED, checkpoint_folder, drop_checkpoints
@@ -83,7 +82,9 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
         out, files = config.out / f"{number + 1:02d}", (config.forget[number],)
         step = dataclasses.replace(config, model=model, forget=files, out=out)
         later = [pair for request in requests[number + 1 :] for pair in request]
-        _unlearn(step, forget, [*permanent, *later], progress)
+        said = partial("{} of {} requests are kept in {}".format, number, len(requests), config.out)
+        with keeping(said, "--resume"):
+            _unlearn(step, forget, [*permanent, *later], progress)
         model = str(out)
     return Path(model)
 
@@ -117,7 +118,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             lengths = [len(e.answer) for e in few]
             mean = -sum(logp / n for logp, n in zip(start, lengths, strict=True)) / len(few)
             guard = CollapseGuard(mean, config.collapse_factor, config.on_collapse, run.checkpoints)
-        passes = _passes(model, config, reference if references else None)
+        passes = passes_of(model, config, reference if references else None)
         forget: list[Example] = []
         new = pairs
         for round in range(config.leak_rounds + 1):
@@ -135,7 +136,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                 callbacks=extra,
             )  # fmt: skip
             if round < config.leak_rounds:
-                new = find_leaks(model, tokenizer, pairs, config, round=round)
+                new = find_leaks(model, tokenizer, pairs, config, round=round, progress=progress)
                 if not new:
                     break
         running.save(trainer, tokenizer, config, folder, cost)
@@ -143,7 +144,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
     return config.out
 
 
-def _passes(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
+def passes_of(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
     """How the model is called; for methods of hidden states also which layers are trained."""
     if not find_objective(config.method).uses("hidden"):
         return Passes(me_positions=config.me_mask, reference=reference)
@@ -204,10 +205,17 @@ class Run:
             callbacks=[*(callbacks or []), ShowProgress(progress)],
             **settings,
         )
-        with progress:
+        with keeping(self._said_kept, "--resume" if self.checkpoints else ""), progress:
             trainer.train(resume_from_checkpoint=str(self.newest) if self.newest else None)
         cost.add(trainer)
         return trainer
+
+    def _said_kept(self) -> str:
+        """What an interrupted training leaves behind."""
+        newest = newest_checkpoint(self.checkpoints)
+        if newest is not None:
+            return f"{newest} is kept"
+        return "nothing of this training is kept" + ("" if self.checkpoints else " (checkpoints: --save-every)")
 
 
 def _learn_tokenizer(pairs: list[Pair], config: FinetuneConfig) -> Any:

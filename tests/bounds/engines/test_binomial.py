@@ -150,7 +150,7 @@ def assert_proven(k, n, p, alpha, proven):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 61, 100, 1000, 10**5, 10**8, 10**12])
-def test_limits_are_exact_and_tight_at_every_level(n):
+def test_g5_limits_are_exact_and_tight_at_every_level(n):
     ks = [k for k in places(n) if n <= 10**8 or min(k, n - k) <= 1000]
     k, alpha = (x.ravel() for x in np.meshgrid(ks, ALPHAS))
     upper = clopper_pearson_upper(k, n, alpha)
@@ -190,7 +190,7 @@ def test_limits_with_all_counts_in_fractions():
             assert float(clopper_pearson_lower(0, n, alpha)) == 0.0
 
 
-def test_the_case_that_missed():
+def test_g5_the_case_that_missed():
     # SciPy's inverse missed by 1e15 times alpha at k=20, and gave NaN at k=998
     for k in (20, 998):
         u = proportion_bound(k, 1000, alpha=1e-300).upper

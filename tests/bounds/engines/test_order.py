@@ -26,7 +26,7 @@ FAMILY = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize("n", [32, 92, 128])
-def test_counts_miss_no_more_than_alpha(name, n):
+def test_g1_counts_miss_no_more_than_alpha(name, n):
     """Summed exactly: a constant permutation of sorted scores missed up to .0987 (n = 92, p = .749) at alpha = .01."""
     one, _, value = FAMILY[name]
     upper = np.array([one([0.0, 1.0], counts=[n - k, k], alpha=0.01).upper for k in range(n + 1)])

@@ -15,7 +15,6 @@ from leakbound.models.base import WhiteBox
 from leakbound.models.hf import HFModel
 from leakbound.models.hf import forward as forward_module
 from leakbound.models.hf.search import edit_row
-from leakbound.models.hf.walk import Waiting
 from leakbound.records import Prompt, SamplingParams, Shard
 
 OPTIONS = {
@@ -177,32 +176,6 @@ def test_edit_distances():
     for _ in range(40):
         a, b = rng.integers(0, 3, rng.integers(0, 6)).tolist(), rng.integers(0, 3, rng.integers(1, 6)).tolist()
         assert edit_row(np.array(a, dtype=int), np.array(b))[-1] == slow(tuple(a), tuple(b))
-
-
-def test_little_memory_changes_batches_and_not_draws(tokenizer, monkeypatch):
-    """Caches are dropped and computed again when nothing is free; the draws stay the same."""
-    many = tuple(Prompt(str(i), text, "c") for i, text in enumerate(["a b", "c", "d d a", "b a c d", "a a", "c d c"]))
-    shard, params = Shard(many, 0, 60, 5), SamplingParams(max_tokens=6)
-    expected = HFModel(tiny_model(), tokenizer).sample(shard, params)
-    real = forward_module.free_bytes
-    monkeypatch.setattr(forward_module, "free_bytes", lambda device: 1_000.0)
-    monkeypatch.setattr(forward_module, "ASK_ABOVE", 1)
-    dropped, drop = [], Waiting._drop
-
-    def counted(self, *args):
-        before = sum(s.cache is not None for s in self.segments)
-        drop(self, *args)
-        dropped.append(before - sum(s.cache is not None for s in self.segments))
-
-    monkeypatch.setattr(Waiting, "_drop", counted)
-    poor = HFModel(tiny_model(), tokenizer)
-    got = poor.sample(shard, params)
-    rich = HFModel(tiny_model(), tokenizer)
-    monkeypatch.setattr(forward_module, "free_bytes", real)
-    rich.sample(shard, params)
-    assert [(d.text, d.count, d.first) for d in got] == [(d.text, d.count, d.first) for d in expected]
-    assert poor.work.passes > rich.work.passes
-    assert sum(dropped) > 0
 
 
 def test_out_of_memory_in_a_search_halves_the_batch(tokenizer, monkeypatch):

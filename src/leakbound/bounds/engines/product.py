@@ -12,7 +12,6 @@ from leakbound.bounds.gate import Floats
 KEPT = np.array([1e-4, 0.03, 0.1, 0.25, 0.45, 0.65, 0.8, 0.9, 0.95, 0.975, 0.99, 0.996])
 """1 - c of the bets: what a leak leaves of the capital. About how often a prompt leaks, in units of what is tested."""
 
-
 GRID = np.array([0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.88, 0.95, 0.98, 0.995, 0.9995])
 """Where tangents are taken first, between the certain limits of each prompt."""
 AROUND = np.array([-1.0, 1.0, 4.0])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,24 +14,25 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from leakbound.errors import ModelError
-from leakbound.models.hf.cache import cache_bytes, gather, kept_rows
-from leakbound.models.hf.memory import free_bytes, is_out_of_memory, release_cached
+from leakbound.models.hf.budget import BEGUN, BENCH, MOST_ROWS, PASTS, Budget
+from leakbound.models.hf.cache import ROOM, Bench, Kept, Past, cache_bytes, chosen, idle_slots, weigh
+from leakbound.models.hf.memory import is_out_of_memory, release_cached
+from leakbound.models.hf.positions import limit_of, switch_of
 from leakbound.models.hf.prefixes import Ints, Prefixes
 
 LOGITS_PER_PASS = 2**26
 """The largest number of logits computed at once: rows in a batch times vocabulary size."""
-MOST_ROWS = 512
-"""More rows than this at once are not faster."""
 TOKENS_PER_PASS = 2**16
 """The largest number of tokens that go through the model at once."""
+CPU_TOKENS = 2048
+"""The same on a CPU: what fits its caches is faster than more at once."""
+LAWS, CPU_LAWS = 2**22, 2**18
+"""Numbers of the laws that are computed at once, on a GPU and on a CPU."""
 
 ALIKE = {True: 1e-3, False: 0.25}
 """By which part of their spread logits may differ with other rows in the batch, in 32 bits and in fewer."""
 BESIDE = 64
 """How many tokens of padding that is tried with."""
-
-ASK_ABOVE = 2**28
-"""Bytes below which nobody asks how much memory is free: small batches fit anyway."""
 
 log = logging.getLogger("leakbound")
 
@@ -50,12 +52,12 @@ class Work:
 class Segment:
     """Prefixes whose newest token the model has not seen.
 
-    ``cache`` is the parents' cache, shared with other segments, and ``parents`` the parent of each row in it. Without a
-    cache all tokens go through the model.
+    ``cache`` is what the model remembers of the parents, shared with other segments, and ``parents`` the parent of each
+    row in it. Without it all tokens go through the model.
     """
 
     prefixes: Prefixes
-    cache: Cache | None = None
+    cache: Kept | None = None
     parents: Ints | None = None
 
     def __len__(self) -> int:
@@ -65,6 +67,15 @@ class Segment:
     def width(self) -> int:
         """How many tokens the longest row has."""
         return int(self.prefixes.length.max())
+
+    @property
+    def root(self) -> bool:
+        """Whether these are prompts that have not begun. They go through the model as they are, alone: see begun."""
+        return self.cache is None and not self.prefixes.depth.any()
+
+    def forget(self) -> None:
+        """Remember nothing: the tokens go through the model again."""
+        self.cache = self.parents = None
 
     def split(self, rows: int) -> tuple[Segment, Segment]:
         """The first ``rows`` rows, and the others."""
@@ -81,13 +92,13 @@ class Segment:
 class Pass:
     """What one forward pass gave.
 
-    ``logits``: (rows, vocabulary) in float32, of the next tokens; ``cache``: after the pass, where there is one, and
-    ``slots``: the row in it of each prefix.
+    ``logits``: (rows, vocabulary), of the next tokens; ``cache``: after the pass, where there is one, and ``slots``:
+    the row in it of each prefix.
     """
 
     prefixes: Prefixes
     logits: torch.Tensor
-    cache: Cache | None
+    cache: Kept | None
     slots: Ints
 
     def segment(self, children: Prefixes, parents: Ints) -> Segment:
@@ -108,7 +119,9 @@ class Forward:
 
     trees: bool | None
 
-    def __init__(self, model: Any, *, most_rows: int | None, fill: int, work: Work) -> None:
+    def __init__(
+        self, model: Any, *, fill: int, work: Work, most_rows: int | None = None, memory: float | None = None
+    ) -> None:
         self.model = model
         self.fill = fill
         self.work = work
@@ -116,8 +129,8 @@ class Forward:
         self.accepts = accepts
         config = model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)
-        self.limit = next((n for key in _LIMITS if isinstance(n := getattr(config, key, None), int) and n > 0), None)
-        self.switch = _switch(config, self.limit)
+        self.limit = limit_of(config)
+        self.switch = switch_of(config, self.limit)
         self.known = int(model.get_input_embeddings().weight.shape[0])
         layers = DynamicCache(config=config).layers
         kept = all(isinstance(x, DynamicLayer) for x in layers)
@@ -125,9 +138,22 @@ class Forward:
         self.tried = not self.pads
         self.merges = self.pads and all(type(x) is DynamicLayer for x in layers)
         self.trees = None if self._may_read_trees() else False
-        self.rows = most_rows or max(1, min(MOST_ROWS, LOGITS_PER_PASS // self.vocabulary))
+        self.most = most_rows or max(1, min(MOST_ROWS, LOGITS_PER_PASS // self.vocabulary))
+        self.asked = most_rows
+        self.rows = self.most
+        """How many rows a pass of the completions that are drawn now may have."""
         self.row_bytes = 0.0
-        """Bytes of cache for one token of one row, as measured; 0 before the first pass and without a cache."""
+        """Bytes that the model remembers of one token of one row, as measured; 0 before that, and without a cache."""
+        self.budget = Budget(model, self.vocabulary, memory)
+        self.measured = False
+        self.spent = 0.0
+        """The nominal seconds of all passes so far."""
+        self.bench: Bench | None = None
+        self.begun: dict[tuple[bytes, Any], Pass] = {}
+        """Passes of prompts, kept for the next draws from them while they fit."""
+        on_cpu = model.device.type == "cpu"
+        self.tokens_per_pass = CPU_TOKENS if on_cpu else TOKENS_PER_PASS
+        self.laws_at_once = max(1, (CPU_LAWS if on_cpu else LAWS) // self.vocabulary)
         name = type(model).__name__
         if not {"past_key_values"} & accepts:
             log.warning(
@@ -164,7 +190,32 @@ class Forward:
                 f"{self.switch} at which the model changes all its positions; one pass cannot read it: shorten the text"
             )
 
-    def try_padding(self, heads: Sequence[Sequence[int]]) -> None:
+    def begin(self, heads: Sequence[Sequence[int]], new_tokens: int) -> None:
+        """Before draws of up to ``new_tokens`` tokens: how much fits, and what the batches may be.
+
+        Once for a model, what it remembers of a token is measured, and what memory there is. InputError where not even
+        one row fits.
+        """
+        if not self.measured:
+            self.measured, before = True, (self.work.passes, self.work.rows, self.spent)
+            self._measure(min(heads, key=len))
+            self.budget.settle()
+            self.work.passes, self.work.rows, self.spent = before
+        self.rows = self.most if self.asked else min(self.most, self.budget.most_rows(new_tokens))
+        longest = max(map(len, heads)) + new_tokens
+        self.budget.check(self._row(longest, 1), longest)
+        self._try_padding(heads)
+
+    def _measure(self, head: Sequence[int]) -> None:
+        """One pass of one row: how much the model remembers of a token, and of which shape."""
+        made = self.run([Segment(Prefixes.roots([head], [0], 0, self.fill))]).cache
+        if isinstance(made, Cache):
+            self.row_bytes = cache_bytes(made) / len(head)
+            if self.merges and all(type(x) is DynamicLayer for x in made.layers):
+                self.bench = Bench(made)
+        self.merges = self.bench is not None
+
+    def _try_padding(self, heads: Sequence[Sequence[int]]) -> None:
         """Once, before the first draw: does a prompt give the same logits alone and beside a longer one?
 
         Where it does not (an architecture that ignores the attention mask), batches are of equal length from now on;
@@ -172,46 +223,62 @@ class Forward:
         """
         if self.tried or self.rows == 1:
             return
-        self.tried, before, taken = True, (self.work.passes, self.work.rows), self.row_bytes
+        self.tried, before = True, (self.work.passes, self.work.rows, self.spent)
         head, longest = min(heads, key=len), max(heads, key=len)
         longer = [*head, *(longest[len(head) : len(head) + BESIDE] or head[-1:])]
         if not self._same_beside(head, longer):
             self.pads = self.merges = self.trees = False
+            self.bench = None
             name = type(self.model).__name__
             log.info("%s reads a prompt otherwise beside longer ones: batches are of equal length (slower)", name)
             if self.rows > 1 and not self._same_beside(head, [(token + 1) % self.known for token in head]):
                 log.warning("%s reads a prompt otherwise beside others: it reads one at a time (slower)", name)
-                self.rows = 1
-        self.row_bytes, self.work.passes, self.work.rows = taken, *before
+                self.most = self.rows = 1
+        self.begun.clear()
+        self.work.passes, self.work.rows, self.spent = before
 
     def _same_beside(self, head: Sequence[int], other: Sequence[int]) -> bool:
         """Whether the next-token logits of ``head`` are the same alone and in a batch with ``other``."""
-        alone = self.run([Segment(Prefixes.roots([head], [0], 1, self.fill))]).logits[0]
-        both = [Segment(Prefixes.roots([head, other], [0, 1], 1, self.fill))]
+        alone = self.run([Segment(Prefixes.roots([head], [0], 0, self.fill))]).logits[0].float()
+        both = [Segment(Prefixes.roots([head, other], [0, 1], 0, self.fill))]
         step = self.or_halve(lambda: self.run(both), 2)
         if step is None:  # no memory for two rows: there will be no neighbours
             return True
-        apart = float((step.logits[0] - alone).abs().max() / alone.std())
+        apart = float((step.logits[0].float() - alone).abs().max() / alone.std())
         return apart < ALIKE[self.model.dtype.itemsize >= 4]
 
-    def budget(self) -> float:
-        """Bytes that caches may take: half of what is free now, and what they take already is not in it."""
-        return free_bytes(self.model.device) / 2
+    def _row(self, width: int, fresh: int) -> float:
+        """Bytes of one row of a batch: what is remembered, of other caches old and new, and its logits."""
+        kept = self.row_bytes * (width + max(ROOM, fresh) if self.bench else 2 * width)
+        return float(kept + self.vocabulary * (4.0 + self.model.dtype.itemsize % 4))
+
+    def beginning(self, width: int) -> int:
+        """How many prompts of so many tokens begin together: what is remembered of them waits for all their draws."""
+        most = min(self.rows, self.tokens_per_pass // width)
+        if self.row_bytes and not math.isinf(self.budget.room):
+            most = min(most, int(PASTS * self.budget.room / (2 * width * self.row_bytes)))
+        return max(1, most)
 
     def fitting(self, segment: Segment) -> int:
-        """How many rows like these go through at once: ``rows``, or fewer where the memory found is too small."""
+        """How many rows like these go through at once: ``rows``, or fewer where the room is too small."""
         tokens = 1 if segment.cache is not None else segment.width
-        most = min(self.rows, max(1, TOKENS_PER_PASS // tokens))
+        most = min(self.rows, max(1, self.tokens_per_pass // tokens))
         if segment.cache is None and "logits_to_keep" not in self.accepts:
             most = min(most, max(1, LOGITS_PER_PASS // (self.vocabulary * tokens)))
-        need = 2 * self.row_bytes * segment.width + 24.0 * self.vocabulary  # cache old and new; logits and their law
-        if need * most > ASK_ABOVE:
-            most = max(1, min(most, int(self.budget() / need)))
-        return most
+        if segment.cache is None:
+            most = min(most, self.beginning(segment.width))
+        if math.isinf(self.budget.room):
+            return most
+        return max(1, min(most, int(BENCH * self.budget.room / self._row(segment.width, tokens))))
+
+    def whole(self) -> list[Past]:
+        """What must keep all its rows: what lies on the bench, and prompts that were read before."""
+        kept = [step.cache for step in self.begun.values()]
+        return [past for past in (self.bench and self.bench.now, *kept) if isinstance(past, Past)]
 
     def joins(self, one: Segment, other: Segment) -> bool:
         """Whether two segments may go through the model in one batch."""
-        if (one.cache is None) != (other.cache is None):
+        if (one.cache is None) != (other.cache is None) or one.root or other.root:
             return False
         if one.cache is not None:
             return self.merges
@@ -229,64 +296,93 @@ class Forward:
             if rows == 1 or not is_out_of_memory(error):
                 raise
             release_cached(self.model.device)
-            self.rows = max(1, rows // 2)
+            self.bench = self.bench and Bench(self.bench.made)
+            self.most = self.rows = max(1, rows // 2)
             return None
 
     def run(self, segments: Sequence[Segment]) -> Pass:
         """One forward pass of all segments, which must be such as :meth:`joins` allows.
 
-        They stay as they are, also when memory runs out. Where few rows of a cache have finished, these idle along:
-        moving all the others would cost more.
+        They stay as they are, also when memory runs out. Where few rows of a batch have finished, these idle along:
+        moving all the others would cost more. Prompts that were read before are not read again.
         """
+        self.budget.keep()
+        root = self._root(segments)
+        if root in self.begun:
+            return replace(self.begun[root], prefixes=segments[0].prefixes)
         parents = [(s.cache, s.parents) for s in segments if s.cache is not None and s.parents is not None]
         if self.switch is not None and segments[0].width == self.switch + 1:
             parents = []  # other positions from here on: the keys of the cache are turned the old way
-        slots = kept_rows(parents) if self.merges else None
-        prefixes = Prefixes.join([s.prefixes for s in segments], trim=self.merges and slots is None)
-        alive = prefixes
-        if slots is not None and len(slots) > len(prefixes):
-            prefixes, slots = prefixes.take(slots), parents[0][1]
+        pasts = [(past, rows) for past, rows in parents if isinstance(past, Past)]
+        bench = self.bench
+        stays = bench is not None and bool(pasts) and bench.holds(pasts)
+        prefixes = Prefixes.join([s.prefixes for s in segments], trim=self.merges and not stays)
+        alive, slots = prefixes, np.arange(len(prefixes))
+        if bench is not None and stays and bench.rows > len(prefixes):
+            slots = pasts[0][1]
+            prefixes = prefixes.take(idle_slots(slots, bench.rows))
+        fresh = 1 if parents else prefixes.ids.shape[1]
         device = self.model.device
-        cached = bool(parents)
-        cache = gather(parents, prefixes.ids.shape[1] - 1, device) if cached else None
-        ids = torch.from_numpy(np.ascontiguousarray(prefixes.ids[:, -1:] if cached else prefixes.ids)).to(device)
+        cache: Cache | None = None
+        if bench is not None:
+            length = prefixes.ids.shape[1] - fresh
+            cache = (
+                bench.cache()
+                if stays
+                else bench.lay(pasts, len(prefixes), length, fresh, int(prefixes.length.min()) - fresh if pasts else 0)
+            )
+        elif parents:
+            whole, rows = parents[0]
+            assert isinstance(whole, Cache)  # pasts come from a bench
+            cache = chosen(whole, rows, device)
+        out = self.model(**self._inputs(prefixes, fresh, cache))
+        self.work.passes += 1
+        self.work.rows += len(alive)
+        self.spent += self.budget.seconds(len(prefixes), prefixes.ids.shape[0] * fresh)
+        logits = out.logits[:, -1]
+        if prefixes is not alive:
+            logits = logits[torch.from_numpy(slots).to(device)]
+        after: Kept | None = getattr(out, "past_key_values", None)
+        after = after if isinstance(after, Cache) else None
+        if bench is not None:
+            after = bench.take(fresh, [(bench.now, np.arange(bench.rows))] if stays and bench.now else pasts)
+        step = Pass(alive, logits, after, slots)
+        if root is not None:
+            self._keep(root, step)
+        return step
+
+    def _inputs(self, prefixes: Prefixes, fresh: int, cache: Cache | None) -> dict[str, Any]:
+        """What the model takes to read the last ``fresh`` tokens of each row behind a cache."""
+        device = self.model.device
+        ids = torch.from_numpy(np.ascontiguousarray(prefixes.ids[:, -fresh:])).to(device)
         inputs: dict[str, Any] = {"input_ids": ids}
         if "attention_mask" in self.accepts:
             inputs["attention_mask"] = torch.from_numpy(prefixes.mask).to(device)
         if "position_ids" in self.accepts:
-            first = prefixes.length[:, None] - ids.shape[1]
-            positions = np.maximum(first + np.arange(ids.shape[1]), 0)
+            positions = np.maximum(prefixes.length[:, None] - fresh + np.arange(fresh), 0)
             inputs["position_ids"] = torch.from_numpy(positions).to(device)
         if "logits_to_keep" in self.accepts:
             inputs["logits_to_keep"] = 1
         if "past_key_values" in self.accepts:
             inputs |= {"past_key_values": cache, "use_cache": True}
-        out = self.model(**inputs)
-        self.work.passes += 1
-        self.work.rows += len(alive)
-        logits = out.logits[:, -1].float()
-        if slots is None or alive is prefixes:
-            slots = np.arange(len(prefixes))
-        else:
-            logits = logits[torch.from_numpy(slots).to(device)]
-        after = getattr(out, "past_key_values", None)
-        after = after if isinstance(after, Cache) else None
-        if after is not None and not self.row_bytes:
-            self.row_bytes = cache_bytes(after) / prefixes.ids.size
-        return Pass(alive, logits, after, slots)
+        return inputs
+
+    def _root(self, segments: Sequence[Segment]) -> tuple[bytes, Any] | None:
+        """What tells prompts that have not begun from others; None for anything else."""
+        if self.bench is None or not segments[0].root:
+            return None
+        ids = segments[0].prefixes.ids
+        return ids.tobytes(), ids.shape
+
+    def _keep(self, root: tuple[bytes, Any], step: Pass) -> None:
+        """Keep the pass of some prompts, and of those before as many as fit beside it."""
+        self.begun[root] = replace(step, logits=step.logits.clone())
+        sizes = {key: _size(one) for key, one in self.begun.items()}
+        for key in sizes:  # oldest first
+            if sum(sizes[k] for k in self.begun) > BEGUN * self.budget.room:
+                del self.begun[key]
 
 
-_LIMITS = ("max_position_embeddings", "max_seq_len")
-"""What configurations call the number of positions; most other names are mapped to the first."""
-
-
-def _switch(config: Any, limit: int | None) -> int | None:
-    """The length beyond which rotary positions are others for the whole text; None where it is never reached."""
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    for one in (rope, *rope.values()) if isinstance(rope, dict) else ():
-        if isinstance(one, dict) and one.get("rope_type", one.get("type")) in ("longrope", "dynamic"):
-            known = one.get("original_max_position_embeddings")
-            known = known or getattr(config, "original_max_position_embeddings", None) or limit
-            if known and (limit is None or known < limit):
-                return int(known)
-    return None
+def _size(step: Pass) -> int:
+    kept = weigh(step.cache, set()) if step.cache is not None else 0
+    return kept + step.logits.numel() * step.logits.element_size()

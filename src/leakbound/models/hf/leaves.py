@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,23 +42,29 @@ class Leaves:
         self.ends = np.array(ends, dtype=np.int64)
         self.name = name
 
-    def laws(self, prefixes: Prefixes, logits: torch.Tensor, params: SamplingParams) -> tuple[Prefixes, NextToken]:
-        """The next tokens' laws, and the prefixes with what they know about their certainty by then.
+    def laws(
+        self, prefixes: Prefixes, logits: torch.Tensor, params: SamplingParams, at_once: int
+    ) -> Iterator[tuple[Prefixes, NextToken, int]]:
+        """The next tokens' laws, few rows at a time: the prefixes, with what they know about their certainty by then,
+        their laws, and the number of the first of them.
 
         With ``adaptive_mode`` "sequence" a prefix's law depends on the mean certainty of its positions, this one
         included: a function of its tokens alone. ModelError names the prompt for which there is no law.
         """
-        known, sure = prefixes, None
-        if params.adaptive_mode == "sequence":
-            total = prefixes.certainty + certainty(logits)
-            sure = is_sure(total, prefixes.depth + 1, params.adaptive_temperature)
-            known = replace(prefixes, certainty=np.where(sure, np.inf, total))
-        law = NextToken.from_logits(logits, params, sure)
-        if law.broken.any():
-            row = int(law.broken.int().argmax())
-            head = prefixes.ids[row, prefixes.ids.shape[1] - prefixes.length[row] :]
-            raise self.lawless(head[: len(head) - prefixes.depth[row]].tolist(), params)
-        return known, law
+        for start in range(0, len(prefixes), at_once):
+            some = np.arange(start, min(start + at_once, len(prefixes)))
+            known = prefixes if len(some) == len(prefixes) else prefixes.take(some)
+            numbers, sure = logits[start : start + at_once].float(), None
+            if params.adaptive_mode == "sequence":
+                total = known.certainty + certainty(numbers)
+                sure = is_sure(total, known.depth + 1, params.adaptive_temperature)
+                known = replace(known, certainty=np.where(sure, np.inf, total))
+            law = NextToken.from_logits(numbers, params, sure)
+            if law.broken.any():
+                row = int(law.broken.int().argmax())
+                head = known.ids[row, known.ids.shape[1] - known.length[row] :]
+                raise self.lawless(head[: len(head) - known.depth[row]].tolist(), params)
+            yield known, law, start
 
     def lawless(self, head: Sequence[int], params: SamplingParams) -> ModelError:
         """The error for a prompt, given by its tokens, with a next token that has no law."""

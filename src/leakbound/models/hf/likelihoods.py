@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import TokenLikelihood
-from leakbound.models.hf.forward import ASK_ABOVE, LOGITS_PER_PASS, TOKENS_PER_PASS, Forward
+from leakbound.models.hf.forward import LOGITS_PER_PASS, Forward
 from leakbound.models.hf.law import NextToken, certainty, is_sure
 from leakbound.models.hf.leaves import Leaves
 from leakbound.models.hf.memory import is_out_of_memory
@@ -37,8 +37,6 @@ each token."""
 TREE_TOKENS = 512
 """The longest tree, unless its trunk is long: attention compares all its tokens with each other, which costs more than
 branches of a larger one would share."""
-CPU_TOKENS = 2048
-"""Tokens of one forward pass on a CPU: what fits its caches is faster than more at once."""
 CPU_READ = 2**18
 """Logits read at once on a CPU, for the same reason."""
 NEVER = -1e4
@@ -215,12 +213,11 @@ def _shares(forward: Forward, heads: Sequence[Sequence[int]], tails: Sequence[Se
 def _batch_size(forward: Forward, trees: Sequence[Tree]) -> int:
     """How many of the trees, longest first, go through the model at once."""
     first, longest = trees[0], len(trees[0].ids)
-    most = min(
-        CPU_TOKENS if forward.model.device.type == "cpu" else TOKENS_PER_PASS, LOGITS_PER_PASS // forward.vocabulary
-    )
+    most = min(forward.tokens_per_pass, LOGITS_PER_PASS // forward.vocabulary)
     row = 4.0 * longest * (2 * forward.vocabulary + (0 if first.chain else longest))
-    if row * (most // longest) > ASK_ABOVE:
-        most = min(most, int(forward.budget() / row) * longest)
+    if math.isinf(forward.budget.room):
+        forward.budget.settle()
+    most = min(most, int(forward.budget.room / row) * longest)
     alike = (t.chain == first.chain and (forward.pads or len(t.ids) == longest) for t in trees)
     fits = max(1, min(forward.rows, most // longest))
     return sum(1 for _ in itertools.takewhile(bool, itertools.islice(alike, fits)))

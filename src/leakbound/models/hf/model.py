@@ -23,7 +23,7 @@ from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forc
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
 from leakbound.models.hf.packed import how_stored
 from leakbound.models.hf.prefixes import Prefixes
-from leakbound.models.hf.search import close_to, edit_row, perturbed, search
+from leakbound.models.hf.search import close_to, find_near, perturbed, search
 from leakbound.models.hf.walk import walk
 from leakbound.models.template import (
     OTHER_PROMPTS,
@@ -33,7 +33,7 @@ from leakbound.models.template import (
     other_prompts,
     resolve_template,
 )
-from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.records import Draw, Prompt, SamplingParams, Shard, byte_count
 
 
 @dataclass
@@ -41,8 +41,9 @@ class HFModel:
     """A causal language model of transformers.
 
     ``template`` says how a prompt becomes tokens (:mod:`leakbound.models.template`). ``batch_rows`` limits the rows of
-    one forward pass; the default follows from the vocabulary size and the memory found, and memory that runs out halves
-    it. Neither changes the draws.
+    one forward pass; the default follows from the model's size. ``memory``: the bytes that weights, caches, logits and
+    the rest of the process may take together (on a GPU: that are taken on it), by default half of what the process may
+    still take; where there is no room for a batch, it is smaller. None of this changes the draws.
     """
 
     reads_turns: ClassVar = True
@@ -52,6 +53,7 @@ class HFModel:
     name: str = "in-memory"
     revision: str | None = None
     batch_rows: int | None = None
+    memory: float | None = None
     stored: Mapping[str, str] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
 
@@ -67,11 +69,11 @@ class HFModel:
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         ends = [ends] if isinstance(ends, int) else list(ends or [])
         self._ends = sorted({*ends, *([] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id])})
-        self._forward = Forward(
-            self.model, most_rows=self.batch_rows, fill=self.tokenizer.pad_token_id or 0, work=self.work
-        )
+        fill = self.tokenizer.pad_token_id or 0
+        self._forward = Forward(self.model, fill=fill, work=self.work, most_rows=self.batch_rows, memory=self.memory)
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
         self._rounded: dict[str, Forward] = {}
+        self._sure: dict[Any, NDArray[np.float64]] = {}
 
     @classmethod
     def load(
@@ -84,12 +86,14 @@ class HFModel:
         device: str = "auto",
         trust_remote_code: bool = False,
         base: str | None = None,
+        memory: str | None = None,
     ) -> HFModel:
         """The model and tokenizer of a folder, a hub id, a GGUF file or an adapter: :func:`load_model`."""
         common: Any = {"revision": revision, "trust_remote_code": trust_remote_code, "base": base}
         tokenizer = load_tokenizer(name, **common)
         model = load_model(name, dtype=dtype, device=device, **common)
-        return cls(model, tokenizer, template=template, name=name, revision=revision, stored=how_stored(name, base))
+        most, stored = None if memory is None else byte_count("memory", memory), how_stored(name, base)
+        return cls(model, tokenizer, template=template, name=name, revision=revision, memory=most, stored=stored)
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
@@ -109,16 +113,29 @@ class HFModel:
             "end_tokens": self._ends,
         }
 
+    @torch.inference_mode()
     def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
-        """ModelError for a prompt that the model cannot be asked, or that leaves no room for ``params.max_tokens``."""
-        self._encode(prompts, params.max_tokens)
+        """ModelError for a prompt that the model cannot be asked, or that leaves no room for ``params.max_tokens``;
+        InputError where the memory has no room for it."""
+        self._forward.begin(self._encode(prompts, params.max_tokens), params.max_tokens)
 
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw ``shard.num_samples`` completions for each prompt; :mod:`leakbound.models.hf.walk` says how."""
+        return self._draws(shard, self._walk(shard, params))
+
+    def sample_more(self, shard: Shard, params: SamplingParams, known: Sequence[Draw]) -> list[Draw]:
+        """Some of the draws of :meth:`sample` that are not ``known``: about ten seconds of work on a plain core.
+
+        Which follows from the shard and the draws known alone. Draws that begin alike are drawn together as far as they
+        do, and those that are equal are one of the draws, as in :meth:`sample`.
+        """
+        return self._draws(shard, self._walk(shard, params, known, PIECE))
+
+    def _draws(self, shard: Shard, leaves: list[Leaf]) -> list[Draw]:
         names = [p.id for p in shard.prompts]
         return [
             Draw(names[x.prompt], x.text, len(x.draws), places[0], x.finish_reason, x.num_tokens, x.logprob, places)
-            for x in self._walk(shard, params)
+            for x in leaves
             if (places := _places(x, shard.first))
         ]
 
@@ -149,24 +166,34 @@ class HFModel:
         if not params.adaptive_temperature or params.adaptive_mode == "sequence":
             return [(params, list(range(len(prompts))), list(prompts))]
         usual = replace(params, adaptive_temperature=0.0)
-        sure = self.confidence(prompts, usual) >= params.adaptive_temperature
+        key = (tuple(prompts), usual)
+        if key not in self._sure:
+            self._sure = {key: self.confidence(prompts, usual)}  # the next piece of a shard asks again
+        sure = self._sure[key] >= params.adaptive_temperature
         both = ((replace(usual, temperature=0.0), sure), (usual, ~sure))
         groups = [(decoding, np.flatnonzero(group).tolist()) for decoding, group in both]
         return [(decoding, places, [prompts[i] for i in places]) for decoding, places in groups if places]
 
-    def _walk(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
-        """The leaves of a shard, by prompt and first draw."""
+    @torch.inference_mode()
+    def _walk(
+        self, shard: Shard, params: SamplingParams, known: Sequence[Draw] = (), seconds: float = math.inf
+    ) -> list[Leaf]:
+        """The leaves of a shard, by prompt and first draw; with ``seconds`` some of those that are not known."""
+        left = {p.id: np.ones(shard.num_samples, dtype=bool) for p in shard.prompts}
+        for draw in known:
+            left[draw.prompt_id][np.array(draw.places) - shard.first] = False
         leaves: list[Leaf] = []
         for decoding, places, some in self._decodings(shard.prompts, params):
+            draws = [np.flatnonzero(left[p.id]) for p in some]
+            if (leaves and seconds < math.inf) or not any(map(len, draws)):
+                continue
+            roots = self._roots(some, decoding, draws)
             part = replace(shard, prompts=tuple(some))
-            leaves += [replace(x, prompt=places[x.prompt]) for x in self._walk_alike(part, decoding)]
+            enough = max(seconds, 3 * max(self._forward.budget.seconds(len(r), r.width * len(r)) for r in roots))
+            found = list(walk(self._forward, roots, self._leaves, part, decoding, enough))
+            self.work.draws += sum(len(x.draws) for x in found)
+            leaves += [replace(x, prompt=places[x.prompt]) for x in found]
         return sorted(leaves, key=lambda leaf: (leaf.prompt, leaf.draws[0]))
-
-    @torch.inference_mode()
-    def _walk_alike(self, shard: Shard, params: SamplingParams) -> list[Leaf]:
-        roots = self._roots(shard.prompts, params, shard.num_samples)
-        self.work.draws += shard.num_samples * len(shard.prompts)
-        return list(walk(self._forward, roots, self._leaves, shard, params))
 
     @torch.inference_mode()
     def distinct(
@@ -236,36 +263,13 @@ class HFModel:
         out: list[list[Generation]] = [[] for _ in prompts]
         for decoding, places, some in self._decodings(prompts, params):
             mine, near = [targets[i] for i in places], [distances[i] for i in places]
-            find = partial(self._find_near, targets=mine, distances=near, params=decoding)
+            find = partial(find_near, leaves=self._leaves, targets=mine, distances=near, params=decoding)
             rank = close_to(mine, near, self._ends)
             roots = self._roots(some, decoding)
             found = search(self._forward, roots, self._leaves, decoding, most=width, rank=rank, find=find)
             for i, leaves in found.items():
                 out[places[i]] = [_generation(leaf) for leaf in leaves]
         return out
-
-    def _find_near(
-        self,
-        prefixes: Prefixes,
-        targets: Sequence[Sequence[int]],
-        distances: Sequence[int],
-        params: SamplingParams,
-    ) -> tuple[NDArray[np.bool_], list[Leaf]]:
-        """Which beginnings are finished or as long as the target, and those of them that are close enough."""
-        done, leaves = self._leaves.find(prefixes, params)
-        full = prefixes.depth >= np.array([len(targets[p]) for p in prefixes.prompt.tolist()])
-        known = {(leaf.prompt, leaf.tokens) for leaf in leaves}
-        for row in np.flatnonzero(full):
-            prompt, tokens = int(prefixes.prompt[row]), tuple(prefixes.new_tokens(int(row)).tolist())
-            if (prompt, tokens) not in known:
-                text = self._leaves.texts([list(tokens)])[0]
-                p, value = float(prefixes.logprob[row]), float(prefixes.value[row])
-                leaves.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, (), value))
-        return done | full, [leaf for leaf in leaves if self._distance(leaf, targets) <= distances[leaf.prompt]]
-
-    def _distance(self, leaf: Leaf, targets: Sequence[Sequence[int]]) -> int:
-        spoken = np.array(leaf.tokens[: leaf.num_tokens], dtype=np.int64)
-        return int(edit_row(spoken, np.array(targets[leaf.prompt]))[-1])
 
     @torch.inference_mode()
     def loglikelihood(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> NDArray[np.float64]:
@@ -356,20 +360,33 @@ class HFModel:
             self._forward.check(f"prompt {prompt.id!r}", ids, new_tokens)
         return encoded
 
-    def _roots(self, prompts: Sequence[Prompt], params: SamplingParams, num_draws: int = 0) -> list[Segment]:
-        """The prompts, in segments of like length: of equal length where the architecture cannot be padded."""
+    def _roots(
+        self, prompts: Sequence[Prompt], params: SamplingParams, draws: Sequence[NDArray[np.int64]] | None = None
+    ) -> list[Segment]:
+        """The prompts, in segments of like length: of equal length where the architecture cannot be padded.
+
+        A prompt is always in the same segment, whichever of its draws are left; segments without draws are left out.
+        """
         encoded = self._encode(prompts, params.max_tokens)
-        self._forward.try_padding(encoded)
+        self._forward.begin(encoded, params.max_tokens)
         order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
         groups: list[list[int]] = []
         for i in order:
-            fits = groups and len(groups[-1]) < self._forward.rows
+            fits = groups and len(groups[-1]) < self._forward.beginning(len(encoded[i]))
             if fits and (self._forward.pads or len(encoded[groups[-1][0]]) == len(encoded[i])):
                 groups[-1].append(i)
             else:
                 groups.append([i])
         fill = self._forward.fill
-        return [Segment(Prefixes.roots([encoded[i] for i in group], group, num_draws, fill)) for group in groups]
+        return [
+            Segment(Prefixes.roots([encoded[i] for i in group], group, 0, fill, draws and [draws[i] for i in group]))
+            for group in groups
+            if draws is None or any(len(draws[i]) for i in group)
+        ]
+
+
+PIECE = 6.0
+"""Nominal seconds of passes after which no more rows are begun; those that are go on to their end."""
 
 
 def _places(x: Leaf, first: int) -> tuple[int, ...]:

@@ -37,9 +37,17 @@ class Prefixes:
         return len(self.prompt)
 
     @classmethod
-    def roots(cls, encoded: Sequence[Sequence[int]], prompts: Sequence[int], num_draws: int, fill: int) -> Prefixes:
-        """The prompts themselves, each shared by the draws 0, 1, ..."""
+    def roots(
+        cls,
+        encoded: Sequence[Sequence[int]],
+        prompts: Sequence[int],
+        num_draws: int,
+        fill: int,
+        draws: Sequence[Ints] | None = None,
+    ) -> Prefixes:
+        """The prompts themselves, each shared by the draws 0, 1, ..., or by those given for it."""
         rows = len(encoded)
+        draws = draws if draws is not None else [np.arange(num_draws, dtype=np.int64)] * rows
         length = np.array([len(ids) for ids in encoded], dtype=np.int64)
         ids = np.full((rows, int(length.max())), fill, dtype=np.int64)
         for row, tokens in enumerate(encoded):
@@ -52,8 +60,8 @@ class Prefixes:
             np.zeros(rows),
             np.zeros(rows),
             ids,
-            np.full(rows, num_draws, dtype=np.int64),
-            np.tile(np.arange(num_draws, dtype=np.int64), rows),
+            np.array([len(some) for some in draws], dtype=np.int64),
+            np.concatenate(draws),
         )
 
     @property

@@ -44,9 +44,10 @@ def search(
             if step is None:
                 batches.extend(batch[::-1])
                 continue
-            prefixes, law = leaves.laws(step.prefixes, step.logits, params)
-            logps = law.logprobs().cpu().numpy()
-            grown.append((*_best(prefixes, logps, rank(prefixes, logps), most), step))
+            for prefixes, law, first in leaves.laws(step.prefixes, step.logits, params, forward.laws_at_once):
+                logps = law.logprobs().cpu().numpy()
+                children, rows = _best(prefixes, logps, rank(prefixes, logps), most)
+                grown.append((children, first + rows, step))
         frontier = []
         limits = _limits([children for children, _, _ in grown], found, most)
         for children, parents, step in grown:
@@ -111,6 +112,32 @@ def close_to(targets: Sequence[Sequence[int]], distances: Sequence[int], ends: S
         return out
 
     return rank
+
+
+def find_near(
+    prefixes: Prefixes,
+    *,
+    leaves: Leaves,
+    targets: Sequence[Sequence[int]],
+    distances: Sequence[int],
+    params: SamplingParams,
+) -> tuple[NDArray[np.bool_], list[Leaf]]:
+    """Which beginnings are finished or as long as the target, and those of them that are close enough."""
+    done, found = leaves.find(prefixes, params)
+    full = prefixes.depth >= np.array([len(targets[p]) for p in prefixes.prompt.tolist()])
+    known = {(leaf.prompt, leaf.tokens) for leaf in found}
+    for row in np.flatnonzero(full):
+        prompt, tokens = int(prefixes.prompt[row]), tuple(prefixes.new_tokens(int(row)).tolist())
+        if (prompt, tokens) not in known:
+            text = leaves.texts([list(tokens)])[0]
+            p, value = float(prefixes.logprob[row]), float(prefixes.value[row])
+            found.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, (), value))
+
+    def distance(leaf: Leaf) -> int:
+        spoken = np.array(leaf.tokens[: leaf.num_tokens], dtype=np.int64)
+        return int(edit_row(spoken, np.array(targets[leaf.prompt]))[-1])
+
+    return done | full, [leaf for leaf in found if distance(leaf) <= distances[leaf.prompt]]
 
 
 def edit_row(tokens: Ints, target: Ints) -> Ints:

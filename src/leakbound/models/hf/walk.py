@@ -7,6 +7,7 @@ and waiting rows of any depth and prompt fill the batch. How rows are batched ch
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from leakbound.models.hf import forward as forward_module
-from leakbound.models.hf.cache import cache_bytes
+from leakbound.models.hf.budget import PASTS, UNIFORMS
+from leakbound.models.hf.cache import Past, prune, weigh
 from leakbound.models.hf.forward import Forward, Segment
 from leakbound.models.hf.law import NextToken
 from leakbound.models.hf.leaves import Leaf, Leaves
@@ -25,15 +26,13 @@ from leakbound.records import SamplingParams, Shard
 
 FULL = 0.9
 """A batch this full does not wait for more rows: joining them would move all others."""
-UNIFORMS_KEPT = 2**23
-"""How many uniform numbers are kept for the next batch that needs them."""
 
 
 class Waiting:
     """Segments that wait for their next token, deepest last; it hands them out in full batches.
 
-    The deepest go first, so that few caches are alive. Where these are too large for the memory found, the shallowest
-    are dropped and computed again later.
+    The deepest go first, so that few rows are remembered. Where these are too many for the room, the shallowest are
+    forgotten and read again later.
     """
 
     def __init__(self, forward: Forward, roots: list[Segment]) -> None:
@@ -46,22 +45,32 @@ class Waiting:
     def push(self, segments: list[Segment]) -> None:
         """Add segments, deepest last."""
         self.segments.extend(s for s in segments if len(s))
-        caches = {id(s.cache): s.cache for s in self.segments if s.cache is not None}
-        if len(caches) > 2:
-            taken = {key: cache_bytes(cache) for key, cache in caches.items()}
-            total = sum(taken.values())
-            if total > forward_module.ASK_ABOVE and total > 2 * self.forward.budget():
-                self._drop(total - self.forward.budget(), taken)
+        most, total, seen = PASTS * self.forward.budget.room, 0, set[int]()
+        if sum(weigh(s.cache, seen) for s in self.segments if s.cache is not None) > most:
+            self._prune()
+        seen.clear()
+        for segment in reversed(self.segments):
+            if segment.cache is not None and total <= most:
+                total += weigh(segment.cache, seen)
+            if total > most and segment is not self.segments[-1]:
+                segment.forget()
 
-    def _drop(self, excess: float, taken: dict[int, int]) -> None:
-        last = id(self.segments[-1].cache)
-        for key, size in taken.items():  # in the order of the segments: shallowest first
-            if excess <= 0 or key == last:
-                return
-            for segment in self.segments:
-                if id(segment.cache) == key:
-                    segment.cache = segment.parents = None
-            excess -= size
+    def _prune(self) -> None:
+        """Keep only those rows that something waits for."""
+        some = [(s, s.cache, s.parents) for s in self.segments if isinstance(s.cache, Past) and s.parents is not None]
+        for (segment, _, _), rows in zip(
+            some, prune([(past, rows) for _, past, rows in some], self.forward.whole()), strict=True
+        ):
+            segment.parents = rows
+
+    def land(self) -> None:
+        """Leave all but as many of the deepest rows as one batch holds: their draws begin again in a later walk."""
+        room, kept = self.forward.rows, list[Segment]()
+        while self.segments and room > 0:
+            segment = self.segments.pop()
+            kept.append(segment if len(segment) <= room else segment.split(room)[0])
+            room -= len(segment)
+        self.segments = kept[::-1]
 
     def pop(self) -> list[Segment]:
         """The next batch: the last segment, and as much of those before it as fits beside it."""
@@ -92,10 +101,10 @@ class Waiting:
 
 
 class Randomness:
-    """The uniform numbers of a shard's draws, kept while they fit."""
+    """The uniform numbers of a shard's draws, of which ``kept`` stay for the next batch that needs them."""
 
-    def __init__(self, shard: Shard) -> None:
-        self.shard = shard
+    def __init__(self, shard: Shard, most: float) -> None:
+        self.shard, self.most = shard, most
         self.kept: OrderedDict[tuple[int, int], NDArray[np.float64]] = OrderedDict()
 
     def of(self, prefixes: Prefixes) -> NDArray[np.float64]:
@@ -113,29 +122,45 @@ class Randomness:
         if key not in self.kept:
             shard = self.shard
             self.kept[key] = uniforms(shard.seed, shard.prompts[prompt].id, shard.first, depth, shard.num_samples)
-            while len(self.kept) > 1 and len(self.kept) * shard.num_samples > UNIFORMS_KEPT:
+            while len(self.kept) > 1 and len(self.kept) * shard.num_samples > self.most:
                 self.kept.popitem(last=False)
         self.kept.move_to_end(key)
         return self.kept[key]
 
 
 def walk(
-    forward: Forward, roots: list[Segment], leaves: Leaves, shard: Shard, params: SamplingParams
+    forward: Forward,
+    roots: list[Segment],
+    leaves: Leaves,
+    shard: Shard,
+    params: SamplingParams,
+    seconds: float = math.inf,
 ) -> Iterator[Leaf]:
-    """The distinct completions of a shard with their draws, as they finish."""
-    waiting, randomness = Waiting(forward, roots), Randomness(shard)
+    """The distinct completions of a shard with their draws, as they finish.
+
+    After so many nominal seconds of passes no more rows are begun: what a batch holds goes on to its end, and the draws
+    of all others are left out, those of one prefix together.
+    """
+    room = forward.budget.room
+    waiting, randomness = Waiting(forward, roots), Randomness(shard, UNIFORMS * room / 8)
+    end = forward.spent + seconds
     while waiting:
         batch = waiting.pop()
         step = forward.run_or_halve(batch)
         if step is None:
             waiting.push(batch[::-1])
             continue
-        children, parents = grow(*leaves.laws(step.prefixes, step.logits, params), randomness)
+        laws = leaves.laws(step.prefixes, step.logits, params, forward.laws_at_once)
+        grown = [(*grow(prefixes, law, randomness), first) for prefixes, law, first in laws]
+        children = Prefixes.join([some for some, _, _ in grown], trim=False)
+        parents = np.concatenate([rows + first for _, rows, first in grown])
         done, finished = leaves.find(children, params)
         yield from finished
         going = np.flatnonzero(~done)
         if len(going):
             waiting.push([step.segment(children.take(going), parents[going])])
+        if forward.spent > end:
+            waiting.land()
 
 
 def grow(prefixes: Prefixes, law: NextToken, randomness: Randomness) -> tuple[Prefixes, Ints]:
@@ -144,12 +169,12 @@ def grow(prefixes: Prefixes, law: NextToken, randomness: Randomness) -> tuple[Pr
     size = law.probs.shape[1]
     picked = law.pick(torch.from_numpy(randomness.of(prefixes)), torch.from_numpy(owner)).cpu().numpy()
     pairs = owner * size + picked
-    if len(pairs) == len(prefixes):  # every row has one draw: nothing to sort
+    if (prefixes.sizes == 1).all():  # every row has one draw: nothing to sort
         starts, order = np.arange(len(pairs)), np.arange(len(pairs))
     else:
         order = np.argsort(pairs, kind="stable")
         pairs = pairs[order]
-        starts = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]]))
+        starts = np.flatnonzero(np.concatenate([[len(pairs) > 0], pairs[1:] != pairs[:-1]])[: len(pairs)])
     parents, tokens = pairs[starts] // size, pairs[starts] % size
     device = law.probs.device
     logps = law.logprob(torch.from_numpy(parents).to(device), torch.from_numpy(tokens).to(device)).cpu().numpy()

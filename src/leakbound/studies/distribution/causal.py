@@ -1,7 +1,5 @@
 """Causal language models in the distribution study, through leakbound's own trainer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,11 @@ from leakbound.studies.distribution.learners import Learning, Said, Speaker, Unl
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
 from leakbound.unlearning.data import PairedData
-from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
-from leakbound.unlearning.passes import REFERENCES, Passes
+from leakbound.unlearning.passes import REFERENCES
 from leakbound.unlearning.sampling import AnswerAnew
 from leakbound.unlearning.scratch import find_size, new_model, train_tokenizer
-from leakbound.unlearning.train import Run
+from leakbound.unlearning.train import Run, passes_of
 from leakbound.unlearning.trainer import Weights
 
 
@@ -101,12 +98,7 @@ class CausalLearner:
             speaker, run = self._speaker(net, words), Run(config, unsaved, words, False)
             watch(speaker, 0)
             reference = adapters.reference_of(net) if any(objective.uses(name) for name in REFERENCES) else None
-            passes = Passes(me_positions=config.me_mask, reference=reference)
-            if objective.uses("hidden"):
-                layer = adapters.choose_layer(net, config.rmu_layer)
-                adapters.train_layers(net, layer)
-                direction = random_direction(net.config.get_text_config().hidden_size, seed)
-                passes = Passes(layer, direction, config.me_mask, reference)
+            passes = passes_of(net, config, reference)
             pairs = _pairs(forget)
             examples = run.encode(pairs, refusals=objective.uses("refusal"))
             if objective.uses("ref_logps"):
@@ -117,14 +109,9 @@ class CausalLearner:
             if objective.uses("sampled"):
                 extra.append(AnswerAnew(net, words, data, pairs, config))
             run.train(
-                net,
-                data,
-                running.Cost(),
-                objective=objective,
-                weights=Weights.of(config),
-                passes=passes,
+                net, data, running.Cost(), objective=objective, weights=Weights.of(config), passes=passes,
                 callbacks=extra,
-            )
+            )  # fmt: skip
 
     def load(self, model: Path) -> Speaker:
         """A saved model."""

@@ -28,7 +28,6 @@ Numbers = Mapping[str, NDArray[Any]]
 PER_TOKEN = float(np.log(0.5))
 """The event of the epsilon bound: the forget set's mean log-likelihood per token is above ln(1/2). Fixed beforehand."""
 
-
 PRICES = {
     "retain_loss": "loss on retained examples, rise",
     "validation_loss": "loss on unseen examples, rise",

@@ -1,5 +1,6 @@
 """The distribution study for its readers: one document, whose page needs no paper beside it."""
 
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -98,13 +99,17 @@ def document(study: Study) -> Document:
 
 def save(study: Study) -> Path:
     """Write study.json, report.html, report.md and its figures into the study's folder; returns the page."""
+    import matplotlib as mpl  # here, because it takes long
+
     folder, shown = study.config.out, document(study)
     study.save(folder)
     write_text(folder / "report.md", to_markdown(shown, pictures=FIGURE_FILES))
     for picture in pictures(study):
         if picture.name in FIGURE_FILES:
-            figure = picture.draw(WIDE)
-            figure.savefig(folder / f"{picture.name}.svg", facecolor="white", metadata={"Date": None})
+            out = io.StringIO()
+            with mpl.rc_context({"svg.hashsalt": picture.name}):  # ids are random otherwise
+                picture.draw(WIDE).savefig(out, format="svg", facecolor="white", metadata={"Date": None})
+            write_text(folder / f"{picture.name}.svg", out.getvalue())
     write_text(folder / "report.html", to_html(shown))
     return folder / "report.html"
 

@@ -1,0 +1,251 @@
+"""The limits of an audit a second way: the sums and bets of docs/methods.md written out, draw by draw, and slow.
+
+Nothing is shared with leakbound.bounds but the constants that fix the bets before the draws, which stand here again.
+Each function asks whether one number may be claimed as an upper limit; none looks for a smaller one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from decimal import MIN_EMIN, ROUND_CEILING, Context, Decimal
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leakbound.bounds.engines.order import looks_arranged
+from leakbound.records import Draw
+
+Floats = NDArray[np.float64]
+ARITHMETIC = Context(prec=60, rounding=ROUND_CEILING, Emin=MIN_EMIN)
+SHRINK = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, *(1 - 0.5**j for j in range(2, 13)))
+BELOW = (0.4, 0.12, 0.12, 0.12, 0.1, 0.04, 0.02, *[0.08 / 9] * 9)
+STEADY = [0.999 * 1.6**-j for j in range(18)]
+WEIGHTS = [0.25, *(0.75 * 0.8**j / sum(0.8**i for i in range(17)) for j in range(17))]
+
+
+def at_most_probability(k: int, n: int, p: float) -> Decimal:
+    """P(Bin(n, p) <= k), summed term by term with 60 digits and rounded upward: never below it, and at most
+    10^-40 above, relatively. 0 where p is 1 and k < n."""
+    ctx = ARITHMETIC
+    chance = ctx.create_decimal(Decimal(p))
+    other = ctx.subtract(Decimal(1), Decimal(p))
+    if k >= n or other <= 0:
+        return Decimal(int(k >= n))
+    term = total = ctx.power(other, n)
+    odds = ctx.divide(chance, other)
+    for i in range(k):
+        term = ctx.multiply(ctx.multiply(term, odds), ctx.divide(Decimal(n - i), Decimal(i + 1)))
+        total = ctx.add(total, term)
+    return total
+
+
+def against_mixture(k: int, n: int, p: float) -> Decimal:
+    """1 / evidence against a probability >= p after k leaks in n draws, whenever one stopped: the mixture of bets."""
+    ctx, total = Context(prec=60, Emin=MIN_EMIN), Decimal(0)
+    for c, weight in zip(SHRINK, BELOW, strict=True):
+        if k == 0 or c > 0:
+            ratio = ctx.divide(1 - Decimal(c) * Decimal(p), 1 - Decimal(p))
+            bet = ctx.multiply(ctx.power(Decimal(c), k) if k else Decimal(1), ctx.power(ratio, n - k))
+            total = ctx.add(total, ctx.multiply(Decimal(weight), bet))
+    return ctx.divide(Decimal(1), total)
+
+
+def rank_probability(k: int, sizes: Sequence[int], low: Sequence[int], p: float) -> float:
+    """P(stopped low before the last of the sizes, or there with at most k leaks), by the whole law of the leaks."""
+    from scipy.stats import binom
+
+    law, done, total = np.ones(1), 0, 0.0
+    for n, most in zip(sizes, [*low[: len(sizes) - 1], k], strict=True):
+        law, done = np.convolve(law, binom.pmf(np.arange(n - done + 1), n - done, p)), n
+        total += float(law[: most + 1].sum())
+        law[: most + 1] = law[n - most :] = 0.0  # these have stopped, at the last of the sizes all
+    return total
+
+
+def squares(x: Floats, *, ahead: float = 0.0, often: float = 0.0) -> tuple[list[tuple[float, float]], ...]:
+    """(Y_t, top_t) of each draw for the variance, (x - c)^2, and for mean + 2 sd, x + s + (x - c)^2 / s.
+
+    c is the mean of the draws before and one 1/2; s^2 = (the squares before + 1/4 + ``often``) / t + ``ahead``, at most
+    1/4; top_t is the largest value that Y_t could have had.
+    """
+    total, past, found = 0.5, 0.25, ([], [])  # type: ignore[var-annotated]
+    for t, h in enumerate(x.tolist(), 1):
+        c, s = total / t, math.sqrt(min((past + often) / t + ahead, 0.25))
+        found[0].append(((h - c) ** 2, max(c, 1 - c) ** 2 * (1 + 1e-12)))
+        values = [v + s + (v - c) ** 2 / s for v in (h, 0.0, 1.0)]
+        found[1].append((values[0], max(values[1:]) * (1 + 1e-12)))
+        total, past = total + h, past + (h - c) ** 2
+    return found
+
+
+def star_refutes(pairs: Sequence[tuple[float, float]], at: float, end: float, n: int, alpha: float) -> bool:
+    """Whether STaR bets refute every value from ``at`` to ``end`` of the least conditional mean of the Y_t.
+
+    ``pairs``: (Y_t, top_t), of n draws; all top_t are 1 for the mean itself. Each cell bets with its left end.
+    """
+    steps, wanted, mean, cells = len(pairs), -math.log(alpha), all(top == 1.0 for _, top in pairs), [0.0]
+    while (g := cells[-1]) < end:
+        cells.append(g + (0.2 * math.sqrt(g * (end - g) / n) + 0.1 * end / n))
+    at *= 1 + 1e-12  # where it is the end of a cell, that is not the one below it by rounding
+    s = np.array([left for left, right in pairwise(cells) if right > at])
+    own, wealth, best, first, second, until = 0 * s, 0 * s, 0 * s, 0.0, 0.0, 0
+    for t, (y, top) in enumerate(pairs):
+        if t == until:
+            left = best < wanted  # the others are refuted
+            if not left.any():
+                return True
+            s, own, wealth, best = s[left], own[left], wealth[left], best[left]
+            until += max(1, min(t, steps - t) // 64)
+            ceiling = s * np.maximum(top - s, 0.0) + (min(1e-4, 0.5 / steps) if mean else 1e-9)
+            variance = ceiling
+            if t:
+                floor = (1 - s) * steps / t**2 if mean else ceiling * math.sqrt(steps) / t
+                variance = np.minimum(second / t - 2 * s * first / t + s * s + floor, ceiling)
+            missing = np.maximum(wanted + 1e-9 - own, 0.0)
+            square = 2 * missing if steps < 100 else missing * (0.76 + 0.48 * missing) / (1 + 0.24 * missing)
+            bet = np.sqrt(square / (np.maximum(variance, 1e-300) * (steps - t)))
+            bet = np.minimum(bet, 1 / (np.maximum(top - s, 0.0) + 1e-4))
+        placed = np.minimum(bet, 1 / (np.maximum(top - s, 0.0) + 1e-4))
+        own = own + np.log1p(placed * (s - y))
+        wealth = wealth + np.log1p(placed * (np.maximum(s, at) - y))
+        best, first, second = np.maximum(best, wealth), first + y, second + y * y
+    return bool((best >= wanted).all())
+
+
+def evidence(
+    y: Floats, top: Floats | float, counts: Floats, at: float, bets: Sequence[float], weights: Floats
+) -> float:
+    """ln of the weighted mean over the bets c of prod (1 + c (at - y) / (top - at)); certain from the least top on."""
+    if at >= np.min(top) * (1 - 1e-12):
+        return math.inf
+    logs = np.array([math.fsum(counts * np.log1p(c * (at - y) / (top - at))) for c in bets])
+    return float(logs.max() + np.log(np.dot(weights, np.exp(logs - logs.max()))))
+
+
+def steady_refutes(pairs: Sequence[tuple[float, float]], at: float, alpha: float) -> bool:
+    """Whether constant bets, at whatever draw one stopped, refute that the least conditional mean is ``at`` or more."""
+    y, top = (np.array(some) for some in zip(*pairs, strict=True))
+    return evidence(y, top, np.ones(y.size), at, STEADY, np.array(WEIGHTS)) >= -math.log(alpha)
+
+
+def portfolio_refutes(values: Floats, counts: Floats, at: float, alpha: float, *, variance: bool) -> bool:
+    """Whether a portfolio of constant bets refutes that the mean, or the variance, is ``at`` or more: in any order."""
+    n = int(counts.sum())
+    number = max(2, math.ceil(math.log2(math.sqrt(n)))) if n > 1 else 1
+    least = min(math.sqrt(2 * -math.log(alpha) / n) / 0.6, 0.9)
+    bets = [least * (0.999 / least) ** (j / (number - 1)) for j in range(number)] if number > 1 else [0.999]
+    even = np.full(number, 1 / number)
+    if not variance:
+        return evidence(values, 1.0, counts, at, bets, even) >= -math.log(alpha)
+    last = math.ceil(math.sqrt(n) / 2)
+    centres = [j / last for j in range(last + 1)] if n > 1 else [0.5]
+    tops = [max(c, 1 - c) ** 2 * (1 + 1e-12) for c in centres]
+    logs = np.array(
+        [evidence((values - c) ** 2, top, counts, at, bets, even) for c, top in zip(centres, tops, strict=True)]
+    )
+    return bool(np.isinf(logs).any() or logs.max() + math.log(np.exp(logs - logs.max()).mean()) >= -math.log(alpha))
+
+
+Claims = tuple[float, float, float]
+"""What is claimed as upper limits on E[h], sd and mean + 2 sd of a prompt."""
+MOST: Claims = (1.0, 0.5, (1 + math.sqrt(5)) / 2)
+"""Limits that always hold: whoever claims these claims nothing."""
+
+
+def graded(
+    drawn: Sequence[tuple[Draw, float]], claims: Claims, alpha: float, sizes: Sequence[int] | None = None
+) -> list[bool]:
+    """Whether the draws of one prompt, with their scores, prove each claim; ``sizes``: the rounds at which it may have
+    stopped."""
+    values, counts = np.array([h for _, h in drawn]), np.array([draw.count for draw, _ in drawn])
+    n, x = int(counts.sum()), None
+    if all(draw.places is not None for draw, _ in drawn):
+        x = np.array([h for _, h in sorted((place, h) for draw, h in drawn for place in draw.places or ())])
+    mean, sd, both = claims[0], claims[1] ** 2 * (1 + 1e-13), claims[2]
+    level, doubtful = alpha, x is None or looks_arranged(x)
+    if sizes is not None:
+        look = sizes.index(n) + 1
+        level = alpha * 12 * (len(sizes) + 12) / 12 / len(sizes) / ((look + 11) * (look + 12))
+    right = [True] * 3
+    if doubtful:
+        right = [
+            portfolio_refutes(values, counts, mean, level, variance=False),
+            portfolio_refutes(values, counts, sd, level, variance=True),
+            _apart(values, counts, level) <= both * (1 + 1e-9),
+        ]
+    if x is not None and sizes is None:
+        skip = min(10, n // 8)
+        spreads, sums = (some[skip:] for some in squares(x, ahead=-math.log(alpha) / n))
+        cases = (([(h, 1.0) for h in x.tolist()], mean), (spreads, sd), (sums, both))
+        right = [
+            known and star_refutes(pairs, at, most, n, alpha)
+            for known, (pairs, at), most in zip(right, cases, (1.0, 0.25, MOST[2]), strict=True)
+        ]
+    elif sizes is not None and (x is None or doubtful):  # constant bets on the mean need no order
+        right[0] = steady_refutes(
+            [(h, 1.0) for h, c in zip(values.tolist(), counts.tolist(), strict=True) for _ in range(c)], mean, alpha
+        )
+    elif x is not None:
+        spreads, sums = (some[4:] for some in squares(x, often=-math.log(alpha) / 8))
+        cases = (([(h, 1.0) for h in x.tolist()], mean), (spreads, sd), (sums, both))
+        right = [not pairs or steady_refutes(pairs, at, alpha) for pairs, at in cases]
+    return [said or claim >= most for said, claim, most in zip(right, claims, MOST, strict=True)]
+
+
+def _apart(values: Floats, counts: Floats, alpha: float) -> float:
+    """mean + 2 sd from limits of each at alpha / 2, in any order."""
+
+    def least(end: float, variance: bool) -> float:
+        low, high = 0.0, end
+        for _ in range(40):
+            middle = (low + high) / 2
+            refuted = portfolio_refutes(values, counts, middle, alpha / 2, variance=variance)
+            low, high = (low, middle) if refuted else (middle, high)
+        return high
+
+    return least(1.0, False) + 2 * math.sqrt(least(0.25, True))
+
+
+def follow(p: float, claims: Claims) -> list[bool]:
+    """Whether the claims about a score of 0 and 1 follow from P(h = 1) <= p."""
+    spread = [math.sqrt(x * (1 - x)) for x in (min(p, 0.5), min(p, 0.5 + 0.5 / math.sqrt(5)))]
+    least = (p, spread[0], min(p, 0.5 + 0.5 / math.sqrt(5)) + 2 * spread[1])
+    return [claim >= value * (1 - 1e-15) for claim, value in zip(claims, least, strict=True)]
+
+
+def two_tails(k: int, n: int, alpha: float, claims: Claims) -> list[bool]:
+    """Whether every p at which a score of 0 and 1 has a larger value than claimed is refuted by k ones in n draws.
+
+    The value v(p) is E[h], sd or mean + 2 sd; a p is refuted by outcomes whose plug-in value is at most the observed
+    one, if these have probability alpha or less. That is largest at the ends of the p with v(p) above the claim.
+    """
+    values: tuple[tuple[Callable[[float], float], float], ...] = (
+        (lambda p: p, 1.0),
+        (lambda p: math.sqrt(p * (1 - p)), 0.5),
+        (lambda p: p + 2 * math.sqrt(p * (1 - p)), 0.5 + 0.5 / math.sqrt(5)),
+    )
+    right = []
+    for claim, (value, peak) in zip(claims, values, strict=True):
+        middle, seen = math.floor(peak * n), value(k / n)
+        low = max((i for i in range(middle + 1) if value(i / n) <= seen), default=-1)
+        high = min((i for i in range(middle + 1, n + 1) if value(i / n) <= seen), default=n + 1)
+        ends = [] if claim >= value(peak) else [_where(value, claim, 0.0, peak), _where(value, claim, 1.0, peak)]
+        chances = [
+            (at_most_probability(low, n, p) if low >= 0 else 0)
+            + (at_most_probability(n - high, n, 1 - p) if high <= n else 0)
+            for p in (ends if peak < 1 else ends[:1])
+        ]
+        right.append(all(chance <= Decimal(alpha) * (1 + Decimal("1e-6")) for chance in chances))
+    return right
+
+
+def _where(value: Callable[[float], float], claim: float, low: float, high: float) -> float:
+    """Where between ``low``, whose value is at most the claim, and ``high`` the value passes it; just beyond."""
+    if value(low) > claim:
+        return low
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if value(middle) <= claim else (low, middle)
+    return high
