@@ -14,7 +14,7 @@ from leakbound.wording import in_bytes
 
 SPARE = 3 * 2**25
 """Bytes for what nobody counts: activations of one pass, laws of a few rows, objects of Python."""
-ENOUGH = 0.6
+ENOUGH = 0.5
 """On a CPU more working memory than this share of the weights (and 256 MiB) makes nothing faster, and is not taken."""
 BENCH, PASTS, BEGUN, UNIFORMS = 0.5, 0.35, 0.1, 0.05
 """Shares of the room: the batch, what waits, prompts that were read before, random numbers."""
