@@ -261,7 +261,7 @@ def main():
     say(f"\nlargest exact probability of a miss: {exact:.6f} (alpha 0.01)")
     say(f"largest share of the misses allowed, simulated: {share:.2f}")
     if args.write:
-        command = "python benchmarks/coverage.py" + " --quick" * args.quick + f" --seeds {args.seeds}"
+        command = "python benchmarks/coverage.py --write" + " --quick" * args.quick + f" --seeds {args.seeds}"
         PAGE.write_text(page(command, time.process_time() + slices.earlier), encoding="utf-8")
     raise SystemExit(math.ceil(exact - 0.01 - 1e-9) > 0 or share > 1)
 
