@@ -63,7 +63,7 @@ def test_no_room_for_one_row_is_an_error_with_its_figures(tokenizer, monkeypatch
     with pytest.raises(InputError) as error:
         box.sample(Shard(MANY, 0, 5, 0), SamplingParams(max_tokens=50))
     said = str(error.value)
-    assert ("memory is 501MB" if given else "half of what is free") in said
+    assert ("memory is 484MB" if given else "half of what is free") in said
     assert "leaves 1KB to sample in" in said
     assert "one row of 54 tokens 18KB" in said
     least = byte_count("memory", re.search(r"--memory (\S+) or more", said)[1])

@@ -12,7 +12,7 @@ from leakbound.errors import InputError
 from leakbound.models.hf.memory import free_bytes, release_cached, taken_bytes
 from leakbound.wording import in_bytes
 
-SPARE = 3 * 2**25
+SPARE = 5 * 2**24
 """Bytes for what nobody counts: activations of one pass, laws of a few rows, objects of Python."""
 ENOUGH = 0.5
 """On a CPU more working memory than this share of the weights (and 256 MiB) makes nothing faster, and is not taken."""
