@@ -47,7 +47,7 @@ class Loading:
     def to_json(self) -> dict[str, Any]:
         """The settings by name; the younger ones only where they are not the usual ones: older folders have none.
 
-        Without the memory, which changes no draw.
+        Without the memory, which changes no law.
         """
         names = {*WEIGHTS[:4], *self.given()} - {"memory"}
         return {name: value for name, value in vars(self).items() if name in names}
