@@ -156,14 +156,15 @@ def keep(
     left = part.num_draws - shown.skip(sum(draw.count for draw in known))
     order = {p.id: i for i, p in enumerate(run.prompts[part.start : part.stop])}
     for piece, last in drawn(known):
-        if last and known:  # as if the shard had been drawn in one go
-            piece = sorted([*known, *piece], key=lambda draw: (order[draw.prompt_id], draw.first))
-        known += piece
         if last:
+            if known:  # as if the shard had been drawn in one go
+                piece = sorted([*known, *piece], key=lambda draw: (order[draw.prompt_id], draw.first))
             run.write_draws(part, piece)
+            more = left
         else:
             run.write_piece(part, piece)
-        more = left if last else sum(draw.count for draw in piece)
+            known += piece
+            more = sum(draw.count for draw in piece)
         left -= more
         shown.advance(more)
 
