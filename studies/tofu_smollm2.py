@@ -195,7 +195,6 @@ def collected(out: Path) -> dict[str, Any]:
         log = json.loads(cost.read_text(encoding="utf-8")) if cost.exists() else {}
         found["models"][name] = {
             "metrics": {f"{m.name}/{m.set}": [m.value, m.lower, m.upper] for m in one.metrics},
-            "statements": list(one.statements),
             "seconds": log.get("seconds"),
             "steps": log.get("steps"),
         }
@@ -213,7 +212,6 @@ def collected(out: Path) -> dict[str, Any]:
         one = BenchmarkRun.load(folder.parent)
         found["people"][folder.parent.name] = {
             "metrics": {f"{m.name}/{m.set}": [m.value, m.lower, m.upper] for m in one.metrics},
-            "statements": list(one.statements),
             "bounds": {key: [b.estimate, b.lower, b.upper] for key, b in one.bounds.items()},
         }
     for folder in sorted((out / "continual").glob("*/tasks.json")):

@@ -215,7 +215,8 @@ class Forward:
         made = self.run([Segment(Prefixes.roots([head], [0], 0, self.fill))]).cache
         if isinstance(made, Cache):
             self.row_bytes = cache_bytes(made) / len(head)
-            if self.merges and all(type(x) is DynamicLayer for x in made.layers):
+            alike = all(type(x) is DynamicLayer for x in made.layers)
+            if self.merges and alike and len({x.keys.device for x in made.layers}) == 1:
                 self.bench = Bench(made)
         self.merges = self.bench is not None
 
