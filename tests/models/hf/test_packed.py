@@ -152,3 +152,58 @@ def test_an_adapter_that_is_no_change_of_weights_is_refused(base, tmp_path):
     adapted.save_pretrained(tmp_path / "soft")
     with pytest.raises(ModelError, match="cannot be merged"):
         load_model(str(tmp_path / "soft"))
+
+
+def draws_of(model):
+    shard = Shard((Prompt("p", "a b", "c"), Prompt("q", "c d a b", "c")), 0, 16, 0)
+    return [(d.prompt_id, d.text, d.places) for d in model.sample(shard, SamplingParams(max_tokens=4))]
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_model_spread_over_devices_is_the_same_model(tmp_path, tokenizer, monkeypatch, on_disk):
+    plain = HFModel(tiny_model("llama"), tokenizer, template="raw", name=str(tmp_path))
+    plain.model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    if on_disk:  # a machine whose memory holds half of it
+        half = sum(p.numel() * p.element_size() for p in plain.model.parameters()) // 2
+        monkeypatch.setattr("accelerate.utils.modeling.get_max_memory", lambda *args, **kwargs: {"cpu": half})
+        monkeypatch.setattr(
+            "transformers.integrations.accelerate.get_max_memory", lambda *args, **kwargs: {"cpu": half}
+        )
+    spread = open_model(str(tmp_path), template="raw", loading=Loading(device_map="auto"))
+    assert on_disk == ("disk" in getattr(spread.model, "hf_device_map", {}).values())
+    assert spread.describe() == plain.describe()
+    assert draws_of(spread) == draws_of(plain)
+
+
+@pytest.mark.parametrize("wrong", [{"device_map": "all"}, {"device_map": "auto", "device": "cpu"}])
+def test_a_way_to_spread_that_nobody_knows_is_refused(tmp_path, tokenizer, wrong):
+    tiny_model("llama").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="device_map is"):
+        load_model(str(tmp_path), **wrong)
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "torchao"])
+def test_weights_that_stay_packed_are_named_and_drawn_from(tmp_path, tokenizer, method):
+    """Run by hand where the packages are (docs/quickstart.md): no part of the usual environment, for they are large."""
+    pytest.importorskip(method)
+    if method == "bitsandbytes":
+        from transformers import BitsAndBytesConfig
+
+        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32)
+    else:
+        from torchao.quantization import Int8WeightOnlyConfig
+        from transformers import TorchAoConfig
+
+        config = TorchAoConfig(Int8WeightOnlyConfig())
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=6, eos_token_id=1, **sizes)).save_pretrained(tmp_path / "plain")
+    packed = LlamaForCausalLM.from_pretrained(tmp_path / "plain", quantization_config=config)
+    packed.save_pretrained(tmp_path / "packed")
+    tokenizer.save_pretrained(tmp_path / "packed")
+    ours = HFModel.load(str(tmp_path / "packed"), template="raw")
+    again = HFModel.load(str(tmp_path / "packed"), template="raw")
+    assert ours.describe()["stored"] == f"quantised by {method}"
+    assert ours.describe() == again.describe()
+    assert ours.describe()["checksum"] != weights_checksum(load_model(str(tmp_path / "plain")))
+    assert draws_of(ours) == draws_of(again)
