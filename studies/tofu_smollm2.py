@@ -251,7 +251,7 @@ def page(found: dict[str, Any]) -> str:
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     asked = {
-        "model utility": "model_utility/", "forget quality (p)": "forget_quality/",
+        "model utility": "model_utility/", "forget quality (p)": "forget_quality/forget",
         "forget ROUGE-L": "rouge_l_recall/forget", "forget probability": "probability/forget",
         "extraction strength": "extraction_strength/forget", "retain ROUGE-L": "rouge_l_recall/retain",
         "authors ROUGE-L": "rouge_l_recall/real_authors", "facts ROUGE-L": "rouge_l_recall/world_facts",
