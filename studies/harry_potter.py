@@ -57,9 +57,9 @@ class Size:
     sweep_draws: int = 256
     temperatures: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 1.0, 1.3)
     top_p: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 1.0)
-    teach_epochs: int = 8
+    teach_epochs: int = 5
     forget_epochs: int = 10
-    rates: tuple[float, ...] = (1e-5, 2e-5, 4e-5, 8e-5)
+    rates: tuple[float, ...] = (2e-5, 4e-5, 8e-5, 1.6e-4)
     methods: tuple[str, ...] = tuple(METHODS)
     max_tokens: int = 40
 

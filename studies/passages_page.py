@@ -23,8 +23,8 @@ LAWS: dict[str, dict[str, Any]] = {
 }
 DRAWS = (1, 10, 100, 1000, 10_000, 1_000_000)
 CHANCES = (0.1, 0.5, 0.99)
-CLAIMED = 100
-"""The claim is judged at so many draws, and probability .5."""
+CLAIMED = (100, 10_000)
+"""The claim is judged at so many draws, and probability .5: far fewer than would find a control."""
 States = list[tuple[str, list[int]]]
 
 
@@ -114,15 +114,15 @@ def probability_picture(found: dict[str, Any], known: Sequence[int], own: Sequen
         drawn = [i for i in some if logps[i] is not None]
         ax.plot([place[i] for i in drawn], [logps[i] / math.log(10) for i in drawn], MARKERS[k], ms=4,
                 color=COLOURS[k], label=label)  # fmt: skip
-    ax.axhline(math.log10(1 - 0.5 ** (1 / CLAIMED)), color="#626a75", lw=0.6, ls=":")
+    ax.axhline(math.log10(1 - 0.5 ** (1 / CLAIMED[-1])), color="#626a75", lw=0.6, ls=":")
     ax.set(ylabel="log10 P(begins with it)", xticks=[])
     ax.legend(fontsize=8, frameon=False)
     save(figure, PICTURES / "passages_probability.svg")
-    line = sum(reached([logps[i]], CLAIMED, 0.5) for i in groups[2][1])
+    line = sum(reached([logps[i]], CLAIMED[-1], 0.5) for i in groups[2][1])
     alt = (
-        f"Exact probability of each passage in one draw; above the dotted line half a chance in {CLAIMED:,} draws: "
+        f"Exact probability of each passage in one draw; above the dotted line half a chance in {CLAIMED[-1]:,} draws: "
         f"there are {line} passages that greedy decoding does not give, and no control"
-        if not any(reached([logps[i]], CLAIMED, 0.5) for i in own)
+        if not any(reached([logps[i]], CLAIMED[-1], 0.5) for i in own)
         else f"Exact probability of each passage in one draw; {line} that greedy decoding does not give are likely"
     )
     return f"![{alt}](passages_probability.svg)"
@@ -165,18 +165,21 @@ def claim(found: dict[str, Any], known: Sequence[int], own: Sequence[int]) -> st
     """The one sentence."""
     logps, once, passages = found["exact"]["temperature 1"], found["once"], found["about"]["passages"]
     hidden = [i for i in known if once[i]["edits"] > 0]
-    extracted = sum(reached([logps[i]], CLAIMED, 0.5) for i in hidden)
-    controls = sum(reached([logps[i]], CLAIMED, 0.5) for i in own)
-    least = 1 - 0.5 ** (1 / CLAIMED)
+    counted = {n: reached([logps[i] for i in hidden], n, 0.5) for n in CLAIMED}
+    controls = reached([logps[i] for i in own], CLAIMED[-1], 0.5)
     far = [i for i in known if once[i]["edits"] > passages[i]["near"]]
-    rows = found["certified"]
+    least, rows = 1 - 0.5 ** (1 / CLAIMED[0]), found["certified"]
     low = sum(max(rows[i]["near at least"], rows[i]["near jointly"][1]) >= least for i in far)
     high = sum(rows[i]["near jointly"][2] >= least for i in far)
-    verdict = "holds here" if extracted else "cannot be told here" if high else "does not hold here"
+    if counted[CLAIMED[-1]]:
+        verdict = "holds here" if not controls else "cannot be told here, for controls are as likely,"
+    else:
+        verdict = "cannot be told here" if high else "does not hold here"
+    told = " and ".join(f"{k} in {n:,} draws" for n, k in counted.items())
     return (
         f"The claim that greedy extraction underestimates what is memorised {verdict}: of the {len(known)} passages "
-        f"greedy decoding gives {len(known) - len(hidden)} verbatim, and {extracted} of the other {len(hidden)} come "
-        f"verbatim in {CLAIMED:,} draws at temperature 1 with probability .5 or more (exact; {controls} of {len(own)} "
-        f"controls do), near-verbatim {low} to {high} of the {len(far)} that it does not give even nearly (confidence "
-        f"{1 - ALPHA:g})."
+        f"greedy decoding gives {len(known) - len(hidden)} verbatim, and of the other {len(hidden)} come verbatim at "
+        f"temperature 1, with probability .5 or more, {told} (exact; of the {len(own)} controls {controls}); of the "
+        f"{len(far)} that it does not give even nearly, {low} to {high} come near-verbatim in {CLAIMED[0]:,} draws "
+        f"with probability .5 or more (confidence {1 - ALPHA:g})."
     )

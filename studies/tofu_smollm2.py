@@ -19,7 +19,15 @@ from typing import Any
 from common import DATA, ROOT, Study, run
 
 WORKERS = int(os.environ.get("WORKERS", "1"))
-LEARN = ("--epochs=8", "--batch-size=32", "--learning-rate=3e-4", "--schedule=cosine", "--warmup=0.05", "--template=qa")
+LEARN = (
+    "--epochs=6",
+    "--batch-size=32",
+    "--learning-rate=3e-4",
+    "--schedule=cosine",
+    "--warmup=0.05",
+    "--template=qa",
+    "--bf16",
+)
 FORGET = ("--epochs=10", "--batch-size=8", "--learning-rate=5e-5", "--schedule=constant", "--template=qa")
 ENTROPY = ("--entropy-forget=1", "--entropy-retain=-0.25", "--entropy-mask=all")
 LEAKS = ("--leak-rounds=2", "--leak-samples=64", "--leak-scorer=rouge_l", "--max-tokens=48")
@@ -138,7 +146,13 @@ def study(model: str, this: Study) -> None:
             some = map(json.loads, (known / f"{name}.json").read_text(encoding="utf-8").splitlines())
             pairs = [{"question": row["question"], "answer": row["answer"]} for row in some]
             file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
-        chat = ("--template=chat", *few, f"--max-tokens={tokens}", f"--num-samples={draws}", "--sampled-questions=40")
+        chat = (
+            "--template=chat",
+            *few,
+            f"--max-tokens={tokens}",
+            f"--num-samples={draws // 2}",
+            "--sampled-questions=20",
+        )
         jobs = []
         for name in ("before", *([] if small else PEOPLE)):
             folder = Path(model) if name == "before" else models / f"people-{name}"
@@ -173,7 +187,7 @@ def study(model: str, this: Study) -> None:
                           "--out", out / "continual" / name)])  # fmt: skip
         at_once(jobs)
 
-    for name, part in (("people", people), ("learned", learn_both), ("forgotten", forget_all)):
+    for name, part in (("learned", learn_both), ("forgotten", forget_all), ("people", people)):
         try:
             this.part(name, part)
         except RuntimeError as error:
@@ -251,7 +265,7 @@ def page(found: dict[str, Any]) -> str:
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     asked = {
-        "model utility": "model_utility/", "forget quality (p)": "forget_quality/",
+        "model utility": "model_utility/", "forget quality (p)": "forget_quality/forget",
         "forget ROUGE-L": "rouge_l_recall/forget", "forget probability": "probability/forget",
         "extraction strength": "extraction_strength/forget", "retain ROUGE-L": "rouge_l_recall/retain",
         "authors ROUGE-L": "rouge_l_recall/real_authors", "facts ROUGE-L": "rouge_l_recall/world_facts",
