@@ -23,6 +23,15 @@ def pytest_collection_finish():
     gc.freeze()  # every training begins with a collection: half of its time, were it to look through all of torch
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _sketched(request):
+    """Pictures are made but not rendered, which takes most of a small audit's time: only files marked ``renders`` do."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("renders") is None:
+            patch.setattr("leakbound.report.document.svg", lambda figure, name, title: "<svg></svg>")
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_folder():
     """The shared data: $LEAKBOUND_DATA, or ../shared/data beside the project."""
