@@ -1,7 +1,9 @@
 """For all tests: no network, fast tests first, and the shared data where they are."""
 
+import functools
 import gc
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -20,6 +22,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
+    if optional := sys.modules.get("accelerate.utils.imports"):  # looks for a package on the disk twice a step
+        optional._is_package_available = functools.cache(optional._is_package_available)
     gc.freeze()  # every training begins with a collection: half of its time, were it to look through all of torch
 
 
