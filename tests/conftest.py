@@ -12,6 +12,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only get in each other's way
+os.fsync = lambda handle: None  # no test cuts the power, and what is written survives kill -9 without it
 
 hypothesis.settings.register_profile("leakbound", deadline=None, derandomize=True)  # seeded; timing fails no test
 hypothesis.settings.load_profile("leakbound")
