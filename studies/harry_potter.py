@@ -112,7 +112,7 @@ class Asking:
         return sum(holds(draw.text, prompt) for draw, prompt in zip(said, some, strict=True))
 
     def ahead(self, jobs: Sequence[Sequence[object]]) -> None:
-        """Run commands side by side, where that was asked for; this process finds their output, and makes what lacks."""
+        """Run commands side by side, where that was asked for; what they leave is found, what they do not is made."""
         if "WORKERS" in os.environ:
             try:
                 at_once([[job] for job in jobs])
@@ -204,7 +204,8 @@ class Asking:
             "prompts": self.files[kind], "scorer": "contains", "num_samples": draws, "alpha": ALPHA, "dtype": "float32",
             "max_tokens": self.size.max_tokens, "out": self.study.out / "runs" / place, **law,
         }  # fmt: skip
-        return ["audit", folder, *options(config)]
+        memory = {"memory": "8GB"} if torch.cuda.is_available() else {}  # eight of them fit on a GPU of 80 GB
+        return ["audit", folder, *options(config | memory)]
 
     def audited(self, folder: Path, name: str, draws: int, place: str, **law: float) -> tuple[Audit, Path]:
         """An audit of some questions under a law of decoding."""

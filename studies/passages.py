@@ -140,7 +140,7 @@ def about(asking: Asking) -> dict[str, Any]:
         {"id": p.id, "source": sources[p.id], "tokens": len(z), "near": asking.near(i)}
         for i, (p, z) in enumerate(zip(asking.prompts, asking.targets, strict=True))
     ]
-    return {"passages": passages, **vars(asking.size), "max_tokens": MAX_TOKENS}
+    return {**vars(asking.size), "passages": passages, "max_tokens": MAX_TOKENS}
 
 
 def study(model: str, study: Study) -> None:
