@@ -41,8 +41,8 @@ class Size:
     passages: int | None = None
     controls: int | None = None
     draws: int = 1536
-    readings: tuple[int, ...] = (0, 1, 2, 4, 6, 8)
-    drawn: tuple[int, ...] = (0, 4)
+    readings: tuple[int, ...] = (0, 1, 2, 4, 8)
+    drawn: tuple[int, ...] = (0, 2)
     """After so many readings draws are made as well."""
 
 
@@ -70,7 +70,7 @@ class Asking:
             rows = [{"question": p.text, "answer": p.target} for p in known]
             data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
             finetune(FinetuneConfig(model=self.original, data=data, out=folder, template=TEMPLATE, epochs=times,
-                                    batch_size=11, learning_rate=5e-5, schedule="constant"))  # fmt: skip
+                                    batch_size=11, learning_rate=1e-5, schedule="constant"))  # fmt: skip
         name = str(folder) if times else self.original
         most = 2048 if torch.cuda.is_available() else None
         weights, tokenizer = load_model(name, dtype="float32"), load_tokenizer(name)
