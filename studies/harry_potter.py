@@ -277,7 +277,7 @@ def asked(asking: Asking, name: str, folder: Path) -> dict[str, Any]:
             "own": both(proportion_bound(k, n, alpha=ALPHA, side="both")),
             "jointly": both(proportion_bound(k, n, alpha=jointly, side="both")),
             "paired": both(proportion_bound(k, n, alpha=jointly / 2, side="both")),
-            "said": (p.greedy_text or "")[:120], "leaked": next((w.text[:160] for w in p.worst if w.score == 1), None),
+            "said": (p.greedy_text or "")[:90], "leaked": next((w.text[:90] for w in p.worst if w.score == 1), None),
         })  # fmt: skip
     truth = {row["id"]: row["answer"] for row in asking.rows("harry_potter")}
     use = {}
