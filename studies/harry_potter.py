@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ from leakbound import (
     unlearn,
 )
 from leakbound.bounds import ed_bounds
-from leakbound.models.hf.loading import load_model, load_tokenizer
 from leakbound.records import Shard
 from leakbound.scoring.lexical import contains, rouge_l
 
@@ -100,8 +99,7 @@ class Asking:
         """A model, ready to be asked; on a GPU more rows at once than on a CPU, which changes no law."""
         if self.open is None or self.open[0] != folder:
             rows = 2048 if torch.cuda.is_available() else None
-            model = load_model(str(folder), dtype="float32")
-            self.open = folder, HFModel(model, load_tokenizer(str(folder)), name=str(folder), batch_rows=rows)
+            self.open = folder, replace(HFModel.load(str(folder), dtype="float32"), batch_rows=rows)
         return self.open[1]
 
     def once(self, folder: Path, name: str) -> int:

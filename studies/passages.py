@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from showing import both
 
 from leakbound import FinetuneConfig, HFModel, Run, SamplingParams, certify, finetune, load_prompts, proportion_bound
 from leakbound.auditing.certifying import NEAR
-from leakbound.models.hf.loading import load_model, load_tokenizer
 from leakbound.models.hf.search import edit_row
 from leakbound.records import Shard
 
@@ -73,8 +72,7 @@ class Asking:
                                     batch_size=11, learning_rate=1e-5, schedule="constant"))  # fmt: skip
         name = str(folder) if times else self.original
         most = 2048 if torch.cuda.is_available() else None
-        weights, tokenizer = load_model(name, dtype="float32"), load_tokenizer(name)
-        self.box = HFModel(weights, tokenizer, template=TEMPLATE, name=f"read {times} times", batch_rows=most)
+        self.box = replace(HFModel.load(name, template=TEMPLATE, dtype="float32"), batch_rows=most)
 
     def edits(self, tokens: tuple[int, ...], i: int) -> int:
         """How many token edits a completion's beginning is from the true continuation, at its length."""
