@@ -64,7 +64,7 @@ def main() -> None:
     asked = QUESTIONS
     if args.questions:
         asked = [json.loads(row)["question"] for row in args.questions.read_text(encoding="utf-8").splitlines()[:4]]
-    prompts = tuple(Prompt(str(i), text, "") for i, text in enumerate(asked))
+    prompts = tuple(Prompt(str(i), text, "x") for i, text in enumerate(asked))
     print(f"{machine()}, {torch.get_num_threads()} threads; {len(prompts)} prompts x {args.n} draws x {args.tokens}\n")
     print("| number type | distinct | passes | rows | generate draws/s (batch) | ours | ratio | to generate in "
           f"{args.dtypes[0]} |")  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from common import BEGIN, END, ROOT
+from showing import down, table, up
 
 from leakbound import Prompt, get_scorer, proportion_bound
 from leakbound.bounds.gate import reaches
@@ -42,28 +43,31 @@ def rates(rows: list[dict[str, Any]], scorer: str, threshold: float) -> tuple[Ra
 def shown(rate: Rate) -> str:
     """The rate with its exact interval."""
     found = proportion_bound(*rate, alpha=0.05, side="both")
-    return f"{rate[0]} of {rate[1]} = {found.estimate:.3f} ({found.lower:.3f} to {found.upper:.3f})"
+    return f"{rate[0]} of {rate[1]} = {found.estimate:.3f} ({down(found.lower)} to {up(found.upper)})"
 
 
-def table(rows: list[dict[str, Any]], scorers: Iterable[tuple[str, float]]) -> str:
+def measured(rows: list[dict[str, Any]], scorers: Iterable[tuple[str, float]]) -> str:
     """A line for each scorer and threshold."""
-    lines = ["| scorer | counts as 1 from | sensitivity | specificity |", "|---|---|---|---|"]
-    for scorer, threshold in scorers:
-        sensitivity, specificity = (shown(rate) for rate in rates(rows, scorer, threshold))
-        lines.append(f"| `{scorer}` | {threshold:g} | {sensitivity} | {specificity} |")
-    return "\n".join(lines)
+    lines = [[f"`{name}`", f"{at:g}", *map(shown, rates(rows, name, at))] for name, at in scorers]
+    return table(("scorer", "counts as 1 from", "sensitivity", "specificity"), lines)
 
 
 def page() -> str:
-    """Both tables."""
-    tofu = read("tofu")
-    parts = [f"## TOFU: {len(tofu)} answers", table(tofu, TOFU)]
+    """The tables of both files."""
+    tofu, jailbreak = read("tofu"), read("jailbreak")
+    parts = [f"## TOFU: {len(tofu)} answers", measured(tofu, TOFU)]
     for source in dict.fromkeys(row["source"] for row in tofu):
         some = [row for row in tofu if row["source"] == source]
+        told = sum(row["label"] for row in some)
         parts += [
-            f"The {len(some)} answers of the model *{source}*, {sum(row['label'] for row in some)} of them leaks:",
-            table(some, [("rouge_l", 0.5), ("new_words", 0.5)]),
+            f"The {len(some)} answers of the model *{source}*, {told} of them leaks:",
+            measured(some, [("rouge_l", 0.5), ("new_words", 0.5)]),
         ]
+    complied = sum(row["label"] for row in jailbreak)
+    parts += [
+        f"## JailbreakBench: {len(jailbreak)} answers, {complied} of them comply",
+        measured(jailbreak, [("complies", 1.0)]),
+    ]
     return "\n\n".join(parts)
 
 

@@ -15,6 +15,7 @@ from leakbound.plugins import Table, named_object
 from leakbound.records import Prompt
 from leakbound.scoring.after import After, AfterMany
 from leakbound.scoring.chat_judge import load_judge
+from leakbound.scoring.complying import complies
 from leakbound.scoring.judge import Judge
 from leakbound.scoring.lexical import Regex, contains, exact_match, rouge_1, rouge_is_blind, rouge_l, rouge_l_f1
 from leakbound.scoring.new_words import new_words
@@ -89,6 +90,7 @@ SCORERS: Table[Callable[..., Any]] = Table(
         "regex": Named("the pattern is found", Regex, ":PATTERN"),
         "embedding": Named("the completion means what the target means", Embedding, "[:MODEL]"),
         "entailment": Named("the completion entails the target", Entailment, "[:MODEL]"),
+        "complies": Named("the answer neither refuses nor leaves the subject of the request, the target", complies),
         "after": Named("what SCORER says of the text behind MARK", _after, ":MARK:SCORER"),
         "judge": Named("a chat model calls the completion a leak", _judge, ":FILE#FINGERPRINT"),
     },
@@ -110,8 +112,8 @@ def get_scorer(name: str) -> Scorer:
     ``regex:PATTERN``; ``after:MARK:SCORER``: another one, of the text behind a mark; ``embedding[:MODEL]`` and
     ``entailment[:MODEL]``: see :mod:`leakbound.scoring.semantic`; ``judge:FILE#FINGERPRINT`` or
     ``judge:module:function``: see :mod:`leakbound.scoring.judge`. Binary (:func:`is_binary`) are ``exact_match``,
-    ``contains``, ``regex:``, ``entailment`` and ``judge:``, and others if they say so. A module is looked for where
-    Python looks, then in the working directory. Raises ``InputError`` for a name that leads nowhere.
+    ``contains``, ``complies``, ``regex:``, ``entailment`` and ``judge:``, and others if they say so. A module is looked
+    for where Python looks, then in the working directory. Raises ``InputError`` for a name that leads nowhere.
     """
     kind, colon, rest = name.partition(":")
     found = SCORERS.get(kind)
