@@ -47,7 +47,7 @@ def served(model, *, copies=False, cut=None, tokens=True, **changed):
 
 def found(model, reply, **settings):
     with chat_server(reply) as (url, _):
-        asked = {"num_samples": 48, "params": SamplingParams(max_tokens=MOST), "progress": False, **settings}
+        asked = {"num_samples": 24, "params": SamplingParams(max_tokens=MOST), "progress": False, **settings}
         return attest(OpenAIModel(url, "little", per_request=8, concurrency=1), model, PROMPTS, **asked)
 
 
@@ -145,7 +145,7 @@ def test_the_command_ends_with_one_where_the_law_is_refuted(model, tmp_path, cap
     file.write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
     with chat_server(served(model, temperature=0.3)) as (url, _):
         line = ["attest", f"{url}#little", str(folder), str(file), "--max-tokens", str(MOST), "--template", "raw"]
-        line += ["--server", "llama.cpp", "--per-request", "16"]
+        line += ["--server", "llama.cpp", "--per-request", "16", "--num-samples", "16"]
         with pytest.raises(SystemExit) as end:
             main([*line, "--out", str(tmp_path / "out")])
     assert end.value.code == 1
