@@ -1,9 +1,11 @@
-"""Planted faults behind a real llama.cpp server, and honest audits of tiny models: what ``leakbound attest`` says.
+"""Planted faults behind a real llama.cpp or vLLM, and honest audits of tiny models: what ``leakbound attest`` says.
 
 ``python benchmarks/attesting.py GGUF WEIGHTS --other OTHER --llama PYTHON [--out DIR]``: GGUF is a file of
 SmolLM2-135M-Instruct, WEIGHTS a folder with the same weights in float32, OTHER the GGUF of another model, PYTHON one
 that has xllamacpp and gguf. All answers of the server are kept in DIR, so that a run that was cut goes on, and one that
 is done is read again without the server.
+``python benchmarks/attesting.py --vllm http://127.0.0.1:8000/v1 WEIGHTS``: the faults that need no other weights,
+behind a vLLM that serves WEIGHTS as "served".
 ``python benchmarks/attesting.py --honest 1000`` makes the honest audits.
 """
 
@@ -48,9 +50,19 @@ Payload = dict[str, Any]
 
 
 def setting(name: str, value: float) -> Callable[[Payload], Payload]:
-    """The server decodes with a setting of its own; penalties only work where they are among the samplers."""
+    """The server decodes with a setting of its own; those of llama.cpp only work where they are among its samplers."""
     samplers = ["penalties", "temperature", "top_k", "top_p", "min_p"]
-    return lambda asked: asked | {name: value, "samplers": samplers}
+    return lambda asked: asked | {name: value} | ({"samplers": samplers} if "samplers" in asked else {})
+
+
+def repeated(asked: Payload) -> Payload:
+    """A penalty on repetition, by the name that the server knows."""
+    return setting("repeat_penalty" if "repeat_penalty" in asked else "repetition_penalty", 1.05)(asked)
+
+
+def untold(asked: Payload) -> Payload:
+    """The server is not told of top_k, so that the one in generation_config.json counts."""
+    return {name: value for name, value in asked.items() if name != "top_k"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ FAULTS = {
     "top_k 50": Planted("top_k 50", setting("top_k", 50)),
     "min_p .05": Planted("min_p 0.05", setting("min_p", 0.05)),
     "top_p .95": Planted("top_p 0.95", setting("top_p", 0.95)),
-    "repetition penalty 1.05": Planted("repetition penalty 1.05", setting("repeat_penalty", 1.05)),
+    "repetition penalty 1.05": Planted("repetition penalty 1.05", repeated),
     "temperature .9": Planted("temperature 0.9", setting("temperature", 0.9)),
     "wrong chat template": Planted("template", template="chatml"),
     "4-bit weights": Planted("weights in 4 bits, Q4_0", weights="rounded"),
@@ -80,6 +92,11 @@ FAULTS = {
     "another model": Planted("another model's", weights="other"),
     "one layer of 30 less": Planted("other weights", weights="pruned"),
 }
+
+BEHIND_VLLM = {name: fault for name, fault in FAULTS.items() if fault.weights == "full" and not fault.template} | {
+    "generation_config.json": Planted("top_k 40", untold)
+}
+"""What needs no other weights or template; the last one needs a generation_config.json with top_k 40."""
 
 SERVE = """
 import sys, time, xllamacpp
@@ -165,10 +182,28 @@ class Llama:
 
 
 @dataclass
-class Faulty:
-    """What stands between leakbound and llama.cpp, plants one fault, and keeps every answer in a file."""
+class Vllm:
+    """A vLLM server that runs already."""
 
-    llama: Llama
+    url: str
+    folder: Path
+
+    def ask(self, weights: str, template: str, payload: Payload) -> Payload:
+        """Its answer; weights and template are its own."""
+        body, kind = json.dumps(payload).encode(), {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/chat/completions", body, kind)
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            return json.load(answer)
+
+    def stop(self) -> None:
+        """It is not ours."""
+
+
+@dataclass
+class Faulty:
+    """What stands between leakbound and the server, plants one fault, and keeps every answer in a file."""
+
+    behind: Llama | Vllm
     fault: Planted
     _asked: dict[str, int] = field(default_factory=dict)
     _first: dict[str, Payload] = field(default_factory=dict)
@@ -191,11 +226,11 @@ class Faulty:
         with self._counting:
             again = self._asked[body] = self._asked.get(body, -1) + 1
         name = hashlib.sha256(f"{body}{again}".encode()).hexdigest()[:24]
-        file = self.llama.folder / "draws" / f"{name}.json"
+        file = self.behind.folder / "draws" / f"{name}.json"
         if not file.exists():
             file.parent.mkdir(exist_ok=True)
             part = file.with_suffix(".part")
-            part.write_text(json.dumps(small(self.llama.ask(self.fault.weights, self.fault.template, payload))))
+            part.write_text(json.dumps(small(self.behind.ask(self.fault.weights, self.fault.template, payload))))
             part.rename(file)
         return json.loads(file.read_text())
 
@@ -203,7 +238,7 @@ class Faulty:
 def small(reply: Payload) -> Payload:
     """A reply without what nobody reads."""
     kept = {name: reply[name] for name in ("choices", "model", "usage", "object", "id", "created")}
-    return kept | {"__verbose": {"tokens": reply["__verbose"]["tokens"]}}
+    return kept | ({"__verbose": {"tokens": reply["__verbose"]["tokens"]}} if "__verbose" in reply else {})
 
 
 @contextlib.contextmanager
@@ -243,21 +278,22 @@ def loopback(reply: Callable[[Payload], Payload]):
         server.server_close()
 
 
-def planted(gguf: Path, weights: str, other: Path, llama: str, out: Path) -> None:
+def planted(server: Llama | Vllm, weights: str, num_samples: int, out: Path) -> None:
     """One row for each fault; rows that are there are not made again."""
+    kind, faults = ("vllm", BEHIND_VLLM) if isinstance(server, Vllm) else ("llama.cpp", FAULTS)
     torch.set_num_threads(1)
     rows_file = out / "rows.json"
     rows = json.loads(rows_file.read_text()) if rows_file.exists() else {}
-    loaded, server = HFModel.load(weights), Llama(llama, gguf, other, out)
+    loaded = HFModel.load(weights)
     print("| fault | found | draws | tokens | log evidence | leads by | CPU s | s a draw |\n" + "|---" * 8 + "|")
     try:
-        for name, fault in FAULTS.items():
+        for name, fault in faults.items():
             if name not in rows:
                 with loopback(Faulty(server, fault)) as url:
-                    served = OpenAIModel(url, "served", server="llama.cpp", per_request=SLOTS, concurrency=SLOTS)
+                    served = OpenAIModel(url, "served", server=kind, per_request=SLOTS, concurrency=SLOTS)
                     known, start = HFModel(loaded.model, loaded.tokenizer, name="SmolLM2"), time.process_time()
                     params = SamplingParams(max_tokens=MAX_TOKENS)
-                    found = attest(served, known, PROMPTS, num_samples=NUM_SAMPLES, params=params, progress=False)
+                    found = attest(served, known, PROMPTS, num_samples=num_samples, params=params, progress=False)
                 seconds = time.process_time() - start
                 said = (
                     found.contradictions[0] if found.contradictions else found.nearest if found.refuted else "nothing"
@@ -348,6 +384,8 @@ if __name__ == "__main__":
     parser.add_argument("weights", nargs="?")
     parser.add_argument("--other", type=Path)
     parser.add_argument("--llama", default="python")
+    parser.add_argument("--vllm")
+    parser.add_argument("--samples", type=int, default=NUM_SAMPLES)
     parser.add_argument("--out", type=Path, default=Path("runs/attesting"))
     parser.add_argument("--honest", type=int, default=0)
     given = parser.parse_args()
@@ -355,4 +393,5 @@ if __name__ == "__main__":
     if given.honest:
         honest(given.honest, given.out)
     else:
-        planted(given.gguf, given.weights, given.other, given.llama, given.out)
+        behind = Vllm(given.vllm, given.out) if given.vllm else Llama(given.llama, given.gguf, given.other, given.out)
+        planted(behind, str(given.weights or given.gguf), given.samples, given.out)
