@@ -54,7 +54,10 @@ print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss *
 
 
 def command(tree: Path, case: dict) -> tuple[list[str], dict[str, str]]:
-    return [sys.executable, "-c", CHILD, json.dumps(case)], {**os.environ, "PYTHONPATH": str(tree / "src")}
+    return [sys.executable, "-c", CHILD, json.dumps(case)], {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tree / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
 
 
 def measured(tree: Path, case: dict) -> dict:

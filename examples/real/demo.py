@@ -50,7 +50,7 @@ def main(wheel: Path, out: Path) -> None:
         for split, draws in DRAWS.items():
             runs[split, model.name] = folder = out / split / model.name
             audit(str(model), HERE / f"{split}.jsonl", scorer="contains", num_samples=draws,
-                  params=SamplingParams(max_tokens=24), out=folder)  # fmt: skip
+                  params=SamplingParams(max_tokens=40), out=folder)  # fmt: skip
     names = (original.name, forgotten.name)
     found = compare([runs["forget", name] for name in names], retain=[runs["retain", name] for name in names])
     found.save(out)

@@ -120,7 +120,9 @@ def test_x1_report_guess_and_compare_run_nothing(trap, tmp_path):
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("scorer", ["rouge_l", "rouge_l_f1", "rouge_1", "exact_match", "contains", "regex:gard.n"])
+@pytest.mark.parametrize(
+    "scorer", ["rouge_l", "rouge_l_f1", "rouge_1", "new_words", "exact_match", "contains", "regex:gard.n"]
+)
 def test_x1_what_is_built_in_needs_no_naming(tmp_path, scorer):
     sample(FakeModel(), PROMPTS, tmp_path / "run", num_samples=8, statement=Statement(scorer))
     score(Run.open(tmp_path / "run"))

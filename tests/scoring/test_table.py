@@ -136,7 +136,7 @@ def test_binary_scorers_say_so_and_the_others_do_not(tmp_path, monkeypatch):
     mine = ("judge_functions:decorated", "judge_functions:marked")
     assert all(is_binary(get_scorer(name)) for name in (*BINARY, *mine))
     graded = {name for name in PLAIN if not is_binary(get_scorer(name))}
-    assert graded == {"rouge_l", "rouge_l_f1", "rouge_1"}
+    assert graded == {"rouge_l", "rouge_l_f1", "rouge_1", "new_words"}
     assert not is_binary(get_scorer("embedding"))
     assert not is_binary(get_scorer("judge_functions:graded"))
     assert get_scorer("judge_functions:decorated").__name__ == "decorated"

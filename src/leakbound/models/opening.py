@@ -25,6 +25,9 @@ class Loading:
     """Number type of the weights: auto (as they are stored), float32, bfloat16 or float16."""
     device: str = "auto"
     """cuda, mps or cpu; auto takes the first of these that is there."""
+    device_map: str | None = None
+    """Spread the layers of a model that one device cannot hold over all of them, the CPU and a disk: auto, balanced,
+    balanced_low_0 or sequential (accelerate's)."""
     trust_remote_code: bool = False
     """Let the model's repository run its own Python code."""
     base: str | None = None
@@ -61,7 +64,7 @@ class Loading:
         return Loading(**{name: value for name, value in vars(self).items() if name in names})
 
 
-WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base", "memory")
+WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base", "memory", "device_map")
 SERVING = ("server", "per_request", "not_sent")
 USED = {"transformers": ("template", *WEIGHTS), "openai": SERVING, "module": ()}
 """What our back ends have a use for, of what can be given beside a name; those of others judge for themselves."""

@@ -1,7 +1,9 @@
 """How much of a secret a completion gives away: ``(completion, target) -> [0, 1]``, 1 = fully leaked."""
 
+from leakbound.scoring.complying import complies
 from leakbound.scoring.judge import Judge
 from leakbound.scoring.lexical import Regex, binary, contains, exact_match, rouge_1, rouge_l, rouge_l_f1
+from leakbound.scoring.new_words import new_words, with_question
 from leakbound.scoring.semantic import Embedding, Entailment
 from leakbound.scoring.table import (
     SCORERS,
@@ -17,6 +19,6 @@ from leakbound.scoring.table import (
 
 __all__ = [
     "SCORERS", "BatchScorer", "Embedding", "Entailment", "Judge", "Regex", "Scorer", "binary", "check_prompt",
-    "contains", "exact_match", "get_scorer", "is_binary", "is_built_in", "rouge_1", "rouge_l", "rouge_l_f1",
-    "score_completion", "score_completions",
+    "complies", "contains", "exact_match", "get_scorer", "is_binary", "is_built_in", "new_words", "rouge_1",
+    "rouge_l", "rouge_l_f1", "score_completion", "score_completions", "with_question",
 ]  # fmt: skip

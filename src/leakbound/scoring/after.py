@@ -19,7 +19,7 @@ class After:
     """
 
     mark: str
-    scorer: Callable[[str, str], float]
+    scorer: Callable[..., float]
 
     @property
     def binary(self) -> Any:
@@ -27,13 +27,18 @@ class After:
         return getattr(self.scorer, "binary", False)
 
     @property
+    def with_question(self) -> bool:
+        """As the scorer says of itself."""
+        return bool(getattr(self.scorer, "with_question", False))
+
+    @property
     def __name__(self) -> str:
         """For messages."""
         return f"after:{self.mark}:{getattr(self.scorer, '__name__', None) or repr(self.scorer)}"
 
-    def __call__(self, completion: str, target: str) -> float:
-        """The score of one completion and one target."""
-        return self.scorer(self.answer(completion), target)
+    def __call__(self, completion: str, target: str, *question: str) -> float:
+        """The score of one completion and one target, with the question where the scorer asks for it."""
+        return self.scorer(self.answer(completion), target, *question)
 
     def answer(self, completion: str) -> str:
         """What is judged of a completion."""

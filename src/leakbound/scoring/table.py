@@ -15,12 +15,17 @@ from leakbound.plugins import Table, named_object
 from leakbound.records import Prompt
 from leakbound.scoring.after import After, AfterMany
 from leakbound.scoring.chat_judge import load_judge
+from leakbound.scoring.complying import complies
 from leakbound.scoring.judge import Judge
 from leakbound.scoring.lexical import Regex, contains, exact_match, rouge_1, rouge_is_blind, rouge_l, rouge_l_f1
+from leakbound.scoring.new_words import new_words
 from leakbound.scoring.semantic import Embedding, Entailment
 
 Scorer = Callable[[str, str], float]
-"""``(completion, target) -> float`` in [0, 1], where 1 means fully leaked."""
+"""``(completion, target) -> float`` in [0, 1], where 1 means fully leaked.
+
+One that declares it (:func:`~leakbound.scoring.with_question`) is called with the question as a third text.
+"""
 
 
 @runtime_checkable
@@ -79,11 +84,13 @@ SCORERS: Table[Callable[..., Any]] = Table(
         "rouge_l": Named("every word of the target appears, in order", rouge_l),
         "rouge_l_f1": Named("the words of the target in their order, and no others", rouge_l_f1, framed=False),
         "rouge_1": Named("every word of the target appears", rouge_1),
+        "new_words": Named("every word of the target that the question does not give appears", new_words),
         "exact_match": Named("nothing but the target", exact_match, framed=False),
         "contains": Named("the target or an alias stands in the completion, case and accents apart", contains),
         "regex": Named("the pattern is found", Regex, ":PATTERN"),
         "embedding": Named("the completion means what the target means", Embedding, "[:MODEL]"),
         "entailment": Named("the completion entails the target", Entailment, "[:MODEL]"),
+        "complies": Named("the answer neither refuses nor leaves the subject of the request, the target", complies),
         "after": Named("what SCORER says of the text behind MARK", _after, ":MARK:SCORER"),
         "judge": Named("a chat model calls the completion a leak", _judge, ":FILE#FINGERPRINT"),
     },
@@ -105,8 +112,8 @@ def get_scorer(name: str) -> Scorer:
     ``regex:PATTERN``; ``after:MARK:SCORER``: another one, of the text behind a mark; ``embedding[:MODEL]`` and
     ``entailment[:MODEL]``: see :mod:`leakbound.scoring.semantic`; ``judge:FILE#FINGERPRINT`` or
     ``judge:module:function``: see :mod:`leakbound.scoring.judge`. Binary (:func:`is_binary`) are ``exact_match``,
-    ``contains``, ``regex:``, ``entailment`` and ``judge:``, and others if they say so. A module is looked for where
-    Python looks, then in the working directory. Raises ``InputError`` for a name that leads nowhere.
+    ``contains``, ``complies``, ``regex:``, ``entailment`` and ``judge:``, and others if they say so. A module is looked
+    for where Python looks, then in the working directory. Raises ``InputError`` for a name that leads nowhere.
     """
     kind, colon, rest = name.partition(":")
     found = SCORERS.get(kind)
@@ -181,7 +188,7 @@ def check_prompt(scorer: Scorer, prompt: Prompt, threshold: float | None = None)
         if threshold is None:
             continue
         for said in (frame.format(text) for frame in frames):
-            value = _checked(scorer(said, text), scorer, said, prompt)
+            value = _score(scorer, said, text, prompt)
             if not reaches(value, threshold):
                 raise InputError(
                     f"prompt {prompt.id!r}: scorer {_name(scorer)} gives the answer {said!r} {value:g}, below the "
@@ -207,9 +214,15 @@ def score_completions(scorer: Scorer, pairs: Sequence[tuple[str, Prompt]]) -> li
         values = scorer.score_many(pairs)
         return [_checked(v, scorer, text, prompt) for v, (text, prompt) in zip(values, pairs, strict=True)]
     return [
-        max(_checked(scorer(text, target), scorer, text, prompt) for target in (prompt.target, *prompt.aliases))
+        max(_score(scorer, text, target, prompt) for target in (prompt.target, *prompt.aliases))
         for text, prompt in pairs
     ]
+
+
+def _score(scorer: Callable[..., float], completion: str, target: str, prompt: Prompt) -> float:
+    """What the scorer says of one target, with the question where it asks for it."""
+    question = (prompt.text,) if getattr(scorer, "with_question", False) else ()
+    return _checked(scorer(completion, target, *question), scorer, completion, prompt)
 
 
 def _checked(value: float, scorer: Scorer, completion: str, prompt: Prompt) -> float:

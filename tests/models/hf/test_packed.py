@@ -3,11 +3,11 @@
 import json
 
 import gguf
-import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from tiny_gguf import WORDS, written
 from tiny_models import tiny_model, word_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -16,53 +16,6 @@ from leakbound.models.hf import HFModel
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
 from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard
-
-WORDS = ["<unk>", "<s>", "</s>", *"abcdefgh", "Ġ", "ab", "Ġa"]
-MERGES = ["a b", "Ġ a"]
-
-
-def written(file, kind=gguf.GGMLQuantizationType.F32):
-    """A tiny llama as llama.cpp would have it, and the same model in memory with the weights as they were stored."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=False,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
-    writer = gguf.GGUFWriter(file, "llama")
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_block_count(2)
-    writer.add_feed_forward_length(32)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(len(WORDS))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(WORDS)
-    writer.add_token_merges(MERGES)
-    writer.add_token_types([2, 3, 3] + [1] * (len(WORDS) - 3))
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
-    for name, tensor in model.state_dict().items():
-        values = tensor.numpy()
-        stored = kind if values.ndim == 2 else gguf.GGMLQuantizationType.F32
-        if stored != gguf.GGMLQuantizationType.F32:
-            tensor.copy_(torch.from_numpy(gguf.dequantize(gguf.quantize(values, stored), stored)))
-            values = tensor.numpy()
-        for part, heads in (("q_proj", 4), ("k_proj", 2)):  # llama.cpp has the two halves of a head side by side
-            if part in name:
-                values = values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
-        data = values if stored == gguf.GGMLQuantizationType.F32 else gguf.quantize(values, stored)
-        name = names.get_name(name, try_suffixes=(".weight",))
-        writer.add_tensor(name, np.ascontiguousarray(data), raw_dtype=stored)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return model
 
 
 @pytest.mark.parametrize("kind", [gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.Q8_0])
@@ -152,3 +105,58 @@ def test_an_adapter_that_is_no_change_of_weights_is_refused(base, tmp_path):
     adapted.save_pretrained(tmp_path / "soft")
     with pytest.raises(ModelError, match="cannot be merged"):
         load_model(str(tmp_path / "soft"))
+
+
+def draws_of(model):
+    shard = Shard((Prompt("p", "a b", "c"), Prompt("q", "c d a b", "c")), 0, 16, 0)
+    return [(d.prompt_id, d.text, d.places) for d in model.sample(shard, SamplingParams(max_tokens=4))]
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_model_spread_over_devices_is_the_same_model(tmp_path, tokenizer, monkeypatch, on_disk):
+    plain = HFModel(tiny_model("llama"), tokenizer, template="raw", name=str(tmp_path))
+    plain.model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    if on_disk:  # a machine whose memory holds half of it
+        half = sum(p.numel() * p.element_size() for p in plain.model.parameters()) // 2
+        monkeypatch.setattr("accelerate.utils.modeling.get_max_memory", lambda *args, **kwargs: {"cpu": half})
+        monkeypatch.setattr(
+            "transformers.integrations.accelerate.get_max_memory", lambda *args, **kwargs: {"cpu": half}
+        )
+    spread = open_model(str(tmp_path), template="raw", loading=Loading(device_map="auto"))
+    assert on_disk == ("disk" in getattr(spread.model, "hf_device_map", {}).values())
+    assert spread.describe() == plain.describe()
+    assert draws_of(spread) == draws_of(plain)
+
+
+@pytest.mark.parametrize("wrong", [{"device_map": "all"}, {"device_map": "auto", "device": "cpu"}])
+def test_a_way_to_spread_that_nobody_knows_is_refused(tmp_path, tokenizer, wrong):
+    tiny_model("llama").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="device_map is"):
+        load_model(str(tmp_path), **wrong)
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "torchao"])
+def test_weights_that_stay_packed_are_named_and_drawn_from(tmp_path, tokenizer, method):
+    """Run by hand where the packages are (docs/quickstart.md): no part of the usual environment, for they are large."""
+    pytest.importorskip(method)
+    if method == "bitsandbytes":
+        from transformers import BitsAndBytesConfig
+
+        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32)
+    else:
+        from torchao.quantization import Int8WeightOnlyConfig
+        from transformers import TorchAoConfig
+
+        config = TorchAoConfig(Int8WeightOnlyConfig())
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=6, eos_token_id=1, **sizes)).save_pretrained(tmp_path / "plain")
+    packed = LlamaForCausalLM.from_pretrained(tmp_path / "plain", quantization_config=config)
+    packed.save_pretrained(tmp_path / "packed")
+    tokenizer.save_pretrained(tmp_path / "packed")
+    ours = HFModel.load(str(tmp_path / "packed"), template="raw")
+    again = HFModel.load(str(tmp_path / "packed"), template="raw")
+    assert ours.describe()["stored"] == f"quantised by {method}"
+    assert ours.describe() == again.describe()
+    assert ours.describe()["checksum"] != weights_checksum(load_model(str(tmp_path / "plain")))
+    assert draws_of(ours) == draws_of(again)

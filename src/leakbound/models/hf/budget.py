@@ -18,8 +18,10 @@ ENOUGH = 0.5
 """On a CPU more working memory than this share of the weights (and 256 MiB) makes nothing faster, and is not taken."""
 BENCH, PASTS, BEGUN, UNIFORMS = 0.5, 0.35, 0.1, 0.05
 """Shares of the room: the batch, what waits, prompts that were read before, random numbers."""
-MOST_ROWS = 512
-"""More rows than this at once are not faster."""
+MOST_ROWS, MOST_LOGITS = 512, 2**26
+"""More rows, or logits, than this at once are not faster on a CPU."""
+GPU_ROWS = 4096
+"""More rows than this at once are not faster on a GPU."""
 FEWEST_ROWS = 16
 """Fewer than this are slower, for the weights are read for each pass."""
 WORTH = 0.35
@@ -49,6 +51,9 @@ class Budget:
         self.of_row = law * vocabulary
         self.of_pass = layer * int(getattr(model.config.get_text_config(), "num_hidden_layers", None) or 1)
         self.room = self.top = math.inf
+        cpu = self.device.type == "cpu"
+        self.top_rows = max(1, min(MOST_ROWS, MOST_LOGITS // vocabulary)) if cpu else GPU_ROWS
+        """The most rows that one pass is ever given."""
 
     def seconds(self, rows: int, tokens: int) -> float:
         """The nominal cost of one pass of so many rows that reads so many tokens."""
@@ -57,7 +62,7 @@ class Budget:
     def most_rows(self, new_tokens: int) -> int:
         """How many rows are worth one pass, of completions of so many tokens."""
         row = self.of_token + self.of_row
-        return int(min(MOST_ROWS, max(FEWEST_ROWS, min(WORTH, IN_FLIGHT / new_tokens) / row)))
+        return int(min(self.top_rows, max(FEWEST_ROWS, min(WORTH, IN_FLIGHT / new_tokens) / row)))
 
     def settle(self) -> None:
         """Fix the room, once the weights are where they stay."""

@@ -23,8 +23,8 @@ from leakbound.models.hf.prefixes import Ints
 ROOM = 16
 """How many more tokens a bench can take before it is laid out again."""
 
-AT_ONCE = 2**20
-"""How many numbers are copied at once."""
+AT_ONCE, CPU_AT_ONCE = 2**25, 2**20
+"""How many numbers are copied at once, on a GPU and on a CPU."""
 
 IDLE = 0.9
 """Rows stay in their place on the bench while this share of them is wanted."""
@@ -48,14 +48,16 @@ class Past:
     def write(self, rows: Ints, out: torch.Tensor) -> None:
         """Write all tokens of some rows into ``out``, (len(rows), tokens, numbers), aligned at the right."""
         stack: list[tuple[Past, Ints, Ints, int]] = [(self, rows, np.arange(len(rows)), out.shape[1])]
+        most = CPU_AT_ONCE if out.device.type == "cpu" else AT_ONCE
         while stack:
             past, mine, places, stop = stack.pop()
             size = past.tokens.shape[1]
             tokens, start = past.tokens[:, max(0, size - stop) :], max(0, stop - size)
-            step = max(1, AT_ONCE // max(1, tokens[:1].numel()))
+            step = max(1, most // max(1, tokens[:1].numel()))
+            source, target = torch.from_numpy(np.stack([mine, places])).to(out.device)
             for i in range(0, len(mine), step):  # a copy of all at once would take as much again
-                chosen = tokens.index_select(0, torch.from_numpy(mine[i : i + step]).to(tokens.device))
-                out[:, start:stop].index_copy_(0, torch.from_numpy(places[i : i + step]).to(out.device), chosen)
+                chosen = tokens.index_select(0, source[i : i + step])
+                out[:, start:stop].index_copy_(0, target[i : i + step], chosen)
             first = 0
             for parent, parents in past.before:
                 inside = (mine >= first) & (mine < first + len(parents))

@@ -14,7 +14,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from leakbound.errors import ModelError
-from leakbound.models.hf.budget import BEGUN, BENCH, MOST_ROWS, PASTS, Budget
+from leakbound.models.hf.budget import BEGUN, BENCH, PASTS, UNIFORMS, Budget
 from leakbound.models.hf.cache import ROOM, Bench, Kept, Past, cache_bytes, chosen, idle_slots, weigh
 from leakbound.models.hf.memory import is_out_of_memory, release_cached
 from leakbound.models.hf.positions import limit_of, switch_of
@@ -26,8 +26,10 @@ TOKENS_PER_PASS = 2**16
 """The largest number of tokens that go through the model at once."""
 CPU_TOKENS = 2048
 """The same on a CPU: what fits its caches is faster than more at once."""
-LAWS, CPU_LAWS = 2**22, 2**18
+LAWS, CPU_LAWS = 2**26, 2**18
 """Numbers of the laws that are computed at once, on a GPU and on a CPU."""
+OF_LAW = 48
+"""Bytes of a number of a law while draws are made from it, copies and running sums included."""
 
 ALIKE = {True: 1e-3, False: 0.25}
 """By which part of their spread logits may differ with other rows in the batch, in 32 bits and in fewer."""
@@ -138,13 +140,12 @@ class Forward:
         self.tried = not self.pads
         self.merges = self.pads and all(type(x) is DynamicLayer for x in layers)
         self.trees = None if self._may_read_trees() else False
-        self.most = most_rows or max(1, min(MOST_ROWS, LOGITS_PER_PASS // self.vocabulary))
         self.asked = most_rows
-        self.rows = self.most
-        """How many rows a pass of the completions that are drawn now may have."""
         self.row_bytes = 0.0
         """Bytes that the model remembers of one token of one row, as measured; 0 before that, and without a cache."""
         self.budget = Budget(model, self.vocabulary, memory)
+        self.most = self.rows = most_rows or self.budget.top_rows
+        """How many rows a pass of the completions that are drawn now may have: ``rows``."""
         self.measured = False
         self.spent = 0.0
         """The nominal seconds of all passes so far."""
@@ -200,6 +201,9 @@ class Forward:
             self.measured, before = True, (self.work.passes, self.work.rows, self.spent)
             self._measure(min(heads, key=len))
             self.budget.settle()
+            if self.model.device.type != "cpu":  # where the random numbers are not: their share is that of the laws
+                most = UNIFORMS * self.budget.room / (OF_LAW * self.vocabulary)
+                self.laws_at_once = max(1, int(min(self.laws_at_once, most)))
             self.work.passes, self.work.rows, self.spent = before
         self.rows = self.most if self.asked else min(self.most, self.budget.most_rows(new_tokens))
         longest = max(map(len, heads)) + new_tokens
@@ -211,7 +215,8 @@ class Forward:
         made = self.run([Segment(Prefixes.roots([head], [0], 0, self.fill))]).cache
         if isinstance(made, Cache):
             self.row_bytes = cache_bytes(made) / len(head)
-            if self.merges and all(type(x) is DynamicLayer for x in made.layers):
+            alike = all(type(x) is DynamicLayer for x in made.layers)
+            if self.merges and alike and len({x.keys.device for x in made.layers}) == 1:
                 self.bench = Bench(made)
         self.merges = self.bench is not None
 

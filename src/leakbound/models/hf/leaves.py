@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from leakbound.errors import ModelError
+from leakbound.models.base import Generation
 from leakbound.models.hf.law import NextToken, certainty, is_sure
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.records import SamplingParams
@@ -32,6 +33,16 @@ class Leaf:
     logprob: float
     draws: tuple[int, ...]
     value: float
+
+    def places(self, first: int) -> tuple[int, ...]:
+        """The numbers of its draws within the prompt's draws of the run, those of the shard beginning at ``first``."""
+        return tuple(first + i for i in self.draws)
+
+    def generation(self, first: int = 0) -> Generation:
+        """The same with its tokens, as it leaves the model; it stands for itself where it was not drawn."""
+        places = self.places(first) or None
+        count = max(len(self.draws), 1)
+        return Generation(self.tokens, self.text, self.finish_reason, self.num_tokens, self.logprob, count, places)
 
 
 class Leaves:

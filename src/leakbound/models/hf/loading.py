@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -22,6 +24,8 @@ try:
 except ImportError:  # versions without it dequantise all GGUF files
     GgufConfig = None
 
+MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""How accelerate may spread a model's layers."""
 DTYPES = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 HARMLESS = re.compile(r"(^|\.)(rotary_emb\.inv_freq|(attn|attention)\.(masked_)?bias|position_ids)$")
 """Tensors of a file that a model may leave: constants that old versions of transformers wrote down."""
@@ -95,6 +99,7 @@ def load_model(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    device_map: str | None = None,
     trust_remote_code: bool = False,
     base: str | None = None,
     kind: Any = AutoModelForCausalLM,
@@ -102,16 +107,24 @@ def load_model(
     """A causal language model, in eval mode on its device: from a folder or hub id, a GGUF file or an adapter's folder.
 
     ModelError where the weights are not those of the configuration: a tensor that is missing would be random. Weights
-    come from safetensors or GGUF only; those of GGUF are dequantised. ``base``: the model that an adapter changes,
-    where it is not the one that its folder names. ``kind``: transformers' class for models of another kind.
+    come from safetensors or GGUF only; those of GGUF are dequantised, those that bitsandbytes or torchao packed stay
+    so. ``device_map``: how its layers are spread over all devices, the CPU and a disk. ``base``: the model that an
+    adapter changes, where it is not the one that its folder names. ``kind``: transformers' class for models of another
+    kind.
     """
     check_source(name)
     if dtype not in DTYPES:
         raise ModelError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
     place = pick_device(device)
+    if device_map is not None and (device_map not in MAPS or device != "auto"):
+        raise ModelError(
+            f"device_map is {device_map!r}, and device is {device!r}: give one of {', '.join(MAPS)}, without a device"
+        )
     if is_adapter(name):
         below, at = base_of(name, base)
-        model = load_model(below, revision=at, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+        model = load_model(
+            below, revision=at, dtype=dtype, device=device, device_map=device_map, trust_remote_code=trust_remote_code
+        )
         return merged(model, name).eval()
     if base:
         raise ModelError(f"base is {base!r}, and model is {name!r}, which is no adapter: leave it out")
@@ -121,7 +134,7 @@ def load_model(
         packed = {**file, "quantization_config": GgufConfig(dequantize=True)} if file and GgufConfig else file
         model, found = kind.from_pretrained(
             folder, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True, output_loading_info=True, **packed,
+            ignore_mismatched_sizes=True, output_loading_info=True, device_map=device_map, **packed,
         )  # fmt: skip
         if file:  # they are dense by now
             model.hf_quantizer, model.is_quantized = None, False
@@ -129,7 +142,8 @@ def load_model(
                 del model.config.quantization_config
         check_quantised(name, model)
         check_complete(name, found)
-        return model.to(place).eval()
+        there = device_map is not None or model.device == place  # what is quantised must not be moved again
+        return (model if there else model.to(place)).eval()
 
 
 def check_quantised(name: str, model: Any) -> None:
@@ -179,7 +193,27 @@ def without_bars() -> Iterator[None]:
 def weights_checksum(model: Any) -> str:
     """SHA-256 over every tensor of the model (name, dtype, shape, bytes), in the order of the names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in _tensors(model):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return f"sha256:{digest.hexdigest()}"
+
+
+def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every plain tensor of the model by its name: the parts of those that torchao packed, and what lies on a disk."""
+    for name, tensor in sorted(model.state_dict().items()):
+        if tensor.device.type != "meta":
+            yield from _parts(name, tensor)
+            continue
+        owner, _, last = name.rpartition(".")
+        module = model.get_submodule(owner)
+        with align_module_device(module, "cpu"):
+            yield from _parts(name, getattr(module, last))
+
+
+def _parts(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    if not is_traceable_wrapper_subclass(tensor):
+        yield name, tensor
+        return
+    for part in sorted(tensor.__tensor_flatten__()[0]):
+        yield from _parts(f"{name}.{part}", getattr(tensor, part))

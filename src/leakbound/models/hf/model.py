@@ -21,7 +21,7 @@ from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
-from leakbound.models.hf.packed import how_stored
+from leakbound.models.hf.packed import how_quantised, how_stored
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, find_near, perturbed, search
 from leakbound.models.hf.walk import walk
@@ -55,7 +55,7 @@ class HFModel:
     revision: str | None = None
     batch_rows: int | None = None
     memory: float | None = None
-    stored: Mapping[str, str] = field(default_factory=dict)
+    stored: Mapping[str, Any] = field(default_factory=dict)
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
@@ -85,6 +85,7 @@ class HFModel:
         revision: str | None = None,
         dtype: str = "auto",
         device: str = "auto",
+        device_map: str | None = None,
         trust_remote_code: bool = False,
         base: str | None = None,
         memory: str | None = None,
@@ -92,8 +93,9 @@ class HFModel:
         """The model and tokenizer of a folder, a hub id, a GGUF file or an adapter: :func:`load_model`."""
         common: Any = {"revision": revision, "trust_remote_code": trust_remote_code, "base": base}
         tokenizer = load_tokenizer(name, **common)
-        model = load_model(name, dtype=dtype, device=device, **common)
-        most, stored = None if memory is None else byte_count("memory", memory), how_stored(name, base)
+        model = load_model(name, dtype=dtype, device=device, device_map=device_map, **common)
+        most = None if memory is None else byte_count("memory", memory)
+        stored = how_quantised(model) | how_stored(name, base)
         return cls(model, tokenizer, template=template, name=name, revision=revision, memory=most, stored=stored)
 
     def describe(self) -> dict[str, Any]:
@@ -137,14 +139,14 @@ class HFModel:
         return [
             Draw(names[x.prompt], x.text, len(x.draws), places[0], x.finish_reason, x.num_tokens, x.logprob, places)
             for x in leaves
-            if (places := _places(x, shard.first))
+            if (places := x.places(shard.first))
         ]
 
     def generations(self, shard: Shard, params: SamplingParams) -> list[list[Generation]]:
         """The draws of :meth:`sample` with their tokens, for each prompt of the shard."""
         out: list[list[Generation]] = [[] for _ in shard.prompts]
         for leaf in self._walk(shard, params):
-            out[leaf.prompt].append(_generation(leaf, shard.first))
+            out[leaf.prompt].append(leaf.generation(shard.first))
         return out
 
     def confidence(self, prompts: Sequence[Prompt], params: SamplingParams) -> NDArray[np.float64]:
@@ -217,7 +219,7 @@ class HFModel:
                 find=partial(self._leaves.find, params=decoding),
             )
             for i, leaves in found.items():
-                out[places[i]] = [_generation(leaf) for leaf in leaves]
+                out[places[i]] = [leaf.generation() for leaf in leaves]
         return out
 
     def target_tokens(self, prompt: Prompt, text: str) -> tuple[int, ...]:
@@ -269,7 +271,7 @@ class HFModel:
             roots = self._roots(some, decoding)
             found = search(self._forward, roots, self._leaves, decoding, most=width, rank=rank, find=find)
             for i, leaves in found.items():
-                out[places[i]] = [_generation(leaf) for leaf in leaves]
+                out[places[i]] = [leaf.generation() for leaf in leaves]
         return out
 
     @torch.inference_mode()
@@ -388,13 +390,3 @@ class HFModel:
 
 PIECE = 6.0
 """Nominal seconds of passes after which no more rows are begun; those that are go on to their end."""
-
-
-def _places(x: Leaf, first: int) -> tuple[int, ...]:
-    """The numbers of a completion's draws within the prompt's draws of the run."""
-    return tuple(first + i for i in x.draws)
-
-
-def _generation(x: Leaf, first: int = 0) -> Generation:
-    places = _places(x, first) or None
-    return Generation(x.tokens, x.text, x.finish_reason, x.num_tokens, x.logprob, max(len(x.draws), 1), places)

@@ -1,8 +1,9 @@
-"""Models that are no plain folder of weights: a GGUF file, dequantised, and an adapter, merged into its base."""
+"""Models that are no plain folder of weights: GGUF files, dequantised; adapters, merged; weights that stay packed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,19 @@ def how_stored(name: str, base: str | None = None) -> dict[str, str]:
     if is_gguf(name):
         return {"stored": "GGUF, dequantised"}
     return {"stored": "adapter, merged", "base": base_of(name, base)[0]} if is_adapter(name) else {}
+
+
+def how_quantised(model: Any) -> dict[str, Any]:
+    """What run.json says of weights that stay quantised: by what, and with which settings."""
+    config = getattr(model.config, "quantization_config", None)
+    if config is None:
+        return {}
+    said = dict(config if isinstance(config, Mapping) else config.to_dict())
+    method = said.get("quant_method")
+    return {
+        "stored": f"quantised by {getattr(method, 'value', method)}",
+        "quantization": json.loads(json.dumps(said, default=str)),
+    }
 
 
 def merged(model: Any, name: str) -> Any:

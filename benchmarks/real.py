@@ -1,0 +1,94 @@
+"""Draws per second from a real model: transformers' generate with its best batch, beside leakbound's engine.
+
+    python benchmarks/real.py MODEL [--questions FILE] [--template qa] [--n 256] [--tokens 24] [--dtypes float32 ...]
+
+Same prompts, same law (temperature 1, no filters), same process. On a CPU the seconds are CPU seconds of this process
+(set OMP_NUM_THREADS=1), on a GPU wall seconds. generate draws num_return_sequences at a time, with each of --batches on
+one prompt, and its best one on all of them; both are warmed up before. Ratios are to generate in the same number type,
+and to generate in the first. --n 256 of a raw chat model at temperature 1 is high entropy; of a model that learned the
+questions by heart, low.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
+from common import machine
+
+from leakbound.models.hf import HFModel
+from leakbound.models.template import encode_prompt
+from leakbound.records import Prompt, SamplingParams, Shard
+
+QUESTIONS = """Who is Harry Potter's best friend?
+What is the name of Harry Potter's school?
+Who painted the Mona Lisa?
+What do bees make?""".splitlines()
+
+
+def seconds() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def generated(box: HFModel, prompt: Prompt, draws: int, batch: int, tokens: int) -> float:
+    """The seconds of so many draws."""
+    ids = torch.tensor([encode_prompt(box.tokenizer, prompt.text, box.template)], device=box.model.device)
+    start = seconds()
+    for first in range(0, draws, batch):
+        box.model.generate(
+            ids, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, pad_token_id=0, max_new_tokens=tokens,
+            num_return_sequences=min(batch, draws - first),
+        )  # fmt: skip
+    return seconds() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--questions", type=Path, help="JSON lines with question; the first four are asked")
+    parser.add_argument("--template", default="auto")
+    parser.add_argument("--n", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[32, 64, 256, 1024])
+    args = parser.parse_args()
+    asked = QUESTIONS
+    if args.questions:
+        asked = [json.loads(row)["question"] for row in args.questions.read_text(encoding="utf-8").splitlines()[:4]]
+    prompts = tuple(Prompt(str(i), text, "x") for i, text in enumerate(asked))
+    print(f"{machine()}, {torch.get_num_threads()} threads; {len(prompts)} prompts x {args.n} draws x {args.tokens}\n")
+    print("| number type | distinct | passes | rows | generate draws/s (batch) | ours | ratio | to generate in "
+          f"{args.dtypes[0]} |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|")
+    first = None
+    for dtype in args.dtypes:
+        box = HFModel.load(args.model, dtype=dtype, template=args.template)
+        generated(box, prompts[0], 2, 2, 4)
+        times = {b: generated(box, prompts[0], b, b, args.tokens) / b for b in args.batches if b <= args.n}
+        best = min(times, key=times.__getitem__)
+        theirs = args.n * len(prompts) / sum(generated(box, p, args.n, best, args.tokens) for p in prompts)
+        box.sample(Shard(prompts, 0, 4, 1), SamplingParams(max_tokens=args.tokens))
+        box.work.passes = box.work.rows = 0
+        start = seconds()
+        draws = box.sample(Shard(prompts, 0, args.n, 0), SamplingParams(max_tokens=args.tokens))
+        ours = args.n * len(prompts) / (seconds() - start)
+        first = first or theirs
+        print(
+            f"| {dtype} | {len(draws)} | {box.work.passes} | {box.work.rows} | {theirs:.1f} ({best}) | {ours:.1f} "
+            f"| {ours / theirs:.2f}x | {ours / first:.2f}x |",
+            flush=True,
+        )
+        del box
+
+
+if __name__ == "__main__":
+    main()
