@@ -165,9 +165,9 @@ def sweeps(found: dict[str, Any], total: int) -> str:
             ax.errorbar([x for x, _ in some], [a[0] for _, a in some], yerr=ends, marker=MARKERS[k], ms=4,
                         lw=1.2, color=COLOURS[k], label=NAMES[name])  # fmt: skip
             ax.set_xlabel(axis.replace("_p", "-p"))
-            ax.set_ylim(0, None)
+            probabilities(ax)
     axes[0].set_ylabel("average P(leak)")
-    axes[0].legend(fontsize=8, frameon=False)
+    axes[0].legend(fontsize=8, frameon=False, loc="center left")
     save(figure, PICTURES / "harry_potter_sweep.svg")
     told = []
     for name in names:
@@ -187,9 +187,9 @@ def curves(models: dict[str, Any]) -> str:
     rows = []
     for k, (name, one) in enumerate(models.items()):
         curve = one["spread"]["curve"]
-        axes[0].step(GRID, [p for p, _, _ in curve], where="post", color=COLOURS[k], label=NAMES[name], lw=1.2)
-        lows, highs = [low for _, low, _ in curve], [high for _, _, high in curve]
-        axes[0].fill_between(GRID, lows, highs, step="post", color=COLOURS[k], alpha=0.25, lw=0)
+        ends = [[p - low for p, low, _ in curve], [high - p for p, _, high in curve]]
+        axes[0].errorbar(GRID, [p for p, _, _ in curve], yerr=ends, marker=MARKERS[k], ms=4, lw=0.8, ls=":",
+                         elinewidth=1.2, color=COLOURS[k], label=NAMES[name])  # fmt: skip
         ed, upper = one["spread"]["ed"], one["spread"]["ed_upper"]
         rows.append([NAMES[name], f"{sum(ed) / len(ed):.3f}", f"{max(ed):.3f}", up(max(upper)),
                      *(interval(curve[GRID.index(x)]) for x in (0.5, 0.9))])  # fmt: skip
