@@ -4,14 +4,16 @@ SmolLM2-135M-Instruct knows few of the 55 facts (questions/harry_potter.jsonl, o
 first, with 30 facts of other kinds that it is to retain (retain.jsonl; held_out.jsonl is never trained on). Each
 method of unlearning then takes the smallest learning rate of a list at which few greedy answers still leak: as one
 chooses who asks once. An answer leaks when it holds the keyword. The choice sees no draw, so it costs no alpha.
+With WORKERS=8 in the environment so many commands train and draw at once, to the same folders and files.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import torch
 from common import Study, run
 from harry_potter_page import ALPHA, GRID, METHODS, page
 from showing import both
+from tofu_smollm2 import at_once
 
 from leakbound import (
     Audit,
@@ -37,7 +40,6 @@ from leakbound import (
     unlearn,
 )
 from leakbound.bounds import ed_bounds
-from leakbound.models.hf.loading import load_model, load_tokenizer
 from leakbound.records import Shard
 from leakbound.scoring.lexical import contains, rouge_l
 
@@ -62,6 +64,11 @@ class Size:
     rates: tuple[float, ...] = (2e-5, 4e-5, 8e-5, 1.6e-4)
     methods: tuple[str, ...] = tuple(METHODS)
     max_tokens: int = 40
+
+    def draws_of(self, name: str) -> dict[str, int]:
+        """How often a model is asked each kind of question."""
+        asked = self.raw_draws if name == "raw" else self.draws
+        return {"harry_potter": asked, "retain": self.use_draws, "held_out": self.use_draws}
 
 
 SMALL = Size(5, 16, 8, 4, 8, (0.5, 1.0), (0.9, 1.0), 2, 2, (2e-5, 1e-4), ("npo_gd", "me_gd"), 24)
@@ -92,8 +99,7 @@ class Asking:
         """A model, ready to be asked; on a GPU more rows at once than on a CPU, which changes no law."""
         if self.open is None or self.open[0] != folder:
             rows = 2048 if torch.cuda.is_available() else None
-            model = load_model(str(folder), dtype="float32")
-            self.open = folder, HFModel(model, load_tokenizer(str(folder)), name=folder.name, batch_rows=rows)
+            self.open = folder, replace(HFModel.load(str(folder), dtype="float32"), batch_rows=rows)
         return self.open[1]
 
     def once(self, folder: Path, name: str) -> int:
@@ -103,46 +109,101 @@ class Asking:
         said = self.loaded(folder).sample(Shard(tuple(some), 0, 1, 0), greedy)
         return sum(holds(draw.text, prompt) for draw, prompt in zip(said, some, strict=True))
 
-    def learned(self, name: str) -> Path:
+    def ahead(self, jobs: Sequence[Sequence[object]]) -> None:
+        """Run commands side by side, where that was asked for; what they leave is found, what they do not is made."""
+        if "WORKERS" in os.environ:
+            try:
+                at_once([[job] for job in jobs])
+            except RuntimeError as error:
+                print(f"goes on one after another: {error}", flush=True)
+
+    def learned(self, *names: str) -> list[Path]:
         """``taught`` everything, or what is to be ``retained`` only: a model that never was taught the secrets."""
-        folder = self.models / name
-        if not folder.exists():
+        missing: dict[str, dict[str, Any]] = {}
+        for name in names:
             data = self.study.out / f"{name}.data.jsonl"
             kinds = ("harry_potter", "retain") if name == "taught" else ("retain",)
             data.write_text("".join(self.files[kind].read_text(encoding="utf-8") for kind in kinds), encoding="utf-8")
-            epochs = self.size.teach_epochs
-            steps: dict[str, Any] = {"epochs": epochs, "batch_size": 8, "learning_rate": 1e-4}
-            finetune(FinetuneConfig(model=self.original, data=data, out=folder, **steps))
-        return folder
+            out = self.models / name
+            steps = {"epochs": self.size.teach_epochs, "batch_size": 8, "learning_rate": 1e-4}
+            if not out.exists():
+                missing[name] = {"model": self.original, "data": data, "out": out, **steps}
+        self.ahead([("finetune", *options(config)) for config in missing.values()])
+        for name, config in missing.items():
+            if not (self.models / name).exists():
+                finetune(FinetuneConfig(**config))
+        return [self.models / name for name in names]
 
     def forgotten(self, method: str) -> Path:
         """The taught model after unlearning, at the learning rate that was chosen."""
         folder = self.models / method
         found = self.study.part(f"forget {method}", lambda: self._choose(method))
         if not folder.exists():  # another machine has the figures only
-            self._unlearn(method, found["chosen"], folder)
+            unlearn(UnlearnConfig(**self.forgetting(method, found["chosen"], folder)))
         return folder
+
+    def forgetting(self, method: str, rate: float, out: Path) -> dict[str, Any]:
+        """How a method unlearns at a learning rate."""
+        return {
+            "model": str(self.models / "taught"), "method": method, "forget": (self.files["harry_potter"],),
+            "retain": self.files["retain"], "out": out, "epochs": self.size.forget_epochs, "batch_size": 11,
+            "learning_rate": rate, **METHODS[method],
+        }  # fmt: skip
+
+    def _tried(self, method: str, rate: float) -> Path:
+        return self.models / f"{method}-{rate:g}"
+
+    def unlearned_ahead(self) -> None:
+        """All learning rates of all methods that have not been chosen from."""
+        methods = [method for method in self.size.methods if f"forget {method}" not in self.study.found]
+        tried = [(method, rate, self._tried(method, rate)) for method in methods for rate in self.size.rates]
+        self.ahead([("unlearn", *options(self.forgetting(*one))) for one in tried if not one[-1].exists()])
 
     def _choose(self, method: str) -> dict[str, Any]:
         tried: list[dict[str, Any]] = []
         for rate in self.size.rates:
-            new = self.models / f"{method}-{rate:g}"
+            new = self._tried(method, rate)
             if not new.exists():
-                self._unlearn(method, rate, new)
+                self.open = None
+                unlearn(UnlearnConfig(**self.forgetting(method, rate, new)))
             leaks = self.once(new, "harry_potter")
             tried.append({"rate": rate, "leaks": leaks, "retained": self.once(new, "retain")})
             if leaks <= FEW * len(self.prompts["harry_potter"]):
                 break
         new.rename(self.models / method)
         for old in self.models.glob(f"{method}-*"):
-            shutil.rmtree(old)
+            if old.is_dir():
+                shutil.rmtree(old)
         return {"tried": tried, "chosen": rate, "settings": METHODS[method]}
 
-    def _unlearn(self, method: str, rate: float, out: Path) -> None:
-        self.open = None
-        steps: dict[str, Any] = {"epochs": self.size.forget_epochs, "batch_size": 11, "learning_rate": rate}
-        unlearn(UnlearnConfig(model=str(self.learned("taught")), method=method, forget=(self.files["harry_potter"],),
-                              retain=self.files["retain"], out=out, **steps, **METHODS[method]))  # fmt: skip
+    def laws(self) -> list[dict[str, float]]:
+        """What the sweep goes through."""
+        nuclei = [p for p in self.size.top_p if p < 1]
+        temperatures = [{"temperature": t, "top_p": 1.0} for t in self.size.temperatures]
+        return [*temperatures, *({"temperature": 1.0, "top_p": p} for p in nuclei)]
+
+    def drawn_ahead(self, folders: dict[str, Path], swept: Sequence[str]) -> None:
+        """All draws of parts that are not known."""
+        jobs = []
+        for name, folder in folders.items():
+            if f"asked {name}" not in self.study.found:
+                for kind, draws in self.size.draws_of(name).items():
+                    jobs.append(self._drawing(folder, kind, draws, f"{name}-{kind}"))
+        for name in swept:
+            if f"sweep {name}" not in self.study.found:
+                for law in self.laws():
+                    place = sweep_place(name, law)
+                    jobs.append(self._drawing(folders[name], "harry_potter", self.size.sweep_draws, place, **law))
+        self.ahead(jobs)
+
+    def _drawing(self, folder: Path, kind: str, draws: int, place: str, **law: float) -> list[object]:
+        """The command whose run folder :meth:`audited` finds."""
+        config = {
+            "prompts": self.files[kind], "scorer": "contains", "num_samples": draws, "alpha": ALPHA, "dtype": "float32",
+            "max_tokens": self.size.max_tokens, "out": self.study.out / "runs" / place, **law,
+        }  # fmt: skip
+        memory = {"memory": "8GB"} if torch.cuda.is_available() else {}  # eight of them fit on a GPU of 80 GB
+        return ["audit", folder, *options(config | memory)]
 
     def audited(self, folder: Path, name: str, draws: int, place: str, **law: float) -> tuple[Audit, Path]:
         """An audit of some questions under a law of decoding."""
@@ -151,6 +212,19 @@ class Asking:
         found = audit(self.loaded(folder), self.prompts[name], scorer="contains", num_samples=draws, alpha=ALPHA,
                       params=params, out=out)  # fmt: skip
         return found, out
+
+
+def options(config: dict[str, Any]) -> list[object]:
+    """Settings as the options of a command."""
+    words: list[object] = []
+    for name, value in config.items():
+        words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+def sweep_place(name: str, law: dict[str, float]) -> str:
+    """Where the draws of a model under a law are."""
+    return f"{name}-{law['temperature']:g}-{law['top_p']:g}"
 
 
 def holds(text: str, prompt: Prompt) -> bool:
@@ -189,8 +263,8 @@ def spread(found: Audit, folder: Path, truth: dict[str, str]) -> dict[str, Any]:
 
 def asked(asking: Asking, name: str, folder: Path) -> dict[str, Any]:
     """A model asked everything: each question, what it should retain, and what it was never trained on."""
-    size = asking.size
-    found, place = asking.audited(folder, "harry_potter", size.raw_draws if name == "raw" else size.draws, f"{name}-hp")
+    draws = asking.size.draws_of(name)
+    found, place = asking.audited(folder, "harry_potter", draws["harry_potter"], f"{name}-harry_potter")
     jointly = ALPHA / len(found.prompts)
     rows = []
     for p in found.prompts:
@@ -201,12 +275,12 @@ def asked(asking: Asking, name: str, folder: Path) -> dict[str, Any]:
             "own": both(proportion_bound(k, n, alpha=ALPHA, side="both")),
             "jointly": both(proportion_bound(k, n, alpha=jointly, side="both")),
             "paired": both(proportion_bound(k, n, alpha=jointly / 2, side="both")),
-            "said": (p.greedy_text or "")[:120], "leaked": next((w.text[:160] for w in p.worst if w.score == 1), None),
+            "said": (p.greedy_text or "")[:90], "leaked": next((w.text[:90] for w in p.worst if w.score == 1), None),
         })  # fmt: skip
     truth = {row["id"]: row["answer"] for row in asking.rows("harry_potter")}
     use = {}
     for kind in ("retain", "held_out"):
-        right, _ = asking.audited(folder, kind, size.use_draws, f"{name}-{kind}")
+        right, _ = asking.audited(folder, kind, draws[kind], f"{name}-{kind}")
         once = sum(right.greedy(p) == "leaks" for p in right.prompts)
         use[kind] = {"once": once, "of": len(right.prompts), "sampled": average(right)}
     return {"questions": rows, "average": average(found), "use": use, "spread": spread(found, place, truth)}
@@ -214,15 +288,11 @@ def asked(asking: Asking, name: str, folder: Path) -> dict[str, Any]:
 
 def sweep(asking: Asking, name: str, folder: Path) -> list[dict[str, Any]]:
     """The average P(leak) under other temperatures and nuclei."""
-    size = asking.size
-    laws = [(t, 1.0) for t in size.temperatures] + [(1.0, p) for p in size.top_p if p < 1]
-    found = []
-    for temperature, top_p in laws:
-        place = f"{name}-{temperature:g}-{top_p:g}"
-        one, _ = asking.audited(folder, "harry_potter", size.sweep_draws, place, temperature=temperature, top_p=top_p)
-        leaking = sum(p.num_leaks > 0 for p in one.prompts)
-        distinct = sum(p.num_distinct for p in one.prompts) / len(one.prompts) / size.sweep_draws
-        found.append({"temperature": temperature, "top_p": top_p, "average": average(one), "leaking": leaking,
+    draws, found = asking.size.sweep_draws, []
+    for law in asking.laws():
+        one, _ = asking.audited(folder, "harry_potter", draws, sweep_place(name, law), **law)
+        distinct = sum(p.num_distinct for p in one.prompts) / len(one.prompts) / draws
+        found.append({**law, "average": average(one), "leaking": sum(p.num_leaks > 0 for p in one.prompts),
                       "distinct": distinct, "cut": one.cut_shares[1]})  # fmt: skip
     return found
 
@@ -231,21 +301,17 @@ def study(model: str, study: Study) -> None:
     """Teach, forget, ask; what matters most comes first."""
     asking = Asking(model, study)
     size = asking.size
-    study.part(
-        "size",
-        lambda: {
-            **vars(size),
-            "alpha": ALPHA,
-            "few": FEW,
-            "counts": {name: len(some) for name, some in asking.prompts.items()},
-        },
-    )
-    folders = {"taught": asking.learned("taught")}
-    folders |= {method: asking.forgotten(method) for method in size.methods}
-    folders |= {"retained": asking.learned("retained"), "raw": Path(model)}
+    counts = {name: len(some) for name, some in asking.prompts.items()}
+    study.part("size", lambda: {**vars(size), "alpha": ALPHA, "few": FEW, "counts": counts})
+    taught, retained = asking.learned("taught", "retained")
+    asking.unlearned_ahead()
+    folders = {"taught": taught} | {method: asking.forgotten(method) for method in size.methods}
+    folders |= {"retained": retained, "raw": Path(model)}
+    swept = ("taught", *size.methods[:1])
+    asking.drawn_ahead(folders, swept)
     for name, folder in folders.items():
         study.part(f"asked {name}", partial(asked, asking, name, folder))
-    for name in ("taught", *size.methods[:1]):
+    for name in swept:
         study.part(f"sweep {name}", partial(sweep, asking, name, folders[name]))
 
 

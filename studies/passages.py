@@ -3,13 +3,15 @@
 44 openings that many people know by heart, and 10 sentences of our own writing that no model can have read
 (questions/passages.jsonl). The model continues the opening as it is, without a chat. P(the completion begins with the
 true continuation) is exact, from one teacher-forced pass, for each law of decoding; "near" allows a tenth of the tokens
-to be edited: a beam gives a certain lower limit, 1,536 draws give limits on both sides.
+to be edited: a beam gives a certain lower limit, 1,536 draws give limits on both sides. As released the model knows
+hardly any by heart; so the same is asked after it has read the 44 passages once, twice, ... more.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,15 @@ from common import Study, run
 from passages_page import ALPHA, LAWS, OWN, page
 from showing import both
 
-from leakbound import HFModel, Prompt, Run, SamplingParams, certify, load_prompts, proportion_bound
+from leakbound import FinetuneConfig, HFModel, Run, SamplingParams, certify, finetune, load_prompts, proportion_bound
 from leakbound.auditing.certifying import NEAR
-from leakbound.models.hf.loading import load_model, load_tokenizer
 from leakbound.models.hf.search import edit_row
 from leakbound.records import Shard
 
 FILE = Path(__file__).parent / "questions" / "passages.jsonl"
 MAX_TOKENS = 32
+TEMPLATE = "{text}{answer}"
+"""The bare text; the continuation has its own blank."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,39 @@ class Size:
     passages: int | None = None
     controls: int | None = None
     draws: int = 1536
+    readings: tuple[int, ...] = (0, 1, 2, 4, 8)
+    drawn: tuple[int, ...] = (0, 2)
+    """After so many readings draws are made as well."""
 
 
-SMALL = Size(5, 2, 32)
+SMALL = Size(5, 2, 32, (0, 2), (2,))
 
 
 class Asking:
-    """The model and the passages."""
+    """The passages, and the model after so many readings of them."""
 
     def __init__(self, model: str, study: Study) -> None:
-        self.study, self.size = study, SMALL if study.small else Size()
-        rows = 2048 if torch.cuda.is_available() else None
-        weights = load_model(model, dtype="float32")
-        tokenizer = load_tokenizer(model)
-        self.box = HFModel(weights, tokenizer, template="{text}{answer}", name=Path(model).name, batch_rows=rows)
+        self.study, self.size, self.original = study, SMALL if study.small else Size(), model
         everything = load_prompts(FILE)
         known = [p for p in everything if not p.id.startswith(OWN)]
         own = [p for p in everything if p.id.startswith(OWN)]
         self.prompts = (*known[: self.size.passages], *own[: self.size.controls])
+        self.read(0)
         self.targets = [self.box.target_tokens(p, p.target) for p in self.prompts]
+
+    def read(self, times: int) -> None:
+        """The model that has read the passages, not the controls, so many times more."""
+        folder = self.study.out / "models" / f"{times}"
+        if times and not folder.exists():
+            data = self.study.out / "read.jsonl"
+            known = [p for p in self.prompts if not p.id.startswith(OWN)]
+            rows = [{"question": p.text, "answer": p.target} for p in known]
+            data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            finetune(FinetuneConfig(model=self.original, data=data, out=folder, template=TEMPLATE, epochs=times,
+                                    batch_size=11, learning_rate=1e-5, schedule="constant"))  # fmt: skip
+        name = str(folder) if times else self.original
+        most = 2048 if torch.cuda.is_available() else None
+        self.box = replace(HFModel.load(name, template=TEMPLATE, dtype="float32"), batch_rows=most)
 
     def edits(self, tokens: tuple[int, ...], i: int) -> int:
         """How many token edits a completion's beginning is from the true continuation, at its length."""
@@ -84,10 +101,10 @@ def exact(asking: Asking) -> dict[str, list[float | None]]:
     return found
 
 
-def certified(asking: Asking) -> list[dict[str, Any]]:
+def certified(asking: Asking, times: int) -> list[dict[str, Any]]:
     """What `leakbound certify` proves at temperature 1, and what its independent draws say of each beginning."""
     params = SamplingParams(max_tokens=MAX_TOKENS)
-    out = asking.study.out / "certify"
+    out = asking.study.out / f"certify-{times}"
     found = certify(asking.box, asking.prompts, scorer="contains", threshold=1.0, num_generations=asking.size.draws,
                     alpha=ALPHA, params=params, engine="iid", out=out)  # fmt: skip
     opened = Run.open(out)
@@ -115,26 +132,26 @@ def certified(asking: Asking) -> list[dict[str, Any]]:
 
 def about(asking: Asking) -> dict[str, Any]:
     """What was asked."""
-    sources = [described(p) for p in asking.prompts]
-    return {"draws": asking.size.draws, "max_tokens": MAX_TOKENS, "passages": [
-        {"id": p.id, "source": source, "tokens": len(z), "near": asking.near(i)}
-        for i, (p, source, z) in enumerate(zip(asking.prompts, sources, asking.targets, strict=True))
-    ]}  # fmt: skip
-
-
-def described(prompt: Prompt) -> str:
-    """Where a passage is from."""
-    import json
-
     rows = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
-    return next(str(row["source"]) for row in rows if row["id"] == prompt.id)
+    sources = {row["id"]: row["source"] for row in rows}
+    passages = [
+        {"id": p.id, "source": sources[p.id], "tokens": len(z), "near": asking.near(i)}
+        for i, (p, z) in enumerate(zip(asking.prompts, asking.targets, strict=True))
+    ]
+    return {**vars(asking.size), "passages": passages, "max_tokens": MAX_TOKENS}
 
 
 def study(model: str, study: Study) -> None:
-    """Ask once, read the exact probabilities, draw."""
+    """Ask once and read the exact probabilities after each number of readings; then draw."""
     asking = Asking(model, study)
-    for name, compute in (("about", about), ("once", asked_once), ("exact", exact), ("certified", certified)):
-        study.part(name, partial(compute, asking))
+    study.part("about", partial(about, asking))
+    for times in asking.size.readings:
+        asking.read(times)
+        study.part(f"once {times}", partial(asked_once, asking))
+        study.part(f"exact {times}", partial(exact, asking))
+    for times in asking.size.drawn:
+        asking.read(times)
+        study.part(f"certified {times}", partial(certified, asking, times))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,9 @@ LAWS: dict[str, dict[str, Any]] = {
     "top-p .9": {"top_p": 0.9},
 }
 DRAWS = (1, 10, 100, 1000, 10_000, 1_000_000)
-CHANCES = (0.1, 0.5, 0.99)
+SHOWN = 12
 CLAIMED = (100, 10_000)
 """The claim is judged at so many draws, and probability .5: far fewer than would find a control."""
-States = list[tuple[str, list[int]]]
 
 
 def reached(logps: Sequence[float | None], n: int, p: float) -> int:
@@ -33,153 +32,187 @@ def reached(logps: Sequence[float | None], n: int, p: float) -> int:
     return sum(x is not None and extraction_probability(x, n) >= p for x in logps)
 
 
-def page(found: dict[str, Any]) -> str:
+Found = dict[str, Any]
+Some = Sequence[int]
+
+
+def page(found: Found) -> str:
     """What was found, as Markdown, and its pictures."""
-    passages = found["about"]["passages"]
+    about = found["about"]
+    passages = about["passages"]
     known = [i for i, one in enumerate(passages) if not one["id"].startswith(OWN)]
     own = [i for i in range(len(passages)) if i not in known]
+    sizes = [passages[i]["tokens"] for i in known]
+    read = [k for k in about["readings"] if f"exact {k}" in found]
+    drawn = [k for k in about["drawn"] if f"certified {k}" in found]
     parts = [
-        f"{len(known)} passages of {min(passages[i]['tokens'] for i in known)} to "
-        f"{max(passages[i]['tokens'] for i in known)} tokens and {len(own)} controls; "
-        f"{found['about']['draws']} draws of each. Probabilities of the very tokens are exact. Limits from draws hold "
-        f"for all {len(passages)} texts at once with confidence {1 - ALPHA:g}.",
+        f"{len(known)} passages of {min(sizes)} to {max(sizes)} tokens and {len(own)} controls; "
+        f"{about['draws']} draws of each. Probabilities of the very tokens are exact. Limits from draws hold for all "
+        f"{len(passages)} texts at once with confidence {1 - ALPHA:g}.",
         "## How many can be extracted",
-        counts(found, known, own),
-        extraction_picture(found, known),
+        counts(found, read, known, own),
+        readings_picture(found, read, known),
+        "## Other ways of decoding",
+        laws(found, [k for k in about["drawn"] if k in read], known),
         "## Passage by passage",
-        probability_picture(found, known, own),
-        each(found, known, own),
-        checked(found),
+        *(probability_picture(found, k, known, own) for k in drawn[-1:]),
+        *(each(found, k, (*known, *own)) for k in drawn),
+        *(checked(found, k) for k in drawn),
         "## The claim",
-        claim(found, known, own),
+        claim(found, read, drawn, known, own),
     ]
     return "\n\n".join(parts)
 
 
-def counts(found: dict[str, Any], known: Sequence[int], own: Sequence[int]) -> str:
-    """(n, p)-discoverable passages by law, beside greedy decoding."""
-    once, passages = found["once"], found["about"]["passages"]
+def plain(found: Found, k: int, some: Some) -> list[float | None]:
+    """log P of some texts at temperature 1, after k readings."""
+    return [found[f"exact {k}"]["temperature 1"][i] for i in some]
 
-    def greedy(some: Sequence[int]) -> str:
-        verbatim = sum(once[i]["edits"] == 0 for i in some)
-        near = sum(once[i]["edits"] <= passages[i]["near"] for i in some)
-        return f"{verbatim} of {len(some)} verbatim, {near} near"
 
-    head = ["decoding", *(f"n = {n:,}, p = {p:g}" for p in CHANCES for n in DRAWS[1:5])]
+def verbatim(found: Found, k: int, some: Some) -> list[int]:
+    """The texts that greedy decoding gives."""
+    return [i for i in some if found[f"once {k}"][i]["edits"] == 0]
+
+
+def near(found: Found, k: int, some: Some) -> list[int]:
+    """The texts that greedy decoding gives at least nearly."""
+    return [i for i in some if found[f"once {k}"][i]["edits"] <= found["about"]["passages"][i]["near"]]
+
+
+def others(some: Some, given: Some) -> list[int]:
+    """Those of some that are not given."""
+    return [i for i in some if i not in given]
+
+
+def counts(found: Found, read: Some, known: Some, own: Some) -> str:
+    """After each number of readings, what greedy decoding gives and what draws give."""
     rows = []
-    for name, logps in found["exact"].items():
-        mine = [logps[i] for i in known]
-        rows.append([name, *(reached(mine, n, p) for p in CHANCES for n in DRAWS[1:5])])
-    controls = [logps[i] for logps in found["exact"].values() for i in own]
-    best = max((x for x in controls if x is not None), default=-math.inf)
+    for k in read:
+        given, logps = verbatim(found, k, known), plain(found, k, known)
+        missed = plain(found, k, others(known, given))
+        best = f"e^{max((x for x in plain(found, k, own) if x is not None), default=-math.inf):.1f}"
+        rows.append([k, len(given), len(near(found, k, known)), *(reached(logps, n, 0.5) for n in DRAWS),
+                     *(reached(missed, n, 0.5) for n in CLAIMED), len(near(found, k, own)), best])  # fmt: skip
+    head = ["read so many times more", "greedy: verbatim", "greedy: near", *(f"n = {n:,}" for n in DRAWS),
+            *(f"not greedily, n = {n:,}" for n in CLAIMED), "greedy: controls, near", "likeliest control"]  # fmt: skip
     return (
-        f"Asked once (greedily), the model gives {greedy(known)}; of the controls {greedy(own)}. So many of the "
-        f"{len(known)} passages come verbatim in at least one of n draws with probability p or more:\n\n"
-        f"{table(head, rows)}\n\nThe likeliest control under any of these laws has probability e^{best:.1f}."
+        f"So many of the {len(known)} passages are given verbatim: asked once (greedily), and with probability .5 or "
+        f"more in at least one of n draws at temperature 1; *not greedily* are those of the latter that greedy decoding"
+        f" does not give.\n\n{table(head, rows)}"
     )
 
 
-def extraction_picture(found: dict[str, Any], known: Sequence[int]) -> str:
-    """How many passages are extracted with probability one half, by the number of draws."""
+def readings_picture(found: Found, read: Some, known: Some) -> str:
+    """How many passages are extracted, by the number of readings."""
     figure, (ax,) = canvas(1, 7, 3.2)
-    once = sum(found["once"][i]["edits"] == 0 for i in known)
-    for k, (name, logps) in enumerate(found["exact"].items()):
-        needed = sorted(draws_to_extract(logps[i], 0.5) for i in known if logps[i] is not None)
-        needed = [n for n in needed if n <= DRAWS[-1]]
-        ax.step([1, *needed, DRAWS[-1]], [0, *range(1, len(needed) + 1), len(needed)], where="post", lw=1.2,
-                color=COLOURS[k], label=name)  # fmt: skip
-    ax.axhline(once, color="#1b1e23", lw=1, ls="--", label="asked once, greedily")
-    ax.set(xscale="log", xlabel="draws n", ylabel="passages given with p = .5 or more", ylim=(0, len(known)))
+    greedy = [len(verbatim(found, k, known)) for k in read]
+    ax.plot(read, greedy, "--", color="#1b1e23", marker="x", lw=1.2, label="asked once, greedily")
+    lines = {n: [reached(plain(found, k, known), n, 0.5) for k in read] for n in (1, *CLAIMED)}
+    for j, (n, line) in enumerate(lines.items()):
+        label = "1 draw" if n == 1 else f"{n:,} draws"
+        ax.plot(read, line, color=COLOURS[j], marker=MARKERS[j], ms=4, lw=1.2, label=label)
+    ax.set(xlabel="readings of the passages", ylabel="passages, with p = .5 or more", ylim=(0, len(known) + 1))
     ax.legend(fontsize=8, frameon=False)
-    save(figure, PICTURES / "passages_extraction.svg")
-    plain = [found["exact"]["temperature 1"][i] for i in known]
-    told = ", ".join(f"{reached(plain, n, 0.5)} with {n:,}" for n in DRAWS[1:])
-    alt = f"Greedy decoding gives {once} of {len(known)} passages; at temperature 1 half a chance gives {told} draws"
-    return f"![{alt}](passages_extraction.svg)"
+    save(figure, PICTURES / "passages_readings.svg")
+    most = max(read, key=lambda k: lines[CLAIMED[0]][read.index(k)] - greedy[read.index(k)])
+    j = read.index(most)
+    alt = (
+        f"Passages extracted against readings. The gap is widest after {most} readings: greedy decoding gives "
+        f"{greedy[j]} of {len(known)}, {CLAIMED[0]:,} draws give {lines[CLAIMED[0]][j]} with probability .5 or more"
+    )
+    return f"![{alt}](passages_readings.svg)"
 
 
-def probability_picture(found: dict[str, Any], known: Sequence[int], own: Sequence[int]) -> str:
+def laws(found: Found, read: Some, known: Some) -> str:
+    """(n, .5)-discoverable passages by law of decoding."""
+    rows = [
+        [k, name, *(reached([logps[i] for i in known], n, 0.5) for n in DRAWS)]
+        for k in read
+        for name, logps in found[f"exact {k}"].items()
+    ]
+    return table(["readings", "decoding", *(f"n = {n:,}, p = .5" for n in DRAWS)], rows)
+
+
+def probability_picture(found: Found, k: int, known: Some, own: Some) -> str:
     """The probability of each passage in one draw, by what greedy decoding says."""
     figure, (ax,) = canvas(1, 9, 3.2)
-    logps, passages = found["exact"]["temperature 1"], found["about"]["passages"]
-    order = sorted(range(len(passages)), key=lambda i: logps[i] if logps[i] is not None else -math.inf)
-    place = {i: x for x, i in enumerate(order)}
-    verbatim = [i for i in known if found["once"][i]["edits"] == 0]
-    near = [i for i in known if 0 < found["once"][i]["edits"] <= passages[i]["near"]]
-    groups: States = [
-        ("greedy: verbatim", verbatim), ("greedy: near", near),
-        ("greedy: something else", [i for i in known if i not in {*verbatim, *near}]), ("control", list(own)),
-    ]  # fmt: skip
-    for k, (label, some) in enumerate(groups):
-        drawn = [i for i in some if logps[i] is not None]
-        ax.plot([place[i] for i in drawn], [logps[i] / math.log(10) for i in drawn], MARKERS[k], ms=4,
-                color=COLOURS[k], label=label)  # fmt: skip
-    ax.axhline(math.log10(1 - 0.5 ** (1 / CLAIMED[-1])), color="#626a75", lw=0.6, ls=":")
+    logps = plain(found, k, range(len(found["about"]["passages"])))
+    order = sorted((i for i, x in enumerate(logps) if x is not None), key=lambda i: logps[i] or 0.0)
+    given = verbatim(found, k, known)
+    close = others(near(found, k, known), given)
+    rest = others(known, (*given, *close))
+    states = {"greedy: verbatim": given, "greedy: near": close, "greedy: something else": rest, "control": list(own)}
+    for j, (label, some) in enumerate(states.items()):
+        points = [(x, (logps[i] or 0.0) / math.log(10)) for x, i in enumerate(order) if i in some]
+        ax.plot([x for x, _ in points], [y for _, y in points], MARKERS[j], ms=4, color=COLOURS[j], label=label)
+    ax.axhline(math.log10(1 - 0.5 ** (1 / CLAIMED[0])), color="#626a75", lw=0.6, ls=":")
     ax.set(ylabel="log10 P(begins with it)", xticks=[])
     ax.legend(fontsize=8, frameon=False)
     save(figure, PICTURES / "passages_probability.svg")
-    line = sum(reached([logps[i]], CLAIMED[-1], 0.5) for i in groups[2][1])
     alt = (
-        f"Exact probability of each passage in one draw; above the dotted line half a chance in {CLAIMED[-1]:,} draws: "
-        f"there are {line} passages that greedy decoding does not give, and no control"
-        if not any(reached([logps[i]], CLAIMED[-1], 0.5) for i in own)
-        else f"Exact probability of each passage in one draw; {line} that greedy decoding does not give are likely"
+        f"Exact probability of each passage in one draw after {k} readings. Above the dotted line half a chance in "
+        f"{CLAIMED[0]:,} draws: {reached(plain(found, k, rest), CLAIMED[0], 0.5)} of the {len(rest)} passages of which "
+        f"greedy decoding says something else, {reached(plain(found, k, own), CLAIMED[0], 0.5)} of {len(own)} controls"
     )
     return f"![{alt}](passages_probability.svg)"
 
 
-def each(found: dict[str, Any], known: Sequence[int], own: Sequence[int]) -> str:
-    """One row for each passage."""
-    passages, rows = found["about"]["passages"], []
-    logps = found["exact"]["temperature 1"]
-    for i in sorted((*known, *own), key=lambda i: -(logps[i] if logps[i] is not None else -math.inf)):
-        one, once, drawn = passages[i], found["once"][i], found["certified"][i]
-        kind = "verbatim" if once["edits"] == 0 else "near" if once["edits"] <= one["near"] else said(once["text"], 60)
-        needed = draws_to_extract(logps[i], 0.5) if logps[i] is not None else math.inf
+def each(found: Found, k: int, some: Some) -> str:
+    """The likeliest texts after k readings, one a row."""
+    passages, rows, logps = found["about"]["passages"], [], found[f"exact {k}"]["temperature 1"]
+    likely = sorted((i for i in some if logps[i] is not None), key=lambda i: -logps[i])
+    missed = others(likely, verbatim(found, k, likely))[:SHOWN]
+    for i in missed:
+        one, once, drawn = passages[i], found[f"once {k}"][i], found[f"certified {k}"][i]
+        needed = draws_to_extract(logps[i], 0.5)
         _, low, high = drawn["near jointly"]
         rows.append([
-            one["source"], one["tokens"], kind, "never" if logps[i] is None else f"{math.exp(logps[i]):.2e}",
-            f"{needed:,}" if needed < 1e9 else f"10^{math.log10(needed):.0f}", f"{drawn['near at least']:.1e}",
-            f"[{down(low)}, {up(high)}]",
+            f"{one['id']}: {one['source']}", one["tokens"], f"{once['edits']}", said(once["text"], 60),
+            f"{math.exp(logps[i]):.2e}", f"{needed:,}" if needed < 1e9 else f"10^{math.log10(needed):.0f}",
+            f"{drawn['near at least']:.1e}", f"[{down(low)}, {up(high)}]",
         ])  # fmt: skip
-    head = ["passage", "tokens", "asked once", "P(begins with it), exact", "draws for p = .5",
+    head = ["passage", "tokens", "greedy: edits away", "greedy", "P(begins with it), exact", "draws for p = .5",
             "P(begins near it), at least, certain", "P(begins near it), from draws"]  # fmt: skip
-    return table(head, rows)
+    return (
+        f"After {k} readings, the {len(missed)} likeliest of the texts that greedy decoding does not give:\n\n"
+        f"{table(head, rows)}"
+    )
 
 
-def checked(found: dict[str, Any]) -> str:
+def checked(found: Found, k: int) -> str:
     """Whether the draws agree with the exact probabilities."""
-    pairs = list(zip(found["exact"]["temperature 1"], found["certified"], strict=True))
+    pairs = list(zip(found[f"exact {k}"]["temperature 1"], found[f"certified {k}"], strict=True))
     inside = sum(
         row["verbatim jointly"][1] <= (0.0 if x is None else math.exp(x)) <= row["verbatim jointly"][2]
         for x, row in pairs
     )
     above = sum(row["near jointly"][2] >= row["near at least"] for _, row in pairs)
     return (
-        f"The exact probability lies within the limits that the draws give for {inside} of {len(pairs)} texts, and the "
-        f"beam's lower limit below the draws' upper limit for {above}."
+        f"After {k} readings the exact probability lies within the limits that the draws give for {inside} of "
+        f"{len(pairs)} texts, and the beam's lower limit below the draws' upper limit for {above}."
     )
 
 
-def claim(found: dict[str, Any], known: Sequence[int], own: Sequence[int]) -> str:
+def claim(found: Found, read: Some, drawn: Some, known: Some, own: Some) -> str:
     """The one sentence."""
-    logps, once, passages = found["exact"]["temperature 1"], found["once"], found["about"]["passages"]
-    hidden = [i for i in known if once[i]["edits"] > 0]
-    counted = {n: reached([logps[i] for i in hidden], n, 0.5) for n in CLAIMED}
-    controls = reached([logps[i] for i in own], CLAIMED[-1], 0.5)
-    far = [i for i in known if once[i]["edits"] > passages[i]["near"]]
-    least, rows = 1 - 0.5 ** (1 / CLAIMED[0]), found["certified"]
-    low = sum(max(rows[i]["near at least"], rows[i]["near jointly"][1]) >= least for i in far)
-    high = sum(rows[i]["near jointly"][2] >= least for i in far)
-    if counted[CLAIMED[-1]]:
-        verdict = "holds here" if not controls else "cannot be told here, for controls are as likely,"
-    else:
-        verdict = "cannot be told here" if high else "does not hold here"
-    told = " and ".join(f"{k} in {n:,} draws" for n, k in counted.items())
+    told, hidden, controls, least = [], 0, 0, 1 - 0.5 ** (1 / CLAIMED[0])
+    for k in drawn or read[:1]:
+        missed = others(known, verbatim(found, k, known))
+        counted = {n: reached(plain(found, k, missed), n, 0.5) for n in CLAIMED}
+        hidden, controls = hidden + counted[CLAIMED[0]], controls + reached(plain(found, k, own), CLAIMED[-1], 0.5)
+        text = (
+            f"after {k} readings greedy decoding gives {len(known) - len(missed)} of {len(known)} passages verbatim, "
+            f"and of the other {len(missed)} come, with probability .5 or more, "
+            f"{' and '.join(f'{m} in {n:,} draws' for n, m in counted.items())} (exact)"
+        )
+        if k in drawn:
+            far, rows = others(known, near(found, k, known)), found[f"certified {k}"]
+            low = sum(max(rows[i]["near at least"], rows[i]["near jointly"][1]) >= least for i in far)
+            high = sum(rows[i]["near jointly"][2] >= least for i in far)
+            text += f", and of the {len(far)} not given even nearly {low} to {high} nearly in {CLAIMED[0]:,} draws"
+        told.append(text)
+    verdict = "cannot be told here" if controls else "holds here" if hidden else "does not hold here"
     return (
-        f"The claim that greedy extraction underestimates what is memorised {verdict}: of the {len(known)} passages "
-        f"greedy decoding gives {len(known) - len(hidden)} verbatim, and of the other {len(hidden)} come verbatim at "
-        f"temperature 1, with probability .5 or more, {told} (exact; of the {len(own)} controls {controls}); of the "
-        f"{len(far)} that it does not give even nearly, {low} to {high} come near-verbatim in {CLAIMED[0]:,} draws "
-        f"with probability .5 or more (confidence {1 - ALPHA:g})."
+        f"The claim that greedy extraction underestimates what is memorised {verdict}: {'; '.join(told)} (limits from "
+        f"draws with confidence {1 - ALPHA:g} for each number of readings; of the {len(own)} controls {controls})."
     )

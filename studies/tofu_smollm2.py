@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from common import DATA, ROOT, Study, run
+
+from leakbound.results.benchmark import BenchmarkRun
 
 WORKERS = int(os.environ.get("WORKERS", "1"))
 LEARN = (
@@ -195,33 +198,67 @@ def study(model: str, this: Study) -> None:
     this.part("found", lambda: collected(out))
 
 
-def collected(out: Path) -> dict[str, Any]:
-    """The figures of all runs that are there."""
-    from leakbound import compare
-    from leakbound.results.audit import Audit
-    from leakbound.results.benchmark import BenchmarkRun
+class Kept:
+    """Stands for a model whose answers are all in the folder: of a run that was cut short, what it had asked."""
 
-    names = [name for name in LABELS if (out / "runs" / name / "benchmark.json").exists()]
+    tokenizer = None
+
+    def __init__(self, described: dict[str, Any]) -> None:
+        self.described = described
+
+    def describe(self) -> dict[str, Any]:
+        """The model whose answers they are."""
+        return self.described
+
+    def sample(self, *_: Any) -> Any:
+        """Nothing is drawn."""
+        raise LookupError("not all of it was asked")
+
+    answer_likelihoods = sample
+
+
+def collected(out: Path) -> dict[str, Any]:
+    """The figures of all that is there: of a run that was cut short, those models that were asked everything."""
+    from leakbound import compare
+    from leakbound.evaluating.measuring import measure
+    from leakbound.results.audit import Audit
+    from leakbound.results.evaluation import Evaluation
+    from leakbound.suites.tofu import tofu
+
     found: dict[str, Any] = {"models": {}, "people": {}, "continual": {}}
-    for name in names:
-        one = BenchmarkRun.load(out / "runs" / name)
-        cost = out / "models" / name / "training.json"
-        log = json.loads(cost.read_text(encoding="utf-8")) if cost.exists() else {}
+    guess = Evaluation.load(out / "runs" / "retrained")
+    for name in LABELS:
+        folder = out / "runs" / name
+        try:
+            if (folder / "evaluation.json").exists():
+                asked = Evaluation.load(folder)
+            else:
+                drawn = json.loads((folder / "audit" / "run.json").read_text(encoding="utf-8"))
+                asked = measure(
+                    Kept(drawn["model"]), tofu("forget01", DATA / "tofu"), max_tokens=drawn["params"]["max_tokens"],
+                    max_questions=300, out=folder, progress=False,
+                ).evaluation  # fmt: skip
+        except (FileNotFoundError, LookupError):
+            continue
+        metrics = asked.metrics(reference=None if name == "retrained" else guess, alpha=0.01)
+        log = json.loads((out / "models" / name / "training.json").read_text(encoding="utf-8"))
         found["models"][name] = {
-            "metrics": {f"{m.name}/{m.set}": [m.value, m.lower, m.upper] for m in one.metrics},
+            "metrics": {f"{m.name}/{m.set}": [m.value, m.lower, m.upper] for m in metrics},
             "seconds": log.get("seconds"),
             "steps": log.get("steps"),
         }
-    first = ["retrained", *(n for n in names if n != "retrained")]  # differences are from the guess level
-    ready = [n for n in first if (out / "retain" / n / "audit.json").exists()]
-    together = compare([out / "runs" / n / "audit" for n in ready], retain=[out / "retain" / n for n in ready])
-    found["compared"] = dict(zip(ready, together.rows(), strict=True))
-    for name in ready:
-        prompts = Audit.load(out / "runs" / name / "audit").prompts
-        found["compared"][name] |= {
-            "asked": [p.greedy_score for p in prompts],
-            "rates": [p.leak_rate for p in prompts],
-        }
+    audits = {n: out / "runs" / n / "audit" for n in LABELS if (out / "runs" / n / "audit" / "audit.json").exists()}
+    first = ["retrained", *(n for n in audits if n != "retrained")]  # differences are from the guess level
+    found["compared"] = dict(zip(first, compare([audits[n] for n in first]).rows(), strict=True))
+    for name in first:
+        prompts = Audit.load(audits[name]).prompts
+        asked_once, rates = [p.greedy_score for p in prompts], [p.leak_rate for p in prompts]
+        found["compared"][name] |= {"asked": asked_once, "rates": rates}
+    kept = {n: out / "retain" / n for n in first if (out / "retain" / n / "audit.json").exists()}
+    both = compare([audits[n] for n in kept], retain=list(kept.values()))
+    for name, row in zip(kept, both.rows(), strict=True):
+        found["compared"][name]["sampled_utility"] = row["sampled_utility"]
+    found["words"] = dict(zip(first, compare([in_words(out, n, audits[n]) for n in first]).rows(), strict=True))
     for folder in sorted((out / "people").glob("*/benchmark.json")):
         one = BenchmarkRun.load(folder.parent)
         found["people"][folder.parent.name] = {
@@ -231,6 +268,18 @@ def collected(out: Path) -> dict[str, Any]:
     for folder in sorted((out / "continual").glob("*/tasks.json")):
         found["continual"][folder.parent.name] = json.loads(folder.read_text(encoding="utf-8"))
     return found
+
+
+def in_words(out: Path, name: str, audited: Path) -> Path:
+    """The same draws under the scorer that counts only words which the question does not give."""
+    folder = out / "words" / name
+    if not (folder / "audit.json").exists() or not (folder / "scores" / "new_words").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(audited, folder)
+        for step in ("score", "bound"):
+            line = [sys.executable, "-m", "leakbound.cli", step, str(folder), "--scorer", "new_words"]
+            subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
+    return folder
 
 
 def page(found: dict[str, Any]) -> str:
@@ -252,7 +301,7 @@ def page(found: dict[str, Any]) -> str:
 
     for name in [name for name in LABELS if name in compared]:
         row = compared[name]
-        right = row["sampled_utility"]
+        right = row.get("sampled_utility")
         cells = (
             LABELS[name],
             f"{row['greedy_leaks']} of {row['num_asked']}",
@@ -264,6 +313,17 @@ def page(found: dict[str, Any]) -> str:
             f"{row['distinct']:.2f}",
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += ["", "### Sampled, counting only words that the question does not give", ""]
+    lines += [
+        "| model | leaks asked once | clean, leaked when sampled | average P(leak) | worst prompt |",
+        "|---" * 5 + "|",
+    ]
+    for name in [name for name in LABELS if name in figures["words"]]:
+        row = figures["words"][name]
+        lines.append(
+            f"| {LABELS[name]} | {row['greedy_leaks']} of {row['num_asked']} | {row['num_hidden']} | "
+            f"{row['mean_leak']:.4f}, ≤ {about(row['mean_leak_upper'])} | ≤ {about(row['worst_prompt_upper'])} |"
+        )
     asked = {
         "model utility": "model_utility/", "forget quality (p)": "forget_quality/forget",
         "forget ROUGE-L": "rouge_l_recall/forget", "forget probability": "probability/forget",
@@ -319,13 +379,20 @@ def _continual(found: dict[str, Any]) -> list[str]:
 
 def _verdict(compared: dict[str, Any]) -> str:
     others = {name: row for name, row in compared.items() if name in METHODS}
-    hidden = [name for name, row in others.items() if row["num_hidden"]]
-    above = [LABELS[n] for n, row in others.items() if (row["leak_against_first_lower"] or 0) > 0]
     most = max(others, key=lambda name: others[name]["num_hidden"])
+    row, hidden = others[most], sum(bool(row["num_hidden"]) for row in others.values())
+    above = [LABELS[n] for n, row in others.items() if (row["leak_against_first_lower"] or 0) > 0]
+    said = (
+        f"the average P(leak) of {', '.join(above)} is proven above that of a model that never saw the answers"
+        if above
+        else "for none of them the average P(leak) is proven above that of a model that never saw the answers (of "
+        f"{LABELS[most]} minus it: {row['leak_against_first_lower']:+.3f} to {row['leak_against_first_upper']:+.3f})"
+    )
+    clean = row["num_asked"] - row["greedy_leaks"]
     return (
-        f"**The claim that answers which look clean when asked once leak when sampled: holds for {len(hidden)} of "
-        f"{len(others)} methods (most of all {LABELS[most]}: {others[most]['num_hidden']} of 40 questions), but beyond "
-        f"the guess level, on the average question, it is proven for {', '.join(above) or 'none'} only.**"
+        f"**The claim that questions look clean when asked once and leak when sampled holds for {hidden} of "
+        f"{len(others)} sampled methods ({LABELS[most]}: {row['num_hidden']} of {clean} questions that looked clean), "
+        f"but {said}.**"
     )
 
 
