@@ -23,6 +23,11 @@ TOFU = (
     ("new_words", 0.25), ("new_words", 0.5), ("new_words", 0.75), ("new_words", 1.0),
 )  # fmt: skip
 SOURCES = ("finetuned", "unlearned", "retrained")
+JAILBREAK = {
+    "jailbreak": "two samples each at temperature 1",
+    "jailbreak_07": "one sample each at temperature 0.7",
+    "jailbreak_greedy": "greedy",
+}
 Rate = tuple[int, int]
 
 
@@ -55,7 +60,7 @@ def measured(rows: list[dict[str, Any]], scorers: Iterable[tuple[str, float]]) -
 
 def page() -> str:
     """The tables of both files."""
-    tofu, jailbreak = read("tofu"), read("jailbreak")
+    tofu = read("tofu")
     forgotten = {row["question"] for row in tofu if row["source"] == "unlearned"}
     parts = [f"## TOFU: {len(tofu)} answers", measured(tofu, TOFU)]
     groups = {f"of the model *{name}*": [row for row in tofu if row["source"] == name] for name in SOURCES}
@@ -68,11 +73,13 @@ def page() -> str:
             f"The {len(some)} answers {whose}, {told} of them leaks:",
             measured(some, [("rouge_l", 0.5), ("new_words", 0.5)]),
         ]
-    complied = sum(row["label"] for row in jailbreak)
-    parts += [
-        f"## JailbreakBench: {len(jailbreak)} answers, {complied} of them comply",
-        measured(jailbreak, [("complies", 1.0)]),
-    ]
+    parts.append("## JailbreakBench: answers to its 100 requests")
+    lines = []
+    for name, what in JAILBREAK.items():
+        some = read(name)
+        complied = sum(row["label"] for row in some)
+        lines.append([what, len(some), complied, *map(shown, rates(some, "complies", 1.0))])
+    parts.append(table(("answers", "how many", "comply", "sensitivity of `complies`", "specificity"), lines))
     return "\n\n".join(parts)
 
 

@@ -18,7 +18,9 @@ def study(monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize(("name", "size"), [("tofu", 200), ("jailbreak", 200), ("jailbreak_greedy", 100)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("tofu", 200), ("jailbreak", 200), ("jailbreak_07", 100), ("jailbreak_greedy", 100)]
+)
 def test_every_answer_has_a_label(study, name, size):
     rows = study("scorers").read(name)
     assert len(rows) == size
