@@ -30,7 +30,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="module", autouse=True)
 def _sketched(request):
-    """Pictures are made but not rendered, which takes most of a small audit's time: only files marked ``renders`` do."""
+    """Pictures are made, not rendered, which takes most of a small audit's time: only files marked ``renders`` do."""
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("renders") is None:
             patch.setattr("leakbound.report.document.svg", lambda figure, name, title: "<svg></svg>")
