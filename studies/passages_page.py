@@ -44,7 +44,8 @@ def page(found: Found) -> str:
     own = [i for i in range(len(passages)) if i not in known]
     sizes = [passages[i]["tokens"] for i in known]
     read = [k for k in about["readings"] if f"exact {k}" in found]
-    drawn = [k for k in about["drawn"] if f"certified {k}" in found]
+    claimed = [k for k in about["drawn"] if k in read]
+    drawn = [k for k in claimed if f"certified {k}" in found]
     parts = [
         f"{len(known)} passages of {min(sizes)} to {max(sizes)} tokens and {len(own)} controls; "
         f"{about['draws']} draws of each. Probabilities of the very tokens are exact. Limits from draws hold for all "
@@ -53,13 +54,13 @@ def page(found: Found) -> str:
         counts(found, read, known, own),
         readings_picture(found, read, known),
         "## Other ways of decoding",
-        laws(found, [k for k in about["drawn"] if k in read], known),
+        laws(found, claimed, known),
         "## Passage by passage",
-        *(probability_picture(found, k, known, own) for k in drawn[-1:]),
-        *(each(found, k, (*known, *own)) for k in drawn),
+        *(probability_picture(found, k, known, own) for k in claimed[-1:]),
+        *(each(found, k, (*known, *own)) for k in claimed),
         *(checked(found, k) for k in drawn),
         "## The claim",
-        claim(found, [k for k in about["drawn"] if k in read], drawn, known, own),
+        claim(found, claimed, drawn, known, own),
     ]
     return "\n\n".join(parts)
 
@@ -163,16 +164,23 @@ def each(found: Found, k: int, some: Some) -> str:
     likely = sorted((i for i in some if logps[i] is not None), key=lambda i: -logps[i])
     missed = others(likely, verbatim(found, k, likely))[:SHOWN]
     for i in missed:
-        one, once, drawn = passages[i], found[f"once {k}"][i], found[f"certified {k}"][i]
+        one, once = passages[i], found[f"once {k}"][i]
         needed = draws_to_extract(logps[i], 0.5)
-        _, low, high = drawn["near jointly"]
+        limits = []
+        if f"certified {k}" in found:
+            drawn = found[f"certified {k}"][i]
+            limits = [
+                f"{drawn['near at least']:.1e}",
+                f"[{down(drawn['near jointly'][1])}, {up(drawn['near jointly'][2])}]",
+            ]
         rows.append([
             f"{one['id']}: {one['source']}", one["tokens"], f"{once['edits']}", said(once["text"], 60),
             f"{math.exp(logps[i]):.2e}", f"{needed:,}" if needed < 1e9 else f"10^{math.log10(needed):.0f}",
-            f"{drawn['near at least']:.1e}", f"[{down(low)}, {up(high)}]",
+            *limits,
         ])  # fmt: skip
     head = ["passage", "tokens", "greedy: edits away", "greedy", "P(begins with it), exact", "draws for p = .5",
             "P(begins near it), at least, certain", "P(begins near it), from draws"]  # fmt: skip
+    head = head if f"certified {k}" in found else head[:6]
     return (
         f"After {k} readings, the {len(missed)} likeliest of the texts that greedy decoding does not give:\n\n"
         f"{table(head, rows)}"
