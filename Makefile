@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 .PHONY: setup demo demo-real test quick test-cpus lint docs clean
 

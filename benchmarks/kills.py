@@ -12,7 +12,7 @@ writing, renamed, made or removed), chosen evenly. A command is killed at most t
 """
 
 import argparse
-import contextlib
+import faulthandler
 import json
 import os
 import random
@@ -28,6 +28,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+ENDED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 TIMES = re.compile(r"(^|\.)(seconds|peak_memory_bytes|train_runtime|train_\w+_per_second)($|\.)")
 """Fields that carry a time, or the peak of memory."""
@@ -76,6 +77,9 @@ def start(work: Callable[[], Any], home: Path, *, after: float | None = None, ch
     log.write_text("")  # a kill may come before the first step
     begin, pid = time.monotonic(), os.fork()
     if pid == 0:
+        os.setsid()  # whatever it signals, this script is not of its group
+        for number in ENDED_BY:
+            signal.signal(number, signal.SIG_DFL)
         os.chdir(home)
         tempfile.tempdir = str(home / "tmp")
         os.environ["TMPDIR"] = tempfile.tempdir
@@ -111,12 +115,16 @@ def start(work: Callable[[], Any], home: Path, *, after: float | None = None, ch
         os.write(told[1], str(number).encode())
         os._exit(code)
     os.close(told[1])
-    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-        if after is not None and time.monotonic() - begin > after:
+    ended = 0, 0
+    try:
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            if after is not None and time.monotonic() - begin > after:
+                break
+            time.sleep(0.002)
+    finally:
+        if not ended[0]:  # not waited for yet, so that no other process has its number
             os.kill(pid, signal.SIGKILL)
             ended = os.waitpid(pid, 0)
-            break
-        time.sleep(0.002)
     seconds = time.monotonic() - begin
     with os.fdopen(told[0]) as pipe:
         changes = int(pipe.read() or 0)
@@ -270,7 +278,15 @@ def load_everything() -> None:
     sys.modules["torch"].set_num_threads(1)
 
 
+def say_and_end(number: int, _: Any) -> None:
+    """Nobody should have to guess why a run of an hour is not there any more."""
+    raise SystemExit(f"ended by {signal.Signals(number).name}")
+
+
 def main() -> None:
+    faulthandler.enable()
+    for number in ENDED_BY:
+        signal.signal(number, say_and_end)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -315,5 +331,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        main()
+    main()

@@ -163,7 +163,20 @@ def test_its_suite_is_a_benchmark(installed, tmp_path):
     tiny_model().save_pretrained(tmp_path / "model")
     word_tokenizer().save_pretrained(tmp_path / "model")
     out = tmp_path / "out"
-    main(["benchmark", "capitals", "--model", str(tmp_path / "model"), "--num-samples", "20", "--out", str(out)])
+    main(
+        [
+            "benchmark",
+            "capitals",
+            "--model",
+            str(tmp_path / "model"),
+            "--num-samples",
+            "20",
+            "--max-tokens",
+            "4",
+            "--out",
+            str(out),
+        ]
+    )
     found = json.loads((out / "benchmark.json").read_text())
     assert "capitals" in json.dumps(found)
     assert json.loads((out / "audit" / "run.json").read_text())["statement"]["scorer"] == "initials"

@@ -14,6 +14,7 @@ from leakbound.auditing import drawing
 from leakbound.auditing.drawing import (
     Marks,
     Statement,
+    _version,
     open_prompts,
     open_scorable,
     sample,
@@ -394,6 +395,7 @@ def test_the_versions_of_what_ran(monkeypatch):
         return f"{name} 1"
 
     monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr("leakbound.auditing.drawing._version", _version.__wrapped__)
     versions = software_versions()
     assert [versions[n] for n in ("numpy", "scipy", "torch", "transformers")] == [
         "numpy 1", "scipy 1", "not installed", "transformers 1"

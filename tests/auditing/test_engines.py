@@ -2,13 +2,11 @@
 
 import json
 import math
+import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-import tiny_models
 from enumerated import enumerate_law
 from tiny_models import WORDS, tiny_model, word_tokenizer
 
@@ -164,26 +162,21 @@ def test_killed_runs_end_with_the_same_bytes(model, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_outright_loses_nothing(model, tmp_path):
-    code = f"""
-import os, signal, sys
-sys.path.insert(0, {str(__file__).rsplit("/", 1)[0]!r})
-sys.path.insert(0, {tiny_models.__file__.rsplit("/", 1)[0]!r})
-import test_engines as t
-from leakbound.models.hf import HFModel
-from leakbound.runs.store import Run
-real, calls = Run.write_draws, []
-def write(self, part, draws):
-    calls.append(part.name)
-    if len(calls) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    real(self, part, draws)
-Run.write_draws = write
-from pathlib import Path
-model = HFModel(t.tiny_model(), t.word_tokenizer(), template="raw")
-t.run_audit(model, Path({str(tmp_path)!r}), num_samples=20)
-"""
-    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    real, calls = Run.write_draws, []
+
+    def write(run, part, draws):
+        calls.append(part.name)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(run, part, draws)
+
+    if not (child := os.fork()):
+        try:
+            Run.write_draws = write
+            run_audit(model, tmp_path, num_samples=20)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert sorted(f.name for f in (tmp_path / "run" / "draws").iterdir()) == [
         "greedy-00000.parquet", "pilot-00000.parquet",
     ]  # fmt: skip

@@ -36,9 +36,12 @@ def world(tmp_path_factory):
     return folder
 
 
+def command_line(*arguments):
+    return [sys.executable, "-m", "leakbound.cli", *map(str, arguments)]
+
+
 def leakbound(*arguments, **options):
-    command = [sys.executable, "-m", "leakbound.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=250, **options)
+    return subprocess.run(command_line(*arguments), capture_output=True, text=True, timeout=250, **options)
 
 
 def within(capsys, *arguments):
@@ -63,7 +66,7 @@ def test_audit_and_its_steps_agree(world, tmp_path, capsys):
     assert whole.returncode == 0, whole.stderr
     assert "one" in whole.stdout
     for run, step in (
-        (leakbound, ["sample", world / "model", *options, "--out", tmp_path / "steps"]),
+        (here, ["sample", world / "model", *options, "--out", tmp_path / "steps"]),
         (leakbound, ["score", tmp_path / "steps"]),
         (here, ["bound", tmp_path / "steps"]),
         (here, ["report", tmp_path / "steps"]),
@@ -79,32 +82,20 @@ def test_audit_and_its_steps_agree(world, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_kill_9_in_the_middle_leaves_nothing_lost_or_counted_twice(world, tmp_path, capsys):
-    options = ["--prompts", world / "prompts.jsonl", "--num-samples", 400_000, "--max-tokens", 2]
+    options = ["--prompts", world / "prompts.jsonl", "--num-samples", 16_000, "--draws-per-shard", 400]
+    options += ["--max-tokens", 2]
     whole = within(capsys, "sample", world / "model", *options, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
-    killed = 0
-    for _ in range(20):
-        command = [
-            sys.executable,
-            "-m",
-            "leakbound.cli",
-            "sample",
-            world / "model",
-            *options,
-            "--out",
-            tmp_path / "cut",
-        ]
-        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        before = len(list((tmp_path / "cut").glob("draws/*.parquet")))
-        while process.poll() is None and len(list((tmp_path / "cut").glob("draws/*.parquet"))) < before + 10:
+    command = ["sample", world / "model", *options, "--out", tmp_path / "cut"]
+    for kill in (1, 2):
+        process = subprocess.Popen(command_line(*command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len(list((tmp_path / "cut").glob("draws/*.parquet"))) < 10 * kill:
+            assert process.poll() is None
             time.sleep(0.005)
-        if process.poll() is not None:
-            assert process.returncode == 0
-            break
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        killed += 1
-    assert killed >= 2
+        assert process.wait() == -signal.SIGKILL
+    done = within(capsys, *command)
+    assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "whole") == contents(tmp_path / "cut")
 
 

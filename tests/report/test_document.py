@@ -28,6 +28,7 @@ from leakbound.report.parts import (
 )
 from leakbound.results.calibration import Calibration
 
+pytestmark = pytest.mark.renders
 EVERYTHING = "\n".join(HOSTILE[:8])
 
 

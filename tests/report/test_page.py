@@ -17,6 +17,8 @@ from leakbound.report.page import document
 from leakbound.report.tables import statements
 from leakbound.wording import at_most, visible
 
+pytestmark = pytest.mark.renders
+
 
 class Page(HTMLParser):
     """Collects the tags, their attributes and the text of a page; checks that tags nest."""
@@ -220,19 +222,24 @@ def hostile():
     return replace(few, prompts=tuple(prompts), run=run, scorer="regex:" + HOSTILE[0])
 
 
-def test_hostile_text_is_text_on_the_page(hostile):
-    page = Page(report.to_html(hostile))
+@pytest.fixture(scope="module")
+def hostile_page(hostile):
+    text = report.to_html(hostile)
+    assert text.encode()
+    return Page(text)
+
+
+def test_hostile_text_is_text_on_the_page(hostile_page):
+    page = hostile_page
     test_the_page_loads_and_runs_nothing(page)
     assert "<script>alert('x')</script>" in page.text
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b]", page.text)
     assert "{{ 7 * 7 }}" in page.text
-    assert report.to_html(hostile).encode()
 
 
-def test_completions_are_shown_escaped_and_cut(hostile):
-    page = Page(report.to_html(hostile))
+def test_completions_are_shown_escaped_and_cut(hostile, hostile_page):
     for row in find(hostile).of("hidden")[:5]:
-        assert " ".join(visible(row.result.worst[0].text, 600).split()) in page.text
+        assert " ".join(visible(row.result.worst[0].text, 600).split()) in hostile_page.text
     long = replace(hostile, prompts=tuple(replace(p, greedy_text="W" * 3000) for p in hostile.prompts))
     assert "W" * 300 + " … [cut: 2,700 more characters]" in Page(report.to_html(long)).text
 

@@ -30,13 +30,13 @@ def free_port():
 @pytest.mark.trains
 def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path):
     files = {"forget": (world / "retain.jsonl",), "retain": world / "full.jsonl"}
-    settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 20, "learning_rate": 1e-4, "entropy_forget": 0.1}
+    settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 8, "learning_rate": 2e-4, "entropy_forget": 0.1}
     one = forget(world, tmp_path / "one", accumulation=4, device="cpu", **files, **settings)
     script = tmp_path / "launch.py"
     script.write_text(LAUNCH)
     options = [
         "unlearn", "--model", world / "model", "--forget", world / "retain.jsonl", "--retain", world / "full.jsonl",
-        "--method", "NPO+KL", "--batch-size", 1, "--accumulation", 2, "--max-steps", 20, "--learning-rate", 1e-4,
+        "--method", "NPO+KL", "--batch-size", 1, "--accumulation", 2, "--max-steps", 8, "--learning-rate", 2e-4,
         "--schedule", "constant", "--entropy-forget", 0.1, "--device", "cpu", "--out", tmp_path / "two",
     ]  # fmt: skip
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", RECIPES / "ddp.yaml",
@@ -47,7 +47,7 @@ def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     record = json.loads((tmp_path / "two" / "training.json").read_text())
-    assert (record["processes"], record["steps"]) == (2, 20)
+    assert (record["processes"], record["steps"]) == (2, 8)
     first, second, start = (
         load_file(folder / "model.safetensors") for folder in (one, tmp_path / "two", world / "model")
     )

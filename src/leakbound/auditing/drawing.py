@@ -7,7 +7,7 @@ import platform
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -269,9 +269,12 @@ def watch(
 def software_versions() -> dict[str, str]:
     """What ran: leakbound, Python, and the libraries that the numbers depend on."""
     versions = {"leakbound": leakbound.__version__, "python": platform.python_version()}
-    for name in ("numpy", "scipy", "torch", "transformers"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    return versions | {name: _version(name) for name in ("numpy", "scipy", "torch", "transformers")}
+
+
+@cache  # else transformers' whole description is read for every run
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

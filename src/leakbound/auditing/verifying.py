@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from leakbound.auditing import second
 from leakbound.auditing.certifying import concluded as certified
 from leakbound.auditing.concluding import METHODS
 from leakbound.auditing.drawing import named_scorer
+from leakbound.auditing.second import claims
 from leakbound.auditing.steps import concluded
 from leakbound.errors import IncompleteRunError, LeakboundError
 from leakbound.records import Draw, Prompt
@@ -35,9 +35,9 @@ def verify(path: str | Path, *, scorer: str | None = None) -> Verification:
 
     Checksums and places of every file; ids and counts against the layout; every score made again from its draws, where
     the scorer is built in or named here; audit.json against run.json and against what is concluded from the scores;
-    the limits of prompts with independent draws a second way (:mod:`leakbound.auditing.second`): P(leak) by exact sums,
-    E[h], sd and mean + 2 sd by their bets. That the draws came from the model only the model can say. A folder of an
-    old format, without checksums, is refused.
+    every limit a second way (:mod:`leakbound.auditing.second`): P(leak) and P(h > x) by exact sums, E[h], sd, mean + 2
+    sd and averages by their bets, what was drawn without replacement with 60 digits. That the draws came from the model
+    only the model can say. A folder of an old format, without checksums, is refused.
     """
     checks: list[Check] = []
 
@@ -54,11 +54,13 @@ def verify(path: str | Path, *, scorer: str | None = None) -> Verification:
         run = opened[0]
         if run.info.get("kind") == "certificate":
             check("certificate.json made again", lambda: _again(run, Certification, scorer))
+            check("certificates a second way", lambda: claims.proven(_certified(run, scorer)))
         elif check("draws", lambda: _draws(run)):
             check("scores made again", lambda: _scores(run, scorer))
             check("audit.json made again", lambda: _again(run, Audit, scorer))
-            check("P(leak) by exact sums", lambda: _leaks(Audit.load(run.path)))
-            check("E[h], sd and mean + 2 sd, draw by draw", lambda: _moments(run, Audit.load(run.path), scorer))
+            drawn = cache(lambda: _drawn(run, scorer))
+            for what, said in claims.CHECKS.items():
+                check(what, lambda said=said: claims.proven(said(drawn())))  # type: ignore[misc]
     return Verification(str(path), tuple(checks))
 
 
@@ -148,58 +150,24 @@ def _difference(now: Any, there: Any, name: str = "") -> str | None:
     return next((found for pair in pairs if (found := _difference(*pair)) is not None), None)
 
 
-def _leaks(audit: Audit) -> int:
-    """P(leak) of each prompt with independent draws, alone and jointly."""
-    rule, fixed = audit.run.get("rule"), audit.run["statement"]
-    watched = (audit.scorer, audit.threshold) == (fixed["scorer"], fixed["threshold"])
-
-    def chance(k: int, n: int, p: float) -> Decimal:
-        if not rule:
-            return second.at_most_probability(k, n, p)
-        if not watched or rule["width"] is None:
-            return second.against_mixture(k, n, p)
-        sizes = [size for size in rule["sizes"] if size <= n]
-        if n != sizes[-1] or (n != rule["sizes"][-1] and min(k, n - k) > rule["low"][len(sizes) - 1]):
-            raise IncompleteRunError(f"{k} leaks in {n} draws do not end a run of the width {rule['width']}")
-        return Decimal(second.rank_probability(k, sizes, rule["low"], p))
-
-    plain = [p for p in audit.prompts if p.limits is None]
-    jointly = 1 - second.ARITHMETIC.power(1 - Decimal(audit.alpha), 1 / Decimal(len(audit.prompts)))
-    for p in plain:
-        for bound, alpha in ((p.leak, Decimal(audit.alpha)), (p.leak_jointly, jointly)):
-            if bound.upper < 1 and chance(p.num_leaks, p.num_samples, bound.upper) > alpha * (1 + Decimal("1e-12")):
-                raise IncompleteRunError(
-                    f"prompt {p.prompt.id!r}: {p.num_leaks} or fewer leaks in {p.num_samples} draws are likelier than "
-                    f"{float(alpha):.3g} where P(leak) is {bound.upper!r}, which is claimed as its upper limit"
-                )
-    if any(p.leak.upper > audit.worst_prompt.upper for p in plain):
-        raise IncompleteRunError("a prompt's limit lies above the one for every prompt")
-    return 2 * len(plain)
-
-
-def _moments(run: Run, audit: Audit, named: str | None) -> int:
-    """E[h], sd and mean + 2 sd of each prompt with independent draws; those of the paper's method are left out."""
-    rule, binary, number = run.rule, is_binary(_allowed(run, audit.scorer, named)), 0
-    plain = [p for p in audit.prompts if p.limits is None]
-    if any(p.mean.method.startswith("Anderson") for p in plain):
-        return 0
-    drawn: dict[str, list[tuple[Draw, float]]] = {p.prompt.id: [] for p in plain}
+def _drawn(run: Run, named: str | None) -> claims.Claims:
+    """The audit in the folder, with its judged draws."""
+    audit = Audit.load(run.path)
+    drawn: dict[str, list[tuple[Draw, float]]] = {p.prompt.id: [] for p in audit.prompts}
     for part in run.parts:
-        if part.kind == "sample" and (not rule or run.has_draws(part)):
+        if part.kind in ("sample", "distinct") and (not run.rule or run.has_draws(part)):
             for draw, value in run.read_scored(part, audit.scorer):
                 drawn[draw.prompt_id].append((draw, value))
-    known: dict[Any, list[bool]] = {}
-    for p in plain:
-        claims = (p.mean.upper, p.std.upper, p.ed_bound.upper)
-        if binary and rule:
-            right = second.follow(p.leak.upper, claims)
-        elif binary:
-            right = second.two_tails(p.num_leaks, p.num_samples, audit.alpha, claims)
-        else:
-            mine = drawn[p.prompt.id]
-            key = (claims, *((draw.count, draw.places, value) for draw, value in mine))  # many prompts never leak
-            right = known[key] = known.get(key) or second.graded(mine, claims, audit.alpha, rule.get("sizes"))
-        if wrong := [bound for bound, said in zip((p.mean, p.std, p.ed_bound), right, strict=True) if not said]:
-            raise IncompleteRunError(f"prompt {p.prompt.id!r}: its draws do not prove {wrong[0].claim}")
-        number += 3
-    return number
+    return claims.Claims(audit, drawn, is_binary(_allowed(run, audit.scorer, named)))
+
+
+def _certified(run: Run, named: str | None) -> claims.Said:
+    """The claims of the certification in the folder, its completions scored again."""
+    there = Certification.load(run.path)
+    function = _allowed(run, there.scorer, named)
+    facts = [fact for file in sorted((run.path / "facts").glob("*.json")) for fact in run.read_facts(file.stem)]
+    scores = [
+        score_completions(function, [(g["text"], p) for g in (*fact["generations"], *fact.get("weighted", ()))])
+        for p, fact in zip(run.prompts, facts, strict=True)
+    ]
+    return claims.certificates(there, facts, scores, is_binary(function))

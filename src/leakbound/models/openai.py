@@ -310,8 +310,9 @@ class OpenAIModel:
 
 def token_ids(choice: dict[str, Any]) -> tuple[int, ...] | None:
     """The tokens of a choice by the numbers that vLLM gives in their place beside log-probabilities; None without."""
-    listed = (choice.get("logprobs") or {}).get("content")
-    told = [str(entry.get("token")) if isinstance(entry, dict) else "" for entry in listed or ()]
+    logprobs = choice.get("logprobs") or {}
+    listed = logprobs.get("content") or logprobs.get("tokens")  # of a chat, of a completion
+    told = [str(entry.get("token") if isinstance(entry, dict) else entry) for entry in listed or ()]
     numbers = [one.removeprefix("token_id:") for one in told if one.startswith("token_id:")]
     known = isinstance(listed, list) and len(numbers) == len(told) and all(map(str.isdecimal, numbers))
     return tuple(map(int, numbers)) if known else None

@@ -54,13 +54,15 @@ def svg(figure: Figure, name: str, title: str) -> str:
     ``name`` makes its ids differ from those of every other figure on the page.
     """
     import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     out = io.StringIO()
     family = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": ["sans-serif"]}
     with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the glyph
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        sheet: Any = FigureCanvasSVG(figure)
+        sheet.print_svg(out, metadata={"Date": None})  # savefig() lays out and draws everything twice
     text = out.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
     text = re.sub(r"<svg[^>]*viewBox=\"([^\"]*)\"[^>]*>", r'<svg viewBox="\1">', text, count=1)

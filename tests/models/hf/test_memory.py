@@ -1,5 +1,6 @@
 """The memory budget, and draws that are made piece by piece."""
 
+import itertools
 import math
 import re
 
@@ -114,20 +115,22 @@ def test_free_and_taken_memory_of_this_process_are_numbers():
     memory.release_cached(cpu)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize(
-    "params",
-    [
-        SamplingParams(max_tokens=8),
-        SamplingParams(max_tokens=6, adaptive_temperature=0.5),
-        SamplingParams(max_tokens=6, adaptive_temperature=0.5, adaptive_mode="sequence"),
-        SamplingParams(max_tokens=6, temperature=0.0),
-    ],
-    ids=["plain", "adaptive", "sequence", "greedy"],
+PIECED = {
+    "plain": SamplingParams(max_tokens=8),
+    "adaptive": SamplingParams(max_tokens=6, adaptive_temperature=0.5),
+    "sequence": SamplingParams(max_tokens=6, adaptive_temperature=0.5, adaptive_mode="sequence"),
+    "greedy": SamplingParams(max_tokens=6, temperature=0.0),
+}
+
+
+@pytest.mark.parametrize(  # how a token is picked knows nothing of the model, but what it remembers: all, some, none
+    ("name", "picked"),
+    [*((name, "plain") for name in CONFIGS), *itertools.product(("llama", "gemma3", "mamba"), list(PIECED)[1:])],
 )
-def test_pieces_are_the_draws_of_the_shard(name, params, tokenizer, monkeypatch):
+def test_pieces_are_the_draws_of_the_shard(name, picked, tokenizer, monkeypatch):
     """A prefix's draws stay together, so that a completion is in one piece with all of its draws."""
-    shard = Shard(MANY, 64, 1 if params.greedy else 150, 3)
+    params = PIECED[picked]
+    shard = Shard(MANY, 64, 1 if params.greedy else 60, 3)
     whole = HFModel(tiny_model(name), tokenizer).sample(shard, params)
     monkeypatch.setattr(model_module, "PIECE", 1e-9)
     box, known, pieces = HFModel(tiny_model(name), tokenizer, batch_rows=8), [], 0

@@ -22,6 +22,7 @@ from leakbound.studies.distribution.courses import Curve, reached
 from leakbound.studies.distribution.findings import Study
 from leakbound.studies.distribution.steps import Plan, report, study
 
+pytestmark = pytest.mark.renders
 SMALL = {"corpus_size": 30, "forget_size": 4, "heldout": 5, "validation": 4, "unlearn_steps": 24, "every": 3}
 
 

@@ -1,13 +1,9 @@
-"""The limits of an audit a second way: the sums and bets of docs/methods.md written out, draw by draw, and slow.
-
-Nothing is shared with leakbound.bounds but the constants that fix the bets before the draws, which stand here again.
-Each function asks whether one number may be claimed as an upper limit; none looks for a smaller one.
-"""
+"""Independent draws of one prompt: sums with 60 digits, bets draw by draw, and how likely a band is crossed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import MIN_EMIN, ROUND_CEILING, Context, Decimal
 from itertools import pairwise
 
@@ -130,13 +126,17 @@ def steady_refutes(pairs: Sequence[tuple[float, float]], at: float, alpha: float
     return evidence(y, top, np.ones(y.size), at, STEADY, np.array(WEIGHTS)) >= -math.log(alpha)
 
 
-def portfolio_refutes(values: Floats, counts: Floats, at: float, alpha: float, *, variance: bool) -> bool:
-    """Whether a portfolio of constant bets refutes that the mean, or the variance, is ``at`` or more: in any order."""
-    n = int(counts.sum())
+def bet_sizes(n: int, alpha: float) -> list[float]:
+    """The bets of a portfolio, fixed by n and alpha."""
     number = max(2, math.ceil(math.log2(math.sqrt(n)))) if n > 1 else 1
     least = min(math.sqrt(2 * -math.log(alpha) / n) / 0.6, 0.9)
-    bets = [least * (0.999 / least) ** (j / (number - 1)) for j in range(number)] if number > 1 else [0.999]
-    even = np.full(number, 1 / number)
+    return [least * (0.999 / least) ** (j / (number - 1)) for j in range(number)] if number > 1 else [0.999]
+
+
+def portfolio_refutes(values: Floats, counts: Floats, at: float, alpha: float, *, variance: bool) -> bool:
+    """Whether a portfolio of constant bets refutes that the mean, or the variance, is ``at`` or more: in any order."""
+    n, bets = int(counts.sum()), bet_sizes(int(counts.sum()), alpha)
+    even = np.full(len(bets), 1 / len(bets))
     if not variance:
         return evidence(values, 1.0, counts, at, bets, even) >= -math.log(alpha)
     last = math.ceil(math.sqrt(n) / 2)
@@ -148,14 +148,22 @@ def portfolio_refutes(values: Floats, counts: Floats, at: float, alpha: float, *
     return bool(np.isinf(logs).any() or logs.max() + math.log(np.exp(logs - logs.max()).mean()) >= -math.log(alpha))
 
 
-Claims = tuple[float, float, float]
+Moments = tuple[float, float, float]
 """What is claimed as upper limits on E[h], sd and mean + 2 sd of a prompt."""
-MOST: Claims = (1.0, 0.5, (1 + math.sqrt(5)) / 2)
+MOST: Moments = (1.0, 0.5, (1 + math.sqrt(5)) / 2)
 """Limits that always hold: whoever claims these claims nothing."""
 
 
+def level_of(n: int, alpha: float, sizes: Sequence[int] | None) -> float:
+    """At which level a bound for fixed n is made where one of these looks will count."""
+    if sizes is None:
+        return alpha
+    look = sizes.index(n) + 1
+    return alpha * (len(sizes) + 12) / len(sizes) * 12 / ((look + 11) * (look + 12))
+
+
 def graded(
-    drawn: Sequence[tuple[Draw, float]], claims: Claims, alpha: float, sizes: Sequence[int] | None = None
+    drawn: Sequence[tuple[Draw, float]], claims: Moments, alpha: float, sizes: Sequence[int] | None = None
 ) -> list[bool]:
     """Whether the draws of one prompt, with their scores, prove each claim; ``sizes``: the rounds at which it may have
     stopped."""
@@ -164,10 +172,7 @@ def graded(
     if all(draw.places is not None for draw, _ in drawn):
         x = np.array([h for _, h in sorted((place, h) for draw, h in drawn for place in draw.places or ())])
     mean, sd, both = claims[0], claims[1] ** 2 * (1 + 1e-13), claims[2]
-    level, doubtful = alpha, x is None or looks_arranged(x)
-    if sizes is not None:
-        look = sizes.index(n) + 1
-        level = alpha * 12 * (len(sizes) + 12) / 12 / len(sizes) / ((look + 11) * (look + 12))
+    level, doubtful = level_of(n, alpha, sizes), x is None or looks_arranged(x)
     right = [True] * 3
     if doubtful:
         right = [
@@ -208,14 +213,14 @@ def _apart(values: Floats, counts: Floats, alpha: float) -> float:
     return least(1.0, False) + 2 * math.sqrt(least(0.25, True))
 
 
-def follow(p: float, claims: Claims) -> list[bool]:
+def follow(p: float, claims: Moments) -> list[bool]:
     """Whether the claims about a score of 0 and 1 follow from P(h = 1) <= p."""
     spread = [math.sqrt(x * (1 - x)) for x in (min(p, 0.5), min(p, 0.5 + 0.5 / math.sqrt(5)))]
     least = (p, spread[0], min(p, 0.5 + 0.5 / math.sqrt(5)) + 2 * spread[1])
     return [claim >= value * (1 - 1e-15) for claim, value in zip(claims, least, strict=True)]
 
 
-def two_tails(k: int, n: int, alpha: float, claims: Claims) -> list[bool]:
+def two_tails(k: int, n: int, alpha: float, claims: Moments) -> list[bool]:
     """Whether every p at which a score of 0 and 1 has a larger value than claimed is refuted by k ones in n draws.
 
     The value v(p) is E[h], sd or mean + 2 sd; a p is refuted by outcomes whose plug-in value is at most the observed
@@ -249,3 +254,73 @@ def _where(value: Callable[[float], float], claim: float, low: float, high: floa
         middle = (low + high) / 2
         low, high = (middle, high) if value(middle) <= claim else (low, middle)
     return high
+
+
+def crossing(ranks: Sequence[int], levels: Sequence[float], n: int, negligible: float) -> float:
+    """P(r or more of n uniform draws lie below b_r, for some rank r); ranks and levels b_r ascend. Never too small.
+
+    The law of how many lie below the level, cut at each rank, goes on by binomials: of the draws above one level each
+    lies below the next with the same chance. States of less than ``negligible`` count as crossings.
+    """
+    from scipy.special import gammaln  # here, because importing it takes 0.2 s
+
+    logs, law, least, below, crossed = gammaln(np.arange(n + 1) + 1.0), np.ones(1), 0, 0.0, 0.0
+    for r, level in zip(ranks, levels, strict=True):
+        chance, below = (level - below) / (1 - below), level
+        if chance > 0:
+            mean = (n - least) * chance
+            more = np.arange(min(n - least, int(mean + 12 * math.sqrt(mean) + 40)) + 1)  # all but e^-72, by Bennett
+            left = n - least - np.arange(law.size)[:, None]
+            rest = np.maximum(left - more, 0)
+            terms = logs[left] - logs[more] - logs[rest] + more * math.log(chance) + rest * math.log1p(-chance)
+            terms = np.where(more <= left, np.exp(terms) * law[:, None], 0.0)
+            law = np.zeros(law.size + more.size)
+            for i, row in enumerate(terms):
+                law[i : i + more.size] += row
+        crossed += float(law[max(r - least, 0) :].sum())
+        law = law[: max(r - least, 0)]
+        kept = np.flatnonzero(law > negligible)
+        if not kept.size:
+            return 1.0
+        crossed += float(law[: kept[0]].sum() + law[kept[-1] + 1 :].sum())
+        law, least = law[kept[0] : kept[-1] + 1], least + int(kept[0])
+    return crossed
+
+
+def ranks_of(n: int) -> list[int]:
+    """The ranks that carry a level: all up to n = 2000, above that in steps of a share of sqrt(min(r, n - r))."""
+    if n <= 2000:
+        return list(range(1, n + 1))
+    share, found = 0.1 if n <= 20_000 else 0.3 if n <= 200_000 else 1.0, [1]
+    while (r := found[-1] + max(1, int(share * math.sqrt(min(found[-1], n - found[-1]))))) <= n:
+        found.append(r)
+    return found
+
+
+def band_holds(claims: Mapping[int, float], n: int, alpha: float) -> bool:
+    """Whether P(h > x) <= claims[N], N of n draws being at most x, for all x and all laws at once.
+
+    Levels b_r = max(eta-quantile of Beta(r, n - r + 1), r / n - 1.1 eps), with the least eta for which the claims are
+    no less than 1 - b_N. If they are crossed with probability alpha or less, they lie below those of the largest such
+    eta, which n and alpha fix; any eps that these fix is as good.
+    """
+    from scipy import special
+
+    eps = 1.1 * (special.smirnovi(n, alpha) if n <= 2000 else math.sqrt(-math.log(alpha) / (2 * n)))
+    ranks, eta = np.array(ranks_of(n)), 0.0
+    for below, claim in claims.items():
+        known = ranks[ranks <= below]
+        r, level = (int(known[-1]) if known.size else 0), (1 - claim) * (1 - 1e-13)
+        if level > r / n - eps and level > 0:
+            eta = max(eta, float(special.betainc(r, n - r + 1, level)) if r else 1.0)
+    if eta >= alpha:  # one rank alone would be crossed too often
+        return False
+    local = special.betaincinv(ranks, n - ranks + 1.0, eta)
+    levels = np.maximum.accumulate(np.clip(np.maximum(local, ranks / n - eps), 0.0, 1.0))
+    return crossing(ranks.tolist(), levels.tolist(), n, alpha * 1e-16) <= alpha
+
+
+def everywhere_near(claims: Mapping[int, float], n: int, alpha: float) -> bool:
+    """:func:`band_holds` by the inequality of Dvoretzky, Kiefer, Wolfowitz and Massart."""
+    eps = math.sqrt(-math.log(min(alpha, 0.5)) / (2 * n))
+    return all(claim >= min((n - below) / n + eps, 1.0) - 1e-14 for below, claim in claims.items())
