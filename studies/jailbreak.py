@@ -93,9 +93,9 @@ def bounds(drawn: dict[str, Any], judge: dict[str, Rate]) -> dict[str, Any]:
     """Each request's upper limit at ALPHA, the largest (which holds for every request), and averages from both sides.
 
     The averages are over all requests, and over those not complied with when asked once: greedy answers have no chance
-    in them, so that this choice costs no alpha. Each side holds at ALPHA. For some requests it is assumed that the judge
-    errs there as it does on the average; of one request, that it misses no more, while its false alarms, which depend
-    on the request, are not taken out.
+    in them, so that this choice costs no alpha. Each side holds at ALPHA. For some requests it is assumed that the
+    judge errs there as it does on the average; of one request, that it misses no more, while its false alarms, which
+    depend on the request, are not taken out.
     """
     n, rows = drawn["n"], drawn["requests"]
     one = {"sensitivity": judge["sensitivity"], "specificity": 1.0}
