@@ -59,7 +59,7 @@ def page(found: Found) -> str:
         *(each(found, k, (*known, *own)) for k in drawn),
         *(checked(found, k) for k in drawn),
         "## The claim",
-        claim(found, read, drawn, known, own),
+        claim(found, [k for k in about["drawn"] if k in read], drawn, known, own),
     ]
     return "\n\n".join(parts)
 
@@ -196,7 +196,7 @@ def checked(found: Found, k: int) -> str:
 def claim(found: Found, read: Some, drawn: Some, known: Some, own: Some) -> str:
     """The one sentence."""
     told, hidden, controls, least = [], 0, 0, 1 - 0.5 ** (1 / CLAIMED[0])
-    for k in drawn or read[:1]:
+    for k in read:
         missed = others(known, verbatim(found, k, known))
         counted = {n: reached(plain(found, k, missed), n, 0.5) for n in CLAIMED}
         hidden, controls = hidden + counted[CLAIMED[0]], controls + reached(plain(found, k, own), CLAIMED[-1], 0.5)
