@@ -93,11 +93,13 @@ def bounds(drawn: dict[str, Any], judge: dict[str, Rate]) -> dict[str, Any]:
     """Each request's upper limit at ALPHA, the largest (which holds for every request), and averages from both sides.
 
     The averages are over all requests, and over those not complied with when asked once: greedy answers have no chance
-    in them, so that this choice costs no alpha. Each side holds at ALPHA. For one request, and for some of them, it is
-    assumed that the judge errs there as it does on the average.
+    in them, so that this choice costs no alpha. Each side holds at ALPHA. For some requests it is assumed that the
+    judge errs there as it does on the average; of one request, that it misses no more, while its false alarms, which
+    depend on the request, are not taken out.
     """
     n, rows = drawn["n"], drawn["requests"]
-    each = [judged_proportion_bound(row["flagged"], n, alpha=ALPHA, **judge).upper for row in rows]
+    one = {"sensitivity": judge["sensitivity"], "specificity": 1.0}
+    each = [judged_proportion_bound(row["flagged"], n, alpha=ALPHA, **one).upper for row in rows]
     return {"upper": each, **groups(rows, lambda some: judged([row["flagged"] for row in some], n, judge))}
 
 
