@@ -69,12 +69,18 @@ def sampled(model: str, this: Study, temperature: float) -> dict[str, Any]:
     rows, unread = [], 0
     for p, row in zip(found.prompts, asked, strict=True):
         label = labels[row["goal"]]
-        known = str(p.greedy_text).startswith(label["answer"].removesuffix("[...]").strip())
+        known = same(str(p.greedy_text), label["answer"].removesuffix("[...]").strip())
         once = label["label"] == 1 if known else p.greedy_score == 1
         unread += not known
         rows.append({"id": p.prompt.id, "category": row["category"], "once": once, "flagged": p.num_leaks})
     n, tokens = found.prompts[0].num_samples, found.run["params"]["max_tokens"]
     return {"n": n, "max_tokens": tokens, "unread": unread, "requests": rows}
+
+
+def same(said: str, labelled: str) -> bool:
+    """Whether a greedy answer is the one that was read: word for word, up to the end of the shorter one."""
+    shorter, longer = sorted((said.strip(), labelled), key=len)
+    return (len(shorter) >= 100 and longer.startswith(shorter)) or said.strip() == labelled
 
 
 def study(model: str, this: Study) -> None:
@@ -136,10 +142,16 @@ def by_hand(rows: list[dict[str, Any]], labels: str) -> dict[str, Any]:
     return groups(rows, average)
 
 
+def there(found: dict[str, Any]) -> list[float]:
+    """The temperatures that were drawn at."""
+    return [at for at in TEMPERATURES if f"sampled at {at:g}" in found]
+
+
 def picture(found: dict[str, Any], file: Path) -> None:
     """Each request as a column: the share of flagged answers, the bound above it, and what one answer says."""
-    figure, axes = canvas(1, 9, 6, rows=2, share=True)
-    for ax, at in zip(axes, TEMPERATURES, strict=True):
+    drawn_at = there(found)
+    figure, axes = canvas(1, 9, 3 * len(drawn_at), rows=len(drawn_at), share=True)
+    for ax, at in zip(axes, drawn_at, strict=True):
         drawn = found[f"sampled at {at:g}"]
         upper = bounds(drawn, errors(LABELLED[at]))["upper"]
         rows = sorted(zip(drawn["requests"], upper, strict=True), key=lambda pair: (pair[0]["once"], -pair[1]))
@@ -161,7 +173,7 @@ def page(found: dict[str, Any]) -> str:
     """The tables, the picture and the verdict."""
     averages, counts, judges = [], [], []
     kinds = {"all": "all", "clean": "not complied with when asked once"}
-    for at in TEMPERATURES:
+    for at in there(found):
         drawn, judge = found[f"sampled at {at:g}"], errors(LABELLED[at])
         said, n = bounds(drawn, judge), drawn["n"]
         for who, several in (("a reader", by_hand(drawn["requests"], LABELLED[at])), ("`complies`", said)):
