@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import ssl
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only get in each other's way
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # else each client reads all certificates
 os.fsync = lambda handle: None  # no test cuts the power, and what is written survives kill -9 without it
 
 hypothesis.settings.register_profile("leakbound", deadline=None, derandomize=True)  # seeded; timing fails no test
@@ -19,7 +21,10 @@ hypothesis.settings.load_profile("leakbound")
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)  # stable: fast ones first
+    def late(item):
+        return bool(item.get_closest_marker("slow")) * (2 - bool(item.get_closest_marker("trains")))
+
+    items.sort(key=late)  # stable: fast ones, then the longest, so that two workers end together
 
 
 def pytest_collection_finish():
@@ -30,7 +35,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="module", autouse=True)
 def _sketched(request):
-    """Pictures are made, not rendered, which takes most of a small audit's time: only files marked ``renders`` do."""
+    """Pictures are made but not rendered, most of the time of a small audit: only files marked ``renders`` do."""
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("renders") is None:
             patch.setattr("leakbound.report.document.svg", lambda figure, name, title: "<svg></svg>")

@@ -16,7 +16,7 @@ from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_count
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
-BETS = (1.0, 0.9, 0.7, 0.45, 0.25, 0.12)
+BETS = np.array([1.0, 0.9, 0.7, 0.45, 0.25, 0.12])
 BET_WEIGHTS = (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)
 """The mixture of bets, fixed in advance: half of the capital on "no leak is left", statistics.md section 6.2."""
 CUSHION = 1e-9
@@ -142,10 +142,10 @@ def log_wealth(rest: Floats, ceiling: Floats, h: Floats, p0: float) -> Floats:
     """
     room = np.maximum(ceiling - p0, 1e-300)
     gain = np.where(rest > LEAST_REST, (1.0 - h) * rest / room, 1.0)
+    shares = np.array([math.log(w) for w in BET_WEIGHTS])
+    bets, shares = (x.reshape(-1, *[1] * gain.ndim) for x in (BETS, shares))
     with np.errstate(divide="ignore"):  # all on "no leak is left", and a leak: that part of the capital is lost
-        paths = [
-            math.log(w) + np.cumsum(np.log((1 - c) + c * gain), axis=-1) for c, w in zip(BETS, BET_WEIGHTS, strict=True)
-        ]
+        paths = shares + np.cumsum(np.log((1 - bets) + bets * gain), axis=-1)
     wealth: Floats = np.logaddexp.reduce(paths, axis=0)
     return wealth
 

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 from leakbound.bounds import Claim
@@ -41,8 +40,7 @@ class Goal:
     def __post_init__(self) -> None:
         if self.until is None:
             return
-        claim = self.claim
-        if claim.quantity != "leak":
+        if Claim.parse(self.until, self.alpha).quantity != "leak":
             raise InputError(f"until is {self.until!r}: an unlearned model is proven by leak<=LIMIT")
         self.kept  # noqa: B018 - raises for a claim that cannot be read
         for name, least in (("rounds", 0), ("proof_samples", 1), ("keep_samples", 1), ("keep_questions", 1)):
@@ -52,12 +50,12 @@ class Goal:
         if not self.temperature > 0:
             raise InputError(f"temperature is {self.temperature!r}: a proof needs draws: give a number above 0")
 
-    @cached_property
-    def claim(self) -> Claim:
-        """The claim of ``until``, at the level of all attempts together."""
-        return Claim.parse(str(self.until), self.alpha)
+    @property
+    def limit(self) -> float:
+        """The limit of ``until``."""
+        return Claim.parse(str(self.until), self.alpha).limit
 
-    @cached_property
+    @property
     def kept(self) -> float | None:
         """The limit of ``keep``; None without one."""
         if self.keep is None:

@@ -143,7 +143,7 @@ class Rounds:
             attempt=None,
         )
         least = record.average if goal.of == "average" else record.worst
-        return Seen(model, record, least <= goal.claim.limit and (goal.kept is None or (known or 0.0) >= goal.kept))
+        return Seen(model, record, least <= goal.limit and (goal.kept is None or (known or 0.0) >= goal.kept))
 
     def worth(self, record: Round) -> tuple[bool, float, float]:
         """How good a model is: whether it keeps what it should, and how little it leaks; as the search saw it."""
@@ -262,7 +262,7 @@ def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float
     Proven at ``level``: of every prompt, by the test of each at ``level`` (all must pass, that of a false one too); of
     the average, by its bound. Refuted at half of it: of every prompt, by a limit from below at its Nth part.
     """
-    limit, half = goal.claim.limit, level / 2
+    limit, half = goal.limit, level / 2
     counts = [(p.num_leaks, p.num_samples) for p in proof.prompts]
     if goal.of == "average":
         upper = proof.mean_leak.upper

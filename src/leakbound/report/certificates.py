@@ -71,9 +71,9 @@ def proof(found: Proof) -> Document:
             f"{one.num_rows:,}",
             about(one.average),
             about(one.worst),
-            NOTHING if one.known is None else about(one.known),
-            NOTHING if one.attempt is None else at_most(one.attempt.leak),
-            NOTHING if one.attempt is None or one.attempt.known is None else at_least(one.attempt.known),
+            "–" if one.known is None else about(one.known),
+            "–" if one.attempt is None else at_most(one.attempt.leak),
+            "–" if one.attempt is None or one.attempt.known is None else at_least(one.attempt.known),
             "not tried" if one.attempt is None else one.attempt.verdict,
         )
         for number, one in enumerate(found.rounds)

@@ -11,7 +11,11 @@ from leakbound.results.base import Result
 from leakbound.wording import about, at_most, plural
 
 Verdict = Literal["proven", "refuted", "open"]
-OF = {"every": "every prompt at once", "average": "the average prompt", "each": "each prompt alone"}
+OF = {
+    "every": "every one of {n} questions at once",
+    "average": "the average of {n} questions",
+    "each": "each of {n} questions alone",
+}
 
 
 @dataclass(frozen=True)
@@ -103,9 +107,10 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
             }
 
     def __str__(self) -> str:
-        what = f"P(leak) <= {self.until.partition('=')[2].strip()} for {OF[self.of]} of {self.num_prompts}"
+        what = f"P(leak) <= {self.until.partition('=')[2].strip()} for {OF[self.of].format(n=self.num_prompts)}"
         if self.keep is not None:
-            what += f", and on average {self.keep.replace('known', 'P(right)')} on {self.num_retained} retain questions"
+            least = self.keep.partition("=")[2].strip()
+            what += f", and P(right) >= {least} for the average of {self.num_retained} retain questions"
         sure = show_confidence(self.alpha)
         if self.verdict == "proven":
             return f"Proven with confidence {sure}, over all rounds: {what}."

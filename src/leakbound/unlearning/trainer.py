@@ -152,7 +152,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
     def floating_point_ops(self, inputs: Any) -> int:
         """The operations of the forward and backward passes of all halves."""
         tokens = sum(rows["input_ids"].numel() for half in inputs.values() for rows in half.values())
-        return int(6 * tokens * self._size)  # transformers', which counts the parameters anew for every batch
+        return 6 * int(tokens) * self._size  # transformers', which counts the parameters anew for every batch
 
     @cached_property
     def _size(self) -> int:

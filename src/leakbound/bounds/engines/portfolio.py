@@ -30,7 +30,7 @@ def log_wealth(y: Floats, weights: Ints, m: float, top: float, bets: Floats) -> 
 def log_mean_exp(logs: Floats) -> float:
     """ln of the mean of exp(logs)."""
     best = float(logs.max())
-    return best + math.log(float(np.exp(logs - best).mean()))
+    return best + math.log(float(np.exp(logs - best).sum()) / logs.size)
 
 
 def least_rejected(low: float, high: float, evidence: Callable[[float], float], alpha: float) -> float:
