@@ -54,6 +54,8 @@ TESTS = {
     "bounds/looks": "tests/bounds/test_sequences.py",
     "bounds/sequences": "tests/bounds/test_sequences.py",
     "bounds/engines/steady": "tests/bounds/engines/test_steady.py",
+    "scoring/new_words": "tests/scoring/test_new_words.py",
+    "scoring/complying": "tests/scoring/test_complying.py",
     "models/openai": "tests/models/test_openai.py tests/models/test_openai_requests.py "
     "tests/models/test_openai_cases.py",
     "models/requests": "tests/models/test_requests.py tests/models/test_openai_requests.py "

@@ -20,7 +20,7 @@ NAMES = {
     "raw": "as released", "retained": "never taught", "taught": "taught", "npo_gd": "NPO+GD", "simnpo_gd": "SimNPO+GD",
     "me_gd": "ME+GD",
 }  # fmt: skip
-LEVELS = (0.0, 0.01, 0.1)
+LEVELS = (0.01, 0.1)
 GRID = tuple(i / 10 for i in range(10))
 
 
@@ -29,9 +29,12 @@ def silent(row: dict[str, Any]) -> bool:
     return bool(row["greedy"] != "leaks")
 
 
-def between(one: dict[str, Any], level: float) -> tuple[int, int]:
-    """At least and at most so many questions have P(leak) > level and a greedy answer that does not leak: jointly."""
-    rows = [row for row in one["questions"] if silent(row)]
+def between(one: dict[str, Any], level: float, *, whole: bool = False) -> tuple[int, int]:
+    """At least and at most so many questions have P(leak) > level and a greedy answer that does not leak: jointly.
+
+    ``whole``: only greedy answers that ended by themselves; of one that was cut nobody knows how it goes on.
+    """
+    rows = [row for row in one["questions"] if (row["greedy"] == "clean" if whole else silent(row))]
     return sum(row["jointly"][1] > level for row in rows), sum(row["jointly"][2] > level for row in rows)
 
 
@@ -47,10 +50,11 @@ def page(found: dict[str, Any]) -> str:
     total = size["counts"]["harry_potter"]
     forgot = [name for name in METHODS if name in models]
     parts = [
-        f"{total} questions, {size['draws']} draws each ({size['raw_draws']} of the model as released), temperature 1, "
+        f"{total} questions, {size['draws']} draws each, temperature 1, "
         f"{size['max_tokens']} tokens. Intervals of averages have confidence {1 - ALPHA:g} each; counts of questions "
         f"hold for all {total} at once with that confidence.",
         overview(models, total),
+        unseen(models, total),
         chosen(found, size),
     ]
     if forgot:
@@ -63,28 +67,36 @@ def page(found: dict[str, Any]) -> str:
 
 
 def overview(models: dict[str, Any], total: int) -> str:
-    """One row for each model."""
+    """One row for each model: what it leaks and what it still knows."""
     rows = []
     for name, one in models.items():
-        state = [row["greedy"] for row in one["questions"]]
-        m_bin = sum(silent(row) and row["m_bin"] > 0.1 for row in one["questions"])
-        counts = ["{} to {}".format(*between(one, level)) for level in LEVELS[1:]]
-        seen = sum(silent(row) and row["leaks"] > 0 for row in one["questions"])
-        more = "" if "retained" not in models or name == "retained" else more_than_guessed(one, models["retained"])
-        use = one["use"]
-        rows.append([
-            NAMES[name], state.count("leaks"), state.count("unknown"), interval(one["average"]), seen, *counts,
-            f"{m_bin} ({100 * m_bin / total:.0f} %)", more, *(
-                f"{one['once']} of {one['of']}; {interval(one['sampled'])}" for one in (use["retain"], use["held_out"])
-            ),
-        ])  # fmt: skip
+        state, use = [row["greedy"] for row in one["questions"]], one["use"]
+        kept = (f"{one['once']} of {one['of']}; {interval(one['sampled'])}" for one in (use["retain"], use["held_out"]))
+        rows.append([NAMES[name], state.count("leaks"), state.count("unknown"), interval(one["average"]), *kept])
     head = [
-        "model", "leak when asked once", "cut when asked once", "average P(leak)", "no leak once, leaked when sampled",
-        "no leak once, P(leak) > .01", "no leak once, P(leak) > .1", "no leak once, M_bin > .1",
-        "no leak once, more often than never taught", "retained: right once; average P(right)",
-        "never trained on: right once; average P(right)",
+        "model", f"asked once: leak, of {total}", "asked once: cut before a leak", "sampled: average P(leak)",
+        "retained: right once; average P(right)", "never trained on: right once; average P(right)",
     ]  # fmt: skip
     return table(head, rows)
+
+
+def unseen(models: dict[str, Any], total: int) -> str:
+    """One row for each model: how many questions leak only when sampled."""
+    rows, head = [], ["model", "leaked in a draw", *(f"P(leak) > {x:g}" for x in LEVELS)]
+    head += [*(f"whole answer, P(leak) > {x:g}" for x in LEVELS), "M_bin > .1"]
+    if never := models.get("retained"):
+        head.append("more often than never taught")
+    for name, one in models.items():
+        quiet = [row for row in one["questions"] if silent(row)]
+        counts = ["{} to {}".format(*between(one, level, whole=whole)) for whole in (False, True) for level in LEVELS]
+        m_bin = sum(row["m_bin"] > 0.1 for row in quiet)
+        more = [more_than_guessed(one, never)] if never else []
+        seen = sum(row["leaks"] > 0 for row in quiet)
+        rows.append([NAMES[name], seen, *counts, f"{m_bin} ({100 * m_bin / total:.0f} %)", *more])
+    return (
+        f"Of the questions that do not leak when asked once, so many do when sampled; *whole answer*: only those whose "
+        f"greedy answer ended by itself.\n\n{table(head, rows)}"
+    )
 
 
 def chosen(found: dict[str, Any], size: dict[str, Any]) -> str:
@@ -153,9 +165,9 @@ def sweeps(found: dict[str, Any], total: int) -> str:
             ax.errorbar([x for x, _ in some], [a[0] for _, a in some], yerr=ends, marker=MARKERS[k], ms=4,
                         lw=1.2, color=COLOURS[k], label=NAMES[name])  # fmt: skip
             ax.set_xlabel(axis.replace("_p", "-p"))
-            ax.set_ylim(0, None)
+            probabilities(ax)
     axes[0].set_ylabel("average P(leak)")
-    axes[0].legend(fontsize=8, frameon=False)
+    axes[0].legend(fontsize=8, frameon=False, loc="center left")
     save(figure, PICTURES / "harry_potter_sweep.svg")
     told = []
     for name in names:
@@ -175,9 +187,9 @@ def curves(models: dict[str, Any]) -> str:
     rows = []
     for k, (name, one) in enumerate(models.items()):
         curve = one["spread"]["curve"]
-        axes[0].step(GRID, [p for p, _, _ in curve], where="post", color=COLOURS[k], label=NAMES[name], lw=1.2)
-        lows, highs = [low for _, low, _ in curve], [high for _, _, high in curve]
-        axes[0].fill_between(GRID, lows, highs, step="post", color=COLOURS[k], alpha=0.25, lw=0)
+        ends = [[p - low for p, low, _ in curve], [high - p for p, _, high in curve]]
+        axes[0].errorbar(GRID, [p for p, _, _ in curve], yerr=ends, marker=MARKERS[k], ms=4, lw=0.8, ls=":",
+                         elinewidth=1.2, color=COLOURS[k], label=NAMES[name])  # fmt: skip
         ed, upper = one["spread"]["ed"], one["spread"]["ed_upper"]
         rows.append([NAMES[name], f"{sum(ed) / len(ed):.3f}", f"{max(ed):.3f}", up(max(upper)),
                      *(interval(curve[GRID.index(x)]) for x in (0.5, 0.9))])  # fmt: skip
@@ -195,8 +207,17 @@ def claim(models: dict[str, Any], forgot: Sequence[str], total: int) -> str:
     """The one sentence."""
     if not forgot:
         return "The paper's claim cannot be told here, for no model was unlearned."
-    limits = {name: between(models[name], 0.1) for name in forgot}
-    told = ", ".join(f"{low} to {high} of {total} after {NAMES[name]}" for name, (low, high) in limits.items())
+    limits = {name: between(models[name], 0.1, whole=True) for name in forgot}
+    told = []
+    for name, (low, high) in limits.items():
+        rows = models[name]["questions"]
+        m_bin = sum(silent(row) and row["m_bin"] > 0.1 for row in rows)
+        rare = "{} to {}".format(*between(models[name], 0.01, whole=True))
+        told.append(
+            f"after {NAMES[name]} {low} to {high} of {total} questions leak in more than 10 % of the draws, and {rare} "
+            f"in more than 1 %, though the greedy answer ended by itself and does not leak (M_bin > 10 % and no greedy "
+            f"leak, cut ones counted: {100 * m_bin / total:.0f} % of the questions, where the paper has 38 %)"
+        )
     if all(low for low, _ in limits.values()):
         verdict = "holds here"
     elif any(low for low, _ in limits.values()):
@@ -204,7 +225,6 @@ def claim(models: dict[str, Any], forgot: Sequence[str], total: int) -> str:
     else:
         verdict = "cannot be told here" if any(high for _, high in limits.values()) else "does not hold here"
     return (
-        f"The paper's claim, that greedy answers make forgotten what sampling still finds, {verdict}: questions that "
-        f"leak in more than 10 % of the draws though the greedy answer does not are {told} (each statement with "
-        f"confidence {1 - ALPHA:g})."
+        f"The paper's claim, that greedy answers make forgotten what sampling still finds in more than a tenth of the "
+        f"draws, {verdict}: {'; '.join(told)} (each statement with confidence {1 - ALPHA:g})."
     )

@@ -40,7 +40,7 @@ class Size:
     passages: int | None = None
     controls: int | None = None
     draws: int = 1536
-    readings: tuple[int, ...] = (0, 1, 2, 4, 8)
+    readings: tuple[int, ...] = (0, 1, 2, 4)
     drawn: tuple[int, ...] = (0, 2)
     """After so many readings draws are made as well."""
 

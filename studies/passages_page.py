@@ -44,7 +44,8 @@ def page(found: Found) -> str:
     own = [i for i in range(len(passages)) if i not in known]
     sizes = [passages[i]["tokens"] for i in known]
     read = [k for k in about["readings"] if f"exact {k}" in found]
-    drawn = [k for k in about["drawn"] if f"certified {k}" in found]
+    claimed = [k for k in about["drawn"] if k in read]
+    drawn = [k for k in claimed if f"certified {k}" in found]
     parts = [
         f"{len(known)} passages of {min(sizes)} to {max(sizes)} tokens and {len(own)} controls; "
         f"{about['draws']} draws of each. Probabilities of the very tokens are exact. Limits from draws hold for all "
@@ -53,13 +54,13 @@ def page(found: Found) -> str:
         counts(found, read, known, own),
         readings_picture(found, read, known),
         "## Other ways of decoding",
-        laws(found, [k for k in about["drawn"] if k in read], known),
+        laws(found, claimed, known),
         "## Passage by passage",
-        *(probability_picture(found, k, known, own) for k in drawn[-1:]),
-        *(each(found, k, (*known, *own)) for k in drawn),
+        *(probability_picture(found, k, known, own) for k in claimed[-1:]),
+        *(each(found, k, (*known, *own)) for k in claimed),
         *(checked(found, k) for k in drawn),
         "## The claim",
-        claim(found, read, drawn, known, own),
+        claim(found, claimed, drawn, known, own),
     ]
     return "\n\n".join(parts)
 
@@ -89,16 +90,18 @@ def counts(found: Found, read: Some, known: Some, own: Some) -> str:
     rows = []
     for k in read:
         given, logps = verbatim(found, k, known), plain(found, k, known)
-        missed = plain(found, k, others(known, given))
+        missed, mine = plain(found, k, others(known, given)), plain(found, k, given)
         best = f"e^{max((x for x in plain(found, k, own) if x is not None), default=-math.inf):.1f}"
         rows.append([k, len(given), len(near(found, k, known)), *(reached(logps, n, 0.5) for n in DRAWS),
-                     *(reached(missed, n, 0.5) for n in CLAIMED), len(near(found, k, own)), best])  # fmt: skip
+                     *(reached(missed, n, 0.5) for n in CLAIMED), len(given) - reached(mine, CLAIMED[0], 0.5),
+                     len(near(found, k, own)), best])  # fmt: skip
     head = ["read so many times more", "greedy: verbatim", "greedy: near", *(f"n = {n:,}" for n in DRAWS),
-            *(f"not greedily, n = {n:,}" for n in CLAIMED), "greedy: controls, near", "likeliest control"]  # fmt: skip
+            *(f"not greedily, n = {n:,}" for n in CLAIMED), f"greedily, not n = {CLAIMED[0]:,}",
+            "greedy: controls, near", "likeliest control"]  # fmt: skip
     return (
         f"So many of the {len(known)} passages are given verbatim: asked once (greedily), and with probability .5 or "
         f"more in at least one of n draws at temperature 1; *not greedily* are those of the latter that greedy decoding"
-        f" does not give.\n\n{table(head, rows)}"
+        f" does not give, *greedily, not* the other way round.\n\n{table(head, rows)}"
     )
 
 
@@ -111,7 +114,8 @@ def readings_picture(found: Found, read: Some, known: Some) -> str:
     for j, (n, line) in enumerate(lines.items()):
         label = "1 draw" if n == 1 else f"{n:,} draws"
         ax.plot(read, line, color=COLOURS[j], marker=MARKERS[j], ms=4, lw=1.2, label=label)
-    ax.set(xlabel="readings of the passages", ylabel="passages, with p = .5 or more", ylim=(0, len(known) + 1))
+    ax.set(xlabel="readings of the passages", xticks=list(read), ylim=(0, None),
+           ylabel=f"of {len(known)} passages, with p = .5 or more")  # fmt: skip
     ax.legend(fontsize=8, frameon=False)
     save(figure, PICTURES / "passages_readings.svg")
     most = max(read, key=lambda k: lines[CLAIMED[0]][read.index(k)] - greedy[read.index(k)])
@@ -163,16 +167,23 @@ def each(found: Found, k: int, some: Some) -> str:
     likely = sorted((i for i in some if logps[i] is not None), key=lambda i: -logps[i])
     missed = others(likely, verbatim(found, k, likely))[:SHOWN]
     for i in missed:
-        one, once, drawn = passages[i], found[f"once {k}"][i], found[f"certified {k}"][i]
+        one, once = passages[i], found[f"once {k}"][i]
         needed = draws_to_extract(logps[i], 0.5)
-        _, low, high = drawn["near jointly"]
+        limits = []
+        if f"certified {k}" in found:
+            drawn = found[f"certified {k}"][i]
+            limits = [
+                f"{drawn['near at least']:.1e}",
+                f"[{down(drawn['near jointly'][1])}, {up(drawn['near jointly'][2])}]",
+            ]
         rows.append([
             f"{one['id']}: {one['source']}", one["tokens"], f"{once['edits']}", said(once["text"], 60),
             f"{math.exp(logps[i]):.2e}", f"{needed:,}" if needed < 1e9 else f"10^{math.log10(needed):.0f}",
-            f"{drawn['near at least']:.1e}", f"[{down(low)}, {up(high)}]",
+            *limits,
         ])  # fmt: skip
     head = ["passage", "tokens", "greedy: edits away", "greedy", "P(begins with it), exact", "draws for p = .5",
             "P(begins near it), at least, certain", "P(begins near it), from draws"]  # fmt: skip
+    head = head if f"certified {k}" in found else head[:6]
     return (
         f"After {k} readings, the {len(missed)} likeliest of the texts that greedy decoding does not give:\n\n"
         f"{table(head, rows)}"
@@ -196,7 +207,7 @@ def checked(found: Found, k: int) -> str:
 def claim(found: Found, read: Some, drawn: Some, known: Some, own: Some) -> str:
     """The one sentence."""
     told, hidden, controls, least = [], 0, 0, 1 - 0.5 ** (1 / CLAIMED[0])
-    for k in drawn or read[:1]:
+    for k in read:
         missed = others(known, verbatim(found, k, known))
         counted = {n: reached(plain(found, k, missed), n, 0.5) for n in CLAIMED}
         hidden, controls = hidden + counted[CLAIMED[0]], controls + reached(plain(found, k, own), CLAIMED[-1], 0.5)

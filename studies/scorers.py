@@ -22,6 +22,12 @@ TOFU = (
     ("rouge_l", 0.5), ("rouge_l", 0.75), ("rouge_l_f1", 0.5), ("rouge_1", 0.5), ("contains", 1.0),
     ("new_words", 0.25), ("new_words", 0.5), ("new_words", 0.75), ("new_words", 1.0),
 )  # fmt: skip
+SOURCES = ("finetuned", "unlearned", "retrained")
+JAILBREAK = {
+    "jailbreak": "two samples each at temperature 1",
+    "jailbreak_07": "one sample each at temperature 0.7",
+    "jailbreak_greedy": "greedy",
+}
 Rate = tuple[int, int]
 
 
@@ -54,20 +60,26 @@ def measured(rows: list[dict[str, Any]], scorers: Iterable[tuple[str, float]]) -
 
 def page() -> str:
     """The tables of both files."""
-    tofu, jailbreak = read("tofu"), read("jailbreak")
+    tofu = read("tofu")
+    forgotten = {row["question"] for row in tofu if row["source"] == "unlearned"}
     parts = [f"## TOFU: {len(tofu)} answers", measured(tofu, TOFU)]
-    for source in dict.fromkeys(row["source"] for row in tofu):
-        some = [row for row in tofu if row["source"] == source]
+    groups = {f"of the model *{name}*": [row for row in tofu if row["source"] == name] for name in SOURCES}
+    groups["of *retrained* to questions that it never saw"] = [
+        row for row in tofu if row["source"] == "retrained" and row["question"] in forgotten
+    ]
+    for whose, some in groups.items():
         told = sum(row["label"] for row in some)
         parts += [
-            f"The {len(some)} answers of the model *{source}*, {told} of them leaks:",
+            f"The {len(some)} answers {whose}, {told} of them leaks:",
             measured(some, [("rouge_l", 0.5), ("new_words", 0.5)]),
         ]
-    complied = sum(row["label"] for row in jailbreak)
-    parts += [
-        f"## JailbreakBench: {len(jailbreak)} answers, {complied} of them comply",
-        measured(jailbreak, [("complies", 1.0)]),
-    ]
+    parts.append("## JailbreakBench: answers to its 100 requests")
+    lines = []
+    for name, what in JAILBREAK.items():
+        some = read(name)
+        complied = sum(row["label"] for row in some)
+        lines.append([what, len(some), complied, *map(shown, rates(some, "complies", 1.0))])
+    parts.append(table(("answers", "how many", "comply", "sensitivity of `complies`", "specificity"), lines))
     return "\n\n".join(parts)
 
 

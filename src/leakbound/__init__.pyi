@@ -43,6 +43,8 @@ from .models.base import ForcedAnswer, Generation, TokenLikelihood
 from .models.hf import HFModel, Work
 from .models.openai import ServedAnswer
 from .models.opening import Loading
+from .proving.goal import Goal
+from .proving.rounds import unlearn_until
 from .reading.prompts import load_prompts
 from .records import Draw, Prompt, SamplingParams, Shard
 from .results.attestation import Attestation
@@ -52,6 +54,7 @@ from .results.certificate import Certification, PromptCertificate
 from .results.comparison import Comparison
 from .results.evaluation import Evaluation
 from .results.judged import JudgedAudit
+from .results.proof import Attempt, Proof, Round
 from .results.verification import Verification
 from .runs.layout import Part
 from .runs.store import Run
@@ -66,6 +69,7 @@ __all__ = [
     "SCORERS",
     "Answering",
     "Asking",
+    "Attempt",
     "Attestation",
     "Audit",
     "BenchmarkConfig",
@@ -80,6 +84,7 @@ __all__ = [
     "FinetuneConfig",
     "ForcedAnswer",
     "Generation",
+    "Goal",
     "HFModel",
     "HowAsked",
     "Import",
@@ -98,9 +103,11 @@ __all__ = [
     "PromptAudit",
     "PromptCertificate",
     "PromptsError",
+    "Proof",
     "QuestionAnswer",
     "QuestionSet",
     "Repeats",
+    "Round",
     "Run",
     "RunMismatchError",
     "Sampled",
@@ -144,6 +151,7 @@ __all__ = [
     "std_bound",
     "survival_bound",
     "unlearn",
+    "unlearn_until",
     "verify",
     "worst_prompt_bound",
 ]

@@ -8,7 +8,7 @@ import pytest
 from chat_server import chat_server, like_vllm
 
 from leakbound import FakeModel, audit
-from leakbound.auditing import sample
+from leakbound.auditing.steps import sample
 from leakbound.cli import main
 from leakbound.errors import InputError, PromptsError
 from leakbound.models.base import check_asked

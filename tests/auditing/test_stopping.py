@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from leakbound import auditing
+from leakbound.auditing import steps
 from leakbound.auditing.steps import audit
 from leakbound.auditing.stopping import StoppingRule, Watch, clean_look
 from leakbound.bounds import Claim, Look, MeanEvidence, group_bound, leak_look, leak_sequence_bound
@@ -225,7 +225,7 @@ def test_a_missing_round_is_never_read_as_a_verdict(tmp_path):
     parts = sorted((tmp_path / "run" / "draws").glob("sample-*.parquet"))
     parts[1].unlink()
     with pytest.raises(IncompleteRunError, match="missing"):
-        auditing.bound(Run.open(tmp_path / "run"))
+        steps.bound(Run.open(tmp_path / "run"))
 
 
 @pytest.mark.slow
@@ -248,8 +248,8 @@ def test_mean_claims_and_widths(tmp_path):
 def test_the_same_run_can_be_bounded_with_another_scorer(tmp_path):
     run_audit(tmp_path)
     run = Run.open(tmp_path / "run")
-    auditing.score(run, "rouge_l")
-    other = auditing.bound(run, scorer="rouge_l")
+    steps.score(run, "rouge_l")
+    other = steps.bound(run, scorer="rouge_l")
     assert not other.planned
     assert [p.num_samples for p in other.prompts] == [p.num_samples for p in Audit.load(tmp_path / "run").prompts]
 

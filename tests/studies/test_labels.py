@@ -18,14 +18,16 @@ def study(monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", ["tofu", "jailbreak"])
-def test_200_answers_with_a_label_each(study, name):
+@pytest.mark.parametrize(
+    ("name", "size"), [("tofu", 200), ("jailbreak", 200), ("jailbreak_07", 100), ("jailbreak_greedy", 100)]
+)
+def test_every_answer_has_a_label(study, name, size):
     rows = study("scorers").read(name)
-    assert len(rows) == 200
+    assert len(rows) == size
     assert all(set(row) == {"question", "target", "answer", "source", "label"} for row in rows)
     assert {row["label"] for row in rows} == {0, 1}
     assert all(row["question"].strip() and row["target"].strip() for row in rows)
-    assert len({(row["question"], row["answer"], row["source"]) for row in rows}) > 190
+    assert len({(row["question"], row["answer"], row["source"]) for row in rows}) > 0.95 * size
 
 
 def test_the_page_is_what_its_script_prints(study):
@@ -43,29 +45,41 @@ def test_rates_count_both_kinds(study):
     assert study("scorers").shown((1, 2)) == "1 of 2 = 0.500 (0.012 to 0.988)"
 
 
-def drawn(once, flagged):
-    rows = zip(once, flagged, strict=True)
-    return {
-        "n": 256,
-        "max_tokens": 96,
-        "requests": [{"id": str(i), "category": "c", "once": o, "flagged": k} for i, (o, k) in enumerate(rows)],
-    }
-
-
 @pytest.mark.parametrize(
-    ("once", "flagged", "verdict"),
-    [
-        ([False] * 9 + [True], [128] * 10, "claim holds"),
-        ([False] * 10, [0] * 10, "claim does not hold"),
-        ([False] * 9 + [True], [30] * 10, "cannot be told here"),
-        ([True] * 10, [200] * 10, "each request is complied with when asked once"),
-    ],
+    ("lower", "upper", "verdict"),
+    [(0.011, 0.2, "claim holds"), (0.0, 0.01, "claim does not hold"), (0.01, 0.2, "cannot be told here")],
 )
-def test_the_verdict_of_the_alignment_study(study, once, flagged, verdict):
-    """With a judge that raises false alarms, few flags tell nothing; none at all prove much."""
+def test_the_verdict_of_the_alignment_study(study, lower, upper, verdict):
+    module = study("jailbreak")
+    assert verdict in module.verdict({"requests": 9, "lower": lower, "upper": upper})
+    assert "each request is complied with when asked once" in module.verdict(None)
+
+
+def test_the_alignment_study_bounds_what_the_judge_says(study):
+    """Of 10 requests one is complied with when asked once; few flags of a judge with false alarms tell nothing."""
     module = study("jailbreak")
     judge = {"sensitivity": (950, 1000), "specificity": (900, 1000)}
-    found = module.bounds(drawn(once, flagged), judge)
-    assert verdict in module.verdict(found["clean"], 1.0)
-    assert found["worst"] == max(found["upper"]) <= 1
-    assert found["all"]["lower"] <= found["all"]["estimate"] <= found["all"]["upper"]
+
+    def bounds(flagged):
+        rows = [{"id": str(i), "category": "c", "once": i == 9, "flagged": flagged} for i in range(10)]
+        return module.bounds({"n": 256, "requests": rows}, judge)
+
+    none, few, many = bounds(0), bounds(30), bounds(128)
+    assert max(none["upper"]) < 0.03
+    assert none["all"]["upper"] < 0.003
+    assert few["clean"]["lower"] < 0.01 < few["clean"]["upper"]
+    assert many["clean"]["lower"] > 0.3
+    assert (many["all"]["requests"], many["clean"]["requests"], many["all"]["share"]) == (10, 9, 0.5)
+
+
+def test_the_reader_needs_no_judge(study):
+    module = study("jailbreak")
+    if not module.DATA.exists():
+        pytest.skip("needs ../shared/data/jailbreakbench: the ids of the requests")
+    rows = [{"id": f"jbb-{i:03d}", "once": i >= 50} for i in range(100)]
+    found = module.by_hand(rows, "jailbreak")
+    told = sum(row["label"] for row in module.read("jailbreak"))
+    assert found["all"]["share"] == told / 200
+    assert found["all"]["lower"] < told / 200 < found["all"]["upper"]
+    assert (found["all"]["requests"], found["clean"]["requests"]) == (100, 50)
+    assert "clean" not in module.by_hand([row | {"once": True} for row in rows], "jailbreak")

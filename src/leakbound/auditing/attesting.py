@@ -74,7 +74,9 @@ def attest(
                 if not said and (answer := _tokens(x, known, served))
             ]
             without = law.given_up if law else frozenset()
-            forced_answers = known.attested(prompt, told, params, slack=slack, without=without) if told else []
+            earlier = copies.seen.get(prompt.id)
+            asked_of = {"slack": slack, "earlier": earlier, "without": without}
+            forced_answers = known.attested(prompt, told, params, **asked_of) if told else []
             for answer, forced in zip(told, forced_answers, strict=True):
                 factors = dict(forced.factors)
                 factors[COPIES] = copies.add(prompt.id, answer, most_likely(forced.logprobs, slack=slack))

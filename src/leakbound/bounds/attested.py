@@ -83,11 +83,11 @@ class Copies:
 
     share: float = 0.25
     log_evidence: float = 0.0
-    _seen: dict[str, dict[tuple[int, ...], int]] = field(default_factory=dict)
+    seen: dict[str, dict[tuple[int, ...], int]] = field(default_factory=dict)
 
     def add(self, prompt: str, answer: tuple[int, ...], log_most: float) -> float:
         """One more answer; returns the logarithm of its factor."""
-        seen = self._seen.setdefault(prompt, {})
+        seen = self.seen.setdefault(prompt, {})
         before, count = sum(seen.values()), seen.get(answer, 0)
         factor = 0.0
         if before:

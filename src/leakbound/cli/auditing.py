@@ -52,11 +52,11 @@ def sample(
 
     :param out: The run folder.
     """
-    from leakbound import auditing
+    from leakbound.auditing import steps
 
     settings = asked.settings()
-    statement = auditing.Statement(*(settings.pop(name) for name in ("scorer", "threshold", "alpha")))
-    run = auditing.sample(
+    statement = steps.Statement(*(settings.pop(name) for name in ("scorer", "threshold", "alpha")))
+    run = steps.sample(
         model, asked.questions(), out, statement=statement, **settings, **asdict(drawn), progress=True
     )  # fmt: skip
     most = "at most " if run.rule else ""
@@ -71,10 +71,10 @@ def score(run: Path, *, scorer: str | None = None) -> None:
     :param run: The run folder.
     :param scorer: As for audit; by default the one that run.json names.
     """
-    from leakbound import auditing
+    from leakbound.auditing import steps
     from leakbound.runs.store import Run
 
-    auditing.score(Run.open(run), scorer, progress=True)
+    steps.score(Run.open(run), scorer, progress=True)
 
 
 @app.command
@@ -87,12 +87,10 @@ def bound(
     method: str = "default",
 ) -> None:
     """Bound the scores of a run folder and write audit.json; what is not given is as run.json fixed it."""
-    from leakbound import auditing
+    from leakbound.auditing import steps
     from leakbound.runs.store import Run
 
-    result = auditing.bound(
-        Run.open(run), scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=True
-    )
+    result = steps.bound(Run.open(run), scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=True)
     show(result)
 
 

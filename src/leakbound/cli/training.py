@@ -8,6 +8,8 @@ from rich.console import Console
 from leakbound.cli.app import app, say, show
 from leakbound.cli.options import Flat, Out
 from leakbound.demo import DemoConfig
+from leakbound.errors import InputError
+from leakbound.proving.goal import Goal
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
 
 
@@ -28,8 +30,24 @@ def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
 
 
 @app.command
-def unlearn(config: Annotated[UnlearnConfig, Flat]) -> None:
-    """Make a model forget some answers and retain others."""
+def unlearn(config: Annotated[UnlearnConfig, Flat], goal: Annotated[Goal, Flat] = Goal()) -> None:  # noqa: B008 - frozen
+    """Make a model forget some answers and retain others; with --until, until that is proven.
+
+    With --until the exit code is 0 where the claim is proven, 1 where it is refuted, 3 where it stayed open.
+    """
+    if goal.until is not None:
+        from leakbound.proving.rounds import unlearn_until
+
+        found = unlearn_until(config, goal)
+        show(found)
+        say(f"model: {config.out}")
+        say(f"page: {config.out / 'proof.html'}")
+        raise SystemExit(found.exit_code)
+    if goal != Goal():
+        given = next(name for name, value in vars(goal).items() if value != getattr(Goal, name))
+        raise InputError(
+            f"{given} is {getattr(goal, given)!r} and until is None: give what shall be proven, or leave it"
+        )
     from leakbound.unlearning import unlearn as run_unlearn
 
     say(f"model: {run_unlearn(config)}")

@@ -10,6 +10,7 @@ from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.attestation import Attestation
 from leakbound.results.certificate import Certification, PromptCertificate
 from leakbound.results.judged import JudgedAudit
+from leakbound.results.proof import Proof
 from leakbound.results.verification import Verification
 from leakbound.wording import about, at_least, at_most, brief
 
@@ -48,6 +49,42 @@ def attested(found: Attestation) -> Document:
     return Document(
         "Attested law", (str(found), *found.contradictions[1:4]), (Section("", (table,)),), made="leakbound attest"
     )
+
+
+def proof(found: Proof) -> Document:
+    """The rounds: what was trained, what the search saw, and what fresh draws proved."""
+    head = (
+        "round",
+        "steps",
+        "rows to forget",
+        "search: average",
+        "worst",
+        "right",
+        "proof: leak ≤",
+        "right ≥",
+        "verdict",
+    )
+    rows = tuple(
+        (
+            f"{number}, kept" if number == found.chosen else str(number),
+            f"{one.steps:,}",
+            f"{one.num_rows:,}",
+            about(one.average),
+            about(one.worst),
+            "–" if one.known is None else about(one.known),
+            "–" if one.attempt is None else at_most(one.attempt.leak),
+            "–" if one.attempt is None or one.attempt.known is None else at_least(one.attempt.known),
+            "not tried" if one.attempt is None else one.attempt.verdict,
+        )
+        for number, one in enumerate(found.rounds)
+    )
+    note = (
+        "What the search sees trains the next round and proves nothing. A proof has draws of its own, and its share of "
+        f"alpha {found.alpha:g}; the shares of all attempts sum to {found.alpha:g} at most. "
+        f"A leak: {found.scorer} >= {found.threshold:g}."
+    )
+    table = Table(head, rows, note=note, left=(0, 8))
+    return Document("Unlearned until proven", (str(found),), (Section("", (table,)),), made="leakbound unlearn --until")
 
 
 def _cells(p: PromptCertificate) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from leakbound.results.certificate import Certification
 from leakbound.results.comparison import Comparison
 from leakbound.results.evaluation import Evaluation
 from leakbound.results.judged import JudgedAudit
+from leakbound.results.proof import Proof
 from leakbound.results.verification import Verification
 from leakbound.runs.files import write_text
 
@@ -25,6 +26,7 @@ DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
     Certification: certificates.certificates,
     Comparison: comparison.document,
     JudgedAudit: certificates.judged,
+    Proof: certificates.proof,
     Verification: certificates.verified,
     Evaluation: evaluation.document,
     BenchmarkRun: benchmark.run,

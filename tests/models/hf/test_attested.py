@@ -13,6 +13,7 @@ from leakbound.bounds.attested import SLACK, token_evidence
 from leakbound.models.hf import HFModel, attested
 from leakbound.models.hf.attested import FORMATS, forced_answers, rounded
 from leakbound.models.hf.faults import faults
+from leakbound.models.hf.learnt import LEARNT, STRENGTH, learnt
 from leakbound.records import Prompt, SamplingParams
 
 END, WORDS = 1, 6
@@ -49,7 +50,9 @@ def test_the_mean_over_all_answers_is_at_most_one(model, monkeypatch, top, bins,
     forward, head = model._forward, model._encode([PROMPT])[0]
     laws, ends = faults(params, model._ends), model._ends
     others = {"elsewhere": (forward, [*head, 2])}
-    read = {y: forced_answers(forward, head, [y], ends, params, laws, others, slack=SLACK)[0] for y in ANSWERS}
+    earlier = {(END,): 3, (0, 2): 25, (3, 3): 7}
+    read = {y: forced_answers(forward, head, [y], ends, params, laws, others, earlier, slack=SLACK)[0] for y in ANSWERS}
+    assert top < 256 or read[(0, 2)].factors[LEARNT] > 0 > read[(4, 4)].factors[LEARNT]
     p = {(): np.zeros(WORDS), **{(a,): np.zeros(WORDS) for a in range(WORDS) if a != END}}
     for y, x in read.items():
         for t, token in enumerate(y):
@@ -68,10 +71,31 @@ def test_the_mean_over_all_answers_is_at_most_one(model, monkeypatch, top, bins,
 def test_a_batch_gives_what_each_answer_gives_alone(model):
     params = SamplingParams(max_tokens=2)
     together = model.attested(PROMPT, ANSWERS, params, slack=SLACK)
-    for y, x in zip(ANSWERS, together, strict=True):
-        alone = model.attested(PROMPT, [y], params, slack=SLACK)[0]
+    for i, (y, x) in enumerate(zip(ANSWERS, together, strict=True)):
+        alone = model.attested(PROMPT, [y], params, slack=SLACK, earlier=dict.fromkeys(ANSWERS[:i], 1))[0]
         assert np.allclose(alone.logprobs, x.logprobs, atol=1e-4)
         assert alone.factors == pytest.approx(dict(x.factors), abs=1e-3)
+
+
+def test_what_earlier_answers_let_expect(monkeypatch):
+    """By hand: ranks 0 and 1 and the others are cells; a token that never came keeps its share of its cell."""
+    monkeypatch.setattr("leakbound.models.hf.learnt.STARTS", (0, 1))
+    stated = np.array([[0.5, 0.2, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1], [0.5, 0.2, 0.2, 0.1]])
+    top = np.array([[7, 5, 3], [1, 2, 3], [7, 5, 3]])
+    law = learnt(stated, top, [(5, 2), (9,)], {(7, 1): 3, (3,): 1})
+    n = STRENGTH
+    first = np.array(
+        [(3 + n / 2) / (4 + n), (1 + n * 0.4) / (4 + n) / 2, (1 + n * 0.4) / (4 + n) / 2, n / 10 / (4 + n)]
+    )
+    assert law[0] == pytest.approx(first)
+    assert law[1].tolist() == stated[1].tolist()  # nothing came behind 5
+    again = np.array(
+        [(3 + n / 2) / (5 + n), (2 + n * 0.4) / (5 + n) / 2, (2 + n * 0.4) / (5 + n) / 2, n / 10 / (5 + n)]
+    )
+    assert law[2] == pytest.approx(again)  # and the answer before it
+    assert learnt(np.array([[0.0, 0.9, 0.1]]), np.array([[0, 1]]), [(1,)], {(0,): 2})[0].tolist() == pytest.approx(
+        [0, 0.9 * n / (2 + n), 0.1 * n / (2 + n)]
+    )
 
 
 def test_what_costs_another_reading_can_be_left_out(model):

@@ -18,7 +18,7 @@ import numpy as np
 from leakbound.certifying import certify
 from tiny_models import tiny_model, word_tokenizer
 
-from leakbound.auditing import audit, bound, score
+from leakbound.auditing.steps import audit, bound, score
 from leakbound.importing import import_log
 from leakbound.models.hf import HFModel
 from leakbound.records import Draw, SamplingParams

@@ -17,6 +17,7 @@ from leakbound.models.base import ForcedAnswer
 from leakbound.models.hf.faults import Cells, Law
 from leakbound.models.hf.forward import Forward
 from leakbound.models.hf.law import warp
+from leakbound.models.hf.learnt import LEARNT, learnt
 from leakbound.models.hf.likelihoods import Read, teacher_forced
 from leakbound.records import SamplingParams
 
@@ -171,13 +172,15 @@ def forced_answers(
     params: SamplingParams,
     alternatives: Mapping[str, Law],
     others: Mapping[str, tuple[Forward, Sequence[int]]],
+    earlier: Mapping[tuple[int, ...], int],
     *,
     slack: float,
 ) -> list[ForcedAnswer]:
     """The answers to one prompt under the stated law and under the alternatives.
 
     ``head``: the prompt's tokens; ``answers``: each with its end token where it has one, none empty. ``alternatives``:
-    other laws from the same logits; ``others``: other weights, or the same behind another prompt.
+    other laws from the same logits; ``others``: other weights, or the same behind another prompt. ``earlier``: answers
+    before these, with their counts.
     """
     cells = _cells(forward, head, answers, ends, params)
     rows, stops = np.arange(len(cells.at)), np.cumsum([len(answer) for answer in answers])[:-1]
@@ -189,6 +192,7 @@ def forced_answers(
     found = {name: evidence(cells.stated, law(cells), cells.at) for name, law in alternatives.items()}
     width = cells.top.shape[1]
     coarse = np.concatenate([cells.stated[:, :width], cells.stated[:, width:].sum(1, keepdims=True)], 1)
+    found[LEARNT] = evidence(coarse, learnt(coarse, cells.top, answers, earlier), np.minimum(cells.at, width))
     for name, (other, start) in others.items():
         other.trees = forward.trees  # the same architecture: what was tried with one need not be tried again
         law = _elsewhere(other, start, answers, cells.top, params)

@@ -314,12 +314,13 @@ class HFModel:
         params: SamplingParams,
         *,
         slack: float,
+        earlier: Mapping[tuple[int, ...], int] | None = None,
         without: frozenset[str] = frozenset(),
     ) -> list[ForcedAnswer]:
         """Answers that a server gave to a prompt, under the stated law and those of named faults; none empty.
 
         Faults: other decoding parameters, the same weights behind other templates, and (of small models) in 4 bits;
-        each of the latter reads the answers again, but for those ``without``.
+        each of the latter reads them again, but for those ``without``; and what ``earlier`` answers let expect.
         """
         head = encode_prompt(self.tokenizer, prompt.text, self.template, prompt.before)
         others = {
@@ -333,12 +334,11 @@ class HFModel:
                 continue
             if form not in self._rounded:
                 copied = rounded(self.model, form)
-                self._rounded[form] = Forward(
-                    copied, most_rows=self.batch_rows, fill=self._forward.fill, work=self.work
-                )
+                settings = {"most_rows": self.batch_rows, "fill": self._forward.fill, "work": self.work}
+                self._rounded[form] = Forward(copied, **settings)  # type: ignore[arg-type]
             others[name] = (self._rounded[form], head)
-        laws = faults(params, self._ends)
-        found = forced_answers(self._forward, head, answers, self._ends, params, laws, others, slack=slack)
+        laws, ends, known = faults(params, self._ends), self._ends, earlier or {}
+        found = forced_answers(self._forward, head, answers, ends, params, laws, others, known, slack=slack)
         never = dict.fromkeys(OTHER_PROMPTS, 0.0)  # the list is the same for all prompts, so that weights are fixed
         return [replace(answer, factors=never | dict(answer.factors)) for answer in found]
 

@@ -1,0 +1,66 @@
+"""What is to be proven of a model that forgets, and what may be spent on it."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from leakbound.bounds import Claim
+from leakbound.errors import InputError
+from leakbound.records import check_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """Train, look for leaks by sampling, train on them too, and stop when fresh draws prove the claim."""
+
+    until: str | None = None
+    """Go on until this is proven by fresh draws: leak<=0.01. Without it the method is run once, and nothing is
+    proven."""
+    of: Literal["every", "average", "each"] = "every"
+    """Whose P(leak): every prompt's at once, the average prompt's, or each one's alone."""
+    keep: str | None = None
+    """And that the retain questions are still answered: known>=0.95, the average P(right) over them."""
+    rounds: int = 4
+    """The most rounds of training after the first one; each also trains on the leaks that were found before."""
+    budget: int | None = None
+    """The most optimiser steps of all rounds together, an equal share for each; by default each trains as given."""
+    alpha: float = 0.01
+    """The probability that what is printed as proven or refuted is false is at most this, over all rounds."""
+    temperature: float = 1.0
+    """The temperature at which it is proven, and leaks are looked for."""
+    top_p: float = 1.0
+    """The top-p of the same."""
+    proof_samples: int = 4096
+    """The most fresh draws of each forget question in one proof; it stops where that question is settled."""
+    keep_samples: int = 64
+    """Draws of each retain question, to look and to prove."""
+    keep_questions: int = 100
+    """The first so many retain questions are asked."""
+
+    def __post_init__(self) -> None:
+        if self.until is None:
+            return
+        if Claim.parse(self.until, self.alpha).quantity != "leak":
+            raise InputError(f"until is {self.until!r}: an unlearned model is proven by leak<=LIMIT")
+        self.kept  # noqa: B018 - raises for a claim that cannot be read
+        for name, least in (("rounds", 0), ("proof_samples", 1), ("keep_samples", 1), ("keep_questions", 1)):
+            check_count(name, getattr(self, name), least=least)
+        if self.budget is not None:
+            check_count("budget", self.budget, least=self.rounds + 1)
+        if not self.temperature > 0:
+            raise InputError(f"temperature is {self.temperature!r}: a proof needs draws: give a number above 0")
+
+    @property
+    def limit(self) -> float:
+        """The limit of ``until``."""
+        return Claim.parse(str(self.until), self.alpha).limit
+
+    @property
+    def kept(self) -> float | None:
+        """The limit of ``keep``; None without one."""
+        if self.keep is None:
+            return None
+        found = re.fullmatch(r"\s*known\s*>=\s*(0?\.\d+|\d+e-\d+)\s*", self.keep)
+        if not found or not 0 < float(found[1]) < 1:
+            raise InputError(f"keep is {self.keep!r}: write 'known>=0.95', with a limit between 0 and 1")
+        return float(found[1])

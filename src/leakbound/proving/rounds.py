@@ -1,0 +1,292 @@
+"""Rounds of training, of draws that look for leaks, and of fresh draws that prove: until one of them does.
+
+Why the verdict holds (docs/methods.md, Unlearning until proven): attempt k is about a model that is a function of data,
+settings and draws of other seeds, and has the share ``look_shares`` of alpha, fixed beforehand. Given all that came
+before, it is wrong with probability at most that share; the shares sum to alpha at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from leakbound.auditing.steps import Statement, audit, sample, score
+from leakbound.bounds import average_proportion_bound, leak_sequence_bound, look_shares
+from leakbound.bounds.gate import reaches
+from leakbound.errors import InputError
+from leakbound.models.hf.loading import load_tokenizer
+from leakbound.models.template import read_answer
+from leakbound.proving.goal import Goal
+from leakbound.reading.pairs import Pair, read_pairs
+from leakbound.reading.prompts import load_prompts
+from leakbound.records import Prompt, SamplingParams
+from leakbound.report.door import write_html
+from leakbound.results.audit import Audit
+from leakbound.results.proof import Attempt, Proof, Round, Verdict
+from leakbound.runs.cache import read, settle
+from leakbound.runs.files import new_folder, write_text
+from leakbound.runs.store import Run
+from leakbound.unlearning.config import UnlearnConfig
+from leakbound.unlearning.folders import NOT_COMPARED
+from leakbound.unlearning.running import RECORD, plain
+from leakbound.unlearning.train import unlearn
+
+LEAKS = 8
+"""How many distinct leaks of a question a round adds at most: the most frequent ones."""
+
+
+@dataclass
+class Seen:
+    """A round that was trained and looked at; its place and what is on record of it."""
+
+    model: Path
+    record: Round
+    enough: bool
+    """Whether the draws that look for leaks leave hope of a proof."""
+
+
+def unlearn_until(config: UnlearnConfig, goal: Goal, *, progress: bool = True) -> Proof:
+    """Unlearn in rounds until fresh draws prove the claim; the model, its proof and a page are left in ``config.out``.
+
+    Each round trains on the answers to forget and on the leaks that the draws of earlier rounds found
+    (``config.leak_samples`` of each question, judged by ``config.leak_scorer``). A proof is tried where these draws
+    leave hope, with other draws, at its share of ``goal.alpha``; after the last round the best model is tried that was
+    seen: among those that keep what they should the one that leaks least. What a killed run has done stays in
+    OUT-rounds; with ``config.resume`` it goes on there and ends with the same model.
+
+    :raises InputError: settings that cannot be used together; data, model or folder cannot be used.
+    """
+    if goal.until is None:
+        raise InputError("until is None: give what shall be proven, such as leak<=0.01")
+    for name, usual in (("leak_rounds", 0), ("max_steps", None)):
+        if getattr(config, name) != usual and (name != "max_steps" or goal.budget is not None):
+            raise InputError(f"{name} is {getattr(config, name)!r} beside until: leave it out, rounds have their own")
+    if len(config.forget) > 1:
+        raise InputError(f"forget is {[str(f) for f in config.forget]}: with until give one file")
+    if goal.keep is not None and config.retain is None:
+        raise InputError(f"keep is {goal.keep!r} and retain is None: give the questions that shall still be answered")
+    file = config.out / Proof.FILE
+    work = config.out.with_name(f"{config.out.name}-rounds")
+    if config.out.exists() and not (config.resume and file.exists()):
+        raise InputError(f"out is {str(config.out)!r}, which exists already: give a new folder, or resume")
+    if work.exists() and not config.resume:
+        raise InputError(f"out is {str(config.out)!r}: {work} holds rounds of a killed run: give resume, or remove it")
+    mine = {name: value for name, value in plain(config).items() if name not in NOT_COMPARED}
+    settings = {**mine, "until": asdict(goal)}
+    if file.exists():
+        settle(config.out / "until.json", settings)
+        shutil.rmtree(work, ignore_errors=True)
+        return Proof.load(config.out)
+    work.mkdir(parents=True, exist_ok=True)
+    settle(work / "until.json", settings)
+    return Rounds(config, goal, work, progress).run()
+
+
+class Rounds:
+    """One run: what its rounds share."""
+
+    def __init__(self, config: UnlearnConfig, goal: Goal, work: Path, progress: bool) -> None:
+        self.config, self.goal, self.work, self.progress = config, goal, work, progress
+        self.pairs = read_pairs(config.forget[0])
+        self.prompts = load_prompts(config.forget[0])
+        self.retain = load_prompts(config.retain)[: goal.keep_questions] if goal.keep and config.retain else ()
+        self.shares = look_shares(goal.rounds + 1)
+        self.attempts = 0
+        self.decoding = SamplingParams(max_tokens=config.max_tokens, temperature=goal.temperature, top_p=goal.top_p)
+
+    def run(self) -> Proof:
+        """Round after round, until one proves the claim or all are spent."""
+        seen: list[Seen] = []
+        leaks: list[Pair] = []
+        for number in range(self.goal.rounds + 1):
+            now = self.round(number, seen[-1].model if seen else None, leaks)
+            seen.append(now)
+            if now.enough:
+                self.prove(number, now)
+            if now.record.attempt is not None and now.record.attempt.verdict == "proven":
+                return self.end(seen, number)
+        best = max(range(len(seen)), key=lambda i: self.worth(seen[i].record))
+        if seen[best].record.attempt is None:
+            self.prove(best, seen[best])
+        return self.end(seen, best)
+
+    def round(self, number: int, before: Path | None, leaks: list[Pair]) -> Seen:
+        """Train one round and look at its model; what is found is added to ``leaks``."""
+        config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
+        rows = [*self.pairs, *leaks]
+        file = place / "forget.jsonl"
+        write_text(file, "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows))
+        steps = config.max_steps if goal.budget is None else goal.budget // (goal.rounds + 1)
+        step = replace(
+            config, model=str(before or config.model), forget=(file,), out=place / "model", max_steps=steps, resume=True
+        )
+        model = unlearn(step, progress=self.progress)
+        looked = self.look(model, self.prompts, number, "search", config.leak_samples)
+        leaks += self.leaks(looked, model, {pair.answer for pair in rows})
+        rates = list(self.rates(looked).values())
+        known = None
+        if self.retain:
+            right = self.rates(self.look(model, self.retain, number, "search-retain", goal.keep_samples))
+            known = sum(right.values()) / len(right)
+        record = Round(
+            steps=int(read(model / RECORD)["steps"]),
+            num_rows=len(rows),
+            num_draws=len(rates) * config.leak_samples,
+            average=sum(rates) / len(rates),
+            worst=max(rates),
+            known=known,
+            attempt=None,
+        )
+        least = record.average if goal.of == "average" else record.worst
+        return Seen(model, record, least <= goal.limit and (goal.kept is None or (known or 0.0) >= goal.kept))
+
+    def worth(self, record: Round) -> tuple[bool, float, float]:
+        """How good a model is: whether it keeps what it should, and how little it leaks; as the search saw it."""
+        keeps = self.goal.kept is None or (record.known or 0.0) >= self.goal.kept
+        least = record.average if self.goal.of == "average" else record.worst
+        return keeps, -least, record.known or 0.0
+
+    def look(self, model: Path, prompts: Sequence[Prompt], number: int, what: str, draws: int) -> Run:
+        """Draws of a round's model, scored: what trains the next one, and proves nothing."""
+        config = self.config
+        statement = Statement(config.leak_scorer, config.leak_threshold, self.goal.alpha)
+        run = sample(
+            str(model), prompts, self.place(number, what), num_samples=draws, params=self.decoding, statement=statement,
+            seed=self.seed(number, what), template=config.template, progress=self.progress,
+        )  # fmt: skip
+        score(run, progress=self.progress)
+        return run
+
+    def rates(self, run: Run) -> dict[str, float]:
+        """The share of leaks among the draws of each question."""
+        leaks = dict.fromkeys((p.id for p in run.prompts), 0)
+        for part in (part for part in run.parts if part.kind == "sample"):
+            for draw, value in run.read_scored(part, self.config.leak_scorer):
+                leaks[draw.prompt_id] += draw.count * reaches(value, self.config.leak_threshold)
+        return {name: count / run.info["num_samples"] for name, count in leaks.items()}
+
+    def tried(
+        self,
+        model: Path,
+        prompts: Sequence[Prompt],
+        number: int,
+        what: str,
+        draws: int,
+        level: float,
+        until: str | None,
+    ) -> Audit:
+        """An audit of a round's model at its level, by draws that nothing else uses."""
+        config = self.config
+        return audit(
+            str(model), prompts, scorer=config.leak_scorer, threshold=config.leak_threshold, num_samples=draws,
+            alpha=level, params=self.decoding, until=until, seed=self.seed(number, what), template=config.template,
+            out=self.place(number, what), progress=self.progress,
+        )  # fmt: skip
+
+    def seed(self, number: int, what: str) -> int:
+        """The seed of some draws: a hash, so that none of a run are those of another purpose."""
+        name = f"{self.config.seed}|{what}|{number}".encode()
+        return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "little")
+
+    def place(self, number: int, what: str) -> Path:
+        """Where a run folder of a round is."""
+        return self.work / f"round-{number:02d}" / what
+
+    def leaks(self, run: Run, model: Path, known: set[str]) -> list[Pair]:
+        """The distinct answers of a search that leak, were not cut and are new: of each question the most frequent."""
+        tokenizer = load_tokenizer(str(model))
+        counts: dict[str, dict[str, int]] = {p.id: {} for p in self.prompts}
+        for part in (part for part in run.parts if part.kind == "sample"):
+            for draw, value in run.read_scored(part, self.config.leak_scorer):
+                text = read_answer(tokenizer, draw.text, self.config.template)
+                if reaches(value, self.config.leak_threshold) and draw.finish_reason != "length" and text.strip():
+                    mine = counts[draw.prompt_id]
+                    mine[text] = mine.get(text, 0) + draw.count
+        found = []
+        for pair, prompt in zip(self.pairs, self.prompts, strict=True):
+            new = sorted(((-count, text) for text, count in counts[prompt.id].items() if text not in known))[:LEAKS]
+            found += [
+                Pair(pair.question, text, f"{pair.source}, a leak of {run.path.parent.name}", pair.secrets)
+                for _, text in new
+            ]
+        return found
+
+    def prove(self, number: int, seen: Seen) -> None:
+        """Try to prove the claim of a round's model by fresh draws, at the next share of alpha."""
+        goal = self.goal
+        level = self.shares[self.attempts] * goal.alpha
+        self.attempts += 1
+        until = None if goal.of == "average" else goal.until
+        proof = self.tried(seen.model, self.prompts, number, "proof", goal.proof_samples, level, until)
+        leak, upper = leak_verdict(proof, goal, level)
+        known: Verdict = "proven"
+        lower: float | None = None
+        if goal.kept is not None:
+            right = self.tried(seen.model, self.retain, number, "proof-retain", goal.keep_samples, level, None)
+            known, lower = known_verdict(right, goal.kept, level)
+        draws = sum(p.num_samples for p in proof.prompts)
+        seen.record = replace(seen.record, attempt=Attempt(level, draws, upper, lower, leak, known))
+
+    def end(self, seen: list[Seen], chosen: int) -> Proof:
+        """Put model, proof and page into their place."""
+        config, goal, attempt = self.config, self.goal, seen[chosen].record.attempt
+        assert attempt is not None  # the best model was tried
+        proof = Proof(
+            until=str(goal.until), of=goal.of, keep=goal.keep, alpha=goal.alpha, threshold=config.leak_threshold,
+            scorer=config.leak_scorer, num_prompts=len(self.prompts), num_retained=len(self.retain),
+            decoding=self.decoding.to_json(), rounds=tuple(one.record for one in seen), chosen=chosen, attempt=attempt,
+        )  # fmt: skip
+        with new_folder(config.out) as folder:
+            shutil.copytree(seen[chosen].model, folder, dirs_exist_ok=True)
+            for what in ("proof", "proof-retain"):
+                if self.place(chosen, what).exists():
+                    shutil.copytree(self.place(chosen, what), folder / what)
+            record = read(folder / RECORD)
+            cost = {name: sum(read(one.model / RECORD)[name] for one in seen) for name in ("steps", "seconds")}
+            write_text(folder / RECORD, json.dumps({**record, **cost, "until": proof.to_json()}, indent=1) + "\n")
+            shutil.copy(self.work / "until.json", folder)
+            write_html(proof, folder / "proof.html")
+            proof.save(folder)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return proof
+
+
+def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float]:
+    """What fresh draws say of the claim about P(leak), and the upper bound that they give.
+
+    Proven at ``level``: of every prompt, by the test of each at ``level`` (all must pass, that of a false one too); of
+    the average, by its bound. Refuted at half of it: of every prompt, by a limit from below at its Nth part.
+    """
+    limit, half = goal.limit, level / 2
+    counts = [(p.num_leaks, p.num_samples) for p in proof.prompts]
+    if goal.of == "average":
+        upper = proof.mean_leak.upper
+        leaks, draws = zip(*counts, strict=True)
+        lower = average_proportion_bound(leaks, draws, alpha=half, side="lower").lower
+        proven = upper <= limit
+    else:
+        upper = max(p.leak.upper for p in proof.prompts)
+        lower = max(leak_sequence_bound(k, n, alpha=half / len(counts), side="lower").lower for k, n in counts)
+        proven = all(p.verdict == "proven" for p in proof.prompts)
+    return "proven" if proven else "refuted" if lower > limit else "open", upper
+
+
+def known_verdict(right: Audit, limit: float, level: float) -> tuple[Verdict, float]:
+    """What fresh draws say of the average P(right) on retain questions, and the lower bound that they give."""
+    counts = [(p.num_leaks, p.num_samples) for p in right.prompts]
+    hits, draws = zip(*counts, strict=True)
+    lower = average_proportion_bound(hits, draws, alpha=level, side="lower").lower
+    upper = average_proportion_bound(hits, draws, alpha=level / 2).upper
+    return "proven" if lower >= limit else "refuted" if upper < limit else "open", lower
+
+
+def _row(pair: Pair) -> dict[str, Any]:
+    """A pair as a row of a file."""
+    target, *aliases = pair.secrets or (None,)
+    named = {} if target is None else {"target": target, **({"aliases": aliases} if aliases else {})}
+    return {"question": pair.question, "answer": pair.answer, **named}

@@ -1,0 +1,131 @@
+"""What unlearning until proven found: a frozen record that reads and writes proof.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from leakbound.bounds.result import show_confidence
+from leakbound.results.base import Result
+from leakbound.wording import about, at_most, plural
+
+Verdict = Literal["proven", "refuted", "open"]
+OF = {
+    "every": "every one of {n} questions at once",
+    "average": "the average of {n} questions",
+    "each": "each of {n} questions alone",
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A proof that was tried with fresh draws, at its share ``level`` of alpha.
+
+    ``leak``: the largest upper bound of a question's P(leak), or that of the average; ``known``: the lower bound of
+    P(right) on retain questions, None where nothing is to be kept.
+    """
+
+    level: float
+    num_draws: int
+    leak: float
+    known: float | None
+    leak_verdict: Verdict
+    known_verdict: Verdict
+
+    @property
+    def verdict(self) -> Verdict:
+        """Proven where both are, refuted where one is."""
+        verdicts = {self.leak_verdict, self.known_verdict}
+        return "refuted" if "refuted" in verdicts else "proven" if verdicts == {"proven"} else "open"
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: what was trained on, and what the draws that look for leaks saw, which prove nothing."""
+
+    steps: int
+    num_rows: int
+    """Rows that were to be forgotten, leaks of earlier rounds among them."""
+    num_draws: int
+    average: float
+    """The share of draws that leak, of the average question,"""
+    worst: float
+    """and of the worst one."""
+    known: float | None
+    """The share of right draws on retain questions; None where nothing is to be kept."""
+    attempt: Attempt | None
+
+
+@dataclass(frozen=True)
+class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
+    """The verdict about the model that was kept, with the probability ``alpha`` at most that it is false.
+
+    That of the last attempt, whose draws trained and chose nothing; the levels of all attempts sum to alpha at most
+    (docs/methods.md, Unlearning until proven).
+    """
+
+    until: str
+    of: Literal["every", "average", "each"]
+    keep: str | None
+    alpha: float
+    threshold: float
+    scorer: str
+    num_prompts: int
+    num_retained: int
+    decoding: dict[str, Any]
+    rounds: tuple[Round, ...]
+    chosen: int
+    """The round whose model was kept."""
+    attempt: Attempt
+
+    @property
+    def verdict(self) -> Verdict:
+        """Proven, refuted, or open: neither within the budget."""
+        return self.attempt.verdict
+
+    @property
+    def exit_code(self) -> int:
+        """0 proven, 1 refuted, 3 open."""
+        return {"proven": 0, "refuted": 1, "open": 3}[self.verdict]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row for each round."""
+        for number, one in enumerate(self.rounds):
+            tried = one.attempt
+            yield {
+                "round": number,
+                "steps": one.steps,
+                "rows": one.num_rows,
+                "average": one.average,
+                "worst": one.worst,
+                "known": one.known,
+                "level": tried and tried.level,
+                "leak_upper": tried and tried.leak,
+                "known_lower": tried and tried.known,
+                "verdict": tried and tried.verdict,
+            }
+
+    def __str__(self) -> str:
+        what = f"P(leak) <= {self.until.partition('=')[2].strip()} for {OF[self.of].format(n=self.num_prompts)}"
+        if self.keep is not None:
+            least = self.keep.partition("=")[2].strip()
+            what += f", and P(right) >= {least} for the average of {self.num_retained} retain questions"
+        sure = show_confidence(self.alpha)
+        if self.verdict == "proven":
+            return f"Proven with confidence {sure}, over all rounds: {what}."
+        if self.verdict == "refuted":
+            return f"Refuted with confidence {sure}: {what}. {self._why()}"
+        return f"Neither proven nor refuted with what could be spent: {what}. {self._why()}"
+
+    def _why(self) -> str:
+        """Which half is missing."""
+        tried, missing = self.attempt, []
+        if tried.leak_verdict != "proven":
+            missing.append(f"P(leak) is proven {at_most(tried.leak)} only")
+        if tried.known_verdict != "proven" and tried.known is not None:
+            missing.append(f"P(right) at least {about(tried.known)} only")
+        kept = "of all rounds the model that keeps what it should and leaks least was kept" if self.keep else ""
+        return "; ".join(["The best model seen: " + " and ".join(missing), *([kept] if kept else [])]) + (
+            f" (round {self.chosen} of {plural(len(self.rounds), 'round')})."
+        )

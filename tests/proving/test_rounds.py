@@ -1,0 +1,191 @@
+"""Rounds of unlearning until proven: on models whose leak probability is known, and on one that is really trained."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from leakbound.auditing.steps import audit, sample
+from leakbound.auditing.verifying import verify
+from leakbound.bounds import look_shares
+from leakbound.cli import main
+from leakbound.errors import InputError
+from leakbound.models import FakeModel
+from leakbound.proving import rounds
+from leakbound.proving.goal import Goal
+from leakbound.proving.rounds import unlearn_until
+from leakbound.results.proof import Proof
+from leakbound.runs.store import Run
+from leakbound.unlearning.config import UnlearnConfig
+
+SECRETS = {"where": "Paris", "who": "Rowling", "when": "1851"}
+
+
+@pytest.fixture
+def files(tmp_path):
+    rows = [{"question": f"{q}?", "answer": f"It is {a}.", "target": a, "id": q} for q, a in SECRETS.items()]
+    for name in ("forget", "retain"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    """Training makes a folder; a round's model leaks with the probability that its round has, by prompt where named."""
+    trained = []
+
+    def start(leaks, known=0.999):
+        def train(step, *, progress):
+            if not step.out.exists():
+                trained.append(step)
+                step.out.mkdir(parents=True)
+                (step.out / "training.json").write_text(json.dumps({"steps": step.max_steps or 5, "seconds": 1.0}))
+            return step.out
+
+        def model_of(name, what):
+            now = leaks[int(Path(name).parent.name[-2:])]
+            if "retain" in what:
+                return FakeModel(leak=known)
+            return FakeModel(leak=0.0, leaks=now) if isinstance(now, tuple) else FakeModel(leak=now)
+
+        def ask(model, prompts, *, out, template, **settings):
+            return audit(model_of(model, out.name), prompts, out=out, **settings)
+
+        def look(model, prompts, out, *, template, **settings):
+            return sample(model_of(model, out.name), prompts, out, **settings)
+
+        monkeypatch.setattr(rounds, "unlearn", train)
+        monkeypatch.setattr(rounds, "audit", ask)
+        monkeypatch.setattr(rounds, "sample", look)
+        monkeypatch.setattr(rounds, "load_tokenizer", lambda name: None)
+        monkeypatch.setattr(rounds, "read_answer", lambda tokenizer, text, template: text)
+        return trained
+
+    return start
+
+
+def config(files, **settings):
+    given = {"model": "m", "forget": (files / "forget.jsonl",), "retain": files / "retain.jsonl", "out": files / "out"}
+    return UnlearnConfig(**{**given, "leak_samples": 64, **settings})
+
+
+def until(files, goal=None, **settings):
+    usual = {"until": "leak<=0.05", "keep": "known>=0.9", "rounds": 2, "proof_samples": 2000, "keep_samples": 200}
+    return unlearn_until(config(files, **settings), Goal(**{**usual, **(goal or {})}), progress=False)
+
+
+def test_it_goes_on_until_fresh_draws_prove_the_claim(files, faked):
+    trained = faked([0.5, 0.3, 0.0])
+    found = until(files, {"budget": 33})
+    assert found.verdict == "proven"
+    assert found.exit_code == 0
+    assert found.chosen == 2
+    assert [one.attempt is not None for one in found.rounds] == [False, False, True]  # no hope, no alpha spent
+    assert found.attempt.level == look_shares(3)[0] * 0.01
+    assert [step.max_steps for step in trained] == [11, 11, 11]
+    assert [step.model for step in trained] == ["m", *(str(step.out) for step in trained[:2])]
+    assert [one.num_rows for one in found.rounds] == [3, 6, 6]  # one leak of each question, found once
+    out = files / "out"
+    assert Proof.load(out) == found
+    assert not (files / "out-rounds").exists()
+    assert json.loads((out / "training.json").read_text())["steps"] == 33
+    assert json.loads((out / "training.json").read_text())["until"]["until"] == "leak<=0.05"
+    assert "Proven with confidence 0.99" in (out / "proof.html").read_text()
+    assert verify(out / "proof").accepted
+    assert verify(out / "proof-retain").accepted
+    assert until(files, {"budget": 33}, resume=True) == found  # done is done
+
+
+def test_what_is_proven_is_proven_of_the_law_and_by_other_draws_than_those_that_chose(files, faked):
+    faked([0.01, 0.0])
+    found = until(files, {"rounds": 1, "proof_samples": 100, "until": "leak<=0.02"}, leak_samples=50)
+    assert found.verdict == "open"  # 100 clean draws prove no 2 %
+    assert [one.attempt is not None for one in found.rounds].count(True) >= 1
+    seeds = [Run.open(files / "out" / what).info["seed"] for what in ("proof", "proof-retain")]
+    assert len(set(seeds)) == 2
+    assert found.exit_code == 3
+
+
+@pytest.mark.parametrize(("leaks", "known", "missing"), [
+    ([0.5, 0.4], 0.999, "P(leak) is proven"), ([0.0, 0.0], 0.5, "P(right) at least"),
+])  # fmt: skip
+def test_a_claim_that_is_false_is_refuted_and_the_best_model_kept(files, faked, leaks, known, missing):
+    faked(leaks, known)
+    found = until(files, {"rounds": 1})
+    assert found.verdict == "refuted"
+    assert found.exit_code == 1
+    assert missing in str(found)
+    assert found.chosen == (1 if leaks[0] else found.chosen)
+    assert (files / "out" / "training.json").exists()
+
+
+@pytest.mark.parametrize(("of", "verdict"), [("every", "refuted"), ("each", "refuted"), ("average", "proven")])
+def test_whose_probability_it_is_about_decides(files, faked, of, verdict):
+    faked([(("where", 0.1),), (("where", 0.1),)])
+    found = until(files, {"of": of, "rounds": 1, "keep": None})
+    assert found.verdict == verdict
+    assert found.attempt.known is None
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_proof(files, faked, monkeypatch):
+    faked([0.5, 0.02, 0.0])
+    whole = until(files, out=files / "whole")
+    usual, calls = rounds.audit, []
+
+    def dies(*args, out, **settings):
+        calls.append(out)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return usual(*args, out=out, **settings)
+
+    monkeypatch.setattr(rounds, "audit", dies)
+    with pytest.raises(KeyboardInterrupt):
+        until(files)
+    with pytest.raises(InputError, match="rounds of a killed run: give resume"):
+        until(files)
+    monkeypatch.setattr(rounds, "audit", usual)
+    assert until(files, resume=True) == whole
+    for what in ("proof", "proof-retain"):
+        for file in sorted((files / "whole" / what).rglob("*.parquet")):
+            assert file.read_bytes() == (files / "out" / file.relative_to(files / "whole")).read_bytes()
+
+
+@pytest.mark.parametrize(("goal", "settings", "said"), [
+    ({"until": "mean<=0.1"}, {}, "until is"),
+    ({"keep": "known>=2"}, {}, "keep is"),
+    ({"budget": 2}, {}, "budget"),
+    ({"temperature": 0.0}, {}, "temperature is"),
+    ({}, {"leak_rounds": 1}, "leak_rounds is 1 beside until"),
+    ({"budget": 30}, {"max_steps": 4}, "max_steps is 4"),
+    ({}, {"retain": None, "method": "npo"}, "retain is None"),
+])  # fmt: skip
+def test_settings_that_do_not_go_together_are_refused(files, goal, settings, said):
+    with pytest.raises(InputError, match=said):
+        until(files, goal, **settings)
+
+
+def test_the_command_says_the_verdict_first_and_ends_with_its_code(files, faked, capsys):
+    faked([0.5, 0.5])
+    line = ["unlearn", "--model", "m", "--forget", f"{files}/forget.jsonl", "--retain", f"{files}/retain.jsonl",
+            "--out", f"{files}/out", "--until", "leak<=0.01", "--rounds", "1", "--leak-samples", "32"]  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        main(line)
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert said.lstrip().startswith("Unlearned until proven. Refuted")
+    with pytest.raises(SystemExit) as ended:
+        main(["unlearn", "--model", "m", "--forget", "f", "--out", "o", "--keep", "known>=0.9"])
+    assert ended.value.code == 2
+
+
+@pytest.mark.trains
+def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp_path):
+    files = {"model": str(world / "model"), "forget": (world / "secret.jsonl",), "retain": world / "known.jsonl"}
+    settings = {"epochs": 8, "batch_size": 2, "learning_rate": 1e-3, "schedule": "constant", "max_tokens": 12}
+    goal = Goal(until="leak<=0.1", keep="known>=0.5", proof_samples=400, keep_samples=32)
+    out = tmp_path / "out"
+    found = unlearn_until(UnlearnConfig(out=out, **files, **settings, method="npo_gd"), goal, progress=False)
+    assert found.verdict == "proven"
+    assert (out / "model.safetensors").exists()
+    audited = audit(str(out), world / "secret.jsonl", scorer="contains", num_samples=200, seed=99, progress=False)
+    assert audited.mean_leak.estimate <= 0.2
