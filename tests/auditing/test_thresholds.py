@@ -126,6 +126,11 @@ def test_no_other_place_compares_a_score_with_a_threshold():
                     found.add((file.relative_to(source).as_posix(), ast.unparse(node)))
     assert found == {
         ("bounds/gate.py", "score >= threshold - min(ROUNDING, threshold / 2)"),
+        # the second implementation has its own gate and bands: it checks the first one
+        ("auditing/second/claims.py", "h >= threshold - min(1e-09, threshold / 2)"),
+        ("auditing/second/claims.py", "score.upper >= mean.upper"),
+        ("auditing/second/masses.py", "score > a"),
+        ("auditing/second/masses.py", "score > x"),
         # certainties of a model, both sides rounded to 6 decimals
         ("auditing/calibrating.py", "sure >= threshold"),
         ("models/hf/law.py", "np.round(total / places, 6) >= threshold"),

@@ -40,8 +40,8 @@ def test_a_folder_or_hub_id_is_loaded_as_asked(loaded):
     usual = {"revision": None, "dtype": "auto", "device": "auto", "trust_remote_code": False}
     open_model("org/name")
     open_model("transformers:org/name")
-    open_model(Path("some/folder"), template="raw", loading=Loading("v1", "float16", "cpu", True))
-    other = {"revision": "v1", "dtype": "float16", "device": "cpu", "trust_remote_code": True}
+    open_model(Path("some/folder"), template="raw", loading=Loading("v1", "float16", "cpu", "auto", True))
+    other = {"revision": "v1", "dtype": "float16", "device": "cpu", "device_map": "auto", "trust_remote_code": True}
     assert loaded == [
         ("loaded", ("org/name",), {"template": "auto", **usual}),
         ("loaded", ("org/name",), {"template": "auto", **usual}),

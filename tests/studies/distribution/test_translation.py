@@ -29,7 +29,7 @@ HOW = Learning(
     model=None, size="nano", template="raw", epochs=16, batch_size=8, learning_rate=5e-3, max_tokens=24
 )  # fmt: skip
 SETTINGS = {
-    "task": "translation", "size": "nano", "kinds": ("random",), "seeds": 3, "corpus_size": 44, "forget_size": 3,
+    "task": "translation", "size": "nano", "kinds": ("random",), "seeds": 4, "corpus_size": 44, "forget_size": 3,
     "heldout": 3, "validation": 3, "epochs": 2, "batch_size": 16, "unlearn_steps": 4, "every": 2,
     "unlearn_learning_rate": 3e-3, "unlearn_batch_size": 3,
 }  # fmt: skip
@@ -99,12 +99,12 @@ def test_the_whole_study(tmp_path):
     """Every training once; a second run finds everything, another method finds the models."""
     config = DistributionConfig(out=tmp_path, **SETTINGS)
     found = study(config)
-    assert found.made == 1 + 3 * (1 + 2 + 2 + 2)  # tokenizer; retrained, originals, measurements, courses
+    assert found.made == 1 + 4 * (1 + 2 + 2 + 2)  # tokenizer; retrained, originals, measurements, courses
     assert study(config).made == 0
     assert found.measures[2:] == ("bleu", "chrf")
     for kind in found.kinds:
         exposure = np.array(kind.curves["exposure"].values)
-        assert (exposure[:, -1] < exposure[:, 0] - 10).all()  # bits, of each model: from 10 or 20 to -50
+        assert (exposure[:, -1] < exposure[:, 0] - 10).all()  # bits, of four models: from 10 or 20 to -50
     assert "BLEU" in tables(found)[0].head
     plan = Plan(DistributionConfig(out=tmp_path, **{**SETTINGS, "method": "npo_gd"}))
     plan.unlearned(0, "random")
