@@ -10,10 +10,11 @@ import pytest
 from enumerated import enumerate_law
 from tiny_models import WORDS, tiny_model, word_tokenizer
 
-from leakbound import auditing, report
+from leakbound import report
 from leakbound.auditing.comparing import compare
+from leakbound.auditing.drawing import score
 from leakbound.auditing.engines import chosen_engines, plan_engine
-from leakbound.auditing.steps import audit
+from leakbound.auditing.steps import audit, bound
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
 from leakbound.models import FakeModel
 from leakbound.models.hf import HFModel
@@ -240,7 +241,7 @@ def test_what_cannot_be_done_is_said(model, tmp_path):
     assert not (tmp_path / "run").exists()
     run_audit(model, tmp_path, engine="without-replacement")
     with pytest.raises(InputError, match="method is 'paper'"):
-        auditing.bound(Run.open(tmp_path / "run"), method="paper")
+        bound(Run.open(tmp_path / "run"), method="paper")
     with pytest.raises(RunMismatchError, match=r"other settings \(engine"):
         run_audit(model, tmp_path, engine="iid")
 
@@ -273,11 +274,11 @@ def test_draws_that_do_not_add_up_are_refused(model, tmp_path):
         with pytest.raises(IncompleteRunError, match="distinct-00000"):
             run.write_draws(part, wrong)
     run.write_draws(part, [d for d in draws if d.prompt_id != "p0"])
-    auditing.score(run)
+    score(run)
     (tmp_path / "run" / "scores" / "contains" / "distinct-00000.parquet").unlink()
-    auditing.score(run)
+    score(run)
     with pytest.raises(IncompleteRunError, match="prompt 'p0' has 0 independent draws and 0 without replacement"):
-        auditing.bound(run)
+        bound(run)
 
 
 def test_the_plan_of_an_engine_and_its_layout(model):

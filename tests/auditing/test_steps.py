@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from leakbound import auditing, report
-from leakbound.auditing.steps import Statement, audit
+from leakbound import report
+from leakbound.auditing.drawing import Statement, sample, score
+from leakbound.auditing.steps import audit, bound
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
 from leakbound.models import FakeModel
 from leakbound.records import Draw, Prompt, SamplingParams
@@ -78,14 +79,14 @@ def test_steps_can_be_redone_from_the_folder_without_the_model(tmp_path):
     first = run_audit(tmp_path)
     (tmp_path / "run" / "audit.json").unlink()
     run = Run.open(tmp_path / "run")
-    assert auditing.bound(run) == first
-    auditing.score(run, "rouge_l")
-    other = auditing.bound(run, scorer="rouge_l", threshold=0.9, alpha=0.05)
+    assert bound(run) == first
+    score(run, "rouge_l")
+    other = bound(run, scorer="rouge_l", threshold=0.9, alpha=0.05)
     assert not other.planned
     assert (other.scorer, other.threshold, other.alpha) == ("rouge_l", 0.9, 0.05)
     assert [p.num_leaks for p in other.prompts] == [p.num_leaks for p in first.prompts]
     with pytest.raises(IncompleteRunError, match="leakbound score"):
-        auditing.bound(run, scorer="exact_match")
+        bound(run, scorer="exact_match")
 
 
 @pytest.mark.slow
@@ -216,7 +217,7 @@ def test_s08_a_folder_that_is_older_than_the_check_of_its_scorer_is_refused(tmp_
     """Its scorer gives every leak 0, so that bounds would call it safe."""
     blind = r"regex:\bno such words\b"
     prompts = [{"text": "who?", "target": "in the garden"}]
-    run = auditing.sample(FakeModel(leak=0.5), prompts, tmp_path / "new", num_samples=8)
+    run = sample(FakeModel(leak=0.5), prompts, tmp_path / "new", num_samples=8)
     info = {k: v for k, v in run.info.items() if k not in ("format", "layout")}
     old = Run.start(tmp_path / "old", {**info, "statement": {**info["statement"], "scorer": blind}}, run.prompts)
     for part in old.parts:
@@ -224,5 +225,5 @@ def test_s08_a_folder_that_is_older_than_the_check_of_its_scorer_is_refused(tmp_
         old.write_draws(part, draws)
         old.write_scores(part, blind, draws, [0.0] * len(draws))
     with pytest.raises(InputError, match="although it says the target 'in the garden'"):
-        auditing.bound(Run.open(old.path))
+        bound(Run.open(old.path))
     assert not (old.path / "audit.json").exists()
