@@ -14,6 +14,7 @@ from leakbound.models import FakeModel
 from leakbound.proving import rounds
 from leakbound.proving.goal import Goal
 from leakbound.proving.rounds import unlearn_until
+from leakbound.records import SamplingParams
 from leakbound.results.proof import Proof
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
@@ -181,11 +182,11 @@ def test_the_command_says_the_verdict_first_and_ends_with_its_code(files, faked,
 @pytest.mark.trains
 def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp_path):
     files = {"model": str(world / "model"), "forget": (world / "secret.jsonl",), "retain": world / "known.jsonl"}
-    settings = {"epochs": 8, "batch_size": 2, "learning_rate": 1e-3, "schedule": "constant", "max_tokens": 12}
-    goal = Goal(until="leak<=0.1", keep="known>=0.5", proof_samples=400, keep_samples=32)
+    settings = {"epochs": 4, "batch_size": 2, "learning_rate": 5e-4, "schedule": "constant", "max_tokens": 12}
+    goal = Goal(until="leak<=0.1", keep="known>=0.3", rounds=9, proof_samples=400, keep_samples=32)
     out = tmp_path / "out"
     found = unlearn_until(UnlearnConfig(out=out, **files, **settings, method="npo_gd"), goal, progress=False)
     assert found.verdict == "proven"
     assert (out / "model.safetensors").exists()
-    audited = audit(str(out), world / "secret.jsonl", scorer="contains", num_samples=200, seed=99, progress=False)
-    assert audited.mean_leak.estimate <= 0.2
+    again = {"scorer": "contains", "num_samples": 200, "seed": 99, "params": SamplingParams(max_tokens=12)}
+    assert audit(str(out), world / "secret.jsonl", **again, progress=False).mean_leak.estimate <= 0.2
