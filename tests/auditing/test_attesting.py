@@ -137,6 +137,7 @@ def test_tokens_are_read_as_llama_cpp_and_vllm_give_them():
     assert raw_tokens({}) is None
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_one_where_the_law_is_refuted(model, tmp_path, capsys):
     folder = tmp_path / "model"
     model.model.save_pretrained(folder)

@@ -128,6 +128,7 @@ def test_whose_probability_it_is_about_decides(files, faked, of, verdict):
     assert found.attempt.known is None
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_proof(files, faked, monkeypatch):
     faked([0.5, 0.02, 0.0])
     whole = until(files, out=files / "whole")
