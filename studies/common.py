@@ -15,8 +15,10 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("LEAKBOUND_DATA", ROOT.parent / "shared" / "data"))
+WORKERS = int(os.environ.get("WORKERS", "1"))
+"""How many commands run side by side."""
 BEGIN, END = "<!-- printed -->", "<!-- end -->"
 
 
@@ -71,6 +75,33 @@ class Study:
             new.replace(self.file)
             print(f"{name}: {minutes:.1f} minutes", flush=True)
         return self.found[name]["value"]
+
+
+def command(*words: object) -> None:
+    """One command of leakbound, whose lines go into a log beside its output."""
+    line = [sys.executable, "-m", "leakbound.cli", *map(str, words)]
+    out = Path(words[words.index("--out") + 1])  # type: ignore[arg-type]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(out.with_name(out.name + ".log"), "a", encoding="utf-8") as log:
+        done = subprocess.run(line, stdout=log, stderr=subprocess.STDOUT, check=False)
+    if done.returncode not in (0, 1, 3):
+        raise RuntimeError(f"{' '.join(line)}: exit {done.returncode}; see {log.name}")
+
+
+def at_once(jobs: Sequence[Sequence[Sequence[object]]]) -> None:
+    """Jobs side by side, the commands of each one after another; one that fails stops none of the others.
+
+    RuntimeError at the end, so that the part is tried again.
+    """
+
+    def one(job: Sequence[Sequence[object]]) -> None:
+        for words in job:
+            command(*words)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        failed = [job.exception() for job in [pool.submit(one, job) for job in jobs]]
+    if errors := [str(error) for error in failed if error]:
+        raise RuntimeError("\n".join(errors))
 
 
 def run(study: Callable[[str, Study], None], page: Callable[[dict[str, Any]], str], name: str) -> None:

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Study, run
+from common import Study, at_once, run
 from harry_potter_page import ALPHA, GRID, METHODS, page
 from showing import both
-from tofu_smollm2 import at_once
 
 from leakbound import (
     Audit,

@@ -8,20 +8,17 @@ and the real people of the same paper, of whom the model as it comes is asked. `
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common import DATA, ROOT, Study, run
+from common import DATA, ROOT, Study, at_once, run
 
 from leakbound.results.benchmark import BenchmarkRun
 
-WORKERS = int(os.environ.get("WORKERS", "1"))
 LEARN = (
     "--epochs=6",
     "--batch-size=32",
@@ -69,33 +66,6 @@ PEOPLE: dict[str, tuple[str, ...]] = {
     "me_gd": ("--method=ME+GD", "--forget-weight=0.5"),
     "idk_ap": ("--method=IDK+AP",),
 }
-
-
-def command(*words: object) -> None:
-    """One command of leakbound, whose lines go into a log beside its output."""
-    line = [sys.executable, "-m", "leakbound.cli", *map(str, words)]
-    out = Path(words[words.index("--out") + 1])  # type: ignore[arg-type]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out.with_name(out.name + ".log"), "a", encoding="utf-8") as log:
-        done = subprocess.run(line, stdout=log, stderr=subprocess.STDOUT, check=False)
-    if done.returncode not in (0, 1, 3):
-        raise RuntimeError(f"{' '.join(line)}: exit {done.returncode}; see {log.name}")
-
-
-def at_once(jobs: Sequence[Sequence[Sequence[object]]]) -> None:
-    """Jobs side by side, the commands of each one after another; one that fails stops none of the others.
-
-    RuntimeError at the end, so that the part is tried again.
-    """
-
-    def one(job: Sequence[Sequence[object]]) -> None:
-        for words in job:
-            command(*words)
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        failed = [job.exception() for job in [pool.submit(one, job) for job in jobs]]
-    if errors := [str(error) for error in failed if error]:
-        raise RuntimeError("\n".join(errors))
 
 
 def files(out: Path, small: bool) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Rounds of unlearning until proven: on models whose leak probability is known, and on one that is really trained."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def test_it_goes_on_until_fresh_draws_prove_the_claim(files, faked):
     assert found.chosen == 2
     assert [one.attempt is not None for one in found.rounds] == [False, False, True]  # no hope, no alpha spent
     assert found.attempt.level == look_shares(3)[0] * 0.01
+    assert found.attempt.cut == 0
     assert [step.max_steps for step in trained] == [11, 11, 11]
     assert [step.model for step in trained] == ["m", *(str(step.out) for step in trained[:2])]
     assert [one.num_rows for one in found.rounds] == [3, 6, 6]  # one leak of each question, found once
@@ -150,6 +152,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_proof(files, faked, monkeyp
     for what in ("proof", "proof-retain"):
         for file in sorted((files / "whole" / what).rglob("*.parquet")):
             assert file.read_bytes() == (files / "out" / file.relative_to(files / "whole")).read_bytes()
+
+
+def test_answers_that_were_cut_are_named_beside_the_verdict_and_limits_rounded_outward(files, faked):
+    faked([0.0, 0.0], 0.85)
+    found = until(files, {"rounds": 0})
+    cut = dataclasses.replace(found, attempt=dataclasses.replace(found.attempt, cut=0.96, known=0.58169))
+    assert "cut clean" not in str(found)
+    assert "answers of at most 64 tokens; 0.96 were cut clean" in str(cut)
+    assert "P(right) at least 0.581 only" in str(cut)
 
 
 @pytest.mark.parametrize(("goal", "settings", "said"), [

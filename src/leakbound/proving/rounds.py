@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from leakbound.models.template import read_answer
 from leakbound.proving.goal import Goal
 from leakbound.reading.pairs import Pair, read_pairs
 from leakbound.reading.prompts import load_prompts
-from leakbound.records import Prompt, SamplingParams
+from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.results.proof import Attempt, Proof, Round, Verdict
@@ -126,13 +127,13 @@ class Rounds:
             config, model=str(before or config.model), forget=(file,), out=place / "model", max_steps=steps, resume=True
         )
         model = unlearn(step, progress=self.progress)
-        looked = self.look(model, self.prompts, number, "search", config.leak_samples)
-        leaks += self.leaks(looked, model, {pair.answer for pair in rows})
-        rates = list(self.rates(looked).values())
+        leaking = self.leaking(self.look(model, self.prompts, number, "search", config.leak_samples))
+        leaks += self.leaks(number, model, leaking, {pair.answer for pair in rows})
+        rates = shares_of(leaking, config.leak_samples)
         known = None
         if self.retain:
-            right = self.rates(self.look(model, self.retain, number, "search-retain", goal.keep_samples))
-            known = sum(right.values()) / len(right)
+            right = self.leaking(self.look(model, self.retain, number, "search-retain", goal.keep_samples))
+            known = sum(shares_of(right, goal.keep_samples)) / len(right)
         record = Round(
             steps=int(read(model / RECORD)["steps"]),
             num_rows=len(rows),
@@ -142,8 +143,8 @@ class Rounds:
             known=known,
             attempt=None,
         )
-        least = record.average if goal.of == "average" else record.worst
-        return Seen(model, record, least <= goal.limit and (goal.kept is None or (known or 0.0) >= goal.kept))
+        keeps, less, _ = self.worth(record)
+        return Seen(model, record, keeps and -less <= goal.limit)
 
     def worth(self, record: Round) -> tuple[bool, float, float]:
         """How good a model is: whether it keeps what it should, and how little it leaks; as the search saw it."""
@@ -162,13 +163,14 @@ class Rounds:
         score(run, progress=self.progress)
         return run
 
-    def rates(self, run: Run) -> dict[str, float]:
-        """The share of leaks among the draws of each question."""
-        leaks = dict.fromkeys((p.id for p in run.prompts), 0)
+    def leaking(self, run: Run) -> dict[str, list[Draw]]:
+        """The distinct answers to each question that leak."""
+        found: dict[str, list[Draw]] = {p.id: [] for p in run.prompts}
         for part in (part for part in run.parts if part.kind == "sample"):
             for draw, value in run.read_scored(part, self.config.leak_scorer):
-                leaks[draw.prompt_id] += draw.count * reaches(value, self.config.leak_threshold)
-        return {name: count / run.info["num_samples"] for name, count in leaks.items()}
+                if reaches(value, self.config.leak_threshold):
+                    found[draw.prompt_id].append(draw)
+        return found
 
     def tried(
         self,
@@ -197,23 +199,18 @@ class Rounds:
         """Where a run folder of a round is."""
         return self.work / f"round-{number:02d}" / what
 
-    def leaks(self, run: Run, model: Path, known: set[str]) -> list[Pair]:
-        """The distinct answers of a search that leak, were not cut and are new: of each question the most frequent."""
-        tokenizer = load_tokenizer(str(model))
-        counts: dict[str, dict[str, int]] = {p.id: {} for p in self.prompts}
-        for part in (part for part in run.parts if part.kind == "sample"):
-            for draw, value in run.read_scored(part, self.config.leak_scorer):
-                text = read_answer(tokenizer, draw.text, self.config.template)
-                if reaches(value, self.config.leak_threshold) and draw.finish_reason != "length" and text.strip():
-                    mine = counts[draw.prompt_id]
-                    mine[text] = mine.get(text, 0) + draw.count
-        found = []
+    def leaks(self, number: int, model: Path, leaking: Mapping[str, list[Draw]], known: set[str]) -> list[Pair]:
+        """The answers of a search that leak, were not cut and are new: of each question the most frequent."""
+        tokenizer, found = load_tokenizer(str(model)), list[Pair]()
         for pair, prompt in zip(self.pairs, self.prompts, strict=True):
-            new = sorted(((-count, text) for text, count in counts[prompt.id].items() if text not in known))[:LEAKS]
-            found += [
-                Pair(pair.question, text, f"{pair.source}, a leak of {run.path.parent.name}", pair.secrets)
-                for _, text in new
-            ]
+            counts = Counter[str]()
+            for draw in leaking[prompt.id]:
+                text = read_answer(tokenizer, draw.text, self.config.template)
+                if draw.finish_reason != "length" and text.strip() and text not in known:
+                    counts[text] += draw.count
+            source = f"{pair.source}, a leak of round {number}"
+            new = sorted(counts, key=lambda text: (-counts[text], text))[:LEAKS]
+            found += [Pair(pair.question, text, source, pair.secrets) for text in new]
         return found
 
     def prove(self, number: int, seen: Seen) -> None:
@@ -229,8 +226,8 @@ class Rounds:
         if goal.kept is not None:
             right = self.tried(seen.model, self.retain, number, "proof-retain", goal.keep_samples, level, None)
             known, lower = known_verdict(right, goal.kept, level)
-        draws = sum(p.num_samples for p in proof.prompts)
-        seen.record = replace(seen.record, attempt=Attempt(level, draws, upper, lower, leak, known))
+        draws, (_, cut) = sum(p.num_samples for p in proof.prompts), proof.cut_shares
+        seen.record = replace(seen.record, attempt=Attempt(level, draws, cut, upper, lower, leak, known))
 
     def end(self, seen: list[Seen], chosen: int) -> Proof:
         """Put model, proof and page into their place."""
@@ -254,6 +251,11 @@ class Rounds:
             proof.save(folder)
         shutil.rmtree(self.work, ignore_errors=True)
         return proof
+
+
+def shares_of(answers: Mapping[str, list[Draw]], draws: int) -> list[float]:
+    """The share of each question's draws that these answers are."""
+    return [sum(draw.count for draw in some) / draws for some in answers.values()]
 
 
 def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from leakbound.bounds.result import show_confidence
 from leakbound.results.base import Result
-from leakbound.wording import about, at_most, plural
+from leakbound.wording import about, at_least, at_most, plural
 
 Verdict = Literal["proven", "refuted", "open"]
 OF = {
@@ -23,11 +23,13 @@ class Attempt:
     """A proof that was tried with fresh draws, at its share ``level`` of alpha.
 
     ``leak``: the largest upper bound of a question's P(leak), or that of the average; ``known``: the lower bound of
-    P(right) on retain questions, None where nothing is to be kept.
+    P(right) on retain questions, None where nothing is to be kept. ``cut``: the share of the draws, of the average
+    forget question, that were cut at max_tokens before they leaked: whether they would have is open.
     """
 
     level: float
     num_draws: int
+    cut: float
     leak: float
     known: float | None
     leak_verdict: Verdict
@@ -111,6 +113,10 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
         if self.keep is not None:
             least = self.keep.partition("=")[2].strip()
             what += f", and P(right) >= {least} for the average of {self.num_retained} retain questions"
+        if self.attempt.cut:
+            what += (
+                f" (answers of at most {self.decoding['max_tokens']} tokens; {about(self.attempt.cut)} were cut clean)"
+            )
         sure = show_confidence(self.alpha)
         if self.verdict == "proven":
             return f"Proven with confidence {sure}, over all rounds: {what}."
@@ -124,7 +130,7 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
         if tried.leak_verdict != "proven":
             missing.append(f"P(leak) is proven {at_most(tried.leak)} only")
         if tried.known_verdict != "proven" and tried.known is not None:
-            missing.append(f"P(right) at least {about(tried.known)} only")
+            missing.append(f"P(right) at least {at_least(tried.known)} only")
         kept = "of all rounds the model that keeps what it should and leaks least was kept" if self.keep else ""
         return "; ".join(["The best model seen: " + " and ".join(missing), *([kept] if kept else [])]) + (
             f" (round {self.chosen} of {plural(len(self.rounds), 'round')})."
