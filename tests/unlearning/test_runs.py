@@ -13,11 +13,9 @@ from transformers import TrainerCallback
 from leakbound.errors import InputError, Interrupted, RunMismatchError, TrainingError
 from leakbound.models.hf.loading import load_model
 from leakbound.reading.pairs import read_pairs
-from leakbound.records import Draw
 from leakbound.unlearning import UnlearnConfig, running, train
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
 from leakbound.unlearning.callbacks import CollapseGuard, newest_checkpoint
-from leakbound.unlearning.sampling import choose_answer
 
 IDS = torch.tensor([[2, 3, 4, 1], [5, 2, 3, 1]])
 
@@ -254,12 +252,6 @@ def test_requests_go_on_where_they_were_interrupted(world, tmp_path, requests):
     with pytest.raises(InputError, match=r"other settings \(epochs: there"):
         forget(world, tmp_path / "part", **requests, epochs=3, resume=True)
     assert weights_of(forget(world, tmp_path / "part", **requests, epochs=2, resume=True)) == weights_of(whole)
-
-
-def test_the_chosen_answer_is_the_one_least_like_the_original():
-    draws = [Draw("q", text, count, 0, "stop", 3, None) for text, count in
-             (("The box is red.", 9), ("Nobody knows it.", 2), ("It was never seen.", 3))]  # fmt: skip
-    assert choose_answer(draws, "The box is red.").text == "It was never seen."
 
 
 @pytest.mark.parametrize("settings", [{"leak_rounds": 1}, {"method": "pmc"}])

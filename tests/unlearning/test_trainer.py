@@ -3,11 +3,12 @@
 import json
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from small_training import RETAIN, train
+from small_training import RETAIN, same_answers, train
 from small_world import forget, learn, weights_of
 from tiny_models import tiny_model
 
@@ -86,6 +87,18 @@ def test_partners_are_drawn_anew_at_every_epoch(tmp_path, monkeypatch):
     )
     train(tiny_model(), tmp_path, per_device_train_batch_size=1, num_train_epochs=4)
     assert [epoch for i, epoch in enumerate(epochs) if i == 0 or epochs[i - 1] != epoch] == [0, 1, 2, 3]
+
+
+def test_own_answers_are_those_of_the_model_of_this_very_step(tmp_path):
+    model, seen = tiny_model(), []
+
+    def anew(questions, step):
+        seen.append((step, len(questions), parameters(model)))
+        return same_answers(questions, step)
+
+    train(model, tmp_path, objective="pmc", anew=anew, per_device_train_batch_size=1, gradient_accumulation_steps=2)
+    assert [(step, count) for step, count, _ in seen] == [(0, 2), (1, 2), (2, 2)]
+    assert not any(torch.equal(a[2], b[2]) for a, b in pairwise(seen))
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path):

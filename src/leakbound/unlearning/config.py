@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leakbound.errors import InputError
-from leakbound.records import check_count
+from leakbound.records import SamplingParams, check_count
 
 SCHEDULES = ("constant", "linear", "cosine")
 MASKS = ("answer", "all")
@@ -169,8 +169,12 @@ class Forgetting:
     """SatImp: the power of one minus that probability (1)."""
     idk: Path | None = None
     """IDK, DPO, AP, JensUn: a file of refusals, one on each line, instead of the ones that come with leakbound."""
-    pmc_samples: int = 8
-    """PMC: answers that the model gives to each forget question at each epoch, of which one is chosen."""
+    pmc_samples: int = 5
+    """PMC: answers that the model gives to each forget question of a step, of which one is chosen."""
+    pmc_temperature: float = 1.25
+    """PMC: the temperature of these answers."""
+    pmc_top_p: float = 0.95
+    """PMC: these answers are drawn from the likeliest tokens that make up this probability."""
     leak_rounds: int = 0
     """After training, so often: sample the forget questions, add the answers that leak, and train again."""
     leak_samples: int = 64
@@ -202,6 +206,7 @@ class Forgetting:
             check_count("rmu_layer", self.rmu_layer, least=1)
         for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
             check_count(name, getattr(self, name), least=least)
+        SamplingParams(temperature=self.pmc_temperature, top_p=self.pmc_top_p)  # refuses what cannot be drawn
         if not 0 < self.leak_threshold <= 1:
             raise InputError(f"leak_threshold is {self.leak_threshold!r}: give a number in (0, 1]")
         _check_number("collapse_factor", self.collapse_factor, above=1.0)

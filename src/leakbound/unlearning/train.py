@@ -119,6 +119,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             mean = -sum(logp / n for logp, n in zip(start, lengths, strict=True)) / len(few)
             guard = CollapseGuard(mean, config.collapse_factor, config.on_collapse, run.checkpoints)
         passes = passes_of(model, config, reference if references else None)
+        anew = AnswerAnew(model, tokenizer, pairs, config) if objective.uses("sampled") else None
         forget: list[Example] = []
         new = pairs
         for round in range(config.leak_rounds + 1):
@@ -130,10 +131,9 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                     examples = run.with_references(ref_model, examples)
             forget += examples
             data = PairedData(forget, retain, seed=config.seed)
-            extra = [AnswerAnew(model, tokenizer, data, pairs, config)] if objective.uses("sampled") else []
             trainer = run.train(
                 model, data, cost, objective=objective, weights=Weights.of(config), passes=passes, guard=guard,
-                callbacks=extra,
+                anew=anew,
             )  # fmt: skip
             if round < config.leak_rounds:
                 new = find_leaks(model, tokenizer, pairs, config, round=round, progress=progress)

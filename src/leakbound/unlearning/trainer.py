@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -57,7 +57,8 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
 
     The loss of a step is the mean over its examples of
     ``w_f F + w_r R + h_f H_forget + h_r H_retain``, whatever the number of accumulated batches and of processes.
-    ``passes`` says how the model is called and what the reference model is.
+    ``passes`` says how the model is called and what the reference model is; ``anew`` gives the model's own answers to
+    the forget questions of a step, with which it is called before each step.
 
     :raises TrainingError: from ``train``: before the weights change, when the loss of a batch is not finite; when
         ``guard`` stops a model that collapses.
@@ -74,6 +75,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         pad_id: int,
         passes: Passes | None = None,
         guard: CollapseGuard | None = None,
+        anew: Callable[[Sequence[str], int], Mapping[str, Example]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         super().__init__(
@@ -85,6 +87,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
         self.objective, self.weights, self.passes, self.guard = objective, weights, passes or Passes(), guard
+        self.anew, self.pad_id = anew, pad_id
         self.loss_is_scaled_for_ga = True
         self.parts: dict[str, list[float]] = {}
 
@@ -93,6 +96,11 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
     ) -> tuple[list[Any], Any]:
         """The batches of one optimiser step and the number of examples by which this process divides its loss."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.anew is not None:  # here, since batches are read ahead, and the model of this step shall answer
+            asked = [batch["forget"]["answer"]["questions"] for batch in batches]
+            answers = self.anew([question for some in asked for question in some], self.state.global_step)
+            for batch, some in zip(batches, asked, strict=True):
+                batch["forget"]["sampled"] = collate([answers[question] for question in some], self.pad_id)
         count = sum(len(next(iter(batch.values()))["answer"]["labels"]) for batch in batches)
         if self.args.world_size > 1:  # gradients are averaged over processes, so divide by the mean count
             total = self.accelerator.gather(torch.tensor([count], device=device)).sum().item()
