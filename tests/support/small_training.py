@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import torch
 from transformers import TrainingArguments
 
 from leakbound.unlearning import adapters
@@ -39,7 +40,8 @@ def train(
         if objective.uses("refusal"):
             refusals = referred(model, [e.refusal for e in forget])
             forget = [dataclasses.replace(e, refusal=r) for e, r in zip(forget, refusals, strict=True)]
-    passes = Passes(reference=adapters.reference_of(model)) if objective.uses("ref_logits") else Passes()
+    reference = adapters.reference_of(model) if objective.uses("ref_logits") else None
+    passes = Passes(reference=reference, target=torch.tensor([3, 5]))
     if objective.uses("hidden"):
         adapters.train_layers(model, 1)
         width = model.config.get_text_config().hidden_size

@@ -168,7 +168,9 @@ class Forgetting:
     importance: float | None = None
     """SatImp: the power of one minus that probability (1)."""
     idk: Path | None = None
-    """IDK, DPO, AP, JensUn: a file of refusals, one on each line, instead of the ones that come with leakbound."""
+    """IDK, DPO, AP: a file of refusals, one on each line, instead of the ones that come with leakbound."""
+    jensun_target: str = "No idea"
+    """JensUn: the text whose tokens take the place of the answer's, over and over."""
     pmc_samples: int = 5
     """PMC: answers that the model gives to each forget question of a step, of which one is chosen."""
     pmc_temperature: float = 1.25

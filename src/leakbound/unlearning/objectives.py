@@ -66,14 +66,14 @@ TERMS: dict[str, dict[str, Term]] = {
         "wga": Term(losses.wga, ("logits", "labels"), {"wga_power": 1.0}),
         "satimp": Term(losses.satimp, ("logits", "labels"), {"saturation": 5.0, "importance": 1.0}),
         "ce_u": Term(losses.ce_u, ("logits", "labels")),
-        "jensun": Term(losses.jensen_shannon_to_tokens, ("refusal.logits", "refusal.labels")),
+        "jensun": Term(losses.jensun, ("logits", "labels", "target")),
         "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths")),
     },
     "retain": {
         "gd": Term(losses.nll, ("logps", "lengths")),
         "kl": Term(losses.kl_retain, ("logits", "ref_logits", "text_mask")),
         "ap": Term(losses.answer_preservation, ("logps", "refusal.logps"), {"beta": 0.1}),
-        "js": Term(losses.jensen_shannon, ("logits", "ref_logits", "text_mask")),
+        "js": Term(losses.jensen_shannon, ("logits", "ref_logits", "answer_mask")),
         "rmu": Term(losses.rmu_retain, ("hidden", "ref_hidden", "text_mask")),
     },
 }

@@ -32,6 +32,7 @@ class Half:
     attention_mask: Tensor
     me_positions: str = "text"
     direction: Tensor | None = None
+    target: Tensor | None = None
     ref_logps: Tensor | None = None
     ref_logits: Tensor | None = None
     hidden: Tensor | None = None
@@ -81,7 +82,7 @@ class Passes:
     """How a half is sent through the model: which layer's states are wanted, and what stands for the reference.
 
     ``layer`` counts from 1, the first layer's output; ``direction`` is RMU's unit vector, ``me_positions`` the mask of
-    max_entropy (answer, text or all).
+    max_entropy (answer, text or all), ``target`` the tokens that JensUn teaches.
     ``reference`` gives the reference model for the time of a pass: another model, or the model itself with its adapter
     switched off.
     """
@@ -90,6 +91,7 @@ class Passes:
     direction: Tensor | None = None
     me_positions: str = "text"
     reference: Callable[[], AbstractContextManager[Any]] | None = None
+    target: Tensor | None = None
 
     def run(
         self, model: Any, batch: dict[str, Any], needs: Iterable[str], *, own: bool = False, whole: bool = False
@@ -125,6 +127,7 @@ class Passes:
                 ref_logps=batch[kind].get("ref_logps"),
                 me_positions=self.me_positions,
                 direction=self.direction,
+                target=self.target,
                 **part,
             )
             start += count

@@ -143,6 +143,19 @@ def test_jensen_shannon_to_tokens():
     same(losses.jensen_shannon_to_tokens(logits, LABELS), slow)
 
 
+def test_jensun_teaches_the_target_over_and_over_at_the_places_of_the_answer():
+    logits, target = random_logits(14), [4, 0]
+    slow = []
+    for rows, tokens in zip(logits.tolist(), answer_tokens(LABELS), strict=True):
+        wanted = [target[i % 2] for i in range(len(tokens))]
+        values = [
+            js(slow_softmax(rows[t]), [float(v == y) for v in range(V)])
+            for (t, _), y in zip(tokens, wanted, strict=True)
+        ]
+        slow.append(sum(values) / len(values))
+    same(losses.jensun(logits, LABELS, torch.tensor(target)), slow)
+
+
 @pytest.mark.parametrize("mask", ["answer", "text", "all"])
 def test_jensen_shannon(mask):
     logits, ref = random_logits(10), random_logits(11)

@@ -98,7 +98,7 @@ class CausalLearner:
             speaker, run = self._speaker(net, words), Run(config, unsaved, words, False)
             watch(speaker, 0)
             reference = adapters.reference_of(net) if any(objective.uses(name) for name in REFERENCES) else None
-            passes = passes_of(net, config, reference)
+            passes = passes_of(net, words, config, reference)
             pairs = _pairs(forget)
             examples = run.encode(pairs, refusals=objective.uses("refusal"))
             if objective.uses("ref_logps"):
