@@ -148,7 +148,7 @@ class Forgetting:
     beta: float | None = None
     """NPO, DPO, AP (0.1), SimNPO (2.5): how soon the pull on an example fades; by default the number in brackets."""
     gamma: float | None = None
-    """SimNPO: the margin (0)."""
+    """SimNPO: the margin in nats per token (0)."""
     me_direction: str | None = None
     """ME: uniform, KL(U||P) as in the paper's code, or model, KL(P||U) as in its text (uniform)."""
     me_mask: str = "text"
@@ -156,7 +156,11 @@ class Forgetting:
     mismatch_weight: float | None = None
     """LLMU: weight of the wrong answer beside the ascent (1)."""
     rmu_layer: int | None = None
-    """RMU: the layer whose states are turned, counted from 1; by default a third of the way up."""
+    """RMU: the layer whose states are turned, counted from 1; by default by rmu_depth."""
+    rmu_depth: float = 1 / 3
+    """RMU: or how far up it lies, as a share of the layers."""
+    rmu_part: str = "layer"
+    """RMU: what is trained of the three layers that end there: layer (all of them), or down_proj, as published."""
     rmu_scale: float | None = None
     """RMU: the length of the vector that the states are turned to (6.5)."""
     undial_strength: float | None = None
@@ -167,6 +171,8 @@ class Forgetting:
     """SatImp: the power of the token's probability in its weight (5)."""
     importance: float | None = None
     """SatImp: the power of one minus that probability (1)."""
+    ce_u_skip: int | None = None
+    """CE-U: so many first tokens of each answer are left out (0)."""
     idk: Path | None = None
     """IDK, DPO, AP: a file of refusals, one on each line, instead of the ones that come with leakbound."""
     jensun_target: str = "No idea"
@@ -206,6 +212,11 @@ class Forgetting:
             _check_choice("me_direction", self.me_direction, ("uniform", "model"))
         if self.rmu_layer is not None:
             check_count("rmu_layer", self.rmu_layer, least=1)
+        if not 0 < self.rmu_depth < 1:
+            raise InputError(f"rmu_depth is {self.rmu_depth!r}: give the share of the layers, a number in (0, 1)")
+        _check_choice("rmu_part", self.rmu_part, ("layer", "down_proj"))
+        if self.ce_u_skip is not None:
+            check_count("ce_u_skip", self.ce_u_skip, least=0)
         for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
             check_count(name, getattr(self, name), least=least)
         SamplingParams(temperature=self.pmc_temperature, top_p=self.pmc_top_p)  # refuses what cannot be drawn

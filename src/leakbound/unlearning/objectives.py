@@ -65,7 +65,7 @@ TERMS: dict[str, dict[str, Term]] = {
         "undial": Term(losses.undial, ("logits", "ref_logits", "labels"), {"undial_strength": 10.0}),
         "wga": Term(losses.wga, ("logits", "labels"), {"wga_power": 1.0}),
         "satimp": Term(losses.satimp, ("logits", "labels"), {"saturation": 5.0, "importance": 1.0}),
-        "ce_u": Term(losses.ce_u, ("logits", "labels")),
+        "ce_u": Term(losses.ce_u, ("logits", "labels"), {"ce_u_skip": 0}),
         "jensun": Term(losses.jensun, ("logits", "labels", "target")),
         "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths")),
     },
@@ -79,7 +79,10 @@ TERMS: dict[str, dict[str, Term]] = {
 }
 """The terms of either half by name."""
 
-KEYWORDS = {"me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power"}
+KEYWORDS = {
+    "me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power",
+    "ce_u_skip": "skip",
+}  # fmt: skip
 """Settings of a run whose name in the loss is shorter."""
 
 _METHODS = {

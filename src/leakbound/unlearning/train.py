@@ -150,8 +150,8 @@ def passes_of(model: Any, tokenizer: Any, config: UnlearnConfig, reference: Any)
     objective = find_objective(config.method)
     layer = direction = target = None
     if objective.uses("hidden"):
-        layer = adapters.choose_layer(model, config.rmu_layer)
-        adapters.train_layers(model, layer)
+        layer = adapters.choose_layer(model, config.rmu_layer, config.rmu_depth)
+        adapters.train_layers(model, layer, config.rmu_part)
         direction = random_direction(model.config.get_text_config().hidden_size, config.seed)
     if objective.uses("target"):
         tokens = tokenizer(config.jensun_target, add_special_tokens=False)["input_ids"]

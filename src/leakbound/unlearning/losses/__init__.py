@@ -33,5 +33,6 @@ from leakbound.unlearning.losses.tensors import answer_lengths, predicts_answer,
 __all__ = [
     "answer_lengths", "answer_preservation", "ce_u", "dpo", "entropy", "grad_ascent", "jensen_shannon",
     "jensen_shannon_to_tokens", "jensun", "kl_retain", "llmu", "max_entropy", "mismatch", "nll", "npo",
-    "predicts_answer", "random_direction", "rmu", "rmu_retain", "satimp", "sequence_logps", "simnpo", "token_logps", "undial", "wga",
+    "predicts_answer", "random_direction", "rmu", "rmu_retain", "satimp", "sequence_logps", "simnpo", "token_logps",
+    "undial", "wga",
 ]  # fmt: skip
