@@ -16,7 +16,7 @@ from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune
 from leakbound.unlearning.data import IGNORED, PairedData
-from leakbound.unlearning.trainer import Weights, reference_logps
+from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
 
 def parameters(model):
@@ -76,6 +76,32 @@ def test_accumulated_batches_equal_the_large_batch_even_at_the_end_of_an_epoch(t
     assert torch.allclose(ends[0], ends[1], atol=1e-6)
     assert torch.allclose(ends[0], ends[2], atol=1e-6)
     assert not torch.allclose(ends[0], parameters(tiny_model()), atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_the_mean_over_tokens_is_that_of_each_batch_then_that_of_the_batches(tmp_path, monkeypatch, batch):
+    """As transformers' own loss of a batch, summed over the batches and divided by how many there are."""
+    seen = []
+    monkeypatch.setattr(
+        UnlearningTrainer, "compute_loss",
+        lambda self, model, inputs, *a, loss=UnlearningTrainer.compute_loss, **k:
+        (seen.append(inputs), loss(self, model, inputs, *a, **k))[1],
+    )  # fmt: skip
+    model, plain = tiny_model(), tiny_model()
+    arguments = {"optim": "sgd", "max_steps": 1, "learning_rate": 0.1, "max_grad_norm": 0.0, "forget": RETAIN}
+    train(
+        model, tmp_path, objective="grad_diff", weights=Weights(forget_weight=0.5, reduction="tokens"), **arguments,
+        per_device_train_batch_size=batch, gradient_accumulation_steps=-(-len(RETAIN) // batch), weight_decay=0.0,
+    )  # fmt: skip
+    loss = torch.zeros(())
+    for inputs in seen:
+        for half, weight in (("forget", -0.5), ("retain", 1.0)):
+            rows = {name: inputs[half]["answer"][name] for name in ("input_ids", "attention_mask", "labels")}
+            loss = loss + weight * plain(**rows).loss / len(seen)
+    loss.backward()
+    stepped = torch.cat([(p.detach() - 0.1 * p.grad).flatten() for p in plain.parameters()])
+    assert len(seen) == -(-len(RETAIN) // batch)
+    assert torch.allclose(parameters(model), stepped, atol=1e-6)
 
 
 def test_partners_are_drawn_anew_at_every_epoch(tmp_path, monkeypatch):
@@ -197,6 +223,9 @@ def test_a_folder_that_holds_something_is_not_written_over(world):
         ({"rmu_depth": 1.0}, "rmu_depth is 1.0: give the share of the layers, a number in (0, 1)"),
         ({"rmu_part": "head"}, "rmu_part is 'head': give one of layer, down_proj"),
         ({"ce_u_skip": -1}, "ce_u_skip is -1"),
+        ({"kl_mask": "question"}, "kl_mask is 'question': give one of answer, all, text"),
+        ({"reduction": "mean"}, "reduction is 'mean': give one of rows, tokens"),
+        ({"pad_to": -1}, "pad_to is -1"),
         ({"me_mask": "question"}, "me_mask is 'question': give one of answer, all, text"),
         ({"me_direction": "up"}, "me_direction is 'up': give one of uniform, model"),
         ({"pmc_samples": 0}, "pmc_samples is 0"),

@@ -9,6 +9,7 @@ from leakbound.errors import InputError
 from leakbound.records import SamplingParams, check_count
 
 SCHEDULES = ("constant", "linear", "cosine")
+REDUCTIONS = ("rows", "tokens")
 MASKS = ("answer", "all")
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
 
@@ -153,6 +154,12 @@ class Forgetting:
     """ME: uniform, KL(U||P) as in the paper's code, or model, KL(P||U) as in its text (uniform)."""
     me_mask: str = "text"
     """ME: positions, answer, text (question and answer) or all (padding included, as in the paper's code)."""
+    kl_mask: str = "text"
+    """KL: positions, as for ME."""
+    reduction: str = "rows"
+    """The mean over rows, whatever the batches, or over the tokens of each batch and then over the step's batches."""
+    pad_to: int = 0
+    """Pad rows to at least so many tokens where the padding counts (a mask that is all)."""
     mismatch_weight: float | None = None
     """LLMU: weight of the wrong answer beside the ascent (1)."""
     rmu_layer: int | None = None
@@ -171,7 +178,7 @@ class Forgetting:
     """SatImp: the power of the token's probability in its weight (5)."""
     importance: float | None = None
     """SatImp: the power of one minus that probability (1)."""
-    ce_u_skip: int | None = None
+    ce_u_skip: int = 0
     """CE-U: so many first tokens of each answer are left out (0)."""
     idk: Path | None = None
     """IDK, DPO, AP: a file of refusals, one on each line, instead of the ones that come with leakbound."""
@@ -207,7 +214,10 @@ class Forgetting:
         for name in ("entropy_forget", "entropy_retain", "gamma"):
             _check_number(name, getattr(self, name))
         _check_choice("entropy_mask", self.entropy_mask, MASKS)
-        _check_choice("me_mask", self.me_mask, (*MASKS, "text"))
+        for name in ("me_mask", "kl_mask"):
+            _check_choice(name, getattr(self, name), (*MASKS, "text"))
+        _check_choice("reduction", self.reduction, REDUCTIONS)
+        check_count("pad_to", self.pad_to, least=0)
         if self.me_direction is not None:
             _check_choice("me_direction", self.me_direction, ("uniform", "model"))
         if self.rmu_layer is not None:
@@ -215,8 +225,7 @@ class Forgetting:
         if not 0 < self.rmu_depth < 1:
             raise InputError(f"rmu_depth is {self.rmu_depth!r}: give the share of the layers, a number in (0, 1)")
         _check_choice("rmu_part", self.rmu_part, ("layer", "down_proj"))
-        if self.ce_u_skip is not None:
-            check_count("ce_u_skip", self.ce_u_skip, least=0)
+        check_count("ce_u_skip", self.ce_u_skip, least=0)
         for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
             check_count(name, getattr(self, name), least=least)
         SamplingParams(temperature=self.pmc_temperature, top_p=self.pmc_top_p)  # refuses what cannot be drawn

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -93,12 +93,13 @@ def with_refusals(
     return out
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
+def collate(examples: Sequence[Example], pad_id: int, least: int = 0) -> dict[str, Any]:
     """Pad on the right: input_ids, attention_mask, labels of shape (B, L), and ref_logps (B) where all have one.
 
+    L is the longest example's length, and at least ``least``.
     ``sources`` says where the rows were read, ``questions`` what they ask.
     """
-    length = max(len(example.input_ids) for example in examples)
+    length = max(least, *(len(example.input_ids) for example in examples))
 
     def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
         return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
@@ -156,17 +157,19 @@ class PairCollator:
     """A list of :class:`PairedData` items to one batch: half -> kind of answer -> the tensors of :func:`collate`.
 
     ``answers`` are the kinds that are wanted beside the example's own answer; one that some example lacks is left out.
+    ``least`` is the shortest length that the rows of a half are padded to.
     """
 
     pad_id: int
     answers: Sequence[str] = ANSWERS[1:]
+    least: Mapping[str, int] = field(default_factory=dict)
 
     def __call__(self, items: Sequence[dict[str, Example]]) -> dict[str, dict[str, Any]]:
         """Collate each half on its own, so that neither is padded to the length of the other."""
-        return {half: self._collate([item[half] for item in items]) for half in HALVES if half in items[0]}
+        return {half: self._collate([item[half] for item in items], half) for half in HALVES if half in items[0]}
 
-    def _collate(self, examples: list[Example]) -> dict[str, Any]:
-        batch = {"answer": collate(examples, self.pad_id)}
+    def _collate(self, examples: list[Example], half: str) -> dict[str, Any]:
+        batch = {"answer": collate(examples, self.pad_id, self.least.get(half, 0))}
         for kind in self.answers:
             others = [other for e in examples if (other := getattr(e, kind, None)) is not None]
             if len(others) == len(examples):

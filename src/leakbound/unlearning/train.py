@@ -158,7 +158,7 @@ def passes_of(model: Any, tokenizer: Any, config: UnlearnConfig, reference: Any)
         if not tokens:
             raise InputError(f"jensun_target is {config.jensun_target!r}: give a text that has tokens")
         target = torch.tensor(tokens)
-    return Passes(layer, direction, config.me_mask, reference, target)
+    return Passes(layer, direction, config.me_mask, reference, target, config.kl_mask, config.ce_u_skip)
 
 
 class Run:

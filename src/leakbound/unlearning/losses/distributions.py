@@ -71,17 +71,16 @@ def undial(logits_BLV: Tensor, ref_logits_BLV: Tensor, labels_BL: Tensor, *, str
     return masked_mean(_cross_entropies(lowered_BLV, logits_BLV), predicts_answer(labels_BL))
 
 
-def ce_u(logits_BLV: Tensor, labels_BL: Tensor, *, skip: float = 0) -> Tensor:
-    """Learn from oneself without the answer: mean_t -sum_v q_tv ln p_tv over the answer without its first tokens.
+def ce_u(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
+    """Learn from oneself without the answer: mean_t -sum_v q_tv ln p_tv over the answer, 0 where nothing is scored.
 
-    q_t is p_t, held constant, with the answer's token excluded (logit -inf) and renormalised; ``skip`` tokens are left
-    out, and an answer that is no longer counts 0. arXiv 2503.01224 (skip 1).
+    q_t is p_t, held constant, with the answer's token excluded (logit -inf) and renormalised. arXiv 2503.01224, which
+    leaves out the first token of each answer.
     """
     check_logits(logits_BLV, labels_BL)
     answers_BL1 = next_labels(labels_BL).unsqueeze(-1)
     without_BLV = at_least_float32(logits_BLV.detach()).scatter(-1, answers_BL1, -math.inf)
-    scored_BL = predicts_answer(labels_BL)
-    return masked_mean(_cross_entropies(without_BLV, logits_BLV), scored_BL & (scored_BL.cumsum(dim=1) > skip))
+    return masked_mean(_cross_entropies(without_BLV, logits_BLV), predicts_answer(labels_BL))
 
 
 def jensen_shannon_to_tokens(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
