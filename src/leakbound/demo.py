@@ -67,7 +67,7 @@ class DemoConfig:
 LEARN: dict[str, Any] = {
     "from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine", "warmup": 0.1,
 }  # fmt: skip
-UNLEARN: dict[str, Any] = {"epochs": 12, "learning_rate": 2e-4, "schedule": "constant", "batch_size": 16}
+UNLEARN: dict[str, Any] = {"like": "ours", "epochs": 12, "learning_rate": 2e-4, "schedule": "constant"}
 
 RETAIN_PROMPTS, RETAIN_SAMPLES = 60, 64
 """Retain questions that measure what a model still knows, and how often each is asked."""

@@ -10,9 +10,16 @@ from leakbound.runs.cache import check_same, read
 from leakbound.runs.files import is_main, write_text
 from leakbound.unlearning.callbacks import LAST_GOOD, newest_checkpoint
 from leakbound.unlearning.config import TrainingConfig
+from leakbound.unlearning.published import OURS
 
-NOT_COMPARED = ("resume", "report_to", "device")
-"""Settings that an interrupted run may change when it goes on."""
+NOT_COMPARED = ("resume", "report_to", "device", "like")
+"""Settings that an interrupted run may change when it goes on, and the one that says where others come from."""
+
+
+def check_settings(where: str, there: dict[str, Any], mine: dict[str, Any]) -> None:
+    """RunMismatchError where a run goes on with other settings. What older records do not name was as ours is."""
+    older = {name: OURS[name] for name in mine if name in OURS}
+    check_same(where, {**older, **there}, mine, but=NOT_COMPARED)
 
 
 def checkpoint_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> tuple[Path, Path | None]:
@@ -29,7 +36,7 @@ def checkpoint_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> t
     mine = {name: value for name, value in settings.items() if name not in NOT_COMPARED}
     file = folder / "config.json"
     if newest is not None and file.exists():
-        check_same(f"resume: {folder}", read(file), mine)
+        check_settings(f"resume: {folder}", read(file), mine)
     if is_main():
         write_text(file, json.dumps(mine, indent=1) + "\n")
     return folder, newest
