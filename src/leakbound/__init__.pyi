@@ -69,6 +69,7 @@ from .unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 __version__: str
 
 __all__ = [
+    "SCORERS",
     "Answering",
     "Asking",
     "Attempt",
@@ -115,7 +116,6 @@ __all__ = [
     "Round",
     "Run",
     "RunMismatchError",
-    "SCORERS",
     "Sampled",
     "Sampler",
     "SamplingParams",
