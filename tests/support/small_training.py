@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import torch
 from transformers import TrainingArguments
 
 from leakbound.unlearning import adapters
@@ -20,13 +21,18 @@ RETAIN = [Example((2, 4, i, 1), (IGNORED, IGNORED, i, 1)) for i in (2, 3, 4, 5)]
 ]
 
 
-def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, **arguments):
+def train(
+    model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, anew=None,
+    **arguments,
+):  # fmt: skip
     settings = {"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 2, "seed": 0} | arguments
     args = TrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, report_to="none", save_strategy="no", logging_steps=1,
         disable_tqdm=True, remove_unused_columns=False, **settings,
     )  # fmt: skip
     objective = find_objective(objective)
+    if objective.uses("sampled") and anew is None:
+        anew = same_answers
     if objective.uses("refusal"):
         forget, retain = refusing(forget), refusing(retain)
     if objective.uses("ref_logps"):
@@ -34,19 +40,22 @@ def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, r
         if objective.uses("refusal"):
             refusals = referred(model, [e.refusal for e in forget])
             forget = [dataclasses.replace(e, refusal=r) for e, r in zip(forget, refusals, strict=True)]
-    passes = Passes(reference=adapters.reference_of(model)) if objective.uses("ref_logits") else Passes()
+    reference = adapters.reference_of(model) if objective.uses("ref_logits") else None
+    passes = Passes(reference=reference, target=torch.tensor([3, 5]))
     if objective.uses("hidden"):
         adapters.train_layers(model, 1)
         width = model.config.get_text_config().hidden_size
         passes = Passes(1, random_direction(width, 0), reference=adapters.reference_of(model))
     data = PairedData(forget, retain, seed=0)
-    if objective.uses("sampled"):
-        data.sampled = tuple(e.answered((3, 3, 1)) for e in data.forget)
     trainer = UnlearningTrainer(
-        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard
+        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard, anew=anew
     )
     trainer.train()
     return trainer
+
+
+def same_answers(questions, step):
+    return {question: Example((2, 3, 3, 1), (IGNORED, IGNORED, 3, 1)) for question in questions}
 
 
 def refusing(examples):

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError
@@ -118,7 +119,8 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             lengths = [len(e.answer) for e in few]
             mean = -sum(logp / n for logp, n in zip(start, lengths, strict=True)) / len(few)
             guard = CollapseGuard(mean, config.collapse_factor, config.on_collapse, run.checkpoints)
-        passes = passes_of(model, config, reference if references else None)
+        passes = passes_of(model, tokenizer, config, reference if references else None)
+        anew = AnswerAnew(model, tokenizer, pairs, config) if objective.uses("sampled") else None
         forget: list[Example] = []
         new = pairs
         for round in range(config.leak_rounds + 1):
@@ -130,10 +132,9 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                     examples = run.with_references(ref_model, examples)
             forget += examples
             data = PairedData(forget, retain, seed=config.seed)
-            extra = [AnswerAnew(model, tokenizer, data, pairs, config)] if objective.uses("sampled") else []
             trainer = run.train(
                 model, data, cost, objective=objective, weights=Weights.of(config), passes=passes, guard=guard,
-                callbacks=extra,
+                anew=anew,
             )  # fmt: skip
             if round < config.leak_rounds:
                 new = find_leaks(model, tokenizer, pairs, config, round=round, progress=progress)
@@ -144,14 +145,20 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
     return config.out
 
 
-def passes_of(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
+def passes_of(model: Any, tokenizer: Any, config: UnlearnConfig, reference: Any) -> Passes:
     """How the model is called; for methods of hidden states also which layers are trained."""
-    if not find_objective(config.method).uses("hidden"):
-        return Passes(me_positions=config.me_mask, reference=reference)
-    layer = adapters.choose_layer(model, config.rmu_layer)
-    adapters.train_layers(model, layer)
-    direction = random_direction(model.config.get_text_config().hidden_size, config.seed)
-    return Passes(layer, direction, config.me_mask, reference)
+    objective = find_objective(config.method)
+    layer = direction = target = None
+    if objective.uses("hidden"):
+        layer = adapters.choose_layer(model, config.rmu_layer, config.rmu_depth)
+        adapters.train_layers(model, layer, config.rmu_part)
+        direction = random_direction(model.config.get_text_config().hidden_size, config.seed)
+    if objective.uses("target"):
+        tokens = tokenizer(config.jensun_target, add_special_tokens=False)["input_ids"]
+        if not tokens:
+            raise InputError(f"jensun_target is {config.jensun_target!r}: give a text that has tokens")
+        target = torch.tensor(tokens)
+    return Passes(layer, direction, config.me_mask, reference, target, config.kl_mask, config.ce_u_skip)
 
 
 class Run:
