@@ -68,8 +68,8 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, progress: bool = True) -
     for name, usual in (("leak_rounds", 0), ("max_steps", None)):
         if getattr(config, name) != usual and (name != "max_steps" or goal.budget is not None):
             raise InputError(f"{name} is {getattr(config, name)!r} beside until: leave it out, rounds have their own")
-    if len(config.forget) > 1:
-        raise InputError(f"forget is {[str(f) for f in config.forget]}: with until give one file")
+    if len(config.forget) > 1 or config.is_replay:
+        raise InputError(f"forget is {[str(f) for f in config.forget]}: with until give one file, and no replay")
     if goal.keep is not None and config.retain is None:
         raise InputError(f"keep is {goal.keep!r} and retain is None: give the questions that shall still be answered")
     file = config.out / Proof.FILE
