@@ -2,17 +2,19 @@
 
 import importlib.util
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
 from leakbound.records import SamplingParams, check_count
-from leakbound.unlearning.published import settings_of, source_of
+from leakbound.unlearning.published import OURS, settings_of, source_of
 
 SCHEDULES = ("constant", "linear", "cosine")
 REDUCTIONS = ("rows", "tokens")
 MASKS = ("answer", "all")
+REPLAYED = ("model", "forget", "out", "resume", "device", "report_to", "trust_remote_code")
+"""Settings of a replay; all others stand in the log."""
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
 
 
@@ -111,6 +113,10 @@ class FinetuneConfig(TrainingConfig):
     """Or the size of a new one: tiny (1 million parameters), mini (4 million) or small (9 million)."""
     tokenizer: str | None = None
     """From scratch: the folder or hub id of the tokenizer to use instead of training one on the data."""
+    replayable: bool = False
+    """Keep the checkpoints and a log of all steps in OUT-replay, for unlearn --method replay (with save_every)."""
+    leave_out: Path | None = None
+    """Rows of the data that no batch takes; all else as in the run with them: what a replay ends with."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,6 +132,20 @@ class FinetuneConfig(TrainingConfig):
             find_size(self.from_scratch)
         elif self.tokenizer is not None:
             raise InputError(f"tokenizer is {self.tokenizer!r}: leave it out, {self.model!r} brings its own")
+        self._check_replay()
+
+    def _check_replay(self) -> None:
+        if self.leave_out is not None:
+            object.__setattr__(self, "leave_out", Path(self.leave_out))
+        elif not self.replayable:
+            return
+        if self.from_scratch is not None and self.tokenizer is None:
+            raise InputError("tokenizer is None: one made of the data would know the rows left out: give another")
+        if self.replayable and self.save_every is None:
+            raise InputError("save_every is None: replayable keeps a checkpoint every so many steps: give their number")
+        if self.replayable and (self.lora_rank or self.leave_out):
+            given = f"lora_rank is {self.lora_rank}" if self.lora_rank else f"leave_out is {str(self.leave_out)!r}"
+            raise InputError(f"{given}: leave it out with replayable, which trains all weights on all rows")
 
 
 def by_method() -> Any:
@@ -143,7 +163,8 @@ class Forgetting:
     """
 
     method: str = "npo_gd"
-    """A named method (NPO+GD, IDK+AP, SimNPO, RMU, ...) or a pair forget:retain of terms (npo:kl, ga:none, ...)."""
+    """A named method (NPO+GD, IDK+AP, SimNPO, RMU, ...), a pair forget:retain of terms (npo:kl, ga:none, ...), or
+    replay: the training of MODEL again without the rows (finetune --replayable)."""
     like: str = "published"
     """Whose settings stand where none are given: published (those of a named method's authors), or ours (as for a
     pair, the same for all)."""
@@ -299,6 +320,9 @@ class UnlearnConfig(Forgetting, TrainingConfig):
         object.__setattr__(self, "retain", None if self.retain is None else Path(self.retain))
         if not self.forget or len(set(self.forget)) < len(self.forget):
             raise InputError(f"forget is {[str(f) for f in self.forget]}: give one file or several different ones")
+        if self.is_replay:
+            self._check_replay()
+            return
         from leakbound.unlearning.objectives import find_objective  # here, for a command line that starts without torch
 
         objective = find_objective(self.method)
@@ -310,6 +334,19 @@ class UnlearnConfig(Forgetting, TrainingConfig):
                 f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "
                 "leave it out with leak_rounds and pmc"
             )
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether the model's training is done again, rather than another one added."""
+        return self.method.strip().lower() == "replay"
+
+    def _check_replay(self) -> None:
+        if len(self.forget) > 1:
+            raise InputError(f"forget is {[str(f) for f in self.forget]}: a replay takes one file, with all the rows")
+        for each in fields(self):
+            name, value = each.name, getattr(self, each.name)
+            if name not in ("method", "like", *REPLAYED) and value != OURS.get(name, each.default):
+                raise InputError(f"{name} is {value!r}: leave it out, a replay does what the model's log says")
 
 
 def _check_number(name: str, value: float | None, *, least: float | None = None, above: float | None = None) -> None:

@@ -133,11 +133,7 @@ class PairedData(Dataset[dict[str, Example]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the partners of one epoch."""
-        rng = Random(f"{self.seed}/{epoch}/pairing")
-        partners: list[int] = []
-        while self.retain and len(partners) < len(self):
-            partners += rng.sample(range(len(self.retain)), k=len(self.retain))
-        self.partners = partners[: len(self)]
+        self.partners = draw_partners(len(self), len(self.retain), seed=self.seed, epoch=epoch)
 
     def __len__(self) -> int:
         return len(self.forget) or len(self.retain)
@@ -150,6 +146,15 @@ class PairedData(Dataset[dict[str, Example]]):
         forget = self.forget[index]
         mismatch = forget.answered(partner.answer) if partner else None
         return {"forget": replace(forget, mismatch=mismatch), **retain}
+
+
+def draw_partners(count: int, retain: int, *, seed: int, epoch: int) -> list[int]:
+    """The places of ``count`` partners among ``retain`` examples: a function of the seed and the epoch."""
+    rng = Random(f"{seed}/{epoch}/pairing")
+    partners: list[int] = []
+    while retain and len(partners) < count:
+        partners += rng.sample(range(retain), k=retain)
+    return partners[:count]
 
 
 @dataclass(frozen=True)

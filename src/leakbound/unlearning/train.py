@@ -1,6 +1,7 @@
 """The two commands that train: ``finetune`` and ``unlearn``. Each writes a model folder that an audit can load."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_checkpoint
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
-from leakbound.unlearning.folders import check_settings, checkpoint_folder, drop_checkpoints
+from leakbound.unlearning.folders import check_settings, checkpoint_folder, drop_checkpoints, is_kept
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
+from leakbound.unlearning.replay import Replay, find_replay, trainer_for
 from leakbound.unlearning.running import RECORD
 from leakbound.unlearning.sampling import AnswerAnew, find_leaks
 from leakbound.unlearning.scratch import find_size, new_model, train_tokenizer
@@ -40,6 +42,10 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
 
     :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite.
     """
+    return _finetune(config, None, progress)
+
+
+def _finetune(config: FinetuneConfig, again: Replay | None, progress: bool) -> Path:
     if _done(config):
         return config.out
     with new_folder(config.out) as folder, running.own_randomness():
@@ -53,7 +59,9 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
         cost = running.Cost()
         data = PairedData((), running.encode_all(tokenizer, pairs, config), seed=config.seed)
         run = Run(config, folder, tokenizer, progress)
-        trainer = run.train(running.prepare(model, config), data, cost, objective=LEARN, weights=Weights())
+        make = trainer_for(config, pairs, data.retain, model, run.checkpoints, again)
+        run.newest = run.newest or (again.checkpoint if again else None)
+        trainer = run.train(running.prepare(model, config), data, cost, make=make, objective=LEARN, weights=Weights())
         running.save(trainer, tokenizer, config, folder, cost)
     drop_checkpoints(config)
     return config.out
@@ -70,6 +78,9 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
     :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite, or the
         model collapses and ``on_collapse`` is stop.
     """
+    if config.is_replay:
+        again = find_replay(config)
+        return _finetune(again.config, again, progress)
     requests = [read_pairs(file) for file in config.forget]
     permanent = read_pairs(config.retain) if config.retain else []
     if len(requests) == 1:
@@ -174,7 +185,9 @@ class Run:
         self.checkpoints: Path | None = None
         self.newest: Path | None = None
         if config.save_every:
-            self.checkpoints, self.newest = checkpoint_folder(config.out, running.plain(config), resume=config.resume)
+            self.checkpoints, self.newest = checkpoint_folder(
+                config.out, running.plain(config), resume=config.resume, replayable=is_kept(config)
+            )
 
     def encode(self, pairs: list[Pair], *, refusals: bool) -> list[Example]:
         """The pairs as tokens, each with a refusal where the objective wants one."""
@@ -203,12 +216,12 @@ class Run:
 
     def train(
         self, model: Any, data: PairedData, cost: running.Cost, *, callbacks: list[TrainerCallback] | None = None,
-        **settings: Any,
+        make: Callable[..., UnlearningTrainer] = UnlearningTrainer, **settings: Any,
     ) -> UnlearningTrainer:  # fmt: skip
         """Train, from the newest checkpoint where there is one."""
         title = getattr(self.config, "method", "finetune")
         progress = Progress(f"{title} {self.config.out.name}", 0, "steps", show=self.progress)
-        trainer = UnlearningTrainer(
+        trainer = make(
             model,
             running.arguments(self.config, self.checkpoints or self.folder),
             data,
