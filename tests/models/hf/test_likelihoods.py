@@ -10,7 +10,7 @@ from tiny_models import CONFIGS, tiny_model
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.hf import HFModel, likelihoods
-from leakbound.models.hf.likelihoods import plan
+from leakbound.models.hf.trees import plan
 
 QUESTIONS = ["a b", "d c a b a", "c", "b b d a"]
 ANSWERS = [
