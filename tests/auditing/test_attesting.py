@@ -51,6 +51,7 @@ def found(model, reply, **settings):
         return attest(OpenAIModel(url, "little", per_request=8, concurrency=1), model, PROMPTS, **asked)
 
 
+@pytest.mark.slow
 def test_an_honest_server_is_not_refuted(model):
     result = found(model, served(model), num_samples=16)
     assert not result.refuted
@@ -60,8 +61,10 @@ def test_an_honest_server_is_not_refuted(model):
 
 
 @pytest.mark.parametrize(("fault", "names"), [
-    ({"temperature": 0.5}, "temperature"), ({"temperature": 2.0}, "temperature"),
-    ({"top_p": 0.8}, "top_p"), ({"copies": True}, "copies"),
+    ({"temperature": 0.5}, "temperature"),
+    pytest.param({"temperature": 2.0}, "temperature", marks=pytest.mark.slow),
+    pytest.param({"top_p": 0.8}, "top_p", marks=pytest.mark.slow),
+    ({"copies": True}, "copies"),
 ])  # fmt: skip
 def test_a_fault_is_refuted_and_named(model, fault, names):
     result = found(model, served(model, **fault))

@@ -60,6 +60,7 @@ def test_a_false_order_is_never_proven(tmp_path):
     assert compare(folders).proven == ()
 
 
+@pytest.mark.slow
 def test_nothing_is_proven_from_draws_that_stopped_early_or_a_statement_made_afterwards(runs, tmp_path):
     early = draw(tmp_path / "early", FakeModel(leak=0.3), PROMPTS, until="leak<=0.1")
     found = compare([runs / "quiet", early])

@@ -83,7 +83,7 @@ def test_what_is_kept_counts_as_done_and_is_verified(tmp_path, monkeypatch):
     assert first_seen > kept
 
 
-@pytest.mark.parametrize("stop", [1, 2, 4])
+@pytest.mark.parametrize("stop", [1, *(pytest.param(s, marks=pytest.mark.slow) for s in (2, 4))])
 def test_a_real_model_that_is_killed_goes_on_to_the_same_bytes(tmp_path, monkeypatch, stop):
     """Log-probabilities too: what a piece is computed from follows from those before it."""
     prompts = tuple(Prompt(str(i), text, "c") for i, text in enumerate(["a b", "c", "d d a", "b a c d"]))

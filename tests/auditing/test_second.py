@@ -219,7 +219,9 @@ LAWS = {
 
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("ordered", [True, False])
-@pytest.mark.parametrize("n", [1, 9, 99, 100, 300])
+@pytest.mark.parametrize(
+    "n", [1, 9, 99, pytest.param(100, marks=pytest.mark.slow), pytest.param(300, marks=pytest.mark.slow)]
+)
 def test_the_second_implementation_allows_what_the_first_says_and_no_less(law, ordered, n):
     rng = np.random.default_rng(n)
     for alpha in (0.01, 1e-5):
@@ -309,7 +311,10 @@ def average_of(rng, kind, n):
     return Evidence.independent(values, counts), (tuple(values), tuple(counts.astype(float)), False)
 
 
-@pytest.mark.parametrize("kinds", [["graded"], ["rare"], ["distinct"], ["rare", "distinct"]])
+@pytest.mark.parametrize(
+    "kinds",
+    [["graded"], *(pytest.param(k, marks=pytest.mark.slow) for k in (["rare"], ["distinct"], ["rare", "distinct"]))],
+)
 def test_products_are_proven_and_no_smaller_ones(kinds):
     rng = np.random.default_rng(7)
     first, drawn = zip(*[average_of(rng, kinds[i % len(kinds)], 20 + 3 * i) for i in range(4)], strict=True)

@@ -108,6 +108,7 @@ def watch_draws(r, p, rng):
     return watched
 
 
+@pytest.mark.slow
 def test_a_width_is_reached_and_its_limits_hold():
     """2,000 prompts at alpha 0.05: P(more than 163 misses) <= 9.5e-10; 10 at alpha 1e-9: one is an error (1e-8)."""
     rng, r, missed = np.random.default_rng(3), rule(None, 0.1, 5000, 0.05), 0

@@ -95,6 +95,7 @@ def test_quantile_by_hand():
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 @pytest.mark.parametrize("q", [0.1, 0.5, 0.9])
+@pytest.mark.slow
 def test_quantile_covers(law, q):
     rng, alpha, runs, n = np.random.default_rng(2), 0.2, 2000, 30
     grid = np.unique([*np.linspace(0, 1, 20001), *(v for v, _ in law.atoms)])

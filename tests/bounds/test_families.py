@@ -186,6 +186,7 @@ def test_difference_of_counts_covers_unequal_prompts():
     assert missed <= most_misses(runs, alpha)
 
 
+@pytest.mark.slow
 def test_pairs_may_hold_dependent_draws_and_are_narrower_where_they_agree():
     """One random number decides draw i of both models: the difference's law is that of the pair, and it is covered."""
     rng, alpha, runs, missed = np.random.default_rng(10), 0.2, 10, 0

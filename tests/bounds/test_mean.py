@@ -127,6 +127,7 @@ def test_maurer_pontil_by_hand():
     assert bound == pytest.approx(0.5 + np.sqrt(2 * (0.25 * 1000 / 999) * np.log(100) / 1000) + 7 * np.log(100) / 2997)
 
 
+@pytest.mark.slow
 def test_long_runs_without_leaks_keep_the_rate():
     assert mean_bound(np.zeros(60_000), alpha=0.01).upper == pytest.approx(1 - 0.01 ** (1 / 60_000), rel=0.02)
     samples = BETA_LOW.draw(np.random.default_rng(8), (60, 5000))

@@ -54,7 +54,9 @@ def test_evidence_is_a_supermartingale_and_rises(weights):
             assert log_evidence_below(k, n, p * 1.01, weights) > math.log(now)
 
 
-@pytest.mark.parametrize(("limit", "alpha", "n"), [(0.01, 0.01, 3000), (0.1, 0.05, 600), (0.5, 0.1, 300)])
+@pytest.mark.parametrize(
+    ("limit", "alpha", "n"), [pytest.param(0.01, 0.01, 3000, marks=pytest.mark.slow), (0.1, 0.05, 600), (0.5, 0.1, 300)]
+)
 def test_exact_probability_of_a_wrong_verdict_at_any_time(limit, alpha, n):
     # the law of k over all paths, looking after every single draw; mass that meets a verdict is taken out
     claim = Claim("leak", limit, alpha)

@@ -265,6 +265,7 @@ def test_a_part_of_a_draw_is_refused_and_not_rounded(tmp_path, capsys, monkeypat
         assert f"{option} is {value}: give a whole number" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_missing_extra_is_one_line_that_names_it(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"question": "a", "answer": "b"}\n')
     code = (

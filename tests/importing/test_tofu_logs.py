@@ -36,6 +36,7 @@ def metrics(logs):
     return {name: found.log.result.metrics(reference=against.get(name)) for name, found in logs.items()}
 
 
+@pytest.mark.slow
 def test_the_published_table_is_reproduced_to_six_digits(metrics):
     for name, (utility, *pairs) in PUBLISHED.items():
         found = {(m.name, m.set): m.value for m in metrics[name]}

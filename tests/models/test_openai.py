@@ -21,6 +21,7 @@ def shard(n=100, first=0, seed=0):
     return Shard(PROMPTS, first, n, seed)
 
 
+@pytest.mark.slow
 def test_it_is_a_sampler_that_draws_all_at_the_known_rate():
     with chat_server(like_vllm(0.2)) as (url, got):
         model = OpenAIModel(url, "little", per_request=32)

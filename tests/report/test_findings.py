@@ -271,6 +271,7 @@ def test_guessing_in_words(leaks, end):
 
 
 @pytest.mark.parametrize("side", ["audit", "guess"])
+@pytest.mark.slow
 def test_where_draws_could_stop_guessing_is_judged_at_any_stopping_time(side):
     leaks, guessed, n = grid(size=41, n=100)
     found, guess = made(leaks, n), made(guessed, n)

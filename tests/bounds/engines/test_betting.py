@@ -171,6 +171,7 @@ def test_batches_do_not_mix():
     assert together == pytest.approx([star_upper(mean_game(x[:, [i]]), 0.01)[0] for i in range(20)], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_bets_kept_for_a_stage_lose_little(monkeypatch):
     x = np.random.default_rng(5).beta(2, 8, (2000, 30))
 

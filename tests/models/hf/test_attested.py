@@ -43,6 +43,7 @@ def honest(rng, laws, distance):
 @pytest.mark.parametrize(
     "params", [SamplingParams(max_tokens=2), SamplingParams(max_tokens=2, temperature=0.8, top_k=4)]
 )
+@pytest.mark.slow
 def test_the_mean_over_all_answers_is_at_most_one(model, monkeypatch, top, bins, params):
     """Each answer is read alone: cells that knew its next token would show here."""
     monkeypatch.setattr(attested, "TOP", top)

@@ -27,6 +27,7 @@ def step(on, cache, states):
     return torch.cat([part.transpose(1, 2).flatten(2) for part in seen], dim=-1)
 
 
+@pytest.mark.slow
 def test_rows_of_many_ancestors_are_laid_out_with_all_their_tokens():
     """Against whole rows kept beside: random trees of joined, split, repeated and forgotten rows, unequal prompts."""
     rng = np.random.default_rng(0)

@@ -125,7 +125,10 @@ PIECED = {
 
 @pytest.mark.parametrize(  # how a token is picked knows nothing of the model, but what it remembers: all, some, none
     ("name", "picked"),
-    [*((name, "plain") for name in CONFIGS), *itertools.product(("llama", "gemma3", "mamba"), list(PIECED)[1:])],
+    [
+        *(pytest.param(name, "plain", marks=() if name == "llama" else pytest.mark.slow) for name in CONFIGS),
+        *itertools.product(("llama", "gemma3", "mamba"), list(PIECED)[1:]),
+    ],
 )
 def test_pieces_are_the_draws_of_the_shard(name, picked, tokenizer, monkeypatch):
     """A prefix's draws stay together, so that a completion is in one piece with all of its draws."""
