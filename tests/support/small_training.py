@@ -6,6 +6,7 @@ from transformers import TrainingArguments
 
 from leakbound.unlearning import adapters
 from leakbound.unlearning.data import IGNORED, Example, PairedData
+from leakbound.unlearning.groups import Group, Groups
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import find_objective
 from leakbound.unlearning.passes import Passes
@@ -20,7 +21,10 @@ RETAIN = [Example((2, 4, i, 1), (IGNORED, IGNORED, i, 1)) for i in (2, 3, 4, 5)]
 ]
 
 
-def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, **arguments):
+def train(
+    model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, groups=None,
+    callbacks=(), **arguments,
+):  # fmt: skip
     settings = {"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 2, "seed": 0} | arguments
     args = TrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, report_to="none", save_strategy="no", logging_steps=1,
@@ -39,11 +43,22 @@ def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, r
         adapters.train_layers(model, 1)
         width = model.config.get_text_config().hidden_size
         passes = Passes(1, random_direction(width, 0), reference=adapters.reference_of(model))
+    if objective.uses("group"):
+        groups = groups or Groups(0, groups=[Group(e.prompt, (e.answer,)) for e in forget])
+        passes = dataclasses.replace(passes, groups=groups)
     data = PairedData(forget, retain, seed=0)
     if objective.uses("sampled"):
         data.sampled = tuple(e.answered((3, 3, 1)) for e in data.forget)
     trainer = UnlearningTrainer(
-        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard
+        model,
+        args,
+        data,
+        objective,
+        weights or Weights(),
+        pad_id=0,
+        passes=passes,
+        guard=guard,
+        callbacks=callbacks,
     )
     trainer.train()
     return trainer

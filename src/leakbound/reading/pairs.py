@@ -6,6 +6,7 @@ from pathlib import Path
 from leakbound.errors import PromptsError
 from leakbound.reading.parsing import read_text
 from leakbound.reading.rows import open_rows
+from leakbound.records import Prompt
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,11 @@ class Pair:
     answer: str
     source: str
     secrets: tuple[str, ...] = ()
+
+    def prompt(self, id: str) -> Prompt:
+        """The question as an audit asks it; its target is the answer where the row names none."""
+        target, *aliases = self.secrets or (self.answer,)
+        return Prompt(id, self.question, target, tuple(aliases))
 
 
 def read_pairs(source: str | Path) -> list[Pair]:

@@ -174,13 +174,19 @@ class Forgetting:
     leak_rounds: int = 0
     """After training, so often: sample the forget questions, add the answers that leak, and train again."""
     leak_samples: int = 64
-    """Answers sampled for each forget question to find leaks."""
+    """Answers sampled for each forget question to find leaks (leak_rounds; leak_mass, each time)."""
     leak_scorer: str = "contains"
     """The scorer that judges them, as for audit."""
     leak_threshold: float = 0.5
     """An answer leaks when it scores this or more."""
+    leak_search: int = 16
+    """leak_mass: further answers to each forget question, drawn without replacement."""
+    leak_every: int | None = None
+    """leak_mass: draw anew after so many steps; by default at the start of each epoch."""
+    leak_kept: int = 32
+    """leak_mass: the most answers of a question that are known to leak; the likeliest, and what the rows say."""
     max_tokens: int = 64
-    """The longest sampled answer, in tokens (PMC and leak_rounds)."""
+    """The longest sampled answer, in tokens."""
     collapse_factor: float = 10.0
     """The model counts as collapsed when its loss on retain examples is this many times its start (0.1 at least)."""
     on_collapse: str = "warn"
@@ -202,6 +208,9 @@ class Forgetting:
             check_count("rmu_layer", self.rmu_layer, least=1)
         for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
             check_count(name, getattr(self, name), least=least)
+        for name, least in (("leak_search", 0), ("leak_every", 1), ("leak_kept", 1)):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least=least)
         if not 0 < self.leak_threshold <= 1:
             raise InputError(f"leak_threshold is {self.leak_threshold!r}: give a number in (0, 1]")
         _check_number("collapse_factor", self.collapse_factor, above=1.0)
@@ -233,10 +242,10 @@ class UnlearnConfig(Forgetting, TrainingConfig):
         needs_retain = objective.retain is not None or self.entropy_retain or objective.uses("mismatch")
         if self.retain is None and needs_retain:
             raise InputError(f"retain is None: method {self.method!r} needs a file of questions to retain")
-        if self.save_every is not None and (self.leak_rounds or objective.uses("sampled")):
+        if self.save_every is not None and (self.leak_rounds or objective.uses("sampled") or objective.uses("group")):
             raise InputError(
                 f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "
-                "leave it out with leak_rounds and pmc"
+                "leave it out with leak_rounds, and with methods that sample"
             )
 
 

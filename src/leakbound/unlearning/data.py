@@ -28,13 +28,14 @@ class Example:
     """One tokenised pair: question then answer, and the labels, ``IGNORED`` on the question.
 
     ``ref_logp`` is the reference model's log-probability of the answer, where a loss needs it; ``refusal``,
-    ``mismatch`` and ``sampled`` are the same question with another answer.
+    ``mismatch`` and ``sampled`` are the same question with another answer. ``place``: which forget question it is.
     """
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
     ref_logp: float | None = None
     source: str = ""
+    place: int = 0
     refusal: Example | None = None
     mismatch: Example | None = None
     sampled: Example | None = None
@@ -90,7 +91,7 @@ def with_refusals(
 def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
     """Pad on the right: input_ids, attention_mask, labels of shape (B, L), and ref_logps (B) where all have one.
 
-    ``sources`` says where the rows were read.
+    ``sources`` says where the rows were read, ``places`` which questions they are.
     """
     length = max(len(example.input_ids) for example in examples)
 
@@ -102,6 +103,7 @@ def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
         "attention_mask": padded([[1] * len(e.input_ids) for e in examples], 0),
         "labels": padded([e.labels for e in examples], IGNORED),
         "sources": [e.source for e in examples],
+        "places": [e.place for e in examples],
     }
     ref_logps = [e.ref_logp for e in examples if e.ref_logp is not None]
     if len(ref_logps) == len(examples):
@@ -143,7 +145,7 @@ class PairedData(Dataset[dict[str, Example]]):
         forget = self.forget[index]
         sampled = self.sampled[index] if self.sampled else None
         mismatch = forget.answered(partner.answer) if partner else None
-        return {"forget": replace(forget, mismatch=mismatch, sampled=sampled), **retain}
+        return {"forget": replace(forget, place=index, mismatch=mismatch, sampled=sampled), **retain}
 
 
 @dataclass(frozen=True)

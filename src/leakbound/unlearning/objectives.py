@@ -12,6 +12,7 @@ from torch import Tensor
 from leakbound.errors import InputError
 from leakbound.plugins import Table
 from leakbound.unlearning import losses
+from leakbound.unlearning.groups import Several
 from leakbound.unlearning.passes import Half
 
 
@@ -20,7 +21,8 @@ class Term:
     """A loss and where its arguments come from.
 
     ``needs`` names the fields of the forward pass (:class:`leakbound.unlearning.passes.Half`) that the loss takes, in
-    order; ``refusal.`` and ``mismatch.`` are the same question with another answer. ``settings`` are the loss's
+    order; ``refusal.`` and ``mismatch.`` are the same question with another answer, ``group.`` several answers to it
+    (:class:`leakbound.unlearning.groups.Several`). ``settings`` are the loss's
     keywords: setting of the run -> the published value, which stands where the run gives none or has no such setting.
     """
 
@@ -29,7 +31,7 @@ class Term:
     settings: Mapping[str, float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = set(vars(Half)) | set(Half.__dataclass_fields__)
+        known = {name for one in (Half, Several) for name in (*vars(one), *one.__dataclass_fields__)}
         if odd := [need for need in self.needs if not known.issuperset(need.split("."))]:
             raise InputError(f"needs is {odd}: a forward pass has {', '.join(sorted(n for n in known if n[0] != '_'))}")
 
@@ -68,6 +70,7 @@ TERMS: dict[str, dict[str, Term]] = {
         "ce_u": Term(losses.ce_u, ("logits", "labels")),
         "jensun": Term(losses.jensen_shannon_to_tokens, ("refusal.logits", "refusal.labels")),
         "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths")),
+        "leak_mass": Term(losses.leak_mass, ("group.logps",)),
     },
     "retain": {
         "gd": Term(losses.nll, ("logps", "lengths")),
@@ -111,6 +114,8 @@ _METHODS = {
         ("ce_u_gd", "ce_u", "gd"),
         ("jensun", "jensun", "js"),
         ("pmc", "pmc", "gd"),
+        ("leak_mass", "leak_mass", ""),
+        ("leak_mass_gd", "leak_mass", "gd"),
     )
 }
 

@@ -11,9 +11,10 @@ from leakbound.models.base import in_pieces
 from leakbound.models.hf import HFModel
 from leakbound.models.template import encode_pair, read_answer
 from leakbound.reading.pairs import Pair
-from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.records import Draw, SamplingParams, Shard
 from leakbound.runs.progress import Progress
 from leakbound.scoring import get_scorer, score_completion
+from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.data import PairedData
 
@@ -30,9 +31,12 @@ def draw_answers(
 ) -> list[list[Draw]]:
     """``count`` answers of the model to each question, sampled from its own law; no two rounds share a draw."""
     training = model.training
-    prompts = tuple(Prompt(str(i), pair.question, *_secrets(pair)) for i, pair in enumerate(pairs))
+    prompts = tuple(pair.prompt(str(i)) for i, pair in enumerate(pairs))
     shard = Shard(prompts, first=round * count, num_samples=count, seed=config.seed)
-    sampler, params = HFModel(model, tokenizer, template=config.template), SamplingParams(max_tokens=config.max_tokens)
+    sampler, params = (
+        HFModel(inner(model), tokenizer, template=config.template),
+        SamplingParams(max_tokens=config.max_tokens),
+    )
     answers: list[list[Draw]] = [[] for _ in pairs]
     title = f"sampling {config.out.name}, round {round + 1}"
     with Progress(title, count * len(pairs), "draws", show=progress) as shown:
@@ -57,7 +61,7 @@ def find_leaks(
     leaks = []
     drawn = draw_answers(model, tokenizer, pairs, config, count=config.leak_samples, round=round, progress=progress)
     for pair, draws in zip(pairs, drawn, strict=True):
-        prompt = Prompt("leak", pair.question, *_secrets(pair))
+        prompt = pair.prompt("leak")
         texts = sorted({d.text for d in draws if d.finish_reason != "length" and d.text.strip()} - {pair.answer})
         leaks += [
             Pair(pair.question, text, f"{pair.source}, leak of round {round + 1}", pair.secrets)
@@ -102,9 +106,3 @@ class AnswerAnew(TrainerCallback):  # type: ignore[misc]
     def _tokens(self, pair: Pair, draw: Draw) -> list[int]:
         _, tokens = encode_pair(self.tokenizer, pair.question, draw.text, self.config.template)
         return tokens[:-1] if draw.finish_reason == "length" and len(tokens) > 1 else tokens
-
-
-def _secrets(pair: Pair) -> tuple[str, tuple[str, ...]]:
-    """Target and aliases as a prompt takes them."""
-    target, *aliases = pair.secrets or (pair.answer,)
-    return target, tuple(aliases)

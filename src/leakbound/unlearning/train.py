@@ -18,6 +18,8 @@ from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_c
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
 from leakbound.unlearning.folders import NOT_COMPARED, checkpoint_folder, drop_checkpoints
+from leakbound.unlearning.groups import Groups
+from leakbound.unlearning.leaks import FindLeaks, by_question
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
@@ -118,11 +120,13 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             lengths = [len(e.answer) for e in few]
             mean = -sum(logp / n for logp, n in zip(start, lengths, strict=True)) / len(few)
             guard = CollapseGuard(mean, config.collapse_factor, config.on_collapse, run.checkpoints)
-        passes = passes_of(model, config, reference if references else None)
+        groups = Groups(run.pad_id) if objective.uses("group") else None
+        passes = dataclasses.replace(passes_of(model, config, reference if references else None), groups=groups)
         forget: list[Example] = []
         new = pairs
         for round in range(config.leak_rounds + 1):
-            examples = run.encode(new, refusals=objective.uses("refusal"))
+            rows = [one[0] for one in by_question(new)] if groups is not None else new
+            examples = run.encode(rows, refusals=objective.uses("refusal"))
             if objective.uses("ref_logps") and (reference is None or round == 0):
                 examples = run.with_references(model, examples)
             elif objective.uses("ref_logps") and reference is not None:
@@ -130,7 +134,11 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                     examples = run.with_references(ref_model, examples)
             forget += examples
             data = PairedData(forget, retain, seed=config.seed)
-            extra = [AnswerAnew(model, tokenizer, data, pairs, config)] if objective.uses("sampled") else []
+            extra: list[TrainerCallback] = []
+            if objective.uses("sampled"):
+                extra = [AnswerAnew(model, tokenizer, data, pairs, config)]
+            if groups is not None:
+                extra = [FindLeaks(model, tokenizer, by_question(pairs), config, groups)]
             trainer = run.train(
                 model, data, cost, objective=objective, weights=Weights.of(config), passes=passes, guard=guard,
                 callbacks=extra,

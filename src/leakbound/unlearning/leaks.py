@@ -1,0 +1,147 @@
+"""What a model says that it should not: found by drawing, as rows to train on or as sets that weigh exactly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import compress, count
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from leakbound.bounds.gate import reaches
+from leakbound.errors import InputError
+from leakbound.models.base import prefix_free
+from leakbound.models.hf import HFModel
+from leakbound.models.hf.forward import Forward, Work
+from leakbound.models.hf.likelihoods import answer_likelihoods, reads_trees
+from leakbound.models.template import encode_pair, read_answer
+from leakbound.reading.pairs import Pair
+from leakbound.records import SamplingParams, Shard
+from leakbound.scoring import get_scorer, score_completions
+from leakbound.unlearning.adapters import inner
+from leakbound.unlearning.config import UnlearnConfig
+from leakbound.unlearning.groups import Group, Groups
+
+LASTING = ("contains", "rouge_l", "rouge_1", "new_words")
+"""Scorers of which no further word takes a leak back."""
+MORE = "qxzj"
+"""What may follow a beginning: letters that go on with its last word, and make none that a target has."""
+
+
+class DrawAnew(TrainerCallback):  # type: ignore[misc]
+    """Draws answers to the forget questions every ``config.leak_every`` steps, or at the start of each epoch."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, questions: Sequence[Sequence[Pair]], config: UnlearnConfig, groups: Groups
+    ) -> None:
+        self.tokenizer, self.questions, self.config, self.groups = tokenizer, questions, config, groups
+        self.model = inner(model)
+        self.prompts = tuple(pairs[0].prompt(str(i)) for i, pairs in enumerate(questions))
+        self.forward = Forward(self.model, fill=groups.fill, work=Work())
+        self.scorer = get_scorer(config.leak_scorer)
+        self.number = 0
+        self.fixed: list[set[tuple[int, ...]]] = []
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer before it goes through the data."""
+        if self.config.leak_every is None:
+            self.again()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer before each optimiser step."""
+        if self.config.leak_every is not None and state.global_step % self.config.leak_every == 0:
+            self.again()
+
+    def again(self) -> None:
+        """Draw, and leave the model as it was: training or not."""
+        training = self.model.training
+        self.model.eval()
+        self.draw()
+        self.model.train(training)
+        self.number += 1
+
+    def draw(self) -> None:
+        """Make the groups anew."""
+        raise NotImplementedError
+
+    @property
+    def seed(self) -> int:
+        """The seed of this time's draws: none of a run are those of another time or purpose."""
+        name = f"{self.config.seed}|{type(self).__name__}|{self.number}".encode()
+        return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "little")
+
+    def scores(self, place: int, texts: Sequence[str]) -> list[float]:
+        """What the scorer gives completions of a question."""
+        said = [read_answer(self.tokenizer, text, self.config.template) for text in texts]
+        return score_completions(self.scorer, [(text, self.prompts[place]) for text in said])
+
+
+class FindLeaks(DrawAnew):
+    """Keeps for each forget question a set of answers that leak, of which none begins another.
+
+    It grows by draws, with and without replacement; where it is larger than ``config.leak_kept``, those go that the
+    model says least. Rows of the file (answer, target, aliases) stay. With a scorer of :data:`LASTING` an answer is cut
+    where it leaks whatever follows, so that one beginning stands for all that begin so.
+    """
+
+    def draw(self) -> None:
+        """Find more, weigh all, and keep the heaviest."""
+        config, params = self.config, SamplingParams(max_tokens=self.config.max_tokens)
+        box = HFModel(self.model, self.tokenizer, template=config.template)
+        found = box.generations(Shard(self.prompts, 0, config.leak_samples, self.seed), params)
+        if config.leak_search:
+            more = box.distinct(self.prompts, config.leak_search, params, self.seed)
+            found = [[*some, *others] for some, others in zip(found, more, strict=True)]
+        groups = self.groups.groups = self.groups.groups or [self.written(place) for place in range(len(self.prompts))]
+        self.fixed = self.fixed or [set(group.tails) for group in groups]
+        tails = [
+            prefix_free([*group.tails, *self.leaking(place, {g.tokens: g.text for g in some})])
+            for place, (group, some) in enumerate(zip(groups, found, strict=True))
+        ]
+        heads = [group.head for group in groups]
+        weighed = answer_likelihoods(self.forward, heads, tails)
+        with torch.inference_mode():
+            self.groups.trees = reads_trees(self.forward, heads, tails)
+        for place, (some, likelihoods, fixed) in enumerate(zip(tails, weighed, self.fixed, strict=True)):
+            mass = {tail: float(one.logprobs.sum()) for tail, one in zip(some, likelihoods, strict=True)}
+            order = sorted(some, key=lambda tail: (tail not in fixed, -mass[tail], tail))
+            groups[place] = Group(heads[place], tuple(order[: max(config.leak_kept, len(fixed))]))
+
+    def written(self, place: int) -> Group:
+        """A question with what its rows say, where that leaks. InputError where the scorer sees no leak in any."""
+        pairs, prompt = self.questions[place], self.prompts[place]
+        texts = dict.fromkeys([*(pair.answer for pair in pairs), prompt.target, *prompt.aliases])
+        encoded = [encode_pair(self.tokenizer, prompt.text, text, self.config.template) for text in texts]
+        leaks = self.leaking(place, {tuple(tail): text for (_, tail), text in zip(encoded, texts, strict=True)})
+        if not leaks:
+            raise InputError(
+                f"{pairs[0].source}: leak_scorer {self.config.leak_scorer!r} gives neither the answer nor the target "
+                f"{self.config.leak_threshold:g}: there is no leak to train on; give a lower leak_threshold"
+            )
+        return Group(tuple(encoded[0][0]), tuple(prefix_free(leaks)))
+
+    def leaking(self, place: int, texts: Mapping[tuple[int, ...], str]) -> list[tuple[int, ...]]:
+        """The answers that leak, each only as long as it needs to be to leak whatever follows."""
+        leaks = compress(texts, self._leak(place, list(texts.values())))
+        if self.config.leak_scorer not in LASTING:
+            return list(leaks)
+        out = []
+        for tokens in leaks:
+            begun = [list(tokens[:k]) for k in range(1, len(tokens))]
+            said = self.tokenizer.batch_decode(begun, skip_special_tokens=True) if begun else []
+            lasting = self._leak(place, [text + MORE for text in said])
+            out.append(tokens[: next(compress(count(1), lasting), len(tokens))])
+        return out
+
+    def _leak(self, place: int, texts: Sequence[str]) -> list[bool]:
+        return [bool(reaches(score, self.config.leak_threshold)) for score in self.scores(place, texts)]
+
+
+def by_question(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """The pairs, those of one question together, in the order in which the questions come first."""
+    found: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        found.setdefault(pair.question, []).append(pair)
+    return list(found.values())
