@@ -99,6 +99,18 @@ def test_it_goes_on_until_fresh_draws_prove_the_claim(files, faked):
     assert until(files, {"budget": 33}, resume=True) == found  # done is done
 
 
+def test_rephrased_questions_are_searched_for_leaks_and_nothing_is_proven_of_them(files, faked):
+    trained = faked([0.5, 0.0])
+    rows = [json.loads(line) for line in (files / "forget.jsonl").read_text().splitlines()]
+    rows[0]["rephrased"] = ["At what place?"]
+    (files / "forget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = until(files, {"rounds": 1})
+    assert [one.num_draws for one in found.rounds] == [4 * 64] * 2
+    assert found.num_prompts == 3
+    assert found.rounds[1].num_rows == 3 + 4
+    assert [step.out.name for step in trained] == ["round-00", "round-01"]  # what the bar of a training says
+
+
 def test_what_is_proven_is_proven_of_the_law_and_by_other_draws_than_those_that_chose(files, faked):
     faked([0.01, 0.0])
     found = until(files, {"rounds": 1, "proof_samples": 100, "until": "leak<=0.02"}, leak_samples=50)

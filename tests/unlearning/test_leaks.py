@@ -10,8 +10,8 @@ from tiny_models import tiny_model, word_tokenizer
 from leakbound.errors import InputError
 from leakbound.models.template import encode_prompt
 from leakbound.reading.pairs import Pair
-from leakbound.records import SamplingParams
-from leakbound.unlearning import UnlearnConfig
+from leakbound.records import Draw, SamplingParams
+from leakbound.unlearning import UnlearnConfig, leaks
 from leakbound.unlearning.data import IGNORED, Example
 from leakbound.unlearning.groups import Groups
 from leakbound.unlearning.leaks import FindLeaks, by_question
@@ -103,7 +103,36 @@ def test_draws_are_made_anew_as_often_as_asked(every, asked, monkeypatch):
     assert len(drawn) == len(set(drawn)) == len(asked)
 
 
-def leaks(model):
+# Leak rounds ---------------------------------------------------------------------------------------------------------
+
+BOX = Pair("Which colour is the box?", "The box is red.", "line 1", ("red",), ("The box has which colour?",))
+
+
+def found(monkeypatch, said, pairs=(BOX,), **settings):
+    """The leaks where each question gets the same completions: text -> (how often, how it ended)."""
+    draws = [Draw("0", text, count, i, ended, 5, None) for i, (text, (count, ended)) in enumerate(said.items())]
+    monkeypatch.setattr(leaks, "draw_answers", lambda m, t, asked, c, **_: [draws for _ in asked])
+    config = UnlearnConfig(model="m", forget="f.jsonl", retain="r.jsonl", out="o", **settings)
+    return leaks.find_leaks(None, None, list(pairs), config, round=1)
+
+
+def test_new_leaks_of_a_round_are_those_said_most_in_all_wordings(monkeypatch):
+    said = {"The box is red.": (9, "stop"), "Red!": (3, "stop"), "It is red and": (7, "length"), "Blue.": (5, "stop")}
+    said |= {f"Red {i}.": (2, "stop") for i in range(leaks.LEAKS)}
+    new = found(monkeypatch, said)
+    assert [pair.question for pair in new] == [BOX.question] * leaks.LEAKS + [*BOX.rephrased] * leaks.LEAKS
+    assert [pair.answer for pair in new[:3]] == ["Red!", "Red 0.", "Red 1."]  # the row's own answer is none
+    assert [pair.answer for pair in new[leaks.LEAKS :][:3]] == ["The box is red.", "Red!", "Red 0."]
+    assert all(pair.leak and pair.secrets == ("red",) for pair in new)
+    assert {pair.source for pair in new} == {"line 1, leak of round 2"}
+    again = found(monkeypatch, said, (BOX, *new))
+    assert [pair.answer for pair in again] == ["Red 7."] * 1 + ["Red 6.", "Red 7."]  # each once
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+def leak_rates(model):
     """P(leak) of either question, enumerated."""
     asked = (((2, 3), ((C,),)), ((5, 4, 2), ((D, B), (B, B))))
     laws = [(enumerate_law(model, ids, SamplingParams(max_tokens=3)), secrets) for ids, secrets in asked]
@@ -119,10 +148,10 @@ def test_training_lowers_the_exact_probability_of_a_leak_and_keeps_the_rest(tmp_
         find.model.load_state_dict(tiny_model(seed=seed, scale=1.0).state_dict())
 
         forget = [Example((*ids, 1), (*(IGNORED,) * len(ids), 1)) for ids in ((2, 3), (5, 4, 2))]
-        before = leaks(find.model)
+        before = leak_rates(find.model)
         train(
             find.model, tmp_path, objective="leak_mass_gd", forget=forget, retain=retain, groups=find.groups,
             callbacks=[find], num_train_epochs=40, learning_rate=5e-3, seed=seed,
         )  # fmt: skip
-        assert all(now < 0.1 * then for now, then in zip(leaks(find.model), before, strict=True))
+        assert all(now < 0.1 * then for now, then in zip(leak_rates(find.model), before, strict=True))
         assert reference_logps(find.model, retain, pad_id=0, batch_size=2) > [-0.7] * 2

@@ -50,17 +50,3 @@ def test_partial_collapse_trains_on_the_tokens_that_were_said(says):
     data = PairedData([example], [], seed=0)
     sampling.AnswerAnew(model, TOKENIZER, data, [PAIR], config(method="pmc", template="raw")).draw(0)
     assert data.sampled[0].input_ids == example.input_ids
-
-
-def test_the_original_answer_is_no_new_leak(says):
-    model = says(f" {SAID}", " It is red.", "Red, the box.", " It is blue.")
-    leaks = sampling.find_leaks(model, TOKENIZER, [PAIR], config(template="raw"), round=0)
-    assert [leak.answer for leak in leaks] == ["It is red.", "Red, the box."]
-    assert {leak.source for leak in leaks} == {"forget.jsonl line 1, leak of round 1"}
-
-
-def test_draws_of_a_leak_round_are_shown(says, capsys):
-    model = says(f" {SAID}", " It is red.")
-    settings = config(template="raw", leak_samples=2)
-    sampling.find_leaks(model, TOKENIZER, [PAIR], settings, round=1, progress=True)
-    assert "sampling o, round 2: 2 of 2 draws, 100 %" in capsys.readouterr().err

@@ -20,7 +20,7 @@ class Training:
     epochs: int = 5
     """How often the data are gone through."""
     max_steps: int | None = None
-    """Stop after this many optimiser steps; goes before epochs."""
+    """Stop after this many optimiser steps; goes before epochs. With leak rounds an equal share for each training."""
     batch_size: int = 16
     """Examples of each half in one forward pass."""
     accumulation: int = 1
@@ -172,7 +172,8 @@ class Forgetting:
     pmc_samples: int = 8
     """PMC: answers that the model gives to each forget question at each epoch, of which one is chosen."""
     leak_rounds: int = 0
-    """After training, so often: sample the forget questions, add the answers that leak, and train again."""
+    """After training, so often: sample the forget questions (rephrased ones too, where rows have them), add the
+    answers that leak, and train again."""
     leak_samples: int = 64
     """Answers sampled for each forget question to find leaks (leak_rounds; leak_mass, each time)."""
     leak_scorer: str = "contains"
@@ -242,6 +243,10 @@ class UnlearnConfig(Forgetting, TrainingConfig):
         needs_retain = objective.retain is not None or self.entropy_retain or objective.uses("mismatch")
         if self.retain is None and needs_retain:
             raise InputError(f"retain is None: method {self.method!r} needs a file of questions to retain")
+        if self.max_steps is not None and self.max_steps <= self.leak_rounds:
+            raise InputError(
+                f"max_steps is {self.max_steps} and leak_rounds is {self.leak_rounds}: give each training a step"
+            )
         if self.save_every is not None and (self.leak_rounds or objective.uses("sampled") or objective.uses("group")):
             raise InputError(
                 f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from itertools import compress, count
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import compress, count, zip_longest
 from typing import Any
 
 import torch
@@ -18,12 +19,15 @@ from leakbound.models.hf.forward import Forward, Work
 from leakbound.models.hf.likelihoods import answer_likelihoods, reads_trees
 from leakbound.models.template import encode_pair, read_answer
 from leakbound.reading.pairs import Pair
-from leakbound.records import SamplingParams, Shard
+from leakbound.records import Draw, SamplingParams, Shard
 from leakbound.scoring import get_scorer, score_completions
 from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.groups import Group, Groups
+from leakbound.unlearning.sampling import draw_answers
 
+LEAKS = 8
+"""How many distinct leaks of a question a round adds at most: the most frequent ones."""
 LASTING = ("contains", "rouge_l", "rouge_1", "new_words")
 """Scorers of which no further word takes a leak back."""
 MORE = "qxzj"
@@ -34,9 +38,11 @@ class DrawAnew(TrainerCallback):  # type: ignore[misc]
     """Draws answers to the forget questions every ``config.leak_every`` steps, or at the start of each epoch."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, questions: Sequence[Sequence[Pair]], config: UnlearnConfig, groups: Groups
-    ) -> None:
+        self, model: Any, tokenizer: Any, questions: Sequence[Sequence[Pair]], config: UnlearnConfig, groups: Groups,
+        round: int = 0,
+    ) -> None:  # fmt: skip
         self.tokenizer, self.questions, self.config, self.groups = tokenizer, questions, config, groups
+        self.round = round
         self.model = inner(model)
         self.prompts = tuple(pairs[0].prompt(str(i)) for i, pairs in enumerate(questions))
         self.forward = Forward(self.model, fill=groups.fill, work=Work())
@@ -69,7 +75,7 @@ class DrawAnew(TrainerCallback):  # type: ignore[misc]
     @property
     def seed(self) -> int:
         """The seed of this time's draws: none of a run are those of another time or purpose."""
-        name = f"{self.config.seed}|{type(self).__name__}|{self.number}".encode()
+        name = f"{self.config.seed}|{type(self).__name__}|{self.round}|{self.number}".encode()
         return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "little")
 
     def scores(self, place: int, texts: Sequence[str]) -> list[float]:
@@ -94,11 +100,14 @@ class FindLeaks(DrawAnew):
         if config.leak_search:
             more = box.distinct(self.prompts, config.leak_search, params, self.seed)
             found = [[*some, *others] for some, others in zip(found, more, strict=True)]
-        groups = self.groups.groups = self.groups.groups or [self.written(place) for place in range(len(self.prompts))]
-        self.fixed = self.fixed or [set(group.tails) for group in groups]
+        groups = self.groups.groups
+        if not self.fixed:
+            written = [self.written(place) for place in range(len(self.prompts))]
+            groups[:] = [one if group is None else group for one, group in zip_longest(written, groups)]
+            self.fixed = [set(group.tails) for group in written]
         tails = [
-            prefix_free([*group.tails, *self.leaking(place, {g.tokens: g.text for g in some})])
-            for place, (group, some) in enumerate(zip(groups, found, strict=True))
+            prefix_free([*fixed, *group.tails, *self.leaking(place, {g.tokens: g.text for g in some})])
+            for place, (fixed, group, some) in enumerate(zip(self.fixed, groups, found, strict=True))
         ]
         heads = [group.head for group in groups]
         weighed = answer_likelihoods(self.forward, heads, tails)
@@ -137,6 +146,35 @@ class FindLeaks(DrawAnew):
 
     def _leak(self, place: int, texts: Sequence[str]) -> list[bool]:
         return [bool(reaches(score, self.config.leak_threshold)) for score in self.scores(place, texts)]
+
+
+def find_leaks(
+    model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig, *, round: int, progress: bool = False
+) -> list[Pair]:
+    """Sampled answers to the questions, rephrased ones included, that leak and are new, as pairs to forget.
+
+    An answer leaks when ``config.leak_scorer`` gives it ``config.leak_threshold`` or more against the row's target and
+    aliases (its answer where it names none). ``pairs`` are the rows, and the leaks of earlier rounds.
+    """
+    scorer, known = get_scorer(config.leak_scorer), {(pair.question, pair.answer) for pair in pairs}
+    asked = [wording for pair in pairs if not pair.leak for wording in pair.wordings()]
+    drawn = draw_answers(model, tokenizer, asked, config, count=config.leak_samples, round=round, progress=progress)
+    found = []
+    for pair, draws in zip(asked, drawn, strict=True):
+        scores = score_completions(scorer, [(draw.text, pair.prompt("leak")) for draw in draws])
+        leaking = [draw for draw, score in zip(draws, scores, strict=True) if reaches(score, config.leak_threshold)]
+        found += most_said(pair, leaking, known, f"{pair.source}, leak of round {round + 1}")
+    return found
+
+
+def most_said(pair: Pair, draws: Iterable[Draw], known: Container[tuple[str, str]], source: str) -> list[Pair]:
+    """Answers to a question as new pairs: of those that were not cut and are not known the ``LEAKS`` most frequent."""
+    counts = Counter[str]()
+    for draw in draws:
+        if draw.finish_reason != "length" and draw.text.strip() and (pair.question, draw.text) not in known:
+            counts[draw.text] += draw.count
+    texts = sorted(counts, key=lambda text: (-counts[text], text))[:LEAKS]
+    return [Pair(pair.question, text, source, pair.secrets or (pair.answer,), leak=True) for text in texts]
 
 
 def by_question(pairs: Sequence[Pair]) -> list[list[Pair]]:

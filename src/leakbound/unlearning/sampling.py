@@ -1,4 +1,4 @@
-"""Training data that the model makes itself: its own answers for partial model collapse, its leaks to be forgotten."""
+"""Training data that the model makes itself: its answers, and those of them that partial model collapse trains on."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,14 +6,13 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from leakbound.bounds.gate import reaches
 from leakbound.models.base import in_pieces
 from leakbound.models.hf import HFModel
 from leakbound.models.template import encode_pair, read_answer
 from leakbound.reading.pairs import Pair
 from leakbound.records import Draw, SamplingParams, Shard
 from leakbound.runs.progress import Progress
-from leakbound.scoring import get_scorer, score_completion
+from leakbound.scoring import get_scorer
 from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.data import PairedData
@@ -47,28 +46,6 @@ def draw_answers(
             shown.advance(sum(draw.count for draw in piece))
     model.train(training)
     return [sorted(some, key=lambda draw: draw.first) for some in answers]
-
-
-def find_leaks(
-    model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig, *, round: int, progress: bool = False
-) -> list[Pair]:
-    """The distinct sampled answers that leak, each as a new pair to forget; an answer that is cut off is left out.
-
-    An answer leaks when ``config.leak_scorer`` gives it ``config.leak_threshold`` or more against the row's target and
-    aliases (its answer where it names none).
-    """
-    scorer = get_scorer(config.leak_scorer)
-    leaks = []
-    drawn = draw_answers(model, tokenizer, pairs, config, count=config.leak_samples, round=round, progress=progress)
-    for pair, draws in zip(pairs, drawn, strict=True):
-        prompt = pair.prompt("leak")
-        texts = sorted({d.text for d in draws if d.finish_reason != "length" and d.text.strip()} - {pair.answer})
-        leaks += [
-            Pair(pair.question, text, f"{pair.source}, leak of round {round + 1}", pair.secrets)
-            for text in texts
-            if reaches(score_completion(scorer, text, prompt), config.leak_threshold)
-        ]
-    return leaks
 
 
 def choose_answer(draws: Sequence[Draw], answer: str) -> Draw:
