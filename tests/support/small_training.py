@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
+import torch
 from transformers import TrainingArguments
 
 from leakbound.unlearning import adapters
 from leakbound.unlearning.data import IGNORED, Example, PairedData
-from leakbound.unlearning.groups import Group, Groups
+from leakbound.unlearning.groups import Graded, Group, Groups
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import find_objective
 from leakbound.unlearning.passes import Passes
@@ -44,7 +46,7 @@ def train(
         width = model.config.get_text_config().hidden_size
         passes = Passes(1, random_direction(width, 0), reference=adapters.reference_of(model))
     if objective.uses("group"):
-        groups = groups or Groups(0, groups=[Group(e.prompt, (e.answer,)) for e in forget])
+        groups = groups or grouped(model, forget)
         passes = dataclasses.replace(passes, groups=groups)
     data = PairedData(forget, retain, seed=0)
     if objective.uses("sampled"):
@@ -62,6 +64,18 @@ def train(
     )
     trainer.train()
     return trainer
+
+
+def grouped(model, examples):
+    """Groups of one answer each, drawn from the model as it is and judged bad."""
+    groups = [Group(e.prompt, (e.answer,)) for e in examples]
+    with torch.no_grad():
+        logps = Groups(0, groups=groups).read(model, range(len(groups)), trims=False).token_logps[:, 0].double().numpy()
+    one, graded = np.ones(1), []
+    for group, row in zip(groups, logps, strict=True):
+        known = [row[: len(group.tails[0])]]
+        graded.append(dataclasses.replace(group, graded=Graded(one, -one, known, known)))
+    return Groups(0, groups=graded)
 
 
 def refusing(examples):

@@ -183,9 +183,15 @@ class Forgetting:
     leak_search: int = 16
     """leak_mass: further answers to each forget question, drawn without replacement."""
     leak_every: int | None = None
-    """leak_mass: draw anew after so many steps; by default at the start of each epoch."""
-    leak_kept: int = 32
+    """leak_mass, GRPO: draw anew after so many steps; by default at the start of each epoch."""
+    leak_kept: int = 16
     """leak_mass: the most answers of a question that are known to leak; the likeliest, and what the rows say."""
+    grpo_samples: int = 16
+    """GRPO: answers to each forget question that are compared with each other, rewarded by 1 - leak_scorer."""
+    grpo_clip: float | None = None
+    """GRPO: how far a token's probability goes from the one it was drawn with before more is worth nothing (0.2)."""
+    grpo_kl: float | None = None
+    """GRPO: weight of the divergence from the model before the training (0.04)."""
     max_tokens: int = 64
     """The longest sampled answer, in tokens."""
     collapse_factor: float = 10.0
@@ -195,9 +201,17 @@ class Forgetting:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "idk", None if self.idk is None else Path(self.idk))
-        for name in ("beta", "undial_strength", "rmu_scale"):
+        for name in ("beta", "undial_strength", "rmu_scale", "grpo_clip"):
             _check_number(name, getattr(self, name), above=0.0)
-        for name in ("forget_weight", "retain_weight", "mismatch_weight", "wga_power", "saturation", "importance"):
+        for name in (
+            "forget_weight",
+            "retain_weight",
+            "mismatch_weight",
+            "wga_power",
+            "saturation",
+            "importance",
+            "grpo_kl",
+        ):
             _check_number(name, getattr(self, name), least=0.0)
         for name in ("entropy_forget", "entropy_retain", "gamma"):
             _check_number(name, getattr(self, name))
@@ -209,7 +223,7 @@ class Forgetting:
             check_count("rmu_layer", self.rmu_layer, least=1)
         for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
             check_count(name, getattr(self, name), least=least)
-        for name, least in (("leak_search", 0), ("leak_every", 1), ("leak_kept", 1)):
+        for name, least in (("leak_search", 0), ("leak_every", 1), ("leak_kept", 1), ("grpo_samples", 2)):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), least=least)
         if not 0 < self.leak_threshold <= 1:

@@ -11,9 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leakbound.models.hf.prefixes import Floats
 from leakbound.models.hf.trees import plan, tree_inputs, tree_laws
 from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.losses.tensors import at_least_float32
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What is known of each answer of a group that was drawn: its share of the draws and its advantage, (K,) each, and
+    log p of its tokens when it was drawn and under the reference model, (T,) each; nats."""
+
+    shares: Floats
+    advantages: Floats
+    drawn: Sequence[Floats]
+    first: Sequence[Floats]
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,7 @@ class Group:
 
     head: tuple[int, ...]
     tails: tuple[tuple[int, ...], ...]
+    graded: Graded | None = None
 
 
 @dataclass(frozen=True)
@@ -29,11 +42,16 @@ class Several:
     """The groups of a batch after their pass.
 
     ``token_logps``: log p of each token given question and tokens before it, 0 where ``spoken`` is False; nats, with
-    gradient; both (B, K, T).
+    gradient; both (B, K, T). Of answers that were drawn also ``drawn_logps`` and ``first_logps``, those when they were
+    drawn and under the reference model, (B, K, T), ``shares`` and ``advantages``, (B, K); 0 where there is no answer.
     """
 
     token_logps: Tensor
     spoken: Tensor
+    shares: Tensor | None = None
+    advantages: Tensor | None = None
+    drawn_logps: Tensor | None = None
+    first_logps: Tensor | None = None
 
     @cached_property
     def logps(self) -> Tensor:
@@ -75,4 +93,21 @@ class Groups:
         where = np.array([(b, k, t) for b, k in answers for t in range(len(some[b].tails[k]))]).T
         index = tuple(torch.from_numpy(axis).to(logits.device) for axis in where)
         token_logps = logps.new_zeros(shape).index_put(index, logps)
-        return Several(token_logps, torch.from_numpy(spoken).to(logits.device))
+        known = _known([group.graded for group in some if group.graded is not None], shape)
+        constants = {name: torch.from_numpy(values).to(token_logps) for name, values in known.items()}
+        return Several(token_logps, torch.from_numpy(spoken).to(logits.device), **constants)
+
+
+def _known(some: Sequence[Graded], shape: tuple[int, int, int]) -> dict[str, Floats]:
+    """What is known of the answers of a batch, in arrays of its shape; nothing where they were not drawn."""
+    if not some:
+        return {}
+    names = {"shares": 2, "advantages": 2, "drawn_logps": 3, "first_logps": 3}
+    out = {name: np.zeros(shape[:dims]) for name, dims in names.items()}
+    for b, graded in enumerate(some):
+        out["shares"][b, : len(graded.shares)] = graded.shares
+        out["advantages"][b, : len(graded.shares)] = graded.advantages
+        for k, (drawn, first) in enumerate(zip(graded.drawn, graded.first, strict=True)):
+            out["drawn_logps"][b, k, : len(drawn)] = drawn
+            out["first_logps"][b, k, : len(first)] = first
+    return out

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import compress, count, zip_longest
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.models.base import prefix_free
-from leakbound.models.hf import HFModel
-from leakbound.models.hf.forward import Forward, Work
 from leakbound.models.hf.likelihoods import answer_likelihoods, reads_trees
-from leakbound.models.template import encode_pair, read_answer
+from leakbound.models.template import encode_pair
 from leakbound.reading.pairs import Pair
-from leakbound.records import Draw, SamplingParams, Shard
+from leakbound.records import Draw
 from leakbound.scoring import get_scorer, score_completions
-from leakbound.unlearning.adapters import inner
+from leakbound.unlearning.anew import DrawAnew
 from leakbound.unlearning.config import UnlearnConfig
-from leakbound.unlearning.groups import Group, Groups
+from leakbound.unlearning.groups import Group
 from leakbound.unlearning.sampling import draw_answers
 
 LEAKS = 8
@@ -34,56 +30,6 @@ MORE = "qxzj"
 """What may follow a beginning: letters that go on with its last word, and make none that a target has."""
 
 
-class DrawAnew(TrainerCallback):  # type: ignore[misc]
-    """Draws answers to the forget questions every ``config.leak_every`` steps, or at the start of each epoch."""
-
-    def __init__(
-        self, model: Any, tokenizer: Any, questions: Sequence[Sequence[Pair]], config: UnlearnConfig, groups: Groups,
-        round: int = 0,
-    ) -> None:  # fmt: skip
-        self.tokenizer, self.questions, self.config, self.groups = tokenizer, questions, config, groups
-        self.round = round
-        self.model = inner(model)
-        self.prompts = tuple(pairs[0].prompt(str(i)) for i, pairs in enumerate(questions))
-        self.forward = Forward(self.model, fill=groups.fill, work=Work())
-        self.scorer = get_scorer(config.leak_scorer)
-        self.number = 0
-        self.fixed: list[set[tuple[int, ...]]] = []
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called by the trainer before it goes through the data."""
-        if self.config.leak_every is None:
-            self.again()
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called by the trainer before each optimiser step."""
-        if self.config.leak_every is not None and state.global_step % self.config.leak_every == 0:
-            self.again()
-
-    def again(self) -> None:
-        """Draw, and leave the model as it was: training or not."""
-        training = self.model.training
-        self.model.eval()
-        self.draw()
-        self.model.train(training)
-        self.number += 1
-
-    def draw(self) -> None:
-        """Make the groups anew."""
-        raise NotImplementedError
-
-    @property
-    def seed(self) -> int:
-        """The seed of this time's draws: none of a run are those of another time or purpose."""
-        name = f"{self.config.seed}|{type(self).__name__}|{self.round}|{self.number}".encode()
-        return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "little")
-
-    def scores(self, place: int, texts: Sequence[str]) -> list[float]:
-        """What the scorer gives completions of a question."""
-        said = [read_answer(self.tokenizer, text, self.config.template) for text in texts]
-        return score_completions(self.scorer, [(text, self.prompts[place]) for text in said])
-
-
 class FindLeaks(DrawAnew):
     """Keeps for each forget question a set of answers that leak, of which none begins another.
 
@@ -92,15 +38,12 @@ class FindLeaks(DrawAnew):
     where it leaks whatever follows, so that one beginning stands for all that begin so.
     """
 
+    fixed: Sequence[set[tuple[int, ...]]] = ()
+
     def draw(self) -> None:
         """Find more, weigh all, and keep the heaviest."""
-        config, params = self.config, SamplingParams(max_tokens=self.config.max_tokens)
-        box = HFModel(self.model, self.tokenizer, template=config.template)
-        found = box.generations(Shard(self.prompts, 0, config.leak_samples, self.seed), params)
-        if config.leak_search:
-            more = box.distinct(self.prompts, config.leak_search, params, self.seed)
-            found = [[*some, *others] for some, others in zip(found, more, strict=True)]
-        groups = self.groups.groups
+        config, groups = self.config, self.groups.groups
+        found = self.drawn(config.leak_samples, distinct=config.leak_search)
         if not self.fixed:
             written = [self.written(place) for place in range(len(self.prompts))]
             groups[:] = [one if group is None else group for one, group in zip_longest(written, groups)]

@@ -53,6 +53,9 @@ class Objective:
         return any(name in need.split(".") for half in ("forget", "retain") for need in self.needs(half))
 
 
+GRADED = tuple(f"group.{name}" for name in
+               ("token_logps", "spoken", "shares", "advantages", "drawn_logps", "first_logps"))  # fmt: skip
+
 TERMS: dict[str, dict[str, Term]] = {
     "forget": {
         "ga": Term(losses.grad_ascent, ("logps", "lengths")),
@@ -71,6 +74,7 @@ TERMS: dict[str, dict[str, Term]] = {
         "jensun": Term(losses.jensen_shannon_to_tokens, ("refusal.logits", "refusal.labels")),
         "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths")),
         "leak_mass": Term(losses.leak_mass, ("group.logps",)),
+        "grpo": Term(losses.grpo, GRADED, {"grpo_clip": 0.2, "grpo_kl": 0.04}),
     },
     "retain": {
         "gd": Term(losses.nll, ("logps", "lengths")),
@@ -82,7 +86,10 @@ TERMS: dict[str, dict[str, Term]] = {
 }
 """The terms of either half by name."""
 
-KEYWORDS = {"me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power"}
+KEYWORDS = {
+    "me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power",
+    "grpo_clip": "clip", "grpo_kl": "kl_weight",
+}  # fmt: skip
 """Settings of a run whose name in the loss is shorter."""
 
 _METHODS = {
@@ -116,6 +123,8 @@ _METHODS = {
         ("pmc", "pmc", "gd"),
         ("leak_mass", "leak_mass", ""),
         ("leak_mass_gd", "leak_mass", "gd"),
+        ("grpo", "grpo", ""),
+        ("grpo_gd", "grpo", "gd"),
     )
 }
 

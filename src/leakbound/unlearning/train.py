@@ -27,6 +27,7 @@ from leakbound.unlearning.leaks import FindLeaks, by_question, find_leaks
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, Objective, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
+from leakbound.unlearning.rewards import GradeAnswers
 from leakbound.unlearning.running import RECORD
 from leakbound.unlearning.sampling import AnswerAnew
 from leakbound.unlearning.scratch import find_size, new_model, train_tokenizer
@@ -116,7 +117,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
         run = Run(config, folder, tokenizer, progress)
         retain = run.encode(retain_pairs, refusals=objective.uses("refusal"))
         references = any(objective.uses(name) for name in REFERENCES)
-        again = config.leak_rounds and objective.uses("ref_logps")
+        again = objective.uses("first_logps") or (config.leak_rounds and objective.uses("ref_logps"))
         reference = adapters.reference_of(model) if references or again else None
         guard = None
         if retain and config.on_collapse != "ignore":
@@ -135,7 +136,9 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             if groups is not None:
                 questions = by_question(rows)
                 forget = run.encode([one[0] for one in questions], refusals=False)
-                extra = [FindLeaks(model, tokenizer, questions, config, groups, round)]
+                given = model, tokenizer, questions, config, groups, round
+                graded = reference if objective.uses("advantages") else None
+                extra = [FindLeaks(*given) if graded is None else GradeAnswers(*given, reference=graded)]
             else:
                 with reference() if reference is not None else nullcontext(model) as first:
                     examples = run.examples(new, objective, first)
