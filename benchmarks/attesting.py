@@ -4,8 +4,8 @@
 SmolLM2-135M-Instruct, WEIGHTS a folder with the same weights in float32, OTHER the GGUF of another model, PYTHON one
 that has xllamacpp and gguf. All answers of the server are kept in DIR, so that a run that was cut goes on, and one that
 is done is read again without the server.
-``python benchmarks/attesting.py --vllm http://127.0.0.1:8000/v1 WEIGHTS``: the faults that need no other weights,
-behind a vLLM that serves WEIGHTS as "served".
+``python benchmarks/attesting.py GGUF WEIGHTS --other OTHER --vllm PYTHON``: the same behind vLLM, which serves copies
+of WEIGHTS with a generation_config.json of other settings; PYTHON is one that has vllm.
 ``python benchmarks/attesting.py --honest 1000`` makes the honest audits.
 """
 
@@ -15,6 +15,7 @@ import copy
 import hashlib
 import json
 import logging
+import os
 import shutil
 import socket
 import subprocess
@@ -93,10 +94,8 @@ FAULTS = {
     "one layer of 30 less": Planted("other weights", weights="pruned"),
 }
 
-BEHIND_VLLM = {name: fault for name, fault in FAULTS.items() if fault.weights == "full" and not fault.template} | {
-    "generation_config.json": Planted("top_k 40", untold)
-}
-"""What needs no other weights or template; the last one needs a generation_config.json with top_k 40."""
+BEHIND_VLLM = FAULTS | {"generation_config.json": Planted("top_k 40", untold)}
+"""The last one is not told of top_k: what counts then is the server's generation_config.json."""
 
 SERVE = """
 import sys, time, xllamacpp
@@ -132,11 +131,12 @@ one of 30 layers taken out."""
 
 
 @dataclass
-class Llama:
-    """llama.cpp's own server, started when it is first asked."""
+class Server:
+    """A server of our own on this machine, started anew where other weights or another template are asked for."""
 
     python: str
-    gguf: Path
+    source: Path
+    """What it serves: a file of llama.cpp, a folder of vLLM."""
     other: Path
     folder: Path
     _process: subprocess.Popen[str] | None = None
@@ -150,60 +150,114 @@ class Llama:
             if self._serves != (weights, template):
                 self.stop()
                 self._start(weights, template)
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}/v1/chat/completions", json.dumps(payload).encode(),
-            {"Content-Type": "application/json"},
-        )  # fmt: skip
+        body, kind = json.dumps(payload).encode(), {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self._port}/v1/chat/completions", body, kind)
         with urllib.request.urlopen(request, timeout=600) as answer:
             return json.load(answer)
 
     def _start(self, weights: str, template: str) -> None:
-        file = self.other if weights == "other" else self.gguf
-        if weights in ("rounded", "pruned") and not (file := self.folder / f"{weights}.gguf").exists():
-            shutil.copy(self.gguf, part := file.with_suffix(".part"))
-            subprocess.run([self.python, "-c", CHANGE, str(part), weights], check=True)
-            part.rename(file)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
-        line = [self.python, "-c", SERVE, str(file), str(self._port), str(SLOTS), template]
-        with (self.folder / "llama.log").open("a") as log:
-            self._process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log, text=True)
-        self._serves = (weights, template)
-        while "serves" not in self._process.stdout.readline():
-            pass
+        with (self.folder / "server.log").open("a") as log:
+            line, more = self.command(weights, template)
+            self._process = subprocess.Popen(line, stdout=log, stderr=log, text=True, env=os.environ | more)
+        while self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{self._port}/health", timeout=10).close()
+                self._serves = (weights, template)
+                return
+            time.sleep(0.5)
+        raise SystemExit(f"the server ended with {self._process.returncode}: read {self.folder / 'server.log'}")
 
     def stop(self) -> None:
         """End it."""
         if self._process is not None:
-            self._process.kill()
+            self._process.terminate()
             self._process.wait()
         self._process, self._serves = None, ("", "")
 
+    def made(self, name: str, make: Callable[[Path], None]) -> Path:
+        """The file or folder of this name, made where it is not there."""
+        if not (place := self.folder / name).exists():
+            make(part := self.folder / f"part-{name}")
+            part.rename(place)
+        return place
 
-@dataclass
-class Vllm:
-    """A vLLM server that runs already."""
 
-    url: str
-    folder: Path
+class Llama(Server):
+    """llama.cpp's own server."""
 
-    def ask(self, weights: str, template: str, payload: Payload) -> Payload:
-        """Its answer; weights and template are its own."""
-        body, kind = json.dumps(payload).encode(), {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.url}/chat/completions", body, kind)
-        with urllib.request.urlopen(request, timeout=600) as answer:
-            return json.load(answer)
+    def command(self, weights: str, template: str) -> tuple[list[str], dict[str, str]]:
+        """The line that starts it, and what it needs of the environment."""
 
-    def stop(self) -> None:
-        """It is not ours."""
+        def change(part: Path) -> None:
+            shutil.copy(self.source, part)
+            subprocess.run([self.python, "-c", CHANGE, str(part), weights], check=True)
+
+        file = {"full": self.source, "other": self.other}.get(weights) or self.made(f"{weights}.gguf", change)
+        return [self.python, "-c", SERVE, str(file), str(self._port), str(SLOTS), template], {}
+
+
+class Vllm(Server):
+    """vLLM's own server, on a processor."""
+
+    def command(self, weights: str, template: str) -> tuple[list[str], dict[str, str]]:
+        """The line that starts it, and what it needs of the environment."""
+
+        def change(part: Path) -> None:
+            loaded = HFModel.load(str(self.other if weights == "other" else self.source))
+            with torch.no_grad():
+                for name, matrix in loaded.model.named_parameters():
+                    if weights == "pruned" and name.endswith(
+                        ("layers.14.self_attn.o_proj.weight", "layers.14.mlp.down_proj.weight")
+                    ):
+                        matrix.zero_()
+                    if weights == "rounded" and "layers." in name and matrix.ndim == 2:
+                        matrix.copy_(four_bits(matrix))
+            loaded.model.config.__dict__.pop("quantization_config", None)
+            loaded.model.save_pretrained(part, state_dict=loaded.model.state_dict())
+            loaded.tokenizer.save_pretrained(part)
+            settings = {"temperature": 0.9, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.05}
+            (part / "generation_config.json").write_text(json.dumps(settings))
+
+        line = [
+            self.python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.made(weights, change)),
+            "--host", "127.0.0.1", "--port", str(self._port), "--served-model-name", "served", "--dtype", "float32",
+            "--enforce-eager", "--max-model-len", "512",
+        ]  # fmt: skip
+        if template == "chatml":
+            file = self.folder / "chatml.jinja"
+            file.write_text(CHATML)
+            line += ["--chat-template", str(file)]
+        memory = {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        }
+        return line, memory
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{{ '<|im_start|>assistant\n' }}"
+)
+
+
+def four_bits(matrix: torch.Tensor) -> torch.Tensor:
+    """Rounded as ggml's Q4_0 does: blocks of 32, 16 levels from -8 to 7 times a scale whose sign is the extreme's."""
+    blocks = matrix.reshape(-1, 32)
+    extreme = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))
+    scale = (extreme / -8).half().float()
+    inverse = torch.where(extreme == 0, extreme, -8 / extreme)
+    return ((blocks * inverse + 8.5).floor().clamp(0, 15) - 8).mul(scale).reshape(matrix.shape)
 
 
 @dataclass
 class Faulty:
     """What stands between leakbound and the server, plants one fault, and keeps every answer in a file."""
 
-    behind: Llama | Vllm
+    behind: Server
     fault: Planted
     _asked: dict[str, int] = field(default_factory=dict)
     _first: dict[str, Payload] = field(default_factory=dict)
@@ -278,7 +332,7 @@ def loopback(reply: Callable[[Payload], Payload]):
         server.server_close()
 
 
-def planted(server: Llama | Vllm, weights: str, num_samples: int, out: Path) -> None:
+def planted(server: Server, weights: str, num_samples: int, out: Path) -> None:
     """One row for each fault; rows that are there are not made again."""
     kind, faults = ("vllm", BEHIND_VLLM) if isinstance(server, Vllm) else ("llama.cpp", FAULTS)
     torch.set_num_threads(1)
@@ -383,7 +437,7 @@ if __name__ == "__main__":
     parser.add_argument("gguf", type=Path, nargs="?")
     parser.add_argument("weights", nargs="?")
     parser.add_argument("--other", type=Path)
-    parser.add_argument("--llama", default="python")
+    parser.add_argument("--llama")
     parser.add_argument("--vllm")
     parser.add_argument("--samples", type=int, default=NUM_SAMPLES)
     parser.add_argument("--out", type=Path, default=Path("runs/attesting"))
@@ -393,5 +447,8 @@ if __name__ == "__main__":
     if given.honest:
         honest(given.honest, given.out)
     else:
-        behind = Vllm(given.vllm, given.out) if given.vllm else Llama(given.llama, given.gguf, given.other, given.out)
-        planted(behind, str(given.weights or given.gguf), given.samples, given.out)
+        kind, python = (Vllm, given.vllm) if given.vllm else (Llama, given.llama)
+        source = Path(given.weights) if given.vllm else given.gguf
+        planted(
+            kind(python, source, given.other, given.out), str(given.weights or given.gguf), given.samples, given.out
+        )

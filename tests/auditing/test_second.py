@@ -45,6 +45,7 @@ INDEPENDENT = {
     "graded": {},
     "counted": {"scorer": "contains"},
     "paper": {"method": "paper"},
+    "paper, until": {"method": "paper", "until": "mean<=0.9"},
     "until": {"until": "leak<=0.6", "scorer": "contains"},
     "until, graded": {"until": "mean<=0.9"},
     "width": {"width": 0.6, "scorer": "contains"},
@@ -92,7 +93,7 @@ def test_honest_folders_are_accepted(folders, kind):
     else:
         n = len(found.checks) and checked["draws"] and 3
         wanted = {"P(leak) by exact sums": 2 * n + 1, "averages by their bets": 2}
-        wanted["E[h], sd and mean + 2 sd, draw by draw"] = 0 if kind == "paper" else 3 * n
+        wanted["E[h], sd and mean + 2 sd, draw by draw"] = 3 * n
         assert {what: checked[what] for what in wanted} == wanted
         assert checked["P(h > x) by exact sums"] >= 1
 
@@ -126,8 +127,9 @@ def test_it_refuses_a_claim_that_is_too_small(folders, kind):
     honest, others = given.audit, []
     for i, p in enumerate(honest.prompts):
         for field, (look, most) in OF_A_PROMPT.items():
-            new = smaller(getattr(p, field), 0.01, most)
-            if new is None or (kind == "paper" and field in ("mean", "std", "ed_bound")):
+            grid = 0.1 * (kind.startswith("paper") and look is MOMENTS)  # the sums of the paper are this coarse
+            new = smaller(getattr(p, field), max(grid, 0.01), most)
+            if new is None:
                 continue
             prompts = [replace(q, **{field: new}) if i == j else q for j, q in enumerate(honest.prompts)]
             others.append((look, replace(honest, prompts=tuple(prompts))))
@@ -289,6 +291,17 @@ def test_bands_are_proven_and_no_smaller_ones(n, alpha):
         assert all(u == 1 for u in limits.values()) or not second.everywhere_near(
             {k: u * (1 - 1e-6) for k, u in limits.items()}, n, alpha
         )
+
+
+@pytest.mark.parametrize("n", [2, 7, 60])
+def test_the_largest_moments_near_the_draws(n):
+    """Equal to the library's own suprema, and reached by a law in the band: the worst of many is below, not by much."""
+    rng, alpha = np.random.default_rng(n), 0.3
+    for x in (rng.random(n), np.zeros(n), np.ones(n), np.round(rng.random(n)), rng.beta(0.1, 2, n)):
+        values, counts = np.unique(x, return_counts=True)
+        mean, sd = second.largest_near(values, counts, alpha)
+        assert mean == pytest.approx(mean_bound(x, alpha=alpha, method="anderson").upper, abs=1e-9)
+        assert sd == pytest.approx(std_bound(x, alpha=alpha, method="dkw").upper, abs=1e-9)
 
 
 def test_crossings_by_all_orders():

@@ -324,3 +324,29 @@ def everywhere_near(claims: Mapping[int, float], n: int, alpha: float) -> bool:
     """:func:`band_holds` by the inequality of Dvoretzky, Kiefer, Wolfowitz and Massart."""
     eps = math.sqrt(-math.log(min(alpha, 0.5)) / (2 * n))
     return all(claim >= min((n - below) / n + eps, 1.0) - 1e-14 for below, claim in claims.items())
+
+
+def largest_near(values: Sequence[float], counts: Sequence[float], alpha: float) -> tuple[float, float]:
+    """The largest mean, and the largest sd, of any law on [0, 1] near distinct values in ascending order.
+
+    Near: within sqrt(ln(1/alpha) / 2n) of them on the side of the mean, sqrt(ln(2/alpha) / 2n) on both for the sd. The
+    first has that much of the mass moved from the bottom to 1; the second has a window of twice as much taken out of
+    the middle, half of it to 0 and half to 1. As the window moves, E[h] and E[h^2] are linear between its corners.
+    """
+    x, n = np.array(values), sum(counts)
+    ends = np.cumsum(counts) / n
+    starts = np.append(0.0, ends[:-1])
+    once, twice = (math.sqrt(math.log(sides / min(alpha, 0.5)) / (2 * n)) for sides in (1, 2))
+
+    def sums(middle: float, eps: float) -> tuple[float, float]:
+        kept = np.maximum(np.minimum(ends, middle - eps) - starts, 0.0)
+        kept += np.maximum(ends - np.maximum(starts, middle + eps), 0.0)
+        at_1 = min(1 - middle, eps)
+        return float(kept @ x) + at_1, float(kept @ x**2) + at_1
+
+    corners = np.concatenate([ends - twice, ends + twice, [0.0, 1.0, twice, 1 - twice]])
+    most = 0.0
+    for (a, a2), (b, b2) in pairwise([sums(at, twice) for at in np.unique(corners.clip(0.0, 1.0)).tolist()]):
+        top = 0.0 if a == b else min(max((b2 - a2 - 2 * a * (b - a)) / (2 * (b - a) ** 2), 0.0), 1.0)
+        most = max(most, *(a2 + t * (b2 - a2) - (a + t * (b - a)) ** 2 for t in (0.0, top, 1.0)))
+    return min(sums(0.0, once)[0], 1.0), math.sqrt(min(most, 0.25))
