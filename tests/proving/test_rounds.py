@@ -204,12 +204,15 @@ def test_the_command_says_the_verdict_first_and_ends_with_its_code(files, faked,
 
 
 @pytest.mark.trains
-def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp_path):
+@pytest.mark.parametrize("method", ["npo_gd", "leak_mass+gd", "grpo+gd"])
+def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp_path, method):
     files = {"model": str(world / "model"), "forget": (world / "secret.jsonl",), "retain": world / "known.jsonl"}
     settings = {"epochs": 4, "batch_size": 2, "learning_rate": 5e-4, "schedule": "constant", "max_tokens": 12}
+    if method != "npo_gd":
+        settings |= {"epochs": 12, "leak_every": 6, "leak_search": 4}
     goal = Goal(until="leak<=0.1", keep="known>=0.3", rounds=9, proof_samples=400, keep_samples=32)
     out = tmp_path / "out"
-    found = unlearn_until(UnlearnConfig(out=out, **files, **settings, method="npo_gd"), goal, progress=False)
+    found = unlearn_until(UnlearnConfig(out=out, **files, **settings, method=method), goal, progress=False)
     assert found.verdict == "proven"
     assert (out / "model.safetensors").exists()
     again = {"scorer": "contains", "num_samples": 200, "seed": 99, "params": SamplingParams(max_tokens=12)}
