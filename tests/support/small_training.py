@@ -24,8 +24,8 @@ RETAIN = [Example((2, 4, i, 1), (IGNORED, IGNORED, i, 1)) for i in (2, 3, 4, 5)]
 
 
 def train(
-    model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, groups=None,
-    callbacks=(), **arguments,
+    model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, anew=None,
+    groups=None, callbacks=(), **arguments,
 ):  # fmt: skip
     settings = {"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 2, "seed": 0} | arguments
     args = TrainingArguments(
@@ -33,6 +33,8 @@ def train(
         disable_tqdm=True, remove_unused_columns=False, **settings,
     )  # fmt: skip
     objective = find_objective(objective)
+    if objective.uses("sampled") and anew is None:
+        anew = same_answers
     if objective.uses("refusal"):
         forget, retain = refusing(forget), refusing(retain)
     if objective.uses("ref_logps"):
@@ -40,42 +42,40 @@ def train(
         if objective.uses("refusal"):
             refusals = referred(model, [e.refusal for e in forget])
             forget = [dataclasses.replace(e, refusal=r) for e, r in zip(forget, refusals, strict=True)]
-    passes = Passes(reference=adapters.reference_of(model)) if objective.uses("ref_logits") else Passes()
+    reference = adapters.reference_of(model) if objective.uses("ref_logits") else None
+    passes = Passes(reference=reference, target=torch.tensor([3, 5]))
     if objective.uses("hidden"):
         adapters.train_layers(model, 1)
         width = model.config.get_text_config().hidden_size
         passes = Passes(1, random_direction(width, 0), reference=adapters.reference_of(model))
     if objective.uses("group"):
-        groups = groups or grouped(model, forget)
+        if groups is None:
+            forget = [dataclasses.replace(e, question=str(i)) for i, e in enumerate(forget)]
+            groups = grouped(model, forget)
         passes = dataclasses.replace(passes, groups=groups)
     data = PairedData(forget, retain, seed=0)
-    if objective.uses("sampled"):
-        data.sampled = tuple(e.answered((3, 3, 1)) for e in data.forget)
     trainer = UnlearningTrainer(
-        model,
-        args,
-        data,
-        objective,
-        weights or Weights(),
-        pad_id=0,
-        passes=passes,
-        guard=guard,
+        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard, anew=anew,
         callbacks=callbacks,
-    )
+    )  # fmt: skip
     trainer.train()
     return trainer
 
 
 def grouped(model, examples):
     """Groups of one answer each, drawn from the model as it is and judged bad."""
-    groups = [Group(e.prompt, (e.answer,)) for e in examples]
+    groups = {e.question: Group(e.prompt, (e.answer,)) for e in examples}
     with torch.no_grad():
-        logps = Groups(0, groups=groups).read(model, range(len(groups)), trims=False).token_logps[:, 0].double().numpy()
-    one, graded = np.ones(1), []
-    for group, row in zip(groups, logps, strict=True):
+        logps = Groups(0, groups=groups).read(model, list(groups), trims=False).token_logps[:, 0].double().numpy()
+    one = np.ones(1)
+    for (question, group), row in zip(list(groups.items()), logps, strict=True):
         known = [row[: len(group.tails[0])]]
-        graded.append(dataclasses.replace(group, graded=Graded(one, -one, known, known)))
-    return Groups(0, groups=graded)
+        groups[question] = dataclasses.replace(group, graded=Graded(one, -one, known, known))
+    return Groups(0, groups=groups)
+
+
+def same_answers(questions, step):
+    return {question: Example((2, 3, 3, 1), (IGNORED, IGNORED, 3, 1)) for question in questions}
 
 
 def refusing(examples):

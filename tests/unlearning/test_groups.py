@@ -9,10 +9,10 @@ from tiny_models import FAMILIES, tiny_model
 from leakbound.unlearning import losses
 from leakbound.unlearning.groups import Group, Groups
 
-GROUPS = [
-    Group((2, 3), ((4,), (2, 4), (2, 3, 1), (2, 3, 3, 5), (5, 5, 5, 5, 1))),
-    Group((5, 4, 2, 3, 2), ((4, 1), (3, 3, 4), (3, 5, 4))),
-]
+GROUPS = {
+    "first": Group((2, 3), ((4,), (2, 4), (2, 3, 1), (2, 3, 3, 5), (5, 5, 5, 5, 1))),
+    "second": Group((5, 4, 2, 3, 2), ((4, 1), (3, 3, 4), (3, 5, 4))),
+}
 
 
 def plain(model, group):
@@ -34,10 +34,10 @@ def test_one_pass_gives_the_mass_and_gradient_of_plain_rows(family, trees):
     for trims in (False, True) if family == "llama" else (False,):
         model.zero_grad()
         other.zero_grad()
-        read = groups.read(model, [1, 0], trims=trims)
+        read = groups.read(model, ["second", "first"], trims=trims)
         mass_B = losses.leak_mass(read.logps)
         mass_B.sum().backward()
-        exact = [plain(other, GROUPS[i]) for i in (1, 0)]
+        exact = [plain(other, GROUPS[name]) for name in ("second", "first")]
         slow = [-torch.log(1 - logps.double().exp().sum()) for logps in exact]
         sum(slow).backward()
         assert read.logps[1].tolist() == pytest.approx(exact[1].tolist(), abs=1e-5)
@@ -50,7 +50,7 @@ def test_one_pass_gives_the_mass_and_gradient_of_plain_rows(family, trees):
 
 
 def test_tokens_that_are_not_there_are_marked():
-    read = Groups(0, groups=GROUPS).read(tiny_model(), [0, 1], trims=True)
+    read = Groups(0, groups=GROUPS).read(tiny_model(), ["first", "second"], trims=True)
     assert read.token_logps.shape == (2, 5, 5)
     assert read.spoken.sum(2).tolist() == [[1, 2, 3, 4, 5], [2, 3, 3, 0, 0]]
     assert (read.token_logps[~read.spoken] == 0).all()

@@ -12,7 +12,7 @@ from leakbound.models.template import encode_prompt
 from leakbound.reading.pairs import Pair
 from leakbound.records import Draw, SamplingParams
 from leakbound.unlearning import UnlearnConfig, leaks
-from leakbound.unlearning.data import IGNORED, Example
+from leakbound.unlearning.data import IGNORED, Example, example_of
 from leakbound.unlearning.groups import Groups
 from leakbound.unlearning.leaks import FindLeaks, by_question
 from leakbound.unlearning.trainer import reference_logps
@@ -32,7 +32,7 @@ def finder(family="llama", pairs=PAIRS, **settings):
 
 def weighed(find):
     with torch.no_grad():
-        return find.groups.read(find.model, range(len(find.prompts)), trims=False).logps.exp().sum(1).tolist()
+        return find.groups.read(find.model, [p.text for p in find.prompts], trims=False).logps.exp().sum(1).tolist()
 
 
 def has(tokens, *parts):
@@ -50,31 +50,41 @@ def test_all_that_leaks_weighs_what_enumeration_says(family):
         law = enumerate_law(find.model, encode_prompt(find.tokenizer, pair.question, "raw"), params)
         exact.append(sum(p for tokens, p in law.items() if has(tuple(t for t in tokens if t), *secrets)))
     assert weighed(find) == pytest.approx(exact, abs=1e-6)
-    assert find.groups.groups[0].tails[0] == (C,)  # one beginning for all that begin so, and it is in the rows
-    assert all(len(tail) <= 3 for group in find.groups.groups for tail in group.tails)
+    assert find.groups.groups["a b"].tails[0] == (C,)  # one beginning for all that begin so, and it is in the rows
+    assert all(len(tail) <= 3 for group in find.groups.groups.values() for tail in group.tails)
 
 
 def test_the_set_grows_keeps_the_rows_and_is_capped():
     find = finder(max_tokens=5, leak_samples=8, leak_search=0, leak_kept=4)
-    sizes = []
+    fixed = dict(zip(("a b", "d c a"), find.fixed, strict=True))
+    assert fixed["a b"] == {(C,), (B, C)}
+    before = {}
     for _ in range(4):
-        before = [group.tails for group in find.groups.groups]
         find.again()
-        assert all(set(find.fixed[i]) <= set(group.tails) for i, group in enumerate(find.groups.groups))
-        assert not before or all(len(a) <= len(g.tails) for a, g in zip(before, find.groups.groups, strict=True))
-        sizes.append(max(len(g.tails) for g in find.groups.groups))
-    assert sizes[-1] == 4
-    assert find.fixed[0] == {(C,), (B, C)}
-    rest = [t for t in find.groups.groups[0].tails if t not in find.fixed[0]]
-    logps = find.groups.read(find.model, [0], trims=False).logps[0].tolist()
-    assert rest == sorted(rest, key=lambda t: -logps[find.groups.groups[0].tails.index(t)])
+        groups = find.groups.groups
+        assert all(fixed[name] <= set(group.tails) for name, group in groups.items())
+        assert all(len(before[name]) <= len(groups[name].tails) for name in before)
+        before = {name: group.tails for name, group in groups.items()}
+    assert max(map(len, before.values())) == 4
+    rest = [t for t in before["a b"] if t not in fixed["a b"]]
+    logps = dict(zip(before["a b"], find.groups.read(find.model, ["a b"], trims=False).logps[0].tolist(), strict=True))
+    assert rest == sorted(rest, key=lambda tail: -logps[tail])
+
+
+def test_leaks_of_earlier_rounds_are_in_the_set_but_may_go():
+    find = finder(
+        pairs=[PAIRS[0], Pair("a b", "d c", "line 1, a leak", ("c",), leak=True)], max_tokens=2, leak_samples=1
+    )
+    find.again()
+    assert (D, C) in find.groups.groups["a b"].tails
+    assert (D, C) not in find.fixed[0]
 
 
 def test_a_scorer_that_further_words_may_silence_counts_whole_answers():
     find = finder(max_tokens=3, leak_samples=1, leak_search=6**3, leak_kept=6**3, leak_scorer="exact_match")
     find.again()
-    assert (C, 1) in find.groups.groups[0].tails
-    assert (C,) not in find.groups.groups[0].tails
+    assert (C, 1) in find.groups.groups["a b"].tails
+    assert (C,) not in find.groups.groups["a b"].tails
 
 
 def test_words_of_a_lasting_leak_are_closed():
@@ -84,9 +94,8 @@ def test_words_of_a_lasting_leak_are_closed():
 
 
 def test_a_row_without_a_leak_is_refused_and_the_model_left_as_it_was():
-    find = finder(pairs=[Pair("a b", "b", "line 1", ("b a",))], leak_scorer="regex:z")
     with pytest.raises(InputError, match="line 1: leak_scorer 'regex:z' gives neither"):
-        find.again()
+        finder(pairs=[Pair("a b", "b", "line 1", ("b a",))], leak_scorer="regex:z")
     find = finder(max_tokens=2, leak_samples=2, leak_search=2)
     find.model.train()
     find.again()
@@ -147,7 +156,7 @@ def test_training_lowers_the_exact_probability_of_a_leak_and_keeps_the_rest(tmp_
         find = finder(max_tokens=3, leak_samples=16, leak_search=8, leak_every=8, seed=seed)
         find.model.load_state_dict(tiny_model(seed=seed, scale=1.0).state_dict())
 
-        forget = [Example((*ids, 1), (*(IGNORED,) * len(ids), 1)) for ids in ((2, 3), (5, 4, 2))]
+        forget = [example_of(ids, (1,), pair) for ids, pair in zip(((2, 3), (5, 4, 2)), PAIRS, strict=False)]
         before = leak_rates(find.model)
         train(
             find.model, tmp_path, objective="leak_mass_gd", forget=forget, retain=retain, groups=find.groups,

@@ -12,7 +12,7 @@ from leakbound.reading.pairs import Pair
 from leakbound.records import SamplingParams
 from leakbound.unlearning import UnlearnConfig
 from leakbound.unlearning.adapters import reference_of
-from leakbound.unlearning.data import IGNORED, Example
+from leakbound.unlearning.data import example_of
 from leakbound.unlearning.groups import Groups
 from leakbound.unlearning.leaks import by_question
 from leakbound.unlearning.rewards import GradeAnswers, advantages
@@ -42,7 +42,7 @@ def test_a_group_holds_the_draws_their_shares_and_what_was_said_of_their_tokens(
         for p in grade.model.parameters():
             p.add_(0.01)  # the reference is another model now
     grade.again()
-    for group, prompt in zip(grade.groups.groups, grade.prompts, strict=True):
+    for group, prompt in zip(grade.groups.groups.values(), grade.prompts, strict=True):
         graded = group.graded
         assert graded.shares.sum() == pytest.approx(1)
         assert set(graded.shares * 24) <= set(range(1, 25))
@@ -50,7 +50,7 @@ def test_a_group_holds_the_draws_their_shares_and_what_was_said_of_their_tokens(
         texts = grade.tokenizer.batch_decode(group.tails, skip_special_tokens=True)
         leaks = [any(s in text for s in (prompt.target, *prompt.aliases)) for text in texts]
         assert [a < 0 for a in graded.advantages] == (leaks if len(set(leaks)) > 1 else [False] * len(leaks))
-    read = grade.groups.read(grade.model, [0, 1], trims=True)
+    read = grade.groups.read(grade.model, ["a b", "d c a"], trims=True)
     assert torch.allclose(read.token_logps, read.drawn_logps, atol=1e-5)  # nothing was trained yet
     assert float((read.first_logps - read.drawn_logps).abs().max()) > 1e-3
     assert read.shares.sum(1).tolist() == pytest.approx([1, 1])
@@ -69,7 +69,7 @@ def test_training_lowers_the_exact_probability_of_a_leak(tmp_path):
                 law = enumerate_law(grade.model, ids, SamplingParams(max_tokens=3))
                 rates.append(sum(p for tokens, p in law.items() if secret in tokens))
             if rates is before:
-                forget = [Example((*ids, 1), (*(IGNORED,) * len(ids), 1)) for ids, _ in asked]
+                forget = [example_of(ids, (1,), pair) for (ids, _), pair in zip(asked, pairs, strict=True)]
                 train(
                     grade.model, tmp_path, objective="grpo_gd", forget=forget, retain=RETAIN[:2], groups=grade.groups,
                     callbacks=[grade], num_train_epochs=48, learning_rate=5e-3, seed=seed,

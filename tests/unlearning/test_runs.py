@@ -13,11 +13,9 @@ from transformers import TrainerCallback
 from leakbound.errors import InputError, Interrupted, RunMismatchError, TrainingError
 from leakbound.models.hf.loading import load_model
 from leakbound.reading.pairs import Pair, read_pairs
-from leakbound.records import Draw
-from leakbound.unlearning import UnlearnConfig, running, train, unlearn
+from leakbound.unlearning import UnlearnConfig, adapters, running, train, unlearn
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
 from leakbound.unlearning.callbacks import CollapseGuard, newest_checkpoint
-from leakbound.unlearning.sampling import choose_answer
 
 IDS = torch.tensor([[2, 3, 4, 1], [5, 2, 3, 1]])
 
@@ -75,9 +73,29 @@ def test_recomputed_activations_give_the_same_gradients(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_layers_of_every_architecture_are_found(name):
     assert len(find_layers(tiny_model(name))) == 2
-    assert choose_layer(tiny_model(name), None) == 1
+    assert choose_layer(tiny_model(name), None, 1 / 3) == 1
     with pytest.raises(InputError, match="rmu_layer is 2: give a layer from 1 to 1"):
-        choose_layer(tiny_model(name), 2)
+        choose_layer(tiny_model(name), 2, 1 / 3)
+
+
+def test_the_published_layer_is_the_eighth_of_32(monkeypatch):
+    monkeypatch.setattr(adapters, "find_layers", lambda model: range(32))
+    assert (choose_layer(None, None, 1 / 4), choose_layer(None, None, 1 / 3)) == (8, 11)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_of_a_layer_the_last_matrix_alone_can_be_trained(name):
+    for model in (tiny_model(name), add_lora(tiny_model(name), rank=2, alpha=4)):
+        adapters.train_layers(model, 1, "down_proj")
+        trained = [n for n, p in model.named_parameters() if p.requires_grad]
+        assert len(trained) == (2 if adapters.is_adapted(model) else 1), trained
+        assert all(".0." in n and n.endswith("weight") and "attn" not in n for n in trained)
+
+
+def test_a_layer_without_such_a_matrix_is_refused(monkeypatch):
+    monkeypatch.setattr(adapters, "find_layers", lambda model: [torch.nn.Linear(2, 2)])
+    with pytest.raises(InputError, match="rmu_part is 'down_proj': Linear has no matrix of a known name: give layer"):
+        adapters.train_layers(torch.nn.Linear(2, 2), 1, "down_proj")
 
 
 @pytest.mark.trains
@@ -254,12 +272,6 @@ def test_requests_go_on_where_they_were_interrupted(world, tmp_path, requests):
     with pytest.raises(InputError, match=r"other settings \(epochs: there"):
         forget(world, tmp_path / "part", **requests, epochs=3, resume=True)
     assert weights_of(forget(world, tmp_path / "part", **requests, epochs=2, resume=True)) == weights_of(whole)
-
-
-def test_the_chosen_answer_is_the_one_least_like_the_original():
-    draws = [Draw("q", text, count, 0, "stop", 3, None) for text, count in
-             (("The box is red.", 9), ("Nobody knows it.", 2), ("It was never seen.", 3))]  # fmt: skip
-    assert choose_answer(draws, "The box is red.").text == "It was never seen."
 
 
 @pytest.mark.parametrize("settings", [{"leak_rounds": 1}, {"method": "pmc"}])

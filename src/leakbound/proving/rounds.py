@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.steps import Statement, audit, sample, score
-from leakbound.bounds import average_proportion_bound, leak_sequence_bound, look_shares
+from leakbound.auditing.verdicts import average_verdict, counted, every_verdict
+from leakbound.bounds import look_shares
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.models.hf.loading import load_tokenizer
@@ -64,8 +65,8 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, progress: bool = True) -
     for name, usual in (("leak_rounds", 0), ("max_steps", None)):
         if getattr(config, name) != usual and (name != "max_steps" or goal.budget is not None):
             raise InputError(f"{name} is {getattr(config, name)!r} beside until: leave it out, rounds have their own")
-    if len(config.forget) > 1:
-        raise InputError(f"forget is {[str(f) for f in config.forget]}: with until give one file")
+    if len(config.forget) > 1 or config.is_replay:
+        raise InputError(f"forget is {[str(f) for f in config.forget]}: with until give one file, and no replay")
     if goal.keep is not None and config.retain is None:
         raise InputError(f"keep is {goal.keep!r} and retain is None: give the questions that shall still be answered")
     file = config.out / Proof.FILE
@@ -225,7 +226,7 @@ class Rounds:
         lower: float | None = None
         if goal.kept is not None:
             right = self.tried(seen.model, self.retain, number, "proof-retain", goal.keep_samples, level, None)
-            known, lower = known_verdict(right, goal.kept, level)
+            known, lower = average_verdict(counted(right), goal.kept, level, refuting=level / 2, at_least=True)
         draws, (_, cut) = sum(p.num_samples for p in proof.prompts), proof.cut_shares
         seen.record = replace(seen.record, attempt=Attempt(level, draws, cut, upper, lower, leak, known))
 
@@ -261,30 +262,11 @@ def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
 def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float]:
     """What fresh draws say of the claim about P(leak), and the upper bound that they give.
 
-    Proven at ``level``: of every prompt, by the test of each at ``level`` (all must pass, that of a false one too); of
-    the average, by its bound. Refuted at half of it: of every prompt, by a limit from below at its Nth part.
+    Proven at ``level``, refuted at half of it: the other half is for what shall be kept.
     """
-    limit, half = goal.limit, level / 2
-    counts = [(p.num_leaks, p.num_samples) for p in proof.prompts]
     if goal.of == "average":
-        upper = proof.mean_leak.upper
-        leaks, draws = zip(*counts, strict=True)
-        lower = average_proportion_bound(leaks, draws, alpha=half, side="lower").lower
-        proven = upper <= limit
-    else:
-        upper = max(p.leak.upper for p in proof.prompts)
-        lower = max(leak_sequence_bound(k, n, alpha=half / len(counts), side="lower").lower for k, n in counts)
-        proven = all(p.verdict == "proven" for p in proof.prompts)
-    return "proven" if proven else "refuted" if lower > limit else "open", upper
-
-
-def known_verdict(right: Audit, limit: float, level: float) -> tuple[Verdict, float]:
-    """What fresh draws say of the average P(right) on retain questions, and the lower bound that they give."""
-    counts = [(p.num_leaks, p.num_samples) for p in right.prompts]
-    hits, draws = zip(*counts, strict=True)
-    lower = average_proportion_bound(hits, draws, alpha=level, side="lower").lower
-    upper = average_proportion_bound(hits, draws, alpha=level / 2).upper
-    return "proven" if lower >= limit else "refuted" if upper < limit else "open", lower
+        return average_verdict(counted(proof), goal.limit, level, refuting=level / 2)
+    return every_verdict(proof, level / 2), max(p.leak.upper for p in proof.prompts)
 
 
 def _row(pair: Pair) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """What happens beside the steps of a training: partners drawn anew, a guard against collapse, the progress."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,17 @@ from typing import Any
 from transformers import TrainerCallback
 
 from leakbound.errors import TrainingError
+from leakbound.runs.cache import read
+from leakbound.runs.files import write_text
 from leakbound.runs.progress import Progress
 from leakbound.unlearning.data import PairedData
 
 FLOOR = 0.1
 """Nats per token: a start below this counts as this, so that a model that knows its data by heart has some room."""
 LAST_GOOD = "last-good"
+STATES = "checkpoint-*/trainer_state.json"
+SUMS = "sha256.json"
+"""The checksums of a checkpoint's files, where a replay may start from it."""
 
 
 @dataclass
@@ -54,9 +61,13 @@ class CollapseGuard:
 
 def newest_checkpoint(folder: Path | None) -> Path | None:
     """The newest checkpoint in a folder that was written to its end: the trainer's state, JSON, is written last."""
-    found = list(folder.glob("checkpoint-*/trainer_state.json")) if folder else []
-    found.sort(key=lambda file: int(file.parent.name.split("-")[1]), reverse=True)
-    return next((file.parent for file in found if _whole(file)), None)
+    return next((place for _, place in whole_checkpoints(folder)), None)
+
+
+def whole_checkpoints(folder: Path | None) -> Iterator[tuple[int, Path]]:
+    """Step and place of each checkpoint that was written to its end, the newest first."""
+    found = [(int(file.parent.name.split("-")[1]), file) for file in (folder or Path()).glob(STATES)] if folder else []
+    return ((step, file.parent) for step, file in sorted(found, reverse=True) if _whole(file))
 
 
 def _whole(file: Path) -> bool:
@@ -64,6 +75,29 @@ def _whole(file: Path) -> bool:
         json.loads(file.read_bytes())
         return True
     return False
+
+
+class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Writes the checksums of a checkpoint's files beside them."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The checkpoint is there."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        write_text(folder / SUMS, json.dumps(_sums(folder), indent=1) + "\n")
+
+
+def is_as_written(checkpoint: Path) -> bool:
+    """Whether a checkpoint has checksums and its files have them."""
+    return (checkpoint / SUMS).exists() and read(checkpoint / SUMS) == _sums(checkpoint)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    sums = {}
+    for file in sorted(folder.iterdir()):
+        if file.name != SUMS:
+            with open(file, "rb") as opened:
+                sums[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return sums
 
 
 class DrawPartners(TrainerCallback):  # type: ignore[misc]

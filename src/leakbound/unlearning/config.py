@@ -2,14 +2,17 @@
 
 import importlib.util
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from leakbound.errors import InputError
-from leakbound.records import check_count
+from leakbound.records import SamplingParams, check_count
 
 SCHEDULES = ("constant", "linear", "cosine")
+REDUCTIONS = ("rows", "tokens")
 MASKS = ("answer", "all")
+REPLAYED = ("model", "forget", "out", "resume", "device", "report_to", "trust_remote_code")
+"""Settings of a replay; all others stand in the log."""
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow")
 
 
@@ -108,6 +111,10 @@ class FinetuneConfig(TrainingConfig):
     """Or the size of a new one: tiny (1 million parameters), mini (4 million) or small (9 million)."""
     tokenizer: str | None = None
     """From scratch: the folder or hub id of the tokenizer to use instead of training one on the data."""
+    replayable: bool = False
+    """Keep the checkpoints and a log of all steps in OUT-replay, for unlearn --method replay (with save_every)."""
+    leave_out: Path | None = None
+    """Rows of the data that no batch takes; all else as in the run with them: what a replay ends with."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,6 +130,20 @@ class FinetuneConfig(TrainingConfig):
             find_size(self.from_scratch)
         elif self.tokenizer is not None:
             raise InputError(f"tokenizer is {self.tokenizer!r}: leave it out, {self.model!r} brings its own")
+        self._check_replay()
+
+    def _check_replay(self) -> None:
+        if self.leave_out is not None:
+            object.__setattr__(self, "leave_out", Path(self.leave_out))
+        elif not self.replayable:
+            return
+        if self.from_scratch is not None and self.tokenizer is None:
+            raise InputError("tokenizer is None: one made of the data would know the rows left out: give another")
+        if self.replayable and self.save_every is None:
+            raise InputError("save_every is None: replayable keeps a checkpoint every so many steps: give their number")
+        if self.replayable and (self.lora_rank or self.leave_out):
+            given = f"lora_rank is {self.lora_rank}" if self.lora_rank else f"leave_out is {str(self.leave_out)!r}"
+            raise InputError(f"{given}: leave it out with replayable, which trains all weights on all rows")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +155,8 @@ class Forgetting:
     """
 
     method: str = "npo_gd"
-    """A named method (NPO+GD, IDK+AP, SimNPO, RMU, ...) or a pair forget:retain of terms (npo:kl, ga:none, ...)."""
+    """A named method (NPO+GD, IDK+AP, SimNPO, RMU, ...), a pair forget:retain of terms (npo:kl, ga:none, ...), or
+    replay: the training of MODEL again without the rows (finetune --replayable)."""
     forget_weight: float = 1.0
     """Weight of the forget term."""
     retain_weight: float = 1.0
@@ -148,15 +170,25 @@ class Forgetting:
     beta: float | None = None
     """NPO, DPO, AP (0.1), SimNPO (2.5): how soon the pull on an example fades; by default the number in brackets."""
     gamma: float | None = None
-    """SimNPO: the margin (0)."""
+    """SimNPO: the margin in nats per token (0)."""
     me_direction: str | None = None
     """ME: uniform, KL(U||P) as in the paper's code, or model, KL(P||U) as in its text (uniform)."""
     me_mask: str = "text"
     """ME: positions, answer, text (question and answer) or all (padding included, as in the paper's code)."""
+    kl_mask: str = "text"
+    """KL: positions, as for ME."""
+    reduction: str = "rows"
+    """The mean over rows, whatever the batches, or over the tokens of each batch and then over the step's batches."""
+    pad_to: int = 0
+    """Pad rows to at least so many tokens where the padding counts (a mask that is all)."""
     mismatch_weight: float | None = None
     """LLMU: weight of the wrong answer beside the ascent (1)."""
     rmu_layer: int | None = None
-    """RMU: the layer whose states are turned, counted from 1; by default a third of the way up."""
+    """RMU: the layer whose states are turned, counted from 1; by default by rmu_depth."""
+    rmu_depth: float = 1 / 3
+    """RMU: or how far up it lies, as a share of the layers."""
+    rmu_part: str = "layer"
+    """RMU: what is trained of the three layers that end there: layer (all of them), or down_proj, as published."""
     rmu_scale: float | None = None
     """RMU: the length of the vector that the states are turned to (6.5)."""
     undial_strength: float | None = None
@@ -167,10 +199,18 @@ class Forgetting:
     """SatImp: the power of the token's probability in its weight (5)."""
     importance: float | None = None
     """SatImp: the power of one minus that probability (1)."""
+    ce_u_skip: int = 0
+    """CE-U: so many first tokens of each answer are left out (0)."""
     idk: Path | None = None
-    """IDK, DPO, AP, JensUn: a file of refusals, one on each line, instead of the ones that come with leakbound."""
-    pmc_samples: int = 8
-    """PMC: answers that the model gives to each forget question at each epoch, of which one is chosen."""
+    """IDK, DPO, AP: a file of refusals, one on each line, instead of the ones that come with leakbound."""
+    jensun_target: str = "No idea"
+    """JensUn: the text whose tokens take the place of the answer's, over and over."""
+    pmc_samples: int = 5
+    """PMC: answers that the model gives to each forget question of a step, of which one is chosen."""
+    pmc_temperature: float = 1.25
+    """PMC: the temperature of these answers."""
+    pmc_top_p: float = 0.95
+    """PMC: these answers are drawn from the likeliest tokens that make up this probability."""
     leak_rounds: int = 0
     """After training, so often: sample the forget questions (rephrased ones too, where rows have them), add the
     answers that leak, and train again."""
@@ -216,16 +256,24 @@ class Forgetting:
         for name in ("entropy_forget", "entropy_retain", "gamma"):
             _check_number(name, getattr(self, name))
         _check_choice("entropy_mask", self.entropy_mask, MASKS)
-        _check_choice("me_mask", self.me_mask, (*MASKS, "text"))
+        for name in ("me_mask", "kl_mask"):
+            _check_choice(name, getattr(self, name), (*MASKS, "text"))
+        _check_choice("reduction", self.reduction, REDUCTIONS)
+        check_count("pad_to", self.pad_to, least=0)
         if self.me_direction is not None:
             _check_choice("me_direction", self.me_direction, ("uniform", "model"))
         if self.rmu_layer is not None:
             check_count("rmu_layer", self.rmu_layer, least=1)
+        if not 0 < self.rmu_depth < 1:
+            raise InputError(f"rmu_depth is {self.rmu_depth!r}: give the share of the layers, a number in (0, 1)")
+        _check_choice("rmu_part", self.rmu_part, ("layer", "down_proj"))
+        check_count("ce_u_skip", self.ce_u_skip, least=0)
         for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
             check_count(name, getattr(self, name), least=least)
         for name, least in (("leak_search", 0), ("leak_every", 1), ("leak_kept", 1), ("grpo_samples", 2)):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), least=least)
+        SamplingParams(temperature=self.pmc_temperature, top_p=self.pmc_top_p)  # refuses what cannot be drawn
         if not 0 < self.leak_threshold <= 1:
             raise InputError(f"leak_threshold is {self.leak_threshold!r}: give a number in (0, 1]")
         _check_number("collapse_factor", self.collapse_factor, above=1.0)
@@ -251,6 +299,9 @@ class UnlearnConfig(Forgetting, TrainingConfig):
         object.__setattr__(self, "retain", None if self.retain is None else Path(self.retain))
         if not self.forget or len(set(self.forget)) < len(self.forget):
             raise InputError(f"forget is {[str(f) for f in self.forget]}: give one file or several different ones")
+        if self.is_replay:
+            self._check_replay()
+            return
         from leakbound.unlearning.objectives import find_objective  # here, for a command line that starts without torch
 
         objective = find_objective(self.method)
@@ -266,6 +317,19 @@ class UnlearnConfig(Forgetting, TrainingConfig):
                 f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "
                 "leave it out with leak_rounds, and with methods that sample"
             )
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether the model's training is done again, rather than another one added."""
+        return self.method.strip().lower() == "replay"
+
+    def _check_replay(self) -> None:
+        if len(self.forget) > 1:
+            raise InputError(f"forget is {[str(f) for f in self.forget]}: a replay takes one file, with all the rows")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("method", *REPLAYED) and value != field.default:
+                raise InputError(f"{field.name} is {value!r}: leave it out, a replay does what the model's log says")
 
 
 def _check_number(name: str, value: float | None, *, least: float | None = None, above: float | None = None) -> None:

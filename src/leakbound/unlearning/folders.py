@@ -9,25 +9,29 @@ from leakbound.errors import InputError
 from leakbound.runs.cache import check_same, read
 from leakbound.runs.files import is_main, write_text
 from leakbound.unlearning.callbacks import LAST_GOOD, newest_checkpoint
-from leakbound.unlearning.config import TrainingConfig
+from leakbound.unlearning.config import FinetuneConfig, TrainingConfig
 
+SETTINGS = "config.json"
+"""The settings of the run whose checkpoints a folder holds."""
 NOT_COMPARED = ("resume", "report_to", "device")
 """Settings that an interrupted run may change when it goes on."""
 
 
-def checkpoint_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> tuple[Path, Path | None]:
+def checkpoint_folder(
+    out: Path, settings: dict[str, Any], *, resume: bool, replayable: bool = False
+) -> tuple[Path, Path | None]:
     """The folder of a run's checkpoints and, to go on, the newest whole one of them.
 
     :raises InputError: it holds checkpoints and ``resume`` is not set, or those of a run with other settings.
     """
-    folder = _checkpoints(out)
+    folder = checkpoints_of(out, replayable=replayable)
     newest = newest_checkpoint(folder)
     if newest is not None and not resume:
         raise InputError(
             f"out is {str(out)!r}: {folder} holds checkpoints of an interrupted run: give resume, or remove it"
         )
     mine = {name: value for name, value in settings.items() if name not in NOT_COMPARED}
-    file = folder / "config.json"
+    file = folder / SETTINGS
     if newest is not None and file.exists():
         check_same(f"resume: {folder}", read(file), mine)
     if is_main():
@@ -37,10 +41,16 @@ def checkpoint_folder(out: Path, settings: dict[str, Any], *, resume: bool) -> t
 
 def drop_checkpoints(config: TrainingConfig) -> None:
     """Remove the checkpoints of a run whose model is in its place, but for those that a collapse left behind."""
-    folder = _checkpoints(config.out)
+    folder = checkpoints_of(config.out)
     if config.save_every and is_main() and not (folder / LAST_GOOD).exists():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _checkpoints(out: Path) -> Path:
-    return out.parent / f"{out.name}-checkpoints"
+def is_kept(config: TrainingConfig) -> bool:
+    """Whether a run's checkpoints stay, so that it can be replayed."""
+    return isinstance(config, FinetuneConfig) and config.replayable
+
+
+def checkpoints_of(out: Path, *, replayable: bool = False) -> Path:
+    """Where a run's checkpoints are: until it ends, or, replayable, for good."""
+    return out.parent / f"{out.name}-{'replay' if replayable else 'checkpoints'}"

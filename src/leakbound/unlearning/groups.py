@@ -61,19 +61,19 @@ class Several:
 
 @dataclass
 class Groups:
-    """The groups of all forget questions, in their order; ``trees``: whether the model reads the answers to a question
+    """The groups of all forget questions, by question; ``trees``: whether the model reads the answers to a question
     as one tree, or each as a row of its own."""
 
     fill: int
     trees: bool = True
-    groups: list[Group] = field(default_factory=list)
+    groups: dict[str, Group] = field(default_factory=dict)
 
-    def read(self, model: Any, places: Sequence[int], *, trims: bool) -> Several:
-        """One pass over the groups in these places: exact, each distinct beginning of a question's answers once.
+    def read(self, model: Any, questions: Sequence[str], *, trims: bool) -> Several:
+        """One pass over the groups of these questions: exact, each distinct beginning of a question's answers once.
 
         ``trims``: the model can leave out the logits of the first positions.
         """
-        some = [self.groups[place] for place in places]
+        some = [self.groups[question] for question in questions]
         planned = [(b, tree) for b, group in enumerate(some) for tree in plan(group.head, group.tails, self.trees)]
         rows = [tree for _, tree in planned]
         first = min(tree.trunk for tree in rows) - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from itertools import compress, count, zip_longest
+from itertools import compress, count
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.models.base import prefix_free
 from leakbound.models.hf.likelihoods import answer_likelihoods, reads_trees
-from leakbound.models.template import encode_pair
+from leakbound.models.template import encode_pair, encode_prompt
 from leakbound.reading.pairs import Pair
 from leakbound.records import Draw
 from leakbound.scoring import get_scorer, score_completions
@@ -38,41 +38,46 @@ class FindLeaks(DrawAnew):
     where it leaks whatever follows, so that one beginning stands for all that begin so.
     """
 
-    fixed: Sequence[set[tuple[int, ...]]] = ()
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.heads = [encode_prompt(self.tokenizer, p.text, self.config.template) for p in self.prompts]
+        self.fixed = [self.written(place) for place in range(len(self.prompts))]
 
     def draw(self) -> None:
         """Find more, weigh all, and keep the heaviest."""
-        config, groups = self.config, self.groups.groups
-        found = self.drawn(config.leak_samples, distinct=config.leak_search)
-        if not self.fixed:
-            written = [self.written(place) for place in range(len(self.prompts))]
-            groups[:] = [one if group is None else group for one, group in zip_longest(written, groups)]
-            self.fixed = [set(group.tails) for group in written]
-        tails = [
-            prefix_free([*fixed, *group.tails, *self.leaking(place, {g.tokens: g.text for g in some})])
-            for place, (fixed, group, some) in enumerate(zip(self.fixed, groups, found, strict=True))
-        ]
-        heads = [group.head for group in groups]
-        weighed = answer_likelihoods(self.forward, heads, tails)
+        groups, tails = self.groups.groups, []
+        found = self.drawn(self.config.leak_samples, distinct=self.config.leak_search)
+        for place, (prompt, some) in enumerate(zip(self.prompts, found, strict=True)):
+            said = {one.tokens: one.text for one in some}
+            if prompt.text not in groups:
+                said |= self.tokens(place, [pair.answer for pair in self.questions[place]])
+            known = groups[prompt.text].tails if prompt.text in groups else ()
+            tails.append(prefix_free([*self.fixed[place], *known, *self.leaking(place, said)]))
+        weighed = answer_likelihoods(self.forward, self.heads, tails)
         with torch.inference_mode():
-            self.groups.trees = reads_trees(self.forward, heads, tails)
-        for place, (some, likelihoods, fixed) in enumerate(zip(tails, weighed, self.fixed, strict=True)):
-            mass = {tail: float(one.logprobs.sum()) for tail, one in zip(some, likelihoods, strict=True)}
-            order = sorted(some, key=lambda tail: (tail not in fixed, -mass[tail], tail))
-            groups[place] = Group(heads[place], tuple(order[: max(config.leak_kept, len(fixed))]))
+            self.groups.trees = reads_trees(self.forward, self.heads, tails)
+        for place, (prompt, leaks, likelihoods) in enumerate(zip(self.prompts, tails, weighed, strict=True)):
+            fixed = self.fixed[place]
+            mass = {tail: float(one.logprobs.sum()) for tail, one in zip(leaks, likelihoods, strict=True)}
+            order = sorted(leaks, key=lambda tail: (tail not in fixed, -mass[tail], tail))
+            kept = order[: max(self.config.leak_kept, len(fixed))]
+            groups[prompt.text] = Group(tuple(self.heads[place]), tuple(kept))
 
-    def written(self, place: int) -> Group:
-        """A question with what its rows say, where that leaks. InputError where the scorer sees no leak in any."""
-        pairs, prompt = self.questions[place], self.prompts[place]
-        texts = dict.fromkeys([*(pair.answer for pair in pairs), prompt.target, *prompt.aliases])
-        encoded = [encode_pair(self.tokenizer, prompt.text, text, self.config.template) for text in texts]
-        leaks = self.leaking(place, {tuple(tail): text for (_, tail), text in zip(encoded, texts, strict=True)})
+    def written(self, place: int) -> set[tuple[int, ...]]:
+        """What of a row leaks: its answer, target and aliases. InputError where the scorer sees no leak in any."""
+        row, prompt = self.questions[place][0], self.prompts[place]
+        leaks = self.leaking(place, self.tokens(place, [row.answer, prompt.target, *prompt.aliases]))
         if not leaks:
             raise InputError(
-                f"{pairs[0].source}: leak_scorer {self.config.leak_scorer!r} gives neither the answer nor the target "
+                f"{row.source}: leak_scorer {self.config.leak_scorer!r} gives neither the answer nor the target "
                 f"{self.config.leak_threshold:g}: there is no leak to train on; give a lower leak_threshold"
             )
-        return Group(tuple(encoded[0][0]), tuple(prefix_free(leaks)))
+        return set(prefix_free(leaks))
+
+    def tokens(self, place: int, answers: Iterable[str]) -> dict[tuple[int, ...], str]:
+        """Answers to a question by their tokens, their end included."""
+        asked, template = self.prompts[place].text, self.config.template
+        return {tuple(encode_pair(self.tokenizer, asked, text, template)[1]): text for text in answers}
 
     def leaking(self, place: int, texts: Mapping[tuple[int, ...], str]) -> list[tuple[int, ...]]:
         """The answers that leak, each only as long as it needs to be to leak whatever follows."""

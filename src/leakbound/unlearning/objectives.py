@@ -22,18 +22,22 @@ class Term:
 
     ``needs`` names the fields of the forward pass (:class:`leakbound.unlearning.passes.Half`) that the loss takes, in
     order; ``refusal.`` and ``mismatch.`` are the same question with another answer, ``group.`` several answers to it
-    (:class:`leakbound.unlearning.groups.Several`). ``settings`` are the loss's
-    keywords: setting of the run -> the published value, which stands where the run gives none or has no such setting.
+    (:class:`leakbound.unlearning.groups.Several`). ``settings`` are the loss's keywords: setting of the run -> the
+    value that stands where the run gives none or has no such setting. ``counted``
+    names the field with the tokens of each row, for the mean over tokens; where there is none, a row counts as one.
     """
 
     loss: Callable[..., Tensor]
     needs: tuple[str, ...]
     settings: Mapping[str, float | str] = field(default_factory=dict)
+    counted: str = ""
 
     def __post_init__(self) -> None:
-        known = {name for one in (Half, Several) for name in (*vars(one), *one.__dataclass_fields__)}
-        if odd := [need for need in self.needs if not known.issuperset(need.split("."))]:
-            raise InputError(f"needs is {odd}: a forward pass has {', '.join(sorted(n for n in known if n[0] != '_'))}")
+        known = {"", *(name for one in (Half, Several) for name in (*vars(one), *one.__dataclass_fields__))}
+        if odd := [need for need in (*self.needs, self.counted) if not known.issuperset(need.split("."))]:
+            raise InputError(
+                f"needs is {odd}: a forward pass has {', '.join(sorted(n for n in known if n.strip('_') == n != ''))}"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,30 +62,30 @@ GRADED = tuple(f"group.{name}" for name in
 
 TERMS: dict[str, dict[str, Term]] = {
     "forget": {
-        "ga": Term(losses.grad_ascent, ("logps", "lengths")),
+        "ga": Term(losses.grad_ascent, ("logps", "lengths"), counted="lengths"),
         "npo": Term(losses.npo, ("logps", "ref_logps"), {"beta": 0.1}),
         "simnpo": Term(losses.simnpo, ("logps", "lengths"), {"beta": 2.5, "gamma": 0.0}),
         "dpo": Term(losses.dpo, ("logps", "ref_logps", "refusal.logps", "refusal.ref_logps"), {"beta": 0.1}),
-        "idk": Term(losses.nll, ("refusal.logps", "refusal.lengths")),
-        "me": Term(losses.max_entropy, ("logits", "me_mask"), {"me_direction": "uniform"}),
-        "mismatch": Term(losses.mismatch, ("mismatch.logps", "mismatch.lengths")),
+        "idk": Term(losses.nll, ("refusal.logps", "refusal.lengths"), counted="refusal.lengths"),
+        "me": Term(losses.max_entropy, ("logits", "me_mask"), {"me_direction": "uniform"}, "me_mask"),
+        "mismatch": Term(losses.mismatch, ("mismatch.logps", "mismatch.lengths"), counted="mismatch.lengths"),
         "llmu": Term(losses.llmu, ("logps", "lengths", "mismatch.logps", "mismatch.lengths"), {"mismatch_weight": 1.0}),
-        "rmu": Term(losses.rmu, ("hidden", "direction", "text_mask"), {"rmu_scale": 6.5}),
-        "undial": Term(losses.undial, ("logits", "ref_logits", "labels"), {"undial_strength": 10.0}),
-        "wga": Term(losses.wga, ("logits", "labels"), {"wga_power": 1.0}),
-        "satimp": Term(losses.satimp, ("logits", "labels"), {"saturation": 5.0, "importance": 1.0}),
-        "ce_u": Term(losses.ce_u, ("logits", "labels")),
-        "jensun": Term(losses.jensen_shannon_to_tokens, ("refusal.logits", "refusal.labels")),
-        "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths")),
+        "rmu": Term(losses.rmu, ("hidden", "direction", "text_mask"), {"rmu_scale": 6.5}, "text_mask"),
+        "undial": Term(losses.undial, ("logits", "ref_logits", "labels"), {"undial_strength": 10.0}, "lengths"),
+        "wga": Term(losses.wga, ("logits", "labels"), {"wga_power": 1.0}, "lengths"),
+        "satimp": Term(losses.satimp, ("logits", "labels"), {"saturation": 5.0, "importance": 1.0}, "lengths"),
+        "ce_u": Term(losses.ce_u, ("logits", "later_labels"), counted="later_lengths"),
+        "jensun": Term(losses.jensun, ("logits", "labels", "target"), counted="lengths"),
+        "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths"), counted="sampled.lengths"),
         "leak_mass": Term(losses.leak_mass, ("group.logps",)),
         "grpo": Term(losses.grpo, GRADED, {"grpo_clip": 0.2, "grpo_kl": 0.04}),
     },
     "retain": {
-        "gd": Term(losses.nll, ("logps", "lengths")),
-        "kl": Term(losses.kl_retain, ("logits", "ref_logits", "text_mask")),
+        "gd": Term(losses.nll, ("logps", "lengths"), counted="lengths"),
+        "kl": Term(losses.kl_retain, ("logits", "ref_logits", "kl_mask"), counted="kl_mask"),
         "ap": Term(losses.answer_preservation, ("logps", "refusal.logps"), {"beta": 0.1}),
-        "js": Term(losses.jensen_shannon, ("logits", "ref_logits", "text_mask")),
-        "rmu": Term(losses.rmu_retain, ("hidden", "ref_hidden", "text_mask")),
+        "js": Term(losses.jensen_shannon, ("logits", "ref_logits", "answer_mask"), counted="answer_mask"),
+        "rmu": Term(losses.rmu_retain, ("hidden", "ref_hidden", "text_mask"), counted="text_mask"),
     },
 }
 """The terms of either half by name."""

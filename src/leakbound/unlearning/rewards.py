@@ -41,8 +41,7 @@ class GradeAnswers(DrawAnew):
         now = answer_likelihoods(self.forward, heads, tails)
         with self.reference() as model:
             first = answer_likelihoods(Forward(inner(model), fill=self.groups.fill, work=Work()), heads, tails)
-        self.groups.groups = []
-        for place, (head, some) in enumerate(zip(heads, found, strict=True)):
+        for place, (prompt, head, some) in enumerate(zip(self.prompts, heads, found, strict=True)):
             counts = np.array([one.count for one in some])
             rewards = 1 - np.array(self.scores(place, [one.text for one in some]))
             graded = Graded(
@@ -51,7 +50,7 @@ class GradeAnswers(DrawAnew):
                 drawn=[one.logprobs for one in now[place]],
                 first=[one.logprobs for one in first[place]],
             )
-            self.groups.groups.append(Group(tuple(head), tuple(tails[place]), graded))
+            self.groups.groups[prompt.text] = Group(tuple(head), tuple(tails[place]), graded)
 
 
 def advantages(rewards: Sequence[float] | np.ndarray, counts: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from leakbound.runs.files import is_main, num_processes
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, is_adapted
 from leakbound.unlearning.config import TrainingConfig
 from leakbound.unlearning.data import Example, encode
+from leakbound.unlearning.folders import is_kept
 from leakbound.unlearning.trainer import UnlearningTrainer
 
 RECORD = "training.json"
@@ -92,7 +93,7 @@ def arguments(config: TrainingConfig, folder: Path, *, max_steps: int | None) ->
         remove_unused_columns=False,
         save_strategy="steps" if config.save_every else "no",
         save_steps=config.save_every or 500,
-        save_total_limit=2,
+        save_total_limit=None if is_kept(config) else 2,
         logging_steps=1 if config.save_every else 5,  # no checkpoint before the guard saw its step
         report_to=config.report_to,
         disable_tqdm=True,

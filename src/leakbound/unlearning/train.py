@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError
@@ -21,12 +22,13 @@ from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_checkpoint
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
-from leakbound.unlearning.folders import NOT_COMPARED, checkpoint_folder, drop_checkpoints
+from leakbound.unlearning.folders import NOT_COMPARED, checkpoint_folder, drop_checkpoints, is_kept
 from leakbound.unlearning.groups import Groups
 from leakbound.unlearning.leaks import FindLeaks, by_question, find_leaks
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, Objective, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
+from leakbound.unlearning.replay import Replay, find_replay, trainer_for
 from leakbound.unlearning.rewards import GradeAnswers
 from leakbound.unlearning.running import RECORD
 from leakbound.unlearning.sampling import AnswerAnew
@@ -46,6 +48,10 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
 
     :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite.
     """
+    return _finetune(config, None, progress)
+
+
+def _finetune(config: FinetuneConfig, again: Replay | None, progress: bool) -> Path:
     if _done(config):
         return config.out
     with new_folder(config.out) as folder, running.own_randomness():
@@ -59,7 +65,9 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
         cost = running.Cost()
         data = PairedData((), running.encode_all(tokenizer, pairs, config), seed=config.seed)
         run = Run(config, folder, tokenizer, progress)
-        trainer = run.train(running.prepare(model, config), data, cost, objective=LEARN, weights=Weights())
+        make = trainer_for(config, pairs, data.retain, model, run.checkpoints, again)
+        run.newest = run.newest or (again.checkpoint if again else None)
+        trainer = run.train(running.prepare(model, config), data, cost, make=make, objective=LEARN, weights=Weights())
         running.save(trainer, tokenizer, config, folder, cost)
     drop_checkpoints(config)
     return config.out
@@ -76,6 +84,9 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
     :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite, or the
         model collapses and ``on_collapse`` is stop.
     """
+    if config.is_replay:
+        again = find_replay(config)
+        return _finetune(again.config, again, progress)
     requests = [read_pairs(file) for file in config.forget]
     permanent = read_pairs(config.retain) if config.retain else []
     if len(requests) == 1:
@@ -127,32 +138,30 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             mean = -sum(logp / n for logp, n in zip(start, lengths, strict=True)) / len(few)
             guard = CollapseGuard(mean, config.collapse_factor, config.on_collapse, run.checkpoints)
         groups = Groups(run.pad_id) if objective.uses("group") else None
-        passes = dataclasses.replace(passes_of(model, config, reference if references else None), groups=groups)
+        passes = passes_of(model, tokenizer, config, reference if references else None)
+        passes = dataclasses.replace(passes, groups=groups)
+        anew = AnswerAnew(model, tokenizer, pairs, config) if objective.uses("sampled") else None
         forget: list[Example] = []
         leaks: dict[str, list[Example]] = {}
         rows, new = list(pairs), pairs
         for round in range(config.leak_rounds + 1):
+            questions = by_question(rows)
+            with reference() if reference is not None else nullcontext(model) as first:
+                examples = run.examples(new if groups is None else [one[0] for one in questions], objective, first)
             extra: list[TrainerCallback] = []
             if groups is not None:
-                questions = by_question(rows)
-                forget = run.encode([one[0] for one in questions], refusals=False)
+                forget = examples
                 given = model, tokenizer, questions, config, groups, round
                 graded = reference if objective.uses("advantages") else None
                 extra = [FindLeaks(*given) if graded is None else GradeAnswers(*given, reference=graded)]
             else:
-                with reference() if reference is not None else nullcontext(model) as first:
-                    examples = run.examples(new, objective, first)
                 for pair, example in zip(new, examples, strict=True):
                     (leaks.setdefault(pair.question, []) if pair.leak else forget).append(example)
-            samples = objective.uses("sampled")
-            data = PairedData(
-                forget, retain, seed=config.seed, leaks=[] if samples else run.weighed(model, leaks.values())
-            )
-            if samples:
-                extra = [AnswerAnew(model, tokenizer, data, pairs, config)]
+            known = [] if anew is not None else run.weighed(model, leaks.values())
+            data = PairedData(forget, retain, seed=config.seed, leaks=known)
             trainer = run.train(
                 model, data, cost, objective=objective, weights=Weights.of(config), passes=passes, guard=guard,
-                callbacks=extra, round=round,
+                anew=anew, callbacks=extra, round=round,
             )  # fmt: skip
             if round < config.leak_rounds:
                 new = find_leaks(model, tokenizer, rows, config, round=round, progress=progress)
@@ -164,14 +173,20 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
     return config.out
 
 
-def passes_of(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
+def passes_of(model: Any, tokenizer: Any, config: UnlearnConfig, reference: Any) -> Passes:
     """How the model is called; for methods of hidden states also which layers are trained."""
-    if not find_objective(config.method).uses("hidden"):
-        return Passes(me_positions=config.me_mask, reference=reference)
-    layer = adapters.choose_layer(model, config.rmu_layer)
-    adapters.train_layers(model, layer)
-    direction = random_direction(model.config.get_text_config().hidden_size, config.seed)
-    return Passes(layer, direction, config.me_mask, reference)
+    objective = find_objective(config.method)
+    layer = direction = target = None
+    if objective.uses("hidden"):
+        layer = adapters.choose_layer(model, config.rmu_layer, config.rmu_depth)
+        adapters.train_layers(model, layer, config.rmu_part)
+        direction = random_direction(model.config.get_text_config().hidden_size, config.seed)
+    if objective.uses("target"):
+        tokens = tokenizer(config.jensun_target, add_special_tokens=False)["input_ids"]
+        if not tokens:
+            raise InputError(f"jensun_target is {config.jensun_target!r}: give a text that has tokens")
+        target = torch.tensor(tokens)
+    return Passes(layer, direction, config.me_mask, reference, target, config.kl_mask, config.ce_u_skip)
 
 
 class Run:
@@ -183,7 +198,9 @@ class Run:
         self.checkpoints: Path | None = None
         self.newest: Path | None = None
         if config.save_every:
-            self.checkpoints, self.newest = checkpoint_folder(config.out, running.plain(config), resume=config.resume)
+            self.checkpoints, self.newest = checkpoint_folder(
+                config.out, running.plain(config), resume=config.resume, replayable=is_kept(config)
+            )
 
     def encode(self, pairs: list[Pair], *, refusals: bool) -> list[Example]:
         """The pairs as tokens, each with a refusal where the objective wants one."""
@@ -224,14 +241,14 @@ class Run:
 
     def train(
         self, model: Any, data: PairedData, cost: running.Cost, *, callbacks: list[TrainerCallback] | None = None,
-        round: int = 0, **settings: Any,
+        make: Callable[..., UnlearningTrainer] = UnlearningTrainer, round: int = 0, **settings: Any,
     ) -> UnlearningTrainer:  # fmt: skip
         """Train, from the newest checkpoint where there is one; a leak round with its share of the steps."""
         title, rounds = getattr(self.config, "method", "finetune"), getattr(self.config, "leak_rounds", 0)
         steps = self.config.max_steps and self.config.max_steps // (rounds + 1)
         named = f", leak round {round} of {rounds}" if round else ""
         progress = Progress(f"{title} {self.config.out.name}{named}", 0, "steps", show=self.progress)
-        trainer = UnlearningTrainer(
+        trainer = make(
             model,
             running.arguments(self.config, self.checkpoints or self.folder, max_steps=steps),
             data,
