@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from leakbound.results.check import Finding, Verdicts
-from leakbound.wording import at_most, visible
+from leakbound.results.check import Verdicts
 
 UNSPOKEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML has no spelling for."""
@@ -27,7 +26,7 @@ def to_junit(found: Verdicts) -> str:
         case = SubElement(suite, "testcase", classname=_spoken(one.model), name=_spoken(one.name))
         if one.verdict != "proven":
             kind = "failure" if one.verdict == "refuted" else "error"
-            SubElement(case, kind, type=one.verdict, message=_spoken(str(one))).text = _spoken(details(one))
+            SubElement(case, kind, type=one.verdict, message=_spoken(str(one))).text = _spoken(one.details)
         SubElement(case, "system-out").text = _spoken(f"{one}. Bound: {one.found}, from {one.num_draws:,} draws.")
     indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(suite, encoding="unicode") + "\n"
@@ -36,20 +35,9 @@ def to_junit(found: Verdicts) -> str:
 def to_annotations(found: Verdicts) -> str:
     """One workflow command of GitHub Actions for each verdict: an error, a warning or a notice."""
     return "".join(
-        f"::{LEVELS[one.verdict]} title={_escaped(one.name, ':,')}::{_escaped(f'{one}. {details(one)}')}\n"
+        f"::{LEVELS[one.verdict]} title={_escaped(one.name, ':,')}::{_escaped(f'{one}. {one.details}')}\n"
         for one in found.findings
     )
-
-
-def details(one: Finding) -> str:
-    """The bound, and the prompts that stand in the way."""
-    if one.verdict == "proven":
-        return f"Bound: {one.found}."
-    lines = [f"Bound: {one.found}, from {one.num_draws:,} draws in {one.run}."]
-    lines += [
-        f"prompt {visible(p.id)}: {p.num_leaks:,} of {p.num_draws:,} draws, ≤ {at_most(p.upper)}" for p in one.worst
-    ]
-    return "\n".join(lines)
 
 
 def _spoken(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.result import show_confidence
 from leakbound.results.base import Result
-from leakbound.wording import about, at_least, at_most, plural
+from leakbound.wording import about, at_least, at_most, plural, visible
 
 EXIT: dict[Verdict, int] = {"proven": 0, "refuted": 1, "open": 3}
 """The exit code of a verdict; 2 is bad input."""
@@ -62,6 +62,18 @@ class Finding:
     def found(self) -> str:
         """The bound with its sign."""
         return f"≥ {at_least(self.bound)}" if self.lower else f"≤ {at_most(self.bound)}"
+
+    @property
+    def details(self) -> str:
+        """The bound, and the prompts that stand in the way, a line for each."""
+        if self.verdict == "proven":
+            return f"Bound: {self.found}."
+        lines = [f"Bound: {self.found}, from {self.num_draws:,} draws in {self.run}."]
+        lines += [
+            f"prompt {visible(p.id)}: {p.num_leaks:,} of {p.num_draws:,} draws, ≤ {at_most(p.upper)}"
+            for p in self.worst
+        ]
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         said = {"proven": "proven", "refuted": "refuted", "open": "neither proven nor refuted"}[self.verdict]

@@ -31,10 +31,8 @@ def assert_leak(
     demand = read_demand("assert_leak", {**settings, "prompts": str(prompts), "claim": claim}, alpha)
     found = check(Policy(models={model: model}, claims=(demand,), alpha=alpha), out, name=claim, progress=False)
     if found.verdict != "proven":
-        from leakbound.exporting.ci import details
-
         (one,) = found.findings
-        raise AssertionError(f"{one}\n{details(one)}")
+        raise AssertionError(f"{one}\n{one.details}")
     return found
 
 
