@@ -92,12 +92,13 @@ def test_all_verdicts_share_alpha_equally(place):
 def test_an_unchanged_model_is_not_opened_again(place):
     name = model(place, "m", leak=0.0)
     rules = policy({"claim": "leak<=0.1"}, {"claim": "known>=0.5"}, models={"m": name})
-    first = check(rules, "out", progress=False)
+    reused = []
+    first = check(rules, "out", progress=False, each=lambda _, before: reused.append(before))
     assert running.seen == ["m"]  # once for both claims
-    again = check(rules, "out", progress=False)
+    again = check(rules, "out", progress=False, each=lambda _, before: reused.append(before))
     assert running.seen == ["m"]
-    assert [one.reused for one in first.findings + again.findings] == [False, False, True, True]
-    assert [one.verdict for one in again.findings] == [one.verdict for one in first.findings]
+    assert reused == [False, False, True, True]
+    assert again == first
     model(place, "m", leak=0.5)
     third = check(rules, "out", progress=False)
     assert running.seen == ["m", "m"]
@@ -110,15 +111,16 @@ def test_an_unchanged_model_is_not_opened_again(place):
 def test_another_claim_is_another_verdict(place, change):
     models = {"m": model(place, "m", leak=0.0)}
     check(policy({"claim": "leak<=0.1"}, models=models), "out", progress=False)
-    found = check(policy({"claim": "leak<=0.1", **change}, models=models), "out", progress=False)
-    assert not found.findings[0].reused
+    check(policy({"claim": "leak<=0.1", **change}, models=models), "out", progress=False)
+    assert running.seen == ["m", "m"]
 
 
 def test_other_prompts_of_the_same_file_are_another_verdict(place):
     rules = policy({"claim": "leak<=0.1"}, models={"m": model(place, "m", leak=0.0)})
     check(rules, "out", progress=False)
     (place / "prompts.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
-    assert not check(rules, "out", progress=False).findings[0].reused
+    check(rules, "out", progress=False)
+    assert running.seen == ["m", "m"]
 
 
 def test_a_model_that_is_only_a_name_is_drawn_from_each_time(place, monkeypatch):
@@ -128,7 +130,6 @@ def test_a_model_that_is_only_a_name_is_drawn_from_each_time(place, monkeypatch)
     monkeypatch.setattr(running, "open_model", lambda name, **_: FakeModel(leak=0.9))
     found = check(rules, "out", progress=False)
     assert found.verdict == "refuted"
-    assert not found.findings[0].reused
 
 
 def test_a_fingerprint_is_of_all_bytes_and_of_the_base(tmp_path):

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import torch
 from transformers import TrainingArguments
 
 from leakbound.unlearning import adapters
 from leakbound.unlearning.data import IGNORED, Example, PairedData
+from leakbound.unlearning.groups import Graded, Group, Groups
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import find_objective
 from leakbound.unlearning.passes import Passes
@@ -23,7 +25,7 @@ RETAIN = [Example((2, 4, i, 1), (IGNORED, IGNORED, i, 1)) for i in (2, 3, 4, 5)]
 
 def train(
     model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, anew=None,
-    **arguments,
+    groups=None, callbacks=(), **arguments,
 ):  # fmt: skip
     settings = {"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 2, "seed": 0} | arguments
     args = TrainingArguments(
@@ -46,12 +48,30 @@ def train(
         adapters.train_layers(model, 1)
         width = model.config.get_text_config().hidden_size
         passes = Passes(1, random_direction(width, 0), reference=adapters.reference_of(model))
+    if objective.uses("group"):
+        if groups is None:
+            forget = [dataclasses.replace(e, question=str(i)) for i, e in enumerate(forget)]
+            groups = grouped(model, forget)
+        passes = dataclasses.replace(passes, groups=groups)
     data = PairedData(forget, retain, seed=0)
     trainer = UnlearningTrainer(
-        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard, anew=anew
-    )
+        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard, anew=anew,
+        callbacks=callbacks,
+    )  # fmt: skip
     trainer.train()
     return trainer
+
+
+def grouped(model, examples):
+    """Groups of one answer each, drawn from the model as it is and judged bad."""
+    groups = {e.question: Group(e.prompt, (e.answer,)) for e in examples}
+    with torch.no_grad():
+        logps = Groups(0, groups=groups).read(model, list(groups), trims=False).token_logps[:, 0].double().numpy()
+    one = np.ones(1)
+    for (question, group), row in zip(list(groups.items()), logps, strict=True):
+        known = [row[: len(group.tails[0])]]
+        groups[question] = dataclasses.replace(group, graded=Graded(one, -one, known, known))
+    return Groups(0, groups=groups)
 
 
 def same_answers(questions, step):

@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 
 from leakbound.errors import InputError, Interrupted, RunMismatchError, TrainingError
 from leakbound.models.hf.loading import load_model
-from leakbound.reading.pairs import read_pairs
-from leakbound.unlearning import UnlearnConfig, adapters, running, train
+from leakbound.reading.pairs import Pair, read_pairs
+from leakbound.unlearning import UnlearnConfig, adapters, running, train, unlearn
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
 from leakbound.unlearning.callbacks import CollapseGuard, newest_checkpoint
 
@@ -299,3 +299,29 @@ def test_what_samples_its_own_data_cannot_be_resumed(settings):
     files = {"model": "m", "forget": "f.jsonl", "retain": "r.jsonl", "out": "o"}
     with pytest.raises(InputError, match="save_every is 4: a run that samples its own training data"):
         UnlearnConfig(**files, save_every=4, **settings)
+
+
+def test_leak_rounds_share_the_steps_weigh_what_they_find_and_are_named(world, tmp_path, monkeypatch, capsys):
+    asked, rows = [], read_pairs(world / "forget.jsonl")
+    said = [Pair(rows[0].question, text, "drawn", leak=True) for text in (rows[0].answer, "qu")]
+    monkeypatch.setattr(
+        train, "find_leaks", lambda m, t, pairs, c, **_: asked.append(list(pairs)) or said[: 2 - len(asked)]
+    )
+    trained = []
+    usual = train.PairedData
+    monkeypatch.setattr(
+        train, "PairedData", lambda *given, **named: trained.append(usual(*given, **named)) or trained[-1]
+    )
+    files = {"model": str(world / "model"), "forget": world / "forget.jsonl", "retain": world / "retain.jsonl"}
+    config = UnlearnConfig(**files, out=tmp_path / "out", leak_rounds=2, max_steps=7, batch_size=2)
+    unlearn(config)
+    assert record(tmp_path / "out")["steps"] == 4  # two of three trainings: the second round found nothing
+    assert "npo_gd out, leak round 1 of 2" in capsys.readouterr().err
+    assert [len(pairs) for pairs in asked] == [2, 3]
+    assert [len(data) for data in trained] == [2, 3]
+    (((example, weight),),) = trained[1].leaks
+    assert example.answer == trained[1].forget[0].answer
+    assert weight == 1.0
+    assert example.ref_logp == pytest.approx(trained[1].forget[0].ref_logp, abs=1e-4)  # that of the beginning
+    with pytest.raises(InputError, match="max_steps is 2 and leak_rounds is 2"):
+        UnlearnConfig(**files, out=tmp_path / "other", leak_rounds=2, max_steps=2)

@@ -127,17 +127,3 @@ def test_an_answer_that_was_cut_teaches_no_end(collapse):
         anew([PAIR.question], 0)[PAIR.question].answer
         == encode(TOKENIZER, replace(PAIR, answer="The box"), "raw", 64).answer[:-1]
     )
-
-
-def test_the_original_answer_is_no_new_leak(says):
-    model = says(f" {SAID}", " It is red.", "Red, the box.", " It is blue.")
-    leaks = sampling.find_leaks(model, TOKENIZER, [PAIR], config(template="raw"), round=0)
-    assert [leak.answer for leak in leaks] == ["It is red.", "Red, the box."]
-    assert {leak.source for leak in leaks} == {"forget.jsonl line 1, leak of round 1"}
-
-
-def test_draws_of_a_leak_round_are_shown(says, capsys):
-    model = says(f" {SAID}", " It is red.")
-    settings = config(template="raw", leak_samples=2)
-    sampling.find_leaks(model, TOKENIZER, [PAIR], settings, round=1, progress=True)
-    assert "sampling o, round 2: 2 of 2 draws, 100 %" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,20 +35,31 @@ ORDER = {"refuted": 0, "open": 1, "proven": 2, "": 3}
 FINDING, ADAPTER = "finding.json", "adapter_config.json"
 
 
-def check(policy: Policy, out: str | Path, *, name: str = "policy", progress: bool = True) -> Verdicts:
+def check(
+    policy: Policy,
+    out: str | Path,
+    *,
+    name: str = "policy",
+    progress: bool = True,
+    each: Callable[[Finding, bool], None] | None = None,
+) -> Verdicts:
     """The verdicts of a policy, each at ``policy.level``; draws, scores and pages of each stay in a folder of ``out``.
 
     A verdict is read again, and nothing drawn, where model, prompts and claim are those of a folder that is there: a
     model of a folder or file is known by the checksum of all its bytes. Any other, as one behind a server, is drawn
-    from at each check. A check that was interrupted goes on where it stopped.
+    from at each check. A check that was interrupted goes on where it stopped. ``each`` is called with every verdict as
+    it falls, and whether it was read again.
 
     :raises InputError: something of the policy cannot be used.
     """
     opened: dict[Any, Sampler] = {}
-    findings = tuple(
-        _Claimed(policy, model, demand, Path(out), progress, opened).finding() for model, demand in policy.pairs
-    )
-    return Verdicts(name, policy.alpha, findings)
+    findings = []
+    for model, demand in policy.pairs:
+        finding, before = _Claimed(policy, model, demand, Path(out), progress, opened).finding()
+        findings.append(finding)
+        if each is not None:
+            each(finding, before)
+    return Verdicts(name, policy.alpha, tuple(findings))
 
 
 def fingerprint(model: str, base: str | None = None) -> str | None:
@@ -89,8 +100,8 @@ class _Claimed:
         """Where the model is."""
         return self.policy.models[self.model]
 
-    def finding(self) -> Finding:
-        """The verdict, from before or from draws."""
+    def finding(self) -> tuple[Finding, bool]:
+        """The verdict, and whether it is from before."""
         prompts, demand, known = self.prompts(), self.demand, fingerprint(self.source, self.demand.how.loading.base)
         inputs = {
             "model": known or self.source,
@@ -106,11 +117,11 @@ class _Claimed:
                 there = Verdicts.from_json(
                     {"policy": "", "alpha": 0.0, "findings": [read_json(folder / FINDING)[0]["finding"]]}
                 )
-                return replace(there.findings[0], name=demand.title, model=self.model, reused=True)
+                return replace(there.findings[0], name=demand.title, model=self.model), True
             shutil.rmtree(folder)  # somebody else's model: what it was then says nothing of today
         made = self.compared(folder) if demand.not_worse_than else self.drawn(prompts, folder)
         write_json(folder / FINDING, {"finding": Verdicts("", 0.0, (made,)).to_json()["findings"][0]})
-        return made
+        return made, False
 
     def prompts(self) -> tuple[Prompt, ...]:
         """What is asked."""

@@ -31,9 +31,13 @@ def check(
     from leakbound.checking.policy import Policy
     from leakbound.checking.running import check as run_check
     from leakbound.exporting.ci import to_annotations, to_junit
+    from leakbound.results.check import Finding
     from leakbound.runs.files import write_text
 
-    found = run_check(Policy.read(policy, model=model), out, name=policy.name)
+    def each(finding: Finding, before: bool) -> None:
+        say(f"{finding}{' (nothing has changed since it was found)' if before else ''}")
+
+    found = run_check(Policy.read(policy, model=model), out, name=policy.name, each=each)
     found.save(out)
     report.write_html(found, out / "check.html")
     show(found)

@@ -98,7 +98,7 @@ def checked(found: Verdicts) -> Document:
             one.claim,
             one.found,
             about(one.cut) if one.cut else "none",
-            f"{one.num_draws:,}" + (", from before" if one.reused else ""),
+            f"{one.num_draws:,}",
         )
         for one in order
     )

@@ -39,8 +39,7 @@ class Finding:
 
     ``claim`` is a sentence; ``bound`` the number that decides: the largest upper bound of a prompt alone, or the bound
     on the average (``at least`` where ``lower``). ``cut``: the share of draws, of the average prompt, that were cut at
-    max_tokens before they leaked. ``worst``: the prompts that stand in the way first. ``reused``: nothing was drawn, as
-    neither model nor claim had changed.
+    max_tokens before they leaked. ``worst``: the prompts that stand in the way first. ``run``: the folder of its draws.
     """
 
     name: str
@@ -56,7 +55,6 @@ class Finding:
     decoding: dict[str, Any]
     worst: tuple[Asked, ...]
     run: str
-    reused: bool = False
 
     @property
     def found(self) -> str:

@@ -27,6 +27,13 @@ def is_adapted(model: Any) -> bool:
     return hasattr(model, "merge_and_unload")
 
 
+def inner(model: Any) -> Any:
+    """The model of transformers inside wrappers and adapters; the adapters act within it."""
+    while hasattr(model, "module"):  # as DDP wraps it
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def checkpoint_activations(model: Any) -> None:
     """Recompute activations in the backward pass.
 

@@ -25,7 +25,7 @@ class Training:
     epochs: int = 5
     """How often the data are gone through."""
     max_steps: int | None = None
-    """Stop after this many optimiser steps; goes before epochs."""
+    """Stop after this many optimiser steps; goes before epochs. With leak rounds an equal share for each training."""
     batch_size: int = 16
     """Examples of each half in one forward pass."""
     accumulation: int = 1
@@ -240,15 +240,28 @@ class Forgetting:
     pmc_top_p: float = by_method()
     """PMC: these answers are drawn from the likeliest tokens that make up this probability (0.95)."""
     leak_rounds: int = 0
-    """After training, so often: sample the forget questions, add the answers that leak, and train again."""
+    """After training, so often: sample the forget questions (rephrased ones too, where rows have them), add the
+    answers that leak, and train again."""
     leak_samples: int = 64
-    """Answers sampled for each forget question to find leaks."""
+    """Answers sampled for each forget question to find leaks (leak_rounds; leak_mass, each time)."""
     leak_scorer: str = "contains"
     """The scorer that judges them, as for audit."""
     leak_threshold: float = 0.5
     """An answer leaks when it scores this or more."""
+    leak_search: int = 16
+    """leak_mass: further answers to each forget question, drawn without replacement."""
+    leak_every: int | None = None
+    """leak_mass, GRPO: draw anew after so many steps; by default at the start of each epoch."""
+    leak_kept: int = 16
+    """leak_mass: the most answers of a question that are known to leak; the likeliest, and what the rows say."""
+    grpo_samples: int = 16
+    """GRPO: answers to each forget question that are compared with each other, rewarded by 1 - leak_scorer."""
+    grpo_clip: float | None = None
+    """GRPO: how far a token's probability goes from the one it was drawn with before more is worth nothing (0.2)."""
+    grpo_kl: float | None = None
+    """GRPO: weight of the divergence from the model before the training (0.04)."""
     max_tokens: int = by_method()
-    """The longest sampled answer, in tokens: PMC (published 200), leak_rounds and until (64)."""
+    """The longest sampled answer, in tokens: PMC (published 200), others (64)."""
     collapse_factor: float = 10.0
     """The model counts as collapsed when its loss on retain examples is this many times its start (0.1 at least)."""
     on_collapse: str = "warn"
@@ -260,9 +273,17 @@ class Forgetting:
             if getattr(self, name, None) is None:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "idk", None if self.idk is None else Path(self.idk))
-        for name in ("beta", "undial_strength", "rmu_scale"):
+        for name in ("beta", "undial_strength", "rmu_scale", "grpo_clip"):
             _check_number(name, getattr(self, name), above=0.0)
-        for name in ("forget_weight", "retain_weight", "mismatch_weight", "wga_power", "saturation", "importance"):
+        for name in (
+            "forget_weight",
+            "retain_weight",
+            "mismatch_weight",
+            "wga_power",
+            "saturation",
+            "importance",
+            "grpo_kl",
+        ):
             _check_number(name, getattr(self, name), least=0.0)
         for name in ("entropy_forget", "entropy_retain", "gamma"):
             _check_number(name, getattr(self, name))
@@ -281,6 +302,9 @@ class Forgetting:
         check_count("ce_u_skip", self.ce_u_skip, least=0)
         for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
             check_count(name, getattr(self, name), least=least)
+        for name, least in (("leak_search", 0), ("leak_every", 1), ("leak_kept", 1), ("grpo_samples", 2)):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least=least)
         SamplingParams(temperature=self.pmc_temperature, top_p=self.pmc_top_p)  # refuses what cannot be drawn
         if not 0 < self.leak_threshold <= 1:
             raise InputError(f"leak_threshold is {self.leak_threshold!r}: give a number in (0, 1]")
@@ -329,10 +353,14 @@ class UnlearnConfig(Forgetting, TrainingConfig):
         needs_retain = objective.retain is not None or self.entropy_retain or objective.uses("mismatch")
         if self.retain is None and needs_retain:
             raise InputError(f"retain is None: method {self.method!r} needs a file of questions to retain")
-        if self.save_every is not None and (self.leak_rounds or objective.uses("sampled")):
+        if self.max_steps is not None and self.max_steps <= self.leak_rounds:
+            raise InputError(
+                f"max_steps is {self.max_steps} and leak_rounds is {self.leak_rounds}: give each training a step"
+            )
+        if self.save_every is not None and (self.leak_rounds or objective.uses("sampled") or objective.uses("group")):
             raise InputError(
                 f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "
-                "leave it out with leak_rounds and pmc"
+                "leave it out with leak_rounds, and with methods that sample"
             )
 
     @property

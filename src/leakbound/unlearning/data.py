@@ -122,28 +122,35 @@ class PairedData(Dataset[dict[str, Example]]):
 
     An epoch goes once through the forget examples (through retain where there is no forget). The partners of an epoch
     are the retain examples in an order that depends on (seed, epoch) only, without repetition until all were used.
-    ``mismatch`` is the forget question with the partner's answer.
+    ``leaks`` are, of one question each, answers that the model gave, with weights: an epoch has one of each, drawn in
+    proportion to these. ``mismatch`` is the forget question with the partner's answer.
     """
 
-    def __init__(self, forget: Sequence[Example], retain: Sequence[Example], *, seed: int) -> None:
+    def __init__(
+        self, forget: Sequence[Example], retain: Sequence[Example], *, seed: int,
+        leaks: Sequence[Sequence[tuple[Example, float]]] = (),
+    ) -> None:  # fmt: skip
         if not forget and not retain:
             raise InputError("forget and retain are both empty: give at least one example")
         self.forget, self.retain, self.seed = tuple(forget), tuple(retain), seed
+        self.leaks = tuple(leaks)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the partners of one epoch."""
+        """Draw the partners of one epoch, and its leaks."""
+        leaks = Random(f"{self.seed}/{epoch}/leaks")
+        self.drawn = [leaks.choices(*zip(*some, strict=True))[0] for some in self.leaks]
         self.partners = draw_partners(len(self), len(self.retain), seed=self.seed, epoch=epoch)
 
     def __len__(self) -> int:
-        return len(self.forget) or len(self.retain)
+        return len(self.forget) + len(self.leaks) or len(self.retain)
 
     def __getitem__(self, index: int) -> dict[str, Example]:
         partner = self.retain[self.partners[index]] if self.retain else None
         retain = {"retain": partner} if partner else {}
         if not self.forget:
             return retain
-        forget = self.forget[index]
+        forget = (*self.forget, *self.drawn)[index]
         mismatch = forget.answered(partner.answer) if partner else None
         return {"forget": replace(forget, mismatch=mismatch), **retain}
 

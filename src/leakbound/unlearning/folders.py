@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from leakbound.errors import InputError
 from leakbound.runs.cache import check_same, read
 from leakbound.runs.files import is_main, write_text
 from leakbound.unlearning.callbacks import LAST_GOOD, newest_checkpoint
-from leakbound.unlearning.config import FinetuneConfig, TrainingConfig
+from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.published import OURS
 
 SETTINGS = "config.json"
@@ -19,8 +20,9 @@ NOT_COMPARED = ("resume", "report_to", "device", "like")
 
 
 def check_settings(where: str, there: dict[str, Any], mine: dict[str, Any]) -> None:
-    """RunMismatchError where a run goes on with other settings. What older records do not name was as ours is."""
-    older = {name: OURS[name] for name in mine if name in OURS}
+    """RunMismatchError where a run goes on with other settings. What older records do not name had our default."""
+    known = {each.name: each.default for kind in (FinetuneConfig, UnlearnConfig) for each in fields(kind)} | OURS
+    older = {name: known[name] for name in mine if known.get(name, MISSING) is not MISSING}
     check_same(where, {**older, **there}, mine, but=NOT_COMPARED)
 
 

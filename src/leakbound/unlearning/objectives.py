@@ -11,6 +11,7 @@ from torch import Tensor
 from leakbound.errors import InputError
 from leakbound.plugins import Table
 from leakbound.unlearning import losses
+from leakbound.unlearning.groups import Several
 from leakbound.unlearning.passes import Half
 from leakbound.unlearning.published import ALIASES, plain_name
 
@@ -20,8 +21,9 @@ class Term:
     """A loss and where its arguments come from.
 
     ``needs`` names the fields of the forward pass (:class:`leakbound.unlearning.passes.Half`) that the loss takes, in
-    order; ``refusal.`` and ``mismatch.`` are the same question with another answer. ``settings`` are the loss's
-    keywords: setting of the run -> the value that stands where the run gives none or has no such setting. ``counted``
+    order; ``refusal.`` and ``mismatch.`` are the same question with another answer, ``group.`` several answers to it
+    (:class:`leakbound.unlearning.groups.Several`). ``settings`` are the loss's keywords: setting of the run -> the
+    value that stands where the run gives none or has no such setting. ``counted``
     names the field with the tokens of each row, for the mean over tokens; where there is none, a row counts as one.
     """
 
@@ -31,7 +33,7 @@ class Term:
     counted: str = ""
 
     def __post_init__(self) -> None:
-        known = {"", *vars(Half), *Half.__dataclass_fields__}
+        known = {"", *(name for one in (Half, Several) for name in (*vars(one), *one.__dataclass_fields__))}
         if odd := [need for need in (*self.needs, self.counted) if not known.issuperset(need.split("."))]:
             raise InputError(
                 f"needs is {odd}: a forward pass has {', '.join(sorted(n for n in known if n.strip('_') == n != ''))}"
@@ -55,6 +57,9 @@ class Objective:
         return any(name in need.split(".") for half in ("forget", "retain") for need in self.needs(half))
 
 
+GRADED = tuple(f"group.{name}" for name in
+               ("token_logps", "spoken", "shares", "advantages", "drawn_logps", "first_logps"))  # fmt: skip
+
 TERMS: dict[str, dict[str, Term]] = {
     "forget": {
         "ga": Term(losses.grad_ascent, ("logps", "lengths"), counted="lengths"),
@@ -72,6 +77,8 @@ TERMS: dict[str, dict[str, Term]] = {
         "ce_u": Term(losses.ce_u, ("logits", "later_labels"), counted="later_lengths"),
         "jensun": Term(losses.jensun, ("logits", "labels", "target"), counted="lengths"),
         "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths"), counted="sampled.lengths"),
+        "leak_mass": Term(losses.leak_mass, ("group.logps",)),
+        "grpo": Term(losses.grpo, GRADED, {"grpo_clip": 0.2, "grpo_kl": 0.04}),
     },
     "retain": {
         "gd": Term(losses.nll, ("logps", "lengths"), counted="lengths"),
@@ -83,7 +90,10 @@ TERMS: dict[str, dict[str, Term]] = {
 }
 """The terms of either half by name."""
 
-KEYWORDS = {"me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power"}
+KEYWORDS = {
+    "me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power",
+    "grpo_clip": "clip", "grpo_kl": "kl_weight",
+}  # fmt: skip
 """Settings of a run whose name in the loss is shorter."""
 
 _METHODS = {
@@ -115,6 +125,10 @@ _METHODS = {
         ("ce_u_gd", "ce_u", "gd"),
         ("jensun", "jensun", "js"),
         ("pmc", "pmc", "gd"),
+        ("leak_mass", "leak_mass", ""),
+        ("leak_mass_gd", "leak_mass", "gd"),
+        ("grpo", "grpo", ""),
+        ("grpo_gd", "grpo", "gd"),
     )
 }
 

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from leakbound.unlearning import losses
+from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.data import ANSWERS, IGNORED
+from leakbound.unlearning.groups import Groups, Several
 
 REFERENCES = ("ref_logits", "ref_hidden")
 """What only a reference model in memory can give."""
@@ -24,7 +26,8 @@ REFERENCES = ("ref_logits", "ref_hidden")
 class Half:
     """One half of a batch after its forward pass: everything a loss term can ask for, each computed at most once.
 
-    ``refusal``, ``mismatch`` and ``sampled`` are the same questions with another answer, from the same pass.
+    ``refusal``, ``mismatch`` and ``sampled`` are the same questions with another answer, from the same pass; ``group``
+    are several answers to each, from a pass of their own.
     """
 
     logits: Tensor
@@ -42,6 +45,7 @@ class Half:
     refusal: Half | None = None
     mismatch: Half | None = None
     sampled: Half | None = None
+    group: Several | None = None
 
     @cached_property
     def logps(self) -> Tensor:
@@ -108,7 +112,7 @@ class Passes:
     ``kl_positions`` the masks of max_entropy and kl_retain (answer, text or all), ``target`` the tokens that JensUn
     teaches, ``skip`` how many first tokens of an answer CE-U leaves out.
     ``reference`` gives the reference model for the time of a pass: another model, or the model itself with its adapter
-    switched off.
+    switched off. ``groups`` holds several answers to each forget question.
     """
 
     layer: int | None = None
@@ -118,6 +122,7 @@ class Passes:
     target: Tensor | None = None
     kl_positions: str = "text"
     skip: int = 0
+    groups: Groups | None = None
 
     def run(
         self, model: Any, batch: dict[str, Any], needs: Iterable[str], *, own: bool = False, whole: bool = False
@@ -130,7 +135,14 @@ class Passes:
         """
         asked = set(needs)
         own = own or any("." not in need for need in asked)
+        group = None
+        if _asks(asked, "group"):
+            assert self.groups is not None  # the command makes them where an objective looks at groups
+            group = self.groups.read(model, batch["answer"]["questions"], trims=_trims_logits(model))
         kinds = [kind for kind in ANSWERS if kind in batch and (own if kind == "answer" else _asks(asked, kind))]
+        if not kinds:  # no term looks at single answers
+            rows = batch["answer"]
+            return Half(rows["labels"].new_zeros(0), rows["labels"], rows["attention_mask"], group=group)
         rows = {
             n: torch.cat(_pad_to_longest([batch[kind][n] for kind in kinds])) for n in ("input_ids", "attention_mask")
         }
@@ -160,7 +172,7 @@ class Passes:
             )
             start += count
         others: dict[str, Any] = {kind: half for kind, half in halves.items() if kind != "answer"}
-        return replace(halves.get("answer") or next(iter(others.values())), **others)
+        return replace(halves.get("answer") or next(iter(others.values())), group=group, **others)
 
     def masks(self, needs: Iterable[str]) -> set[str]:
         """The positions that are looked at: answer, text or all."""
@@ -190,10 +202,7 @@ def _first_answer(labels: list[Tensor]) -> int:
 
 def _trims_logits(model: Any) -> bool:
     """Whether the model can leave out the logits of the first positions."""
-    while hasattr(model, "module"):  # as DDP wraps it
-        model = model.module
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in _parameters(type(model).forward)
+    return "logits_to_keep" in _parameters(type(inner(model)).forward)
 
 
 @cache

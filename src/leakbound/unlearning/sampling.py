@@ -1,17 +1,17 @@
-"""Training data that the model makes itself: its own answers for partial model collapse, its leaks to be forgotten."""
+"""Training data that the model makes itself: its answers, and those that partial model collapse keeps."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from leakbound.bounds.gate import reaches
 from leakbound.models.base import in_pieces
 from leakbound.models.hf import HFModel
 from leakbound.models.template import encode_pair, read_answer
 from leakbound.reading.pairs import Pair
-from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.records import Draw, SamplingParams, Shard
 from leakbound.runs.progress import Progress
-from leakbound.scoring import get_scorer, rouge_l, score_completion
+from leakbound.scoring import rouge_l
+from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.data import Example, example_of
 
@@ -32,9 +32,9 @@ def draw_answers(
     They are sampled as ``params`` says, by default from the model's own law.
     """
     training = model.training
-    prompts = tuple(Prompt(str(i), pair.question, *_secrets(pair)) for i, pair in enumerate(pairs))
+    prompts = tuple(pair.prompt(str(i)) for i, pair in enumerate(pairs))
     shard = Shard(prompts, first=round * count, num_samples=count, seed=config.seed)
-    sampler = HFModel(model, tokenizer, template=config.template)
+    sampler = HFModel(inner(model), tokenizer, template=config.template)
     answers: list[list[Draw]] = [[] for _ in pairs]
     title = f"sampling {config.out.name}, round {round + 1}"
     with Progress(title, count * len(pairs), "draws", show=progress) as shown:
@@ -45,28 +45,6 @@ def draw_answers(
             shown.advance(sum(draw.count for draw in piece))
     model.train(training)
     return [sorted(some, key=lambda draw: draw.first) for some in answers]
-
-
-def find_leaks(
-    model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig, *, round: int, progress: bool = False
-) -> list[Pair]:
-    """The distinct sampled answers that leak, each as a new pair to forget; an answer that is cut off is left out.
-
-    An answer leaks when ``config.leak_scorer`` gives it ``config.leak_threshold`` or more against the row's target and
-    aliases (its answer where it names none).
-    """
-    scorer = get_scorer(config.leak_scorer)
-    leaks = []
-    drawn = draw_answers(model, tokenizer, pairs, config, count=config.leak_samples, round=round, progress=progress)
-    for pair, draws in zip(pairs, drawn, strict=True):
-        prompt = Prompt("leak", pair.question, *_secrets(pair))
-        texts = sorted({d.text for d in draws if d.finish_reason != "length" and d.text.strip()} - {pair.answer})
-        leaks += [
-            Pair(pair.question, text, f"{pair.source}, leak of round {round + 1}", pair.secrets)
-            for text in texts
-            if reaches(score_completion(scorer, text, prompt), config.leak_threshold)
-        ]
-    return leaks
 
 
 def choose_answer(draws: Sequence[Draw], initial: str) -> tuple[Draw, float]:
@@ -115,9 +93,3 @@ class AnswerAnew:
         head, tokens = encode_pair(self.tokenizer, question, draw.text, self.config.template)
         cut = draw.finish_reason == "length" and len(tokens) > 1
         return example_of(head, tokens[:-1] if cut else tokens, self.pairs[question])
-
-
-def _secrets(pair: Pair) -> tuple[str, tuple[str, ...]]:
-    """Target and aliases as a prompt takes them."""
-    target, *aliases = pair.secrets or (pair.answer,)
-    return target, tuple(aliases)
