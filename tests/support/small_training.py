@@ -34,7 +34,7 @@ def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, r
         if objective.uses("refusal"):
             refusals = referred(model, [e.refusal for e in forget])
             forget = [dataclasses.replace(e, refusal=r) for e, r in zip(forget, refusals, strict=True)]
-    passes = Passes(reference=adapters.reference_of(model)) if objective.uses("ref_logits") else Passes()
+    passes = Passes(reference=adapters.reference_of(model)) if objective.uses("ref_laws") else Passes()
     if objective.uses("hidden"):
         adapters.train_layers(model, 1)
         width = model.config.get_text_config().hidden_size
