@@ -95,7 +95,7 @@ def made(dtype, *, head, bias):
 @pytest.mark.parametrize("labels", [PADDED, FULL], ids=["padded", "full"])
 @pytest.mark.parametrize("head", ["trained", "frozen", "bias", "logits"])
 def test_values_and_gradients_are_those_of_whole_logits(monkeypatch, name, labels, head):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * V * 3)  # three rows
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 3)
     ours, whole = CASES[name]
     factors = torch.tensor([1.0, -2.0, 0.5])  # each example's own
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-13)):

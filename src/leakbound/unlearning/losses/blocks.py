@@ -9,9 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-BLOCK_BYTES = 16 * 2**20
-"""The largest block of float32 logits: many rows of a matrix product, and little beside the weights."""
+BLOCK_ROWS = 128
+"""The most rows in a block: with fewer, reading and writing the head takes longer than the product."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class _ByRows(torch.autograd.Function):
         needs_states, needs_weight, needs_bias = ctx.needs_input_grad[4:]
         ahead = needs_states and laws.weight_VD is not None and not (needs_weight or needs_bias)
         values, slopes = [], []
-        for some in _blocks(places, laws.shape[-1]):
+        for some in _blocks(places):
             logits_nV, fixed = laws[some], [other[some] for other in others]
             if ahead:
                 slope_nV, value_n = _slope(function, logits_nV, fixed, None)
@@ -108,6 +109,7 @@ class _ByRows(torch.autograd.Function):
         return torch.cat(values) if values else laws.states_BLD.new_zeros(0)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *head, slopes_ND = ctx.saved_tensors
         laws, needs = Laws(head[0], head[1], head[2], ctx.dtype).ready(), ctx.needs_input_grad[4:]
@@ -116,7 +118,7 @@ class _ByRows(torch.autograd.Function):
             assert by_states is not None  # slopes are made where they are wanted
             by_states[ctx.places] = (grads[0].unsqueeze(1) * slopes_ND).to(by_states.dtype)
             return None, None, None, None, by_states, None, None
-        for some, grad_n in zip(_blocks(ctx.places, laws.shape[-1]), _blocks(grads, laws.shape[-1]), strict=True):
+        for some, grad_n in zip(_blocks(ctx.places), _blocks(grads), strict=True):
             slope_nV, _ = _slope(ctx.function, laws[some], [other[some] for other in ctx.others], grad_n[0])
             if by_states is not None:
                 by_states[some] = _times(slope_nV, laws).to(by_states.dtype)
@@ -145,7 +147,7 @@ def _times(slope_nV: Tensor, laws: Laws) -> Tensor:
     return slope_nV.to(laws.weight_VD.dtype) @ laws.weight_VD
 
 
-def _blocks(tensors_N: tuple[Tensor, ...], vocabulary: int) -> Iterator[tuple[Tensor, ...]]:
-    """Parallel tensors in parts of which each has few enough rows of logits."""
-    count = max(1, -(-len(tensors_N[0]) * vocabulary * 4 // BLOCK_BYTES))
+def _blocks(tensors_N: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+    """Parallel tensors in blocks of about one size."""
+    count = max(1, -(-len(tensors_N[0]) // BLOCK_ROWS))
     return zip(*(tensor.tensor_split(count) for tensor in tensors_N), strict=True)
