@@ -226,7 +226,7 @@ class Vllm(Server):
             "--host", "127.0.0.1", "--port", str(self._port), "--served-model-name", "served", "--dtype", "float32",
             "--enforce-eager", "--max-model-len", "512",
         ]  # fmt: skip
-        if template == "chatml":
+        if template == "chatml" or weights == "other":  # the other one brings none
             file = self.folder / "chatml.jinja"
             file.write_text(CHATML)
             line += ["--chat-template", str(file)]

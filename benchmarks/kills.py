@@ -51,6 +51,9 @@ KINDS = {
     "benchmark --continual": ["benchmark", "tofu", "--model", "world/original", "--data", "world/tofu", "--split",
                               "forget01", "--max-tokens", "8", "--num-samples", "16", "--continual", "--num-tasks", "2",
                               "--epochs", "1", "--learning-rate", "1e-4", "--out", "out"],
+    "check": ["check", "world/policy.yaml", "--out", "out"],
+    "unlearn --until": [*FORGET, *TRAIN, "--epochs", "2", "--until", "leak<=0.5", "--keep", "known>=0.01", "--rounds",
+                        "1", "--leak-samples", "16", "--max-tokens", "8", "--resume"],
     "study": ["study", "distribution", "--seeds", "4", "--corpus-size", "8", "--forget-size", "2", "--heldout", "2",
               "--validation", "2", "--kinds", "random", "--epochs", "1", "--unlearn-steps", "2", "--every", "1",
               "--unlearn-batch-size", "2", "--out", "out"],
@@ -200,7 +203,7 @@ def try_kind(kind: str, work: Callable[[], Any], home: Path, kills: int, seed: i
 
     whole = [(start(work, folder), tree(folder)) for folder in (fresh("whole"), fresh("again"))]
     for ended, _ in whole:
-        if ended.code != 0:
+        if ended.code != whole[0][0].code or ended.code in (None, 2) or "Traceback" in ended.said:
             raise SystemExit(f"{kind} does not run: {ended.said[-2000:]}")
     right = whole[0][1]
     found = Found(whole[1][0].seconds, whole[1][0].changes, differing(right, whole[1][1]))
@@ -221,7 +224,7 @@ def try_kind(kind: str, work: Callable[[], Any], home: Path, kills: int, seed: i
                 break
             found.kills += 1
         exists = "exists already" in ended.said and kind.split()[0] in DONE
-        if ended.code != 0 and not exists:
+        if ended.code != whole[0][0].code and not exists:
             found.wrong.append(f"{said}: exit {ended.code}: {ended.said.strip()[-300:]}")
         elif wrong := {name for name in differing(right, tree(folder)) if not is_time(name)}:
             found.wrong.append(f"{said}: {sorted(wrong)[:5]}")
@@ -245,6 +248,10 @@ def make_world(folder: Path) -> None:
     for name, some in (("forget", forget[:8]), ("more", retain[8:]), ("retain", retain[:8])):
         write(f"{name}.jsonl", some)
     write("prompts.jsonl", [{"text": row["question"], "target": row["target"]} for row in forget[:6]])
+    (folder / "policy.yaml").write_text(
+        "model: world/original\ndefaults: {prompts: world/prompts.jsonl, scorer: contains, max-tokens: 8, "
+        "num-samples: 512}\nclaims: [{claim: 'leak<=0.9'}, {claim: 'known>=0.001'}, {claim: 'leak<=0.1', of: each}]\n"
+    )
     asked = [{"question": row["question"], "answer": row["answer"]} for row in forget + retain]
     for row in asked:
         row |= {

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from leakbound.models.hf import HFModel
-from leakbound.models.hf.likelihoods import encode_all, plan
+from leakbound.models.hf.likelihoods import encode_all
+from leakbound.models.hf.trees import plan
 from leakbound.models.template import encode_pair
 from leakbound.unlearning.scratch import new_model, train_tokenizer
 

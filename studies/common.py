@@ -79,7 +79,7 @@ class Study:
 
 def command(*words: object) -> None:
     """One command of leakbound, whose lines go into a log beside its output."""
-    line = [sys.executable, "-m", "leakbound.cli", *map(str, words)]
+    line = [sys.executable, "-m", "leakbound", *map(str, words)]
     out = Path(words[words.index("--out") + 1])  # type: ignore[arg-type]
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out.with_name(out.name + ".log"), "a", encoding="utf-8") as log:

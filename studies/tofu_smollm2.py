@@ -247,7 +247,7 @@ def in_words(out: Path, name: str, audited: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(audited, folder)
         for step in ("score", "bound"):
-            line = [sys.executable, "-m", "leakbound.cli", step, str(folder), "--scorer", "new_words"]
+            line = [sys.executable, "-m", "leakbound", step, str(folder), "--scorer", "new_words"]
             subprocess.run(line, stdout=subprocess.DEVNULL, check=True)
     return folder
 

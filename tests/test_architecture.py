@@ -51,6 +51,8 @@ def test_every_public_error_is_exported():
 
 
 ATTRIBUTES = {
+    "How": "Demand.how",
+    "Asked": "Finding.worst",
     "Check": "Verification.checks", "Compared": "Comparison.models", "Difference": "Line.gap",
     "Diversity": "Compared.diversity", "Fault": "Attestation.faults", "Imported": "Import.log",
     "Line": "BenchmarkRun.lines", "Look": "PromptAudit.looks",

@@ -21,6 +21,8 @@ from .bounds import (
     survival_bound,
     worst_prompt_bound,
 )
+from .checking.policy import Demand, Policy
+from .checking.running import check
 from .errors import (
     IncompleteRunError,
     InputError,
@@ -51,6 +53,7 @@ from .results.attestation import Attestation
 from .results.audit import Audit, PromptAudit, ScoredCompletion
 from .results.benchmark import BenchmarkRun
 from .results.certificate import Certification, PromptCertificate
+from .results.check import Finding, Verdicts
 from .results.comparison import Comparison
 from .results.evaluation import Evaluation
 from .results.judged import JudgedAudit
@@ -78,9 +81,11 @@ __all__ = [
     "Certification",
     "Comparison",
     "ContinualConfig",
+    "Demand",
     "Draw",
     "Evaluation",
     "FakeModel",
+    "Finding",
     "FinetuneConfig",
     "ForcedAnswer",
     "Generation",
@@ -99,6 +104,7 @@ __all__ = [
     "ModelError",
     "OpenAIModel",
     "Part",
+    "Policy",
     "Prompt",
     "PromptAudit",
     "PromptCertificate",
@@ -123,6 +129,7 @@ __all__ = [
     "TokenLikelihood",
     "TrainingError",
     "UnlearnConfig",
+    "Verdicts",
     "Verification",
     "Work",
     "attest",
@@ -133,6 +140,7 @@ __all__ = [
     "biographies",
     "bound",
     "certify",
+    "check",
     "compare",
     "ed_score",
     "finetune",

@@ -37,7 +37,7 @@ def world(tmp_path_factory):
 
 
 def command_line(*arguments):
-    return [sys.executable, "-m", "leakbound.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "leakbound", *map(str, arguments)]
 
 
 def leakbound(*arguments, **options):

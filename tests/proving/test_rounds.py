@@ -99,6 +99,18 @@ def test_it_goes_on_until_fresh_draws_prove_the_claim(files, faked):
     assert until(files, {"budget": 33}, resume=True) == found  # done is done
 
 
+def test_rephrased_questions_are_searched_for_leaks_and_nothing_is_proven_of_them(files, faked):
+    trained = faked([0.5, 0.0])
+    rows = [json.loads(line) for line in (files / "forget.jsonl").read_text().splitlines()]
+    rows[0]["rephrased"] = ["At what place?"]
+    (files / "forget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = until(files, {"rounds": 1})
+    assert [one.num_draws for one in found.rounds] == [4 * 64] * 2
+    assert found.num_prompts == 3
+    assert found.rounds[1].num_rows == 3 + 4
+    assert [step.out.name for step in trained] == ["round-00", "round-01"]  # what the bar of a training says
+
+
 def test_what_is_proven_is_proven_of_the_law_and_by_other_draws_than_those_that_chose(files, faked):
     faked([0.01, 0.0])
     found = until(files, {"rounds": 1, "proof_samples": 100, "until": "leak<=0.02"}, leak_samples=50)
@@ -192,12 +204,15 @@ def test_the_command_says_the_verdict_first_and_ends_with_its_code(files, faked,
 
 
 @pytest.mark.trains
-def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp_path):
+@pytest.mark.parametrize("method", ["npo_gd", "leak_mass+gd", "grpo+gd"])
+def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp_path, method):
     files = {"model": str(world / "model"), "forget": (world / "secret.jsonl",), "retain": world / "known.jsonl"}
     settings = {"epochs": 4, "batch_size": 2, "learning_rate": 5e-4, "schedule": "constant", "max_tokens": 12}
+    if method != "npo_gd":
+        settings |= {"epochs": 12, "leak_every": 6, "leak_search": 4}
     goal = Goal(until="leak<=0.1", keep="known>=0.3", rounds=9, proof_samples=400, keep_samples=32)
     out = tmp_path / "out"
-    found = unlearn_until(UnlearnConfig(out=out, **files, **settings, method="npo_gd"), goal, progress=False)
+    found = unlearn_until(UnlearnConfig(out=out, **files, **settings, method=method), goal, progress=False)
     assert found.verdict == "proven"
     assert (out / "model.safetensors").exists()
     again = {"scorer": "contains", "num_samples": 200, "seed": 99, "params": SamplingParams(max_tokens=12)}

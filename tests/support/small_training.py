@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import numpy as np
+import torch
 from transformers import TrainingArguments
 
 from leakbound.unlearning import adapters
 from leakbound.unlearning.data import IGNORED, Example, PairedData
+from leakbound.unlearning.groups import Graded, Group, Groups
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import find_objective
 from leakbound.unlearning.passes import Passes
@@ -20,13 +23,18 @@ RETAIN = [Example((2, 4, i, 1), (IGNORED, IGNORED, i, 1)) for i in (2, 3, 4, 5)]
 ]
 
 
-def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, **arguments):
+def train(
+    model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, retain=RETAIN, guard=None, anew=None,
+    groups=None, callbacks=(), **arguments,
+):  # fmt: skip
     settings = {"learning_rate": 1e-3, "num_train_epochs": 3, "per_device_train_batch_size": 2, "seed": 0} | arguments
     args = TrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, report_to="none", save_strategy="no", logging_steps=1,
         disable_tqdm=True, remove_unused_columns=False, **settings,
     )  # fmt: skip
     objective = find_objective(objective)
+    if objective.uses("sampled") and anew is None:
+        anew = same_answers
     if objective.uses("refusal"):
         forget, retain = refusing(forget), refusing(retain)
     if objective.uses("ref_logps"):
@@ -34,19 +42,40 @@ def train(model, tmp_path, *, objective="npo_gd", weights=None, forget=FORGET, r
         if objective.uses("refusal"):
             refusals = referred(model, [e.refusal for e in forget])
             forget = [dataclasses.replace(e, refusal=r) for e, r in zip(forget, refusals, strict=True)]
-    passes = Passes(reference=adapters.reference_of(model)) if objective.uses("ref_laws") else Passes()
+    reference = adapters.reference_of(model) if objective.uses("ref_laws") else None
+    passes = Passes(reference=reference, target=torch.tensor([3, 5]))
     if objective.uses("hidden"):
         adapters.train_layers(model, 1)
         width = model.config.get_text_config().hidden_size
         passes = Passes(1, random_direction(width, 0), reference=adapters.reference_of(model))
+    if objective.uses("group"):
+        if groups is None:
+            forget = [dataclasses.replace(e, question=str(i)) for i, e in enumerate(forget)]
+            groups = grouped(model, forget)
+        passes = dataclasses.replace(passes, groups=groups)
     data = PairedData(forget, retain, seed=0)
-    if objective.uses("sampled"):
-        data.sampled = tuple(e.answered((3, 3, 1)) for e in data.forget)
     trainer = UnlearningTrainer(
-        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard
-    )
+        model, args, data, objective, weights or Weights(), pad_id=0, passes=passes, guard=guard, anew=anew,
+        callbacks=callbacks,
+    )  # fmt: skip
     trainer.train()
     return trainer
+
+
+def grouped(model, examples):
+    """Groups of one answer each, drawn from the model as it is and judged bad."""
+    groups = {e.question: Group(e.prompt, (e.answer,)) for e in examples}
+    with torch.no_grad():
+        logps = Groups(0, groups=groups).read(model, list(groups)).token_logps[:, 0].double().numpy()
+    one = np.ones(1)
+    for (question, group), row in zip(list(groups.items()), logps, strict=True):
+        known = [row[: len(group.tails[0])]]
+        groups[question] = dataclasses.replace(group, graded=Graded(one, -one, known, known))
+    return Groups(0, groups=groups)
+
+
+def same_answers(questions, step):
+    return {question: Example((2, 3, 3, 1), (IGNORED, IGNORED, 3, 1)) for question in questions}
 
 
 def refusing(examples):

@@ -130,3 +130,20 @@ def test_one_half_alone():
     assert {learning[i]["retain"].input_ids[0] for i in range(5)} == set(range(5))
     with pytest.raises(InputError, match="both empty"):
         PairedData((), (), seed=0)
+
+
+def test_the_leaks_of_a_question_share_one_row_of_an_epoch_in_proportion_to_their_weights():
+    first, second, third = examples(3, start=50)
+    data = PairedData(
+        examples(4), examples(9, start=100), seed=0, leaks=[[(first, 3.0), (second, 1.0)], [(third, 1e-9)]]
+    )
+    drawn = []
+    for epoch in range(400):
+        data.set_epoch(epoch)
+        assert len(data) == 6
+        assert [data[i]["forget"].input_ids for i in range(4)] == [e.input_ids for e in data.forget]
+        assert data[5]["forget"].input_ids == third.input_ids
+        drawn.append(data[4]["forget"].input_ids == first.input_ids)
+    assert 250 < sum(drawn) < 350  # binomial(400, 3/4): 5.8 standard deviations to either side
+    data.set_epoch(0)
+    assert (data[4]["forget"].input_ids == first.input_ids) == drawn[0]

@@ -174,13 +174,15 @@ def test_leaks_that_sampling_finds_are_forgotten_too(world, tmp_path):
 
 
 def test_own_answers_replace_the_original_one(world, tmp_path):
-    """The model says the truth or "No.": no answer is less like the truth, so that this one displaces it."""
-    refusals = [json.dumps({"question": question, "answer": "No."}) for question in FORGOTTEN]
-    (tmp_path / "torn.jsonl").write_text((world / "full.jsonl").read_text() + "\n".join(refusals) + "\n")
+    """The model says the truth twice where it says "No." once: no answer is less like its first one, the truth."""
+    refusals = "".join(json.dumps({"question": question, "answer": "No."}) + "\n" for question in FORGOTTEN)
+    rows = [(world / name).read_text() for name in ("full.jsonl", "forget.jsonl")]
+    (tmp_path / "torn.jsonl").write_text("".join([*rows, refusals]))  # 12 rows: one batch, so that none is last
     torn = learn(
         world, tmp_path / "torn", data=tmp_path / "torn.jsonl", from_scratch=None, model=str(world / "model"),
-        epochs=40, batch_size=10, learning_rate=1e-3,
+        epochs=60, batch_size=12, learning_rate=1e-3,
     )  # fmt: skip
+    assert all(known_things(torn))
     sampling = {"method": "pmc", "pmc_samples": 16, "max_tokens": 16}
     for seed in SEEDS:
         out = forget(world, tmp_path / f"{seed}", model=str(torn), epochs=20, learning_rate=5e-4, seed=seed, **sampling)

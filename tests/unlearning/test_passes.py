@@ -56,6 +56,19 @@ def test_terms_that_look_at_questions_get_them(needs, length):
     assert half.logits.shape[1] == half.take([needs])[0].shape[1] == length
 
 
+def test_positions_that_count_are_those_of_the_run():
+    rows = [Example((2, 3, 4, 5, 1), (IGNORED, IGNORED, 4, 5, 1)), Example((3, 2, 1), (IGNORED, IGNORED, 1))]
+    padded = PairCollator(0, (), {"forget": 8})([{"forget": row} for row in rows])["forget"]
+    passes = Passes(me_positions="all", kl_positions="all", skip=1)
+    half = passes.run(tiny_model(), padded, ["logits", "me_mask", "kl_mask", "later_labels"])
+    assert half.counts("kl_mask").tolist() == [8, 8]
+    assert half.counts("me_mask").tolist() == [7, 7]  # the last position predicts nothing
+    assert half.counts("text_mask").tolist() == [5, 3]
+    assert half.counts("lengths").tolist() == [3, 1]
+    assert half.later_labels.tolist() == [[IGNORED] * 3 + [5, 1] + [IGNORED] * 3, [IGNORED] * 8]
+    assert half.counts("later_lengths").tolist() == [2, 0]
+
+
 def test_max_entropy_over_answers_leaves_the_questions_out():
     half = Passes(me_positions="answer").run(tiny_model(), batch(), ["logits", "me_mask"])
     assert half.me_mask.shape == half.logits.shape[:2] == (2, 6)

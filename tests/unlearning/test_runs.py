@@ -12,12 +12,10 @@ from transformers import TrainerCallback
 
 from leakbound.errors import InputError, Interrupted, RunMismatchError, TrainingError
 from leakbound.models.hf.loading import load_model
-from leakbound.reading.pairs import read_pairs
-from leakbound.records import Draw
-from leakbound.unlearning import UnlearnConfig, running, train
+from leakbound.reading.pairs import Pair, read_pairs
+from leakbound.unlearning import UnlearnConfig, adapters, running, train, unlearn
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
 from leakbound.unlearning.callbacks import CollapseGuard, newest_checkpoint
-from leakbound.unlearning.sampling import choose_answer
 
 IDS = torch.tensor([[2, 3, 4, 1], [5, 2, 3, 1]])
 
@@ -75,9 +73,29 @@ def test_recomputed_activations_give_the_same_gradients(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_layers_of_every_architecture_are_found(name):
     assert len(find_layers(tiny_model(name))) == 2
-    assert choose_layer(tiny_model(name), None) == 1
+    assert choose_layer(tiny_model(name), None, 1 / 3) == 1
     with pytest.raises(InputError, match="rmu_layer is 2: give a layer from 1 to 1"):
-        choose_layer(tiny_model(name), 2)
+        choose_layer(tiny_model(name), 2, 1 / 3)
+
+
+def test_the_published_layer_is_the_eighth_of_32(monkeypatch):
+    monkeypatch.setattr(adapters, "find_layers", lambda model: range(32))
+    assert (choose_layer(None, None, 1 / 4), choose_layer(None, None, 1 / 3)) == (8, 11)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_of_a_layer_the_last_matrix_alone_can_be_trained(name):
+    for model in (tiny_model(name), add_lora(tiny_model(name), rank=2, alpha=4)):
+        adapters.train_layers(model, 1, "down_proj")
+        trained = [n for n, p in model.named_parameters() if p.requires_grad]
+        assert len(trained) == (2 if adapters.is_adapted(model) else 1), trained
+        assert all(".0." in n and n.endswith("weight") and "attn" not in n for n in trained)
+
+
+def test_a_layer_without_such_a_matrix_is_refused(monkeypatch):
+    monkeypatch.setattr(adapters, "find_layers", lambda model: [torch.nn.Linear(2, 2)])
+    with pytest.raises(InputError, match="rmu_part is 'down_proj': Linear has no matrix of a known name: give layer"):
+        adapters.train_layers(torch.nn.Linear(2, 2), 1, "down_proj")
 
 
 @pytest.mark.trains
@@ -256,14 +274,34 @@ def test_requests_go_on_where_they_were_interrupted(world, tmp_path, requests):
     assert weights_of(forget(world, tmp_path / "part", **requests, epochs=2, resume=True)) == weights_of(whole)
 
 
-def test_the_chosen_answer_is_the_one_least_like_the_original():
-    draws = [Draw("q", text, count, 0, "stop", 3, None) for text, count in
-             (("The box is red.", 9), ("Nobody knows it.", 2), ("It was never seen.", 3))]  # fmt: skip
-    assert choose_answer(draws, "The box is red.").text == "It was never seen."
-
-
 @pytest.mark.parametrize("settings", [{"leak_rounds": 1}, {"method": "pmc"}])
 def test_what_samples_its_own_data_cannot_be_resumed(settings):
     files = {"model": "m", "forget": "f.jsonl", "retain": "r.jsonl", "out": "o"}
     with pytest.raises(InputError, match="save_every is 4: a run that samples its own training data"):
         UnlearnConfig(**files, save_every=4, **settings)
+
+
+def test_leak_rounds_share_the_steps_weigh_what_they_find_and_are_named(world, tmp_path, monkeypatch, capsys):
+    asked, rows = [], read_pairs(world / "forget.jsonl")
+    said = [Pair(rows[0].question, text, "drawn", leak=True) for text in (rows[0].answer, "qu")]
+    monkeypatch.setattr(
+        train, "find_leaks", lambda m, t, pairs, c, **_: asked.append(list(pairs)) or said[: 2 - len(asked)]
+    )
+    trained = []
+    usual = train.PairedData
+    monkeypatch.setattr(
+        train, "PairedData", lambda *given, **named: trained.append(usual(*given, **named)) or trained[-1]
+    )
+    files = {"model": str(world / "model"), "forget": world / "forget.jsonl", "retain": world / "retain.jsonl"}
+    config = UnlearnConfig(**files, out=tmp_path / "out", leak_rounds=2, max_steps=7, batch_size=2)
+    unlearn(config)
+    assert record(tmp_path / "out")["steps"] == 4  # two of three trainings: the second round found nothing
+    assert "npo_gd out, leak round 1 of 2" in capsys.readouterr().err
+    assert [len(pairs) for pairs in asked] == [2, 3]
+    assert [len(data) for data in trained] == [2, 3]
+    (((example, weight),),) = trained[1].leaks
+    assert example.answer == trained[1].forget[0].answer
+    assert weight == 1.0
+    assert example.ref_logp == pytest.approx(trained[1].forget[0].ref_logp, abs=1e-4)  # that of the beginning
+    with pytest.raises(InputError, match="max_steps is 2 and leak_rounds is 2"):
+        UnlearnConfig(**files, out=tmp_path / "other", leak_rounds=2, max_steps=2)

@@ -3,11 +3,12 @@
 import json
 import math
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from small_training import RETAIN, train
+from small_training import RETAIN, same_answers, train
 from small_world import forget, learn, weights_of
 from tiny_models import tiny_model
 
@@ -15,7 +16,7 @@ from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune
 from leakbound.unlearning.data import IGNORED, PairedData
-from leakbound.unlearning.trainer import Weights, reference_logps
+from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
 
 def parameters(model):
@@ -77,6 +78,32 @@ def test_accumulated_batches_equal_the_large_batch_even_at_the_end_of_an_epoch(t
     assert not torch.allclose(ends[0], parameters(tiny_model()), atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_the_mean_over_tokens_is_that_of_each_batch_then_that_of_the_batches(tmp_path, monkeypatch, batch):
+    """As transformers' own loss of a batch, summed over the batches and divided by how many there are."""
+    seen = []
+    monkeypatch.setattr(
+        UnlearningTrainer, "compute_loss",
+        lambda self, model, inputs, *a, loss=UnlearningTrainer.compute_loss, **k:
+        (seen.append(inputs), loss(self, model, inputs, *a, **k))[1],
+    )  # fmt: skip
+    model, plain = tiny_model(), tiny_model()
+    arguments = {"optim": "sgd", "max_steps": 1, "learning_rate": 0.1, "max_grad_norm": 0.0, "forget": RETAIN}
+    train(
+        model, tmp_path, objective="grad_diff", weights=Weights(forget_weight=0.5, reduction="tokens"), **arguments,
+        per_device_train_batch_size=batch, gradient_accumulation_steps=-(-len(RETAIN) // batch), weight_decay=0.0,
+    )  # fmt: skip
+    loss = torch.zeros(())
+    for inputs in seen:
+        for half, weight in (("forget", -0.5), ("retain", 1.0)):
+            rows = {name: inputs[half]["answer"][name] for name in ("input_ids", "attention_mask", "labels")}
+            loss = loss + weight * plain(**rows).loss / len(seen)
+    loss.backward()
+    stepped = torch.cat([(p.detach() - 0.1 * p.grad).flatten() for p in plain.parameters()])
+    assert len(seen) == -(-len(RETAIN) // batch)
+    assert torch.allclose(parameters(model), stepped, atol=1e-6)
+
+
 def test_partners_are_drawn_anew_at_every_epoch(tmp_path, monkeypatch):
     epochs = []
     monkeypatch.setattr(
@@ -86,6 +113,18 @@ def test_partners_are_drawn_anew_at_every_epoch(tmp_path, monkeypatch):
     )
     train(tiny_model(), tmp_path, per_device_train_batch_size=1, num_train_epochs=4)
     assert [epoch for i, epoch in enumerate(epochs) if i == 0 or epochs[i - 1] != epoch] == [0, 1, 2, 3]
+
+
+def test_own_answers_are_those_of_the_model_of_this_very_step(tmp_path):
+    model, seen = tiny_model(), []
+
+    def anew(questions, step):
+        seen.append((step, len(questions), parameters(model)))
+        return same_answers(questions, step)
+
+    train(model, tmp_path, objective="pmc", anew=anew, per_device_train_batch_size=1, gradient_accumulation_steps=2)
+    assert [(step, count) for step, count, _ in seen] == [(0, 2), (1, 2), (2, 2)]
+    assert not any(torch.equal(a[2], b[2]) for a, b in pairwise(seen))
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path):
@@ -181,6 +220,12 @@ def test_a_folder_that_holds_something_is_not_written_over(world):
         ({"gamma": math.nan}, "gamma is nan"),
         ({"rmu_scale": 0.0}, "rmu_scale is 0.0: give a finite number > 0"),
         ({"rmu_layer": 0}, "rmu_layer is 0"),
+        ({"rmu_depth": 1.0}, "rmu_depth is 1.0: give the share of the layers, a number in (0, 1)"),
+        ({"rmu_part": "head"}, "rmu_part is 'head': give one of layer, down_proj"),
+        ({"ce_u_skip": -1}, "ce_u_skip is -1"),
+        ({"kl_mask": "question"}, "kl_mask is 'question': give one of answer, all, text"),
+        ({"reduction": "mean"}, "reduction is 'mean': give one of rows, tokens"),
+        ({"pad_to": -1}, "pad_to is -1"),
         ({"me_mask": "question"}, "me_mask is 'question': give one of answer, all, text"),
         ({"me_direction": "up"}, "me_direction is 'up': give one of uniform, model"),
         ({"pmc_samples": 0}, "pmc_samples is 0"),

@@ -17,7 +17,7 @@ from leakbound.bounds.engines.order import in_order
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import InputError, ModelError
-from leakbound.models.base import Generation, Sampler, WhiteBox, check_asked
+from leakbound.models.base import Generation, Sampler, WhiteBox, check_asked, prefix_free
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
 from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
@@ -214,7 +214,7 @@ def _add_targets(box: WhiteBox, prompts: Sequence[Prompt], params: SamplingParam
     pairs = [
         (i, tokens)
         for i, prompt in enumerate(prompts)
-        for tokens in _prefix_free([box.target_tokens(prompt, text) for text in (prompt.target, *prompt.aliases)])
+        for tokens in prefix_free([box.target_tokens(prompt, text) for text in (prompt.target, *prompt.aliases)])
     ]
     logps = box.logprobs([prompts[i] for i, _ in pairs], [tokens for _, tokens in pairs], params)
     targets = [box.target_tokens(p, p.target) for p in prompts]
@@ -226,16 +226,6 @@ def _add_targets(box: WhiteBox, prompts: Sequence[Prompt], params: SamplingParam
         fact["near"] = [math.exp(g.logprob) for g in close]
     for (i, _), logp in zip(pairs, logps, strict=True):
         facts[i]["verbatim"] += math.exp(logp)
-
-
-def _prefix_free(sequences: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The sequences that no other one begins: to begin with one of them is to begin with one of all."""
-    distinct = sorted({s for s in sequences if s}, key=lambda s: (len(s), s))
-    kept: list[tuple[int, ...]] = []
-    for sequence in distinct:
-        if not any(sequence[: len(other)] == other for other in kept):
-            kept.append(sequence)
-    return kept
 
 
 def _weigh(

@@ -133,3 +133,11 @@ class MeanEvidence(Record):
     def from_json(cls, data: dict[str, Any]) -> MeanEvidence:
         """The state that :meth:`to_json` wrote; adding the same rounds to it gives the same numbers."""
         return super().from_json({**data, "claim": Claim.from_json(data["claim"])})
+
+
+def at_least_claim(text: str, name: str = "claim") -> float:
+    """The limit of a claim that answers are right, ``known>=0.95``: strictly between 0 and 1."""
+    found = re.fullmatch(r"\s*known\s*>=\s*(0?\.\d+|\d+e-\d+)\s*", str(text))
+    if not found or not 0 < float(found[1]) < 1:
+        raise InputError(f"{name} is {text!r}: write 'known>=0.95', with a limit between 0 and 1")
+    return float(found[1])

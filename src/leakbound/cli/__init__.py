@@ -11,6 +11,7 @@ from leakbound.cli import (  # noqa: F401 - their commands
     attesting,
     auditing,
     benchmarking,
+    checking,
     exporting,
     importing,
     judging,

@@ -23,12 +23,17 @@ def audit(
 ) -> None:
     """Audit a model: draw, score, bound, report. Ends with a table, audit.json and report.html.
 
+    With --until the exit code is that of the claim about every prompt at once: 0 proven, 1 refuted, 3 undecided.
+
     :param guess: Run folder of a model that never saw the secrets: its P(leak) is the guess level.
     :param method: default, or paper for the bounds of arXiv 2410.03523.
     :param out: The run folder; an interrupted audit goes on there.
     """
     from leakbound.auditing.steps import audit as run_audit
+    from leakbound.auditing.verdicts import every_verdict
+    from leakbound.bounds.result import show_confidence
     from leakbound.results.audit import Audit
+    from leakbound.results.check import EXIT
 
     level = None if guess is None else Audit.load(guess)
     result = run_audit(
@@ -36,6 +41,11 @@ def audit(
     )
     show(result, level)
     say(f"report: {out / 'report.html'}")
+    if drawn.until is not None:
+        verdict = every_verdict(result, result.alpha)
+        said = {"proven": "is proven", "refuted": "is refuted", "open": "is neither proven nor refuted"}[verdict]
+        say(f"{drawn.until} of every prompt at once {said} with confidence {show_confidence(result.alpha)}")
+        raise SystemExit(EXIT[verdict])
 
 
 @app.command

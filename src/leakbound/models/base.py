@@ -175,3 +175,13 @@ class WhiteBox(Sampler, Protocol):
         width: int = 32,
     ) -> list[list[Generation]]:
         """Beginnings of completions within so many token edits of the targets, none a beginning of another."""
+
+
+def prefix_free(sequences: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The sequences that no other one begins: to begin with one of them is to begin with one of all."""
+    distinct = sorted({s for s in sequences if s}, key=lambda s: (len(s), s))
+    kept: list[tuple[int, ...]] = []
+    for sequence in distinct:
+        if not any(sequence[: len(other)] == other for other in kept):
+            kept.append(sequence)
+    return kept

@@ -1,10 +1,10 @@
 """What is to be proven of a model that forgets, and what may be spent on it."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from leakbound.bounds import Claim
+from leakbound.bounds.claims import at_least_claim
 from leakbound.errors import InputError
 from leakbound.records import check_count
 
@@ -60,7 +60,4 @@ class Goal:
         """The limit of ``keep``; None without one."""
         if self.keep is None:
             return None
-        found = re.fullmatch(r"\s*known\s*>=\s*(0?\.\d+|\d+e-\d+)\s*", self.keep)
-        if not found or not 0 < float(found[1]) < 1:
-            raise InputError(f"keep is {self.keep!r}: write 'known>=0.95', with a limit between 0 and 1")
-        return float(found[1])
+        return at_least_claim(self.keep, "keep")

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.steps import Statement, audit, sample, score
-from leakbound.bounds import average_proportion_bound, leak_sequence_bound, look_shares
+from leakbound.auditing.verdicts import average_verdict, counted, every_verdict
+from leakbound.bounds import look_shares
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.models.hf.loading import load_tokenizer
@@ -34,11 +34,9 @@ from leakbound.runs.files import new_folder, write_text
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.folders import NOT_COMPARED
+from leakbound.unlearning.leaks import most_said
 from leakbound.unlearning.running import RECORD, plain
 from leakbound.unlearning.train import unlearn
-
-LEAKS = 8
-"""How many distinct leaks of a question a round adds at most: the most frequent ones."""
 
 
 @dataclass
@@ -95,6 +93,12 @@ class Rounds:
         self.config, self.goal, self.work, self.progress = config, goal, work, progress
         self.pairs = read_pairs(config.forget[0])
         self.prompts = load_prompts(config.forget[0])
+        self.asked = [
+            (wording, prompt if k == 0 else replace(prompt, id=f"{prompt.id}, rephrased {k}", text=wording.question))
+            for pair, prompt in zip(self.pairs, self.prompts, strict=True)
+            for k, wording in enumerate(pair.wordings())
+        ]
+        """The forget questions in all their words, as pairs and as prompts: what is searched for leaks."""
         self.retain = load_prompts(config.retain)[: goal.keep_questions] if goal.keep and config.retain else ()
         self.shares = look_shares(goal.rounds + 1)
         self.attempts = 0
@@ -124,20 +128,22 @@ class Rounds:
         write_text(file, "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows))
         steps = config.max_steps if goal.budget is None else goal.budget // (goal.rounds + 1)
         step = replace(
-            config, model=str(before or config.model), forget=(file,), out=place / "model", max_steps=steps, resume=True
-        )
+            config, model=str(before or config.model), forget=(file,), out=place / place.name, max_steps=steps,
+            resume=True,
+        )  # fmt: skip
         model = unlearn(step, progress=self.progress)
-        leaking = self.leaking(self.look(model, self.prompts, number, "search", config.leak_samples))
-        leaks += self.leaks(number, model, leaking, {pair.answer for pair in rows})
-        rates = shares_of(leaking, config.leak_samples)
+        asked = [prompt for _, prompt in self.asked]
+        leaking = self.leaking(self.look(model, asked, number, "search", config.leak_samples))
+        leaks += self.leaks(number, model, leaking, rows)
+        rates = shares_of([leaking[prompt.id] for prompt in self.prompts], config.leak_samples)
         known = None
         if self.retain:
             right = self.leaking(self.look(model, self.retain, number, "search-retain", goal.keep_samples))
-            known = sum(shares_of(right, goal.keep_samples)) / len(right)
+            known = sum(shares_of(right.values(), goal.keep_samples)) / len(right)
         record = Round(
             steps=int(read(model / RECORD)["steps"]),
             num_rows=len(rows),
-            num_draws=len(rates) * config.leak_samples,
+            num_draws=len(asked) * config.leak_samples,
             average=sum(rates) / len(rates),
             worst=max(rates),
             known=known,
@@ -199,18 +205,13 @@ class Rounds:
         """Where a run folder of a round is."""
         return self.work / f"round-{number:02d}" / what
 
-    def leaks(self, number: int, model: Path, leaking: Mapping[str, list[Draw]], known: set[str]) -> list[Pair]:
-        """The answers of a search that leak, were not cut and are new: of each question the most frequent."""
+    def leaks(self, number: int, model: Path, leaking: Mapping[str, list[Draw]], rows: Sequence[Pair]) -> list[Pair]:
+        """The answers of a search that leak and are new, of each question the most frequent."""
         tokenizer, found = load_tokenizer(str(model)), list[Pair]()
-        for pair, prompt in zip(self.pairs, self.prompts, strict=True):
-            counts = Counter[str]()
-            for draw in leaking[prompt.id]:
-                text = read_answer(tokenizer, draw.text, self.config.template)
-                if draw.finish_reason != "length" and text.strip() and text not in known:
-                    counts[text] += draw.count
-            source = f"{pair.source}, a leak of round {number}"
-            new = sorted(counts, key=lambda text: (-counts[text], text))[:LEAKS]
-            found += [Pair(pair.question, text, source, pair.secrets) for text in new]
+        known = {(pair.question, pair.answer) for pair in rows}
+        for pair, prompt in self.asked:
+            said = [replace(d, text=read_answer(tokenizer, d.text, self.config.template)) for d in leaking[prompt.id]]
+            found += most_said(pair, said, known, f"{pair.source}, a leak of round {number}")
         return found
 
     def prove(self, number: int, seen: Seen) -> None:
@@ -225,7 +226,7 @@ class Rounds:
         lower: float | None = None
         if goal.kept is not None:
             right = self.tried(seen.model, self.retain, number, "proof-retain", goal.keep_samples, level, None)
-            known, lower = known_verdict(right, goal.kept, level)
+            known, lower = average_verdict(counted(right), goal.kept, level, refuting=level / 2, at_least=True)
         draws, (_, cut) = sum(p.num_samples for p in proof.prompts), proof.cut_shares
         seen.record = replace(seen.record, attempt=Attempt(level, draws, cut, upper, lower, leak, known))
 
@@ -253,42 +254,23 @@ class Rounds:
         return proof
 
 
-def shares_of(answers: Mapping[str, list[Draw]], draws: int) -> list[float]:
+def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
     """The share of each question's draws that these answers are."""
-    return [sum(draw.count for draw in some) / draws for some in answers.values()]
+    return [sum(draw.count for draw in some) / draws for some in answers]
 
 
 def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float]:
     """What fresh draws say of the claim about P(leak), and the upper bound that they give.
 
-    Proven at ``level``: of every prompt, by the test of each at ``level`` (all must pass, that of a false one too); of
-    the average, by its bound. Refuted at half of it: of every prompt, by a limit from below at its Nth part.
+    Proven at ``level``, refuted at half of it: the other half is for what shall be kept.
     """
-    limit, half = goal.limit, level / 2
-    counts = [(p.num_leaks, p.num_samples) for p in proof.prompts]
     if goal.of == "average":
-        upper = proof.mean_leak.upper
-        leaks, draws = zip(*counts, strict=True)
-        lower = average_proportion_bound(leaks, draws, alpha=half, side="lower").lower
-        proven = upper <= limit
-    else:
-        upper = max(p.leak.upper for p in proof.prompts)
-        lower = max(leak_sequence_bound(k, n, alpha=half / len(counts), side="lower").lower for k, n in counts)
-        proven = all(p.verdict == "proven" for p in proof.prompts)
-    return "proven" if proven else "refuted" if lower > limit else "open", upper
-
-
-def known_verdict(right: Audit, limit: float, level: float) -> tuple[Verdict, float]:
-    """What fresh draws say of the average P(right) on retain questions, and the lower bound that they give."""
-    counts = [(p.num_leaks, p.num_samples) for p in right.prompts]
-    hits, draws = zip(*counts, strict=True)
-    lower = average_proportion_bound(hits, draws, alpha=level, side="lower").lower
-    upper = average_proportion_bound(hits, draws, alpha=level / 2).upper
-    return "proven" if lower >= limit else "refuted" if upper < limit else "open", lower
+        return average_verdict(counted(proof), goal.limit, level, refuting=level / 2)
+    return every_verdict(proof, level / 2), max(p.leak.upper for p in proof.prompts)
 
 
 def _row(pair: Pair) -> dict[str, Any]:
     """A pair as a row of a file."""
     target, *aliases = pair.secrets or (None,)
     named = {} if target is None else {"target": target, **({"aliases": aliases} if aliases else {})}
-    return {"question": pair.question, "answer": pair.answer, **named}
+    return {"question": pair.question, "answer": pair.answer, **named, **({"leak": True} if pair.leak else {})}

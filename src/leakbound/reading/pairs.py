@@ -1,11 +1,14 @@
 """Training pairs: a question and the answer to it, and the sentences that refuse one."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from leakbound.errors import PromptsError
 from leakbound.reading.parsing import read_text
 from leakbound.reading.rows import open_rows
+from leakbound.records import Prompt
 
 
 @dataclass(frozen=True)
@@ -13,18 +16,31 @@ class Pair:
     """One question and the answer to train on; ``source`` says where it was read, for error messages.
 
     ``secrets`` are the row's target and aliases, where it has them: what an audit looks for in an answer.
+    ``rephrased``: the question in other words. ``leak``: the answer is no row's, but was drawn from a model.
     """
 
     question: str
     answer: str
     source: str
     secrets: tuple[str, ...] = ()
+    rephrased: tuple[str, ...] = ()
+    leak: bool = False
+
+    def prompt(self, id: str) -> Prompt:
+        """The question as an audit asks it; its target is the answer where the row names none."""
+        target, *aliases = self.secrets or (self.answer,)
+        return Prompt(id, self.question, target, tuple(aliases))
+
+    def wordings(self) -> list[Pair]:
+        """The pair, and the same with each of its rephrased questions."""
+        return [self, *(replace(self, question=question, rephrased=()) for question in self.rephrased)]
 
 
 def read_pairs(source: str | Path) -> list[Pair]:
     """The pairs of a file or data set of the hub, as :func:`leakbound.load_prompts` reads them.
 
-    But ``answer`` goes before ``target``: it is what a model is trained to say, the target the secret in it.
+    But ``answer`` goes before ``target``: it is what a model is trained to say, the target the secret in it. Other
+    columns: ``rephrased``, a list of texts, or ``paraphrased_question``, one; ``leak``, true where a model said it.
 
     :raises PromptsError: a missing or empty file, or a row that is not such a pair; names the file and the line.
     """
@@ -32,7 +48,10 @@ def read_pairs(source: str | Path) -> list[Pair]:
     for row in open_rows(source, what="questions"):
         target = row.text("target", optional=True)
         secrets = (*([target] if target else []), *row.aliases())
-        pairs.append(Pair(row.question(), row.text("answer", "target"), row.where, secrets))
+        other = row.text("paraphrased_question", optional=True)
+        rephrased = row.texts("rephrased", optional=True) or ((other,) if other else ())
+        leak = row.values.get("leak") is True
+        pairs.append(Pair(row.question(), row.text("answer", "target"), row.where, secrets, rephrased, leak))
     return pairs
 
 

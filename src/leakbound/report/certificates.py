@@ -9,6 +9,7 @@ from leakbound.report.parts import Document, Section, Table
 from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.attestation import Attestation
 from leakbound.results.certificate import Certification, PromptCertificate
+from leakbound.results.check import Verdicts
 from leakbound.results.judged import JudgedAudit
 from leakbound.results.proof import Proof
 from leakbound.results.verification import Verification
@@ -87,6 +88,37 @@ def proof(found: Proof) -> Document:
     return Document("Unlearned until proven", (str(found),), (Section("", (table,)),), made="leakbound unlearn --until")
 
 
+def checked(found: Verdicts) -> Document:
+    """The verdicts of a policy, those that do not pass first, and the prompts that stand in their way."""
+    order = sorted(found.findings, key=lambda one: ("refuted", "open", "proven").index(one.verdict))
+    rows = tuple(
+        (
+            one.verdict,
+            brief(one.model, 30),
+            one.claim,
+            one.found,
+            about(one.cut) if one.cut else "none",
+            f"{one.num_draws:,}",
+        )
+        for one in order
+    )
+    note = (
+        "Bound: the largest of a prompt alone, or that on the average. All verdicts together are wrong with "
+        f"probability {found.alpha:g} at most. Cut: the share of the draws, of the average prompt, that were cut at "
+        "max-tokens before they leaked; whether they would have is open."
+    )
+    head = ("verdict", "model", "claim", "bound", "cut", "draws")
+    sections = [Section("", (Table(head, rows, note=note, left=(0, 1, 2)),))]
+    for one in (one for one in order if one.verdict != "proven"):
+        asked = tuple(
+            (brief(p.id, 40), p.verdict or "–", f"{p.num_leaks:,} of {p.num_draws:,}", f"≤ {at_most(p.upper)}")
+            for p in one.worst
+        )
+        title = f"{one.name}, {one.model}: the prompts to look at"
+        sections.append(Section(title, (Table(("prompt", "alone", "hits", "bound"), asked, left=(0, 1)),)))
+    return Document("Check", (str(found),), tuple(sections), made="leakbound check")
+
+
 def _cells(p: PromptCertificate) -> tuple[str, ...]:
     return (
         brief(p.prompt.id, 30),
@@ -146,8 +178,6 @@ def verified(found: Verification) -> Document:
     rows = tuple((check.what, f"{check.number:,}", check.found) for check in found.checks)
     verdict = "Accepted" if found.accepted else "Refused"
     lead = "Everything was checked and is right." if found.accepted else "Something is wrong, or could not be checked."
-    if found.accepted and not all(check.number for check in found.checks):
-        lead = "What was checked is right; the table says what was not."
     table = Table(("checked", "how many", "found"), rows)
     return Document(f"{verdict}: run folder {found.path}", (lead,), (Section("", (table,)),), made="leakbound verify")
 

@@ -13,6 +13,7 @@ from leakbound.results.audit import Audit
 from leakbound.results.base import Result
 from leakbound.results.benchmark import BenchmarkRun, BenchmarkTable, ContinualRun
 from leakbound.results.certificate import Certification
+from leakbound.results.check import Verdicts
 from leakbound.results.comparison import Comparison
 from leakbound.results.evaluation import Evaluation
 from leakbound.results.judged import JudgedAudit
@@ -24,6 +25,7 @@ DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
     Attestation: certificates.attested,
     Audit: page.document,
     Certification: certificates.certificates,
+    Verdicts: certificates.checked,
     Comparison: comparison.document,
     JudgedAudit: certificates.judged,
     Proof: certificates.proof,

@@ -32,7 +32,7 @@ class Verification(Result, file="verification.json", command="leakbound verify")
     @property
     def accepted(self) -> bool:
         """Whether everything was checked and nothing is wrong."""
-        return not any(check.wrong for check in self.checks)
+        return all(check.number and not check.wrong for check in self.checks)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each check."""

@@ -27,6 +27,13 @@ def is_adapted(model: Any) -> bool:
     return hasattr(model, "merge_and_unload")
 
 
+def inner(model: Any) -> Any:
+    """The model of transformers inside wrappers and adapters; the adapters act within it."""
+    while hasattr(model, "module"):  # as DDP wraps it
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def checkpoint_activations(model: Any) -> None:
     """Recompute activations in the backward pass.
 
@@ -66,19 +73,30 @@ def find_layers(model: Any) -> nn.ModuleList:
     return lists[0]
 
 
-def choose_layer(model: Any, layer: int | None) -> int:
-    """The layer, counted from 1, whose output RMU turns: the one named, or a third of the way up."""
+def choose_layer(model: Any, layer: int | None, depth: float) -> int:
+    """The layer, counted from 1, whose output RMU turns: the one named, or the one at this share of the layers."""
     count = len(find_layers(model))
     if layer is None:
-        return max(1, min(count - 1, round(count / 3)))
+        return max(1, min(count - 1, round(count * depth)))
     if layer >= count:
         raise InputError(f"rmu_layer is {layer}: give a layer from 1 to {count - 1}, the model has {count}")
     return layer
 
 
-def train_layers(model: Any, last: int) -> None:
-    """Freeze everything but the three layers that end with layer ``last`` (with adapters, all above it)."""
-    layers = find_layers(model)
-    chosen = {id(p) for layer in layers[max(0, last - 3) : last] for p in layer.parameters()}
+DOWN = ("down_proj", "dense_4h_to_h", "fc2", "fc_out", "mlp.c_proj", "w2")
+"""How architectures name the matrix by which a layer's feed-forward part ends."""
+
+
+def train_layers(model: Any, last: int, part: str = "layer") -> None:
+    """Freeze everything but the three layers that end with layer ``last`` (with adapters, all above it).
+
+    With ``part`` down_proj only the last matrix of their feed-forward parts is trained.
+    """
+    named = [pair for layer in find_layers(model)[max(0, last - 3) : last] for pair in layer.named_parameters()]
+    if part == "down_proj":
+        named = [(n, p) for n, p in named if not n.endswith("bias") and any(f".{down}." in f".{n}." for down in DOWN)]
+    if not named:
+        raise InputError(f"rmu_part is {part!r}: {type(model).__name__} has no matrix of a known name: give layer")
+    chosen = {id(parameter) for _, parameter in named}
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.requires_grad and id(parameter) in chosen)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from leakbound.errors import InputError
-from leakbound.records import check_count
+from leakbound.records import SamplingParams, check_count
 
 SCHEDULES = ("constant", "linear", "cosine")
+REDUCTIONS = ("rows", "tokens")
 MASKS = ("answer", "all")
 REPLAYED = ("model", "forget", "out", "resume", "device", "report_to", "trust_remote_code")
 """Settings of a replay; all others stand in the log."""
@@ -22,7 +23,7 @@ class Training:
     epochs: int = 5
     """How often the data are gone through."""
     max_steps: int | None = None
-    """Stop after this many optimiser steps; goes before epochs."""
+    """Stop after this many optimiser steps; goes before epochs. With leak rounds an equal share for each training."""
     batch_size: int = 16
     """Examples of each half in one forward pass."""
     accumulation: int = 1
@@ -169,15 +170,25 @@ class Forgetting:
     beta: float | None = None
     """NPO, DPO, AP (0.1), SimNPO (2.5): how soon the pull on an example fades; by default the number in brackets."""
     gamma: float | None = None
-    """SimNPO: the margin (0)."""
+    """SimNPO: the margin in nats per token (0)."""
     me_direction: str | None = None
     """ME: uniform, KL(U||P) as in the paper's code, or model, KL(P||U) as in its text (uniform)."""
     me_mask: str = "text"
     """ME: positions, answer, text (question and answer) or all (padding included, as in the paper's code)."""
+    kl_mask: str = "text"
+    """KL: positions, as for ME."""
+    reduction: str = "rows"
+    """The mean over rows, whatever the batches, or over the tokens of each batch and then over the step's batches."""
+    pad_to: int = 0
+    """Pad rows to at least so many tokens where the padding counts (a mask that is all)."""
     mismatch_weight: float | None = None
     """LLMU: weight of the wrong answer beside the ascent (1)."""
     rmu_layer: int | None = None
-    """RMU: the layer whose states are turned, counted from 1; by default a third of the way up."""
+    """RMU: the layer whose states are turned, counted from 1; by default by rmu_depth."""
+    rmu_depth: float = 1 / 3
+    """RMU: or how far up it lies, as a share of the layers."""
+    rmu_part: str = "layer"
+    """RMU: what is trained of the three layers that end there: layer (all of them), or down_proj, as published."""
     rmu_scale: float | None = None
     """RMU: the length of the vector that the states are turned to (6.5)."""
     undial_strength: float | None = None
@@ -188,20 +199,41 @@ class Forgetting:
     """SatImp: the power of the token's probability in its weight (5)."""
     importance: float | None = None
     """SatImp: the power of one minus that probability (1)."""
+    ce_u_skip: int = 0
+    """CE-U: so many first tokens of each answer are left out (0)."""
     idk: Path | None = None
-    """IDK, DPO, AP, JensUn: a file of refusals, one on each line, instead of the ones that come with leakbound."""
-    pmc_samples: int = 8
-    """PMC: answers that the model gives to each forget question at each epoch, of which one is chosen."""
+    """IDK, DPO, AP: a file of refusals, one on each line, instead of the ones that come with leakbound."""
+    jensun_target: str = "No idea"
+    """JensUn: the text whose tokens take the place of the answer's, over and over."""
+    pmc_samples: int = 5
+    """PMC: answers that the model gives to each forget question of a step, of which one is chosen."""
+    pmc_temperature: float = 1.25
+    """PMC: the temperature of these answers."""
+    pmc_top_p: float = 0.95
+    """PMC: these answers are drawn from the likeliest tokens that make up this probability."""
     leak_rounds: int = 0
-    """After training, so often: sample the forget questions, add the answers that leak, and train again."""
+    """After training, so often: sample the forget questions (rephrased ones too, where rows have them), add the
+    answers that leak, and train again."""
     leak_samples: int = 64
-    """Answers sampled for each forget question to find leaks."""
+    """Answers sampled for each forget question to find leaks (leak_rounds; leak_mass, each time)."""
     leak_scorer: str = "contains"
     """The scorer that judges them, as for audit."""
     leak_threshold: float = 0.5
     """An answer leaks when it scores this or more."""
+    leak_search: int = 16
+    """leak_mass: further answers to each forget question, drawn without replacement."""
+    leak_every: int | None = None
+    """leak_mass, GRPO: draw anew after so many steps; by default at the start of each epoch."""
+    leak_kept: int = 16
+    """leak_mass: the most answers of a question that are known to leak; the likeliest, and what the rows say."""
+    grpo_samples: int = 16
+    """GRPO: answers to each forget question that are compared with each other, rewarded by 1 - leak_scorer."""
+    grpo_clip: float | None = None
+    """GRPO: how far a token's probability goes from the one it was drawn with before more is worth nothing (0.2)."""
+    grpo_kl: float | None = None
+    """GRPO: weight of the divergence from the model before the training (0.04)."""
     max_tokens: int = 64
-    """The longest sampled answer, in tokens (PMC and leak_rounds)."""
+    """The longest sampled answer, in tokens."""
     collapse_factor: float = 10.0
     """The model counts as collapsed when its loss on retain examples is this many times its start (0.1 at least)."""
     on_collapse: str = "warn"
@@ -209,20 +241,39 @@ class Forgetting:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "idk", None if self.idk is None else Path(self.idk))
-        for name in ("beta", "undial_strength", "rmu_scale"):
+        for name in ("beta", "undial_strength", "rmu_scale", "grpo_clip"):
             _check_number(name, getattr(self, name), above=0.0)
-        for name in ("forget_weight", "retain_weight", "mismatch_weight", "wga_power", "saturation", "importance"):
+        for name in (
+            "forget_weight",
+            "retain_weight",
+            "mismatch_weight",
+            "wga_power",
+            "saturation",
+            "importance",
+            "grpo_kl",
+        ):
             _check_number(name, getattr(self, name), least=0.0)
         for name in ("entropy_forget", "entropy_retain", "gamma"):
             _check_number(name, getattr(self, name))
         _check_choice("entropy_mask", self.entropy_mask, MASKS)
-        _check_choice("me_mask", self.me_mask, (*MASKS, "text"))
+        for name in ("me_mask", "kl_mask"):
+            _check_choice(name, getattr(self, name), (*MASKS, "text"))
+        _check_choice("reduction", self.reduction, REDUCTIONS)
+        check_count("pad_to", self.pad_to, least=0)
         if self.me_direction is not None:
             _check_choice("me_direction", self.me_direction, ("uniform", "model"))
         if self.rmu_layer is not None:
             check_count("rmu_layer", self.rmu_layer, least=1)
+        if not 0 < self.rmu_depth < 1:
+            raise InputError(f"rmu_depth is {self.rmu_depth!r}: give the share of the layers, a number in (0, 1)")
+        _check_choice("rmu_part", self.rmu_part, ("layer", "down_proj"))
+        check_count("ce_u_skip", self.ce_u_skip, least=0)
         for name, least in (("pmc_samples", 1), ("leak_samples", 1), ("max_tokens", 1), ("leak_rounds", 0)):
             check_count(name, getattr(self, name), least=least)
+        for name, least in (("leak_search", 0), ("leak_every", 1), ("leak_kept", 1), ("grpo_samples", 2)):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least=least)
+        SamplingParams(temperature=self.pmc_temperature, top_p=self.pmc_top_p)  # refuses what cannot be drawn
         if not 0 < self.leak_threshold <= 1:
             raise InputError(f"leak_threshold is {self.leak_threshold!r}: give a number in (0, 1]")
         _check_number("collapse_factor", self.collapse_factor, above=1.0)
@@ -257,10 +308,14 @@ class UnlearnConfig(Forgetting, TrainingConfig):
         needs_retain = objective.retain is not None or self.entropy_retain or objective.uses("mismatch")
         if self.retain is None and needs_retain:
             raise InputError(f"retain is None: method {self.method!r} needs a file of questions to retain")
-        if self.save_every is not None and (self.leak_rounds or objective.uses("sampled")):
+        if self.max_steps is not None and self.max_steps <= self.leak_rounds:
+            raise InputError(
+                f"max_steps is {self.max_steps} and leak_rounds is {self.leak_rounds}: give each training a step"
+            )
+        if self.save_every is not None and (self.leak_rounds or objective.uses("sampled") or objective.uses("group")):
             raise InputError(
                 f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "
-                "leave it out with leak_rounds and pmc"
+                "leave it out with leak_rounds, and with methods that sample"
             )
 
     @property

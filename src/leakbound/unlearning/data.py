@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -27,17 +27,17 @@ ANSWERS = ("answer", "refusal", "mismatch", "sampled")
 class Example:
     """One tokenised pair: question then answer, and the labels, ``IGNORED`` on the question.
 
-    ``ref_logp`` is the reference model's log-probability of the answer, where a loss needs it; ``refusal``,
-    ``mismatch`` and ``sampled`` are the same question with another answer.
+    ``ref_logp`` is the reference model's log-probability of the answer, where a loss needs it; ``refusal`` and
+    ``mismatch`` are the same question with another answer.
     """
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
     ref_logp: float | None = None
     source: str = ""
+    question: str = ""
     refusal: Example | None = None
     mismatch: Example | None = None
-    sampled: Example | None = None
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -66,7 +66,13 @@ def encode(tokenizer: Any, pair: Pair, template: str, max_length: int) -> Exampl
             f"{pair.source}: question and answer have {len(prompt) + len(answer)} tokens, more than max_length "
             f"{max_length}: raise max_length or shorten the row"
         )
-    return Example(tuple(prompt + answer), (IGNORED,) * len(prompt) + tuple(answer), source=pair.source)
+    return example_of(prompt, answer, pair)
+
+
+def example_of(prompt: Sequence[int], answer: Sequence[int], pair: Pair) -> Example:
+    """The tokens of a question and of an answer to it as an example; ``pair`` says which question."""
+    labels = (*(IGNORED,) * len(prompt), *answer)
+    return Example((*prompt, *answer), labels, source=pair.source, question=pair.question)
 
 
 def with_refusals(
@@ -87,12 +93,13 @@ def with_refusals(
     return out
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
+def collate(examples: Sequence[Example], pad_id: int, least: int = 0) -> dict[str, Any]:
     """Pad on the right: input_ids, attention_mask, labels of shape (B, L), and ref_logps (B) where all have one.
 
-    ``sources`` says where the rows were read.
+    L is the longest example's length, and at least ``least``.
+    ``sources`` says where the rows were read, ``questions`` what they ask.
     """
-    length = max(len(example.input_ids) for example in examples)
+    length = max(least, *(len(example.input_ids) for example in examples))
 
     def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
         return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
@@ -102,6 +109,7 @@ def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Any]:
         "attention_mask": padded([[1] * len(e.input_ids) for e in examples], 0),
         "labels": padded([e.labels for e in examples], IGNORED),
         "sources": [e.source for e in examples],
+        "questions": [e.question for e in examples],
     }
     ref_logps = [e.ref_logp for e in examples if e.ref_logp is not None]
     if len(ref_logps) == len(examples):
@@ -114,32 +122,37 @@ class PairedData(Dataset[dict[str, Example]]):
 
     An epoch goes once through the forget examples (through retain where there is no forget). The partners of an epoch
     are the retain examples in an order that depends on (seed, epoch) only, without repetition until all were used.
-    ``mismatch`` is the forget question with the partner's answer; ``sampled`` what :attr:`sampled` holds, if anything.
+    ``leaks`` are, of one question each, answers that the model gave, with weights: an epoch has one of each, drawn in
+    proportion to these. ``mismatch`` is the forget question with the partner's answer.
     """
 
-    def __init__(self, forget: Sequence[Example], retain: Sequence[Example], *, seed: int) -> None:
+    def __init__(
+        self, forget: Sequence[Example], retain: Sequence[Example], *, seed: int,
+        leaks: Sequence[Sequence[tuple[Example, float]]] = (),
+    ) -> None:  # fmt: skip
         if not forget and not retain:
             raise InputError("forget and retain are both empty: give at least one example")
         self.forget, self.retain, self.seed = tuple(forget), tuple(retain), seed
-        self.sampled: tuple[Example, ...] = ()
+        self.leaks = tuple(leaks)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the partners of one epoch."""
+        """Draw the partners of one epoch, and its leaks."""
+        leaks = Random(f"{self.seed}/{epoch}/leaks")
+        self.drawn = [leaks.choices(*zip(*some, strict=True))[0] for some in self.leaks]
         self.partners = draw_partners(len(self), len(self.retain), seed=self.seed, epoch=epoch)
 
     def __len__(self) -> int:
-        return len(self.forget) or len(self.retain)
+        return len(self.forget) + len(self.leaks) or len(self.retain)
 
     def __getitem__(self, index: int) -> dict[str, Example]:
         partner = self.retain[self.partners[index]] if self.retain else None
         retain = {"retain": partner} if partner else {}
         if not self.forget:
             return retain
-        forget = self.forget[index]
-        sampled = self.sampled[index] if self.sampled else None
+        forget = (*self.forget, *self.drawn)[index]
         mismatch = forget.answered(partner.answer) if partner else None
-        return {"forget": replace(forget, mismatch=mismatch, sampled=sampled), **retain}
+        return {"forget": replace(forget, mismatch=mismatch), **retain}
 
 
 def draw_partners(count: int, retain: int, *, seed: int, epoch: int) -> list[int]:
@@ -156,19 +169,21 @@ class PairCollator:
     """A list of :class:`PairedData` items to one batch: half -> kind of answer -> the tensors of :func:`collate`.
 
     ``answers`` are the kinds that are wanted beside the example's own answer; one that some example lacks is left out.
+    ``least`` is the shortest length that the rows of a half are padded to.
     """
 
     pad_id: int
     answers: Sequence[str] = ANSWERS[1:]
+    least: Mapping[str, int] = field(default_factory=dict)
 
     def __call__(self, items: Sequence[dict[str, Example]]) -> dict[str, dict[str, Any]]:
         """Collate each half on its own, so that neither is padded to the length of the other."""
-        return {half: self._collate([item[half] for item in items]) for half in HALVES if half in items[0]}
+        return {half: self._collate([item[half] for item in items], half) for half in HALVES if half in items[0]}
 
-    def _collate(self, examples: list[Example]) -> dict[str, Any]:
-        batch = {"answer": collate(examples, self.pad_id)}
+    def _collate(self, examples: list[Example], half: str) -> dict[str, Any]:
+        batch = {"answer": collate(examples, self.pad_id, self.least.get(half, 0))}
         for kind in self.answers:
-            others = [other for e in examples if (other := getattr(e, kind)) is not None]
+            others = [other for e in examples if (other := getattr(e, kind, None)) is not None]
             if len(others) == len(examples):
                 batch[kind] = collate(others, self.pad_id)
         return batch

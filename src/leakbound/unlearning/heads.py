@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from leakbound.runs.files import num_processes
+from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.losses.blocks import Laws
 
 _heads: WeakKeyDictionary[Any, list[nn.Linear]] = WeakKeyDictionary()
@@ -50,7 +51,7 @@ def find_head(model: Any) -> nn.Linear | None:
     """
     if hasattr(model, "module") or num_processes() > 1:  # wrapped: gradients of what is used outside are not shared
         return None
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = inner(model)
     head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
     if type(head) is not nn.Linear or hasattr(head, "_hf_hook"):
         return None
@@ -61,10 +62,7 @@ def find_head(model: Any) -> nn.Linear | None:
 
 def _trims_logits(model: Any) -> bool:
     """Whether the model can leave out the logits of the first positions."""
-    while hasattr(model, "module"):  # as DDP wraps it
-        model = model.module
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in _parameters(type(model).forward)
+    return "logits_to_keep" in _parameters(type(inner(model)).forward)
 
 
 @cache

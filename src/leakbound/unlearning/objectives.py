@@ -12,6 +12,7 @@ from torch import Tensor
 from leakbound.errors import InputError
 from leakbound.plugins import Table
 from leakbound.unlearning import losses
+from leakbound.unlearning.groups import Several
 from leakbound.unlearning.passes import Half
 
 
@@ -20,18 +21,23 @@ class Term:
     """A loss and where its arguments come from.
 
     ``needs`` names the fields of the forward pass (:class:`leakbound.unlearning.passes.Half`) that the loss takes, in
-    order; ``refusal.`` and ``mismatch.`` are the same question with another answer. ``settings`` are the loss's
-    keywords: setting of the run -> the published value, which stands where the run gives none or has no such setting.
+    order; ``refusal.`` and ``mismatch.`` are the same question with another answer, ``group.`` several answers to it
+    (:class:`leakbound.unlearning.groups.Several`). ``settings`` are the loss's keywords: setting of the run -> the
+    value that stands where the run gives none or has no such setting. ``counted``
+    names the field with the tokens of each row, for the mean over tokens; where there is none, a row counts as one.
     """
 
     loss: Callable[..., Tensor]
     needs: tuple[str, ...]
     settings: Mapping[str, float | str] = field(default_factory=dict)
+    counted: str = ""
 
     def __post_init__(self) -> None:
-        known = set(vars(Half)) | set(Half.__dataclass_fields__)
-        if odd := [need for need in self.needs if not known.issuperset(need.split("."))]:
-            raise InputError(f"needs is {odd}: a forward pass has {', '.join(sorted(n for n in known if n[0] != '_'))}")
+        known = {"", *(name for one in (Half, Several) for name in (*vars(one), *one.__dataclass_fields__))}
+        if odd := [need for need in (*self.needs, self.counted) if not known.issuperset(need.split("."))]:
+            raise InputError(
+                f"needs is {odd}: a forward pass has {', '.join(sorted(n for n in known if n.strip('_') == n != ''))}"
+            )
 
 
 @dataclass(frozen=True)
@@ -51,35 +57,43 @@ class Objective:
         return any(name in need.split(".") for half in ("forget", "retain") for need in self.needs(half))
 
 
+GRADED = tuple(f"group.{name}" for name in
+               ("token_logps", "spoken", "shares", "advantages", "drawn_logps", "first_logps"))  # fmt: skip
+
 TERMS: dict[str, dict[str, Term]] = {
     "forget": {
-        "ga": Term(losses.grad_ascent, ("logps", "lengths")),
+        "ga": Term(losses.grad_ascent, ("logps", "lengths"), counted="lengths"),
         "npo": Term(losses.npo, ("logps", "ref_logps"), {"beta": 0.1}),
         "simnpo": Term(losses.simnpo, ("logps", "lengths"), {"beta": 2.5, "gamma": 0.0}),
         "dpo": Term(losses.dpo, ("logps", "ref_logps", "refusal.logps", "refusal.ref_logps"), {"beta": 0.1}),
-        "idk": Term(losses.nll, ("refusal.logps", "refusal.lengths")),
-        "me": Term(losses.max_entropy, ("laws", "me_mask"), {"me_direction": "uniform"}),
-        "mismatch": Term(losses.mismatch, ("mismatch.logps", "mismatch.lengths")),
+        "idk": Term(losses.nll, ("refusal.logps", "refusal.lengths"), counted="refusal.lengths"),
+        "me": Term(losses.max_entropy, ("laws", "me_mask"), {"me_direction": "uniform"}, "me_mask"),
+        "mismatch": Term(losses.mismatch, ("mismatch.logps", "mismatch.lengths"), counted="mismatch.lengths"),
         "llmu": Term(losses.llmu, ("logps", "lengths", "mismatch.logps", "mismatch.lengths"), {"mismatch_weight": 1.0}),
-        "rmu": Term(losses.rmu, ("hidden", "direction", "text_mask"), {"rmu_scale": 6.5}),
-        "undial": Term(losses.undial, ("laws", "ref_laws", "labels"), {"undial_strength": 10.0}),
-        "wga": Term(losses.wga, ("laws", "labels"), {"wga_power": 1.0}),
-        "satimp": Term(losses.satimp, ("laws", "labels"), {"saturation": 5.0, "importance": 1.0}),
-        "ce_u": Term(losses.ce_u, ("laws", "labels")),
-        "jensun": Term(losses.jensen_shannon_to_tokens, ("refusal.laws", "refusal.labels")),
-        "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths")),
+        "rmu": Term(losses.rmu, ("hidden", "direction", "text_mask"), {"rmu_scale": 6.5}, "text_mask"),
+        "undial": Term(losses.undial, ("laws", "ref_laws", "labels"), {"undial_strength": 10.0}, "lengths"),
+        "wga": Term(losses.wga, ("laws", "labels"), {"wga_power": 1.0}, "lengths"),
+        "satimp": Term(losses.satimp, ("laws", "labels"), {"saturation": 5.0, "importance": 1.0}, "lengths"),
+        "ce_u": Term(losses.ce_u, ("laws", "later_labels"), counted="later_lengths"),
+        "jensun": Term(losses.jensun, ("laws", "labels", "target"), counted="lengths"),
+        "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths"), counted="sampled.lengths"),
+        "leak_mass": Term(losses.leak_mass, ("group.logps",)),
+        "grpo": Term(losses.grpo, GRADED, {"grpo_clip": 0.2, "grpo_kl": 0.04}),
     },
     "retain": {
-        "gd": Term(losses.nll, ("logps", "lengths")),
-        "kl": Term(losses.kl_retain, ("laws", "ref_laws", "text_mask")),
+        "gd": Term(losses.nll, ("logps", "lengths"), counted="lengths"),
+        "kl": Term(losses.kl_retain, ("laws", "ref_laws", "kl_mask"), counted="kl_mask"),
         "ap": Term(losses.answer_preservation, ("logps", "refusal.logps"), {"beta": 0.1}),
-        "js": Term(losses.jensen_shannon, ("laws", "ref_laws", "text_mask")),
-        "rmu": Term(losses.rmu_retain, ("hidden", "ref_hidden", "text_mask")),
+        "js": Term(losses.jensen_shannon, ("laws", "ref_laws", "answer_mask"), counted="answer_mask"),
+        "rmu": Term(losses.rmu_retain, ("hidden", "ref_hidden", "text_mask"), counted="text_mask"),
     },
 }
 """The terms of either half by name."""
 
-KEYWORDS = {"me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power"}
+KEYWORDS = {
+    "me_direction": "direction", "rmu_scale": "scale", "undial_strength": "strength", "wga_power": "power",
+    "grpo_clip": "clip", "grpo_kl": "kl_weight",
+}  # fmt: skip
 """Settings of a run whose name in the loss is shorter."""
 
 _METHODS = {
@@ -111,6 +125,10 @@ _METHODS = {
         ("ce_u_gd", "ce_u", "gd"),
         ("jensun", "jensun", "js"),
         ("pmc", "pmc", "gd"),
+        ("leak_mass", "leak_mass", ""),
+        ("leak_mass_gd", "leak_mass", "gd"),
+        ("grpo", "grpo", ""),
+        ("grpo_gd", "grpo", "gd"),
     )
 }
 

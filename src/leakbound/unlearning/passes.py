@@ -14,6 +14,7 @@ from torch import Tensor
 
 from leakbound.unlearning import losses
 from leakbound.unlearning.data import ANSWERS, IGNORED
+from leakbound.unlearning.groups import Groups, Several
 from leakbound.unlearning.heads import laws_of
 from leakbound.unlearning.losses.blocks import Laws
 
@@ -26,14 +27,18 @@ class Half:
     """One half of a batch after its forward pass: everything a loss term can ask for, each computed at most once.
 
     ``laws`` are what losses of distributions take: computed some rows at a time. ``logits`` are all of them at once.
-    ``refusal``, ``mismatch`` and ``sampled`` are the same questions with another answer, from the same pass.
+    ``refusal``, ``mismatch`` and ``sampled`` are the same questions with another answer, from the same pass; ``group``
+    are several answers to each, from a pass of their own.
     """
 
     laws: Laws
     labels: Tensor
     attention_mask: Tensor
     me_positions: str = "text"
+    kl_positions: str = "text"
+    skip: int = 0
     direction: Tensor | None = None
+    target: Tensor | None = None
     ref_logps: Tensor | None = None
     ref_laws: Laws | None = None
     hidden: Tensor | None = None
@@ -41,6 +46,7 @@ class Half:
     refusal: Half | None = None
     mismatch: Half | None = None
     sampled: Half | None = None
+    group: Several | None = None
 
     @cached_property
     def logits(self) -> Tensor:
@@ -64,6 +70,16 @@ class Half:
         return losses.answer_lengths(self.labels)
 
     @cached_property
+    def later_labels(self) -> Tensor:
+        """The labels without the first ``skip`` tokens of each answer, (B, L)."""
+        return self.labels.masked_fill((self.labels != IGNORED).cumsum(dim=1) <= self.skip, IGNORED)
+
+    @cached_property
+    def later_lengths(self) -> Tensor:
+        """The tokens that are left, (B,)."""
+        return losses.answer_lengths(self.later_labels)
+
+    @cached_property
     def answer_mask(self) -> Tensor:
         """Positions that predict an answer token, (B, L)."""
         return losses.predicts_answer(self.labels)
@@ -80,9 +96,20 @@ class Half:
 
     @property
     def me_mask(self) -> Tensor:
-        """The positions of max_entropy, as the run sets them."""
+        """The positions of max_entropy, as the run sets them; of all those but the last, which predicts nothing."""
         mask: Tensor = getattr(self, f"{self.me_positions}_mask")
+        return mask if self.me_positions != "all" else torch.nn.functional.pad(mask[:, 1:], (0, 1))
+
+    @property
+    def kl_mask(self) -> Tensor:
+        """The positions of kl_retain, as the run sets them."""
+        mask: Tensor = getattr(self, f"{self.kl_positions}_mask")
         return mask
+
+    def counts(self, name: str) -> Tensor:
+        """The tokens of each row that a field counts, (B,): lengths, or a mask's positions."""
+        found: Tensor = attrgetter(name)(self)
+        return found if found.dim() == 1 else found.sum(dim=1)
 
     def take(self, needs: Iterable[str]) -> list[Any]:
         """The fields of these names, in order."""
@@ -93,16 +120,21 @@ class Half:
 class Passes:
     """How a half is sent through the model: which layer's states are wanted, and what stands for the reference.
 
-    ``layer`` counts from 1, the first layer's output; ``direction`` is RMU's unit vector, ``me_positions`` the mask of
-    max_entropy (answer, text or all).
+    ``layer`` counts from 1, the first layer's output; ``direction`` is RMU's unit vector, ``me_positions`` and
+    ``kl_positions`` the masks of max_entropy and kl_retain (answer, text or all), ``target`` the tokens that JensUn
+    teaches, ``skip`` how many first tokens of an answer CE-U leaves out.
     ``reference`` gives the reference model for the time of a pass: another model, or the model itself with its adapter
-    switched off.
+    switched off. ``groups`` holds several answers to each forget question.
     """
 
     layer: int | None = None
     direction: Tensor | None = None
     me_positions: str = "text"
     reference: Callable[[], AbstractContextManager[Any]] | None = None
+    target: Tensor | None = None
+    kl_positions: str = "text"
+    skip: int = 0
+    groups: Groups | None = None
 
     def run(
         self, model: Any, batch: dict[str, Any], needs: Iterable[str], *, own: bool = False, whole: bool = False
@@ -115,7 +147,14 @@ class Passes:
         """
         asked = set(needs)
         own = own or any("." not in need for need in asked)
+        group = None
+        if _asks(asked, "group"):
+            assert self.groups is not None  # the command makes them where an objective looks at groups
+            group = self.groups.read(model, batch["answer"]["questions"])
         kinds = [kind for kind in ANSWERS if kind in batch and (own if kind == "answer" else _asks(asked, kind))]
+        if not kinds:  # no term looks at single answers
+            rows = batch["answer"]
+            return Half(Laws(rows["labels"].new_zeros(0)), rows["labels"], rows["attention_mask"], group=group)
         rows = {
             n: torch.cat(_pad_to_longest([batch[kind][n] for kind in kinds])) for n in ("input_ids", "attention_mask")
         }
@@ -140,17 +179,24 @@ class Passes:
                 attention_mask=batch[kind]["attention_mask"][:, skipped:],
                 ref_logps=batch[kind].get("ref_logps"),
                 me_positions=self.me_positions,
+                kl_positions=self.kl_positions,
+                skip=self.skip,
                 direction=self.direction,
+                target=self.target,
                 **part,
             )
             start += count
         others: dict[str, Any] = {kind: half for kind, half in halves.items() if kind != "answer"}
-        return replace(halves.get("answer") or next(iter(others.values())), **others)
+        return replace(halves.get("answer") or next(iter(others.values())), group=group, **others)
+
+    def masks(self, needs: Iterable[str]) -> set[str]:
+        """The positions that are looked at: answer, text or all."""
+        own = {"me_mask": f"{self.me_positions}_mask", "kl_mask": f"{self.kl_positions}_mask"}
+        masks = {own.get(need, need) for need in needs}
+        return {mask.removesuffix("_mask") for mask in masks if mask.endswith("_mask")}
 
     def _looks_at_questions(self, asked: set[str]) -> bool:
-        if "me_mask" in asked:
-            return self.me_positions != "answer"
-        return bool(asked & {"text_mask", "all_mask", "hidden", "ref_hidden"})
+        return bool(self.masks(asked) - {"answer"} or asked & {"hidden", "ref_hidden"})
 
     def _forward(
         self, model: Any, rows: dict[str, Tensor], asked: set[str], hidden: str, skipped: int

@@ -73,12 +73,12 @@ def encode_all(tokenizer: Any, pairs: list[Pair], config: TrainingConfig) -> lis
     return [encode(tokenizer, pair, config.template, config.max_length) for pair in pairs]
 
 
-def arguments(config: TrainingConfig, folder: Path) -> TrainingArguments:
-    """The settings as transformers' Trainer takes them; checkpoints go to ``folder``."""
+def arguments(config: TrainingConfig, folder: Path, *, max_steps: int | None) -> TrainingArguments:
+    """The settings as transformers' Trainer takes them, but for the steps; checkpoints go to ``folder``."""
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
-        max_steps=config.max_steps or -1,
+        max_steps=max_steps or -1,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.accumulation,
         learning_rate=config.learning_rate,

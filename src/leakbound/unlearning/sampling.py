@@ -1,21 +1,19 @@
-"""Training data that the model makes itself: its own answers for partial model collapse, its leaks to be forgotten."""
+"""Training data that the model makes itself: its answers, and those that partial model collapse keeps."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from transformers import TrainerCallback
-
-from leakbound.bounds.gate import reaches
 from leakbound.models.base import in_pieces
 from leakbound.models.hf import HFModel
 from leakbound.models.template import encode_pair, read_answer
 from leakbound.reading.pairs import Pair
-from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.records import Draw, SamplingParams, Shard
 from leakbound.runs.progress import Progress
-from leakbound.scoring import get_scorer, score_completion
+from leakbound.scoring import rouge_l
+from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.config import UnlearnConfig
-from leakbound.unlearning.data import PairedData
+from leakbound.unlearning.data import Example, example_of
 
 
 def draw_answers(
@@ -26,17 +24,21 @@ def draw_answers(
     *,
     count: int,
     round: int,
+    params: SamplingParams | None = None,
     progress: bool = False,
 ) -> list[list[Draw]]:
-    """``count`` answers of the model to each question, sampled from its own law; no two rounds share a draw."""
+    """``count`` answers of the model to each question, in the order of their first draw; no two rounds share a draw.
+
+    They are sampled as ``params`` says, by default from the model's own law.
+    """
     training = model.training
-    prompts = tuple(Prompt(str(i), pair.question, *_secrets(pair)) for i, pair in enumerate(pairs))
+    prompts = tuple(pair.prompt(str(i)) for i, pair in enumerate(pairs))
     shard = Shard(prompts, first=round * count, num_samples=count, seed=config.seed)
-    sampler, params = HFModel(model, tokenizer, template=config.template), SamplingParams(max_tokens=config.max_tokens)
+    sampler = HFModel(inner(model), tokenizer, template=config.template)
     answers: list[list[Draw]] = [[] for _ in pairs]
     title = f"sampling {config.out.name}, round {round + 1}"
     with Progress(title, count * len(pairs), "draws", show=progress) as shown:
-        for piece, _ in in_pieces(sampler, shard, params):
+        for piece, _ in in_pieces(sampler, shard, params or SamplingParams(max_tokens=config.max_tokens)):
             for draw in piece:
                 text = read_answer(tokenizer, draw.text, config.template)  # as data are written, to be encoded as such
                 answers[int(draw.prompt_id)].append(replace(draw, text=text))
@@ -45,66 +47,49 @@ def draw_answers(
     return [sorted(some, key=lambda draw: draw.first) for some in answers]
 
 
-def find_leaks(
-    model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig, *, round: int, progress: bool = False
-) -> list[Pair]:
-    """The distinct sampled answers that leak, each as a new pair to forget; an answer that is cut off is left out.
+def choose_answer(draws: Sequence[Draw], initial: str) -> tuple[Draw, float]:
+    """The answer least like the model's initial one, the first of equals, and its score: ROUGE-L recall, stemmed."""
+    scored = [(rouge_l(draw.text, initial), draw.first, draw) for draw in draws]
+    score, _, draw = min(scored, key=lambda one: one[:2])
+    return draw, score
 
-    An answer leaks when ``config.leak_scorer`` gives it ``config.leak_threshold`` or more against the row's target and
-    aliases (its answer where it names none).
+
+class AnswerAnew:
+    """Partial model collapse: the model's own answers that are trained on, drawn anew for every step.
+
+    Of ``pmc_samples`` answers to a question the one least like the model's *initial greedy* answer is chosen
+    (:func:`choose_answer`; no answer of the data enters). It replaces the one that was kept so far where it is not more
+    alike; a question whose kept answer scores 0 is asked no more. arXiv 2507.04219, as its authors' code does it.
     """
-    scorer = get_scorer(config.leak_scorer)
-    leaks = []
-    drawn = draw_answers(model, tokenizer, pairs, config, count=config.leak_samples, round=round, progress=progress)
-    for pair, draws in zip(pairs, drawn, strict=True):
-        prompt = Prompt("leak", pair.question, *_secrets(pair))
-        texts = sorted({d.text for d in draws if d.finish_reason != "length" and d.text.strip()} - {pair.answer})
-        leaks += [
-            Pair(pair.question, text, f"{pair.source}, leak of round {round + 1}", pair.secrets)
-            for text in texts
-            if reaches(score_completion(scorer, text, prompt), config.leak_threshold)
-        ]
-    return leaks
 
+    def __init__(self, model: Any, tokenizer: Any, pairs: Sequence[Pair], config: UnlearnConfig) -> None:
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.pairs = {pair.question: pair for pair in pairs}
+        first = self._draw(list(self.pairs), 1, 0, SamplingParams(temperature=0, max_tokens=config.max_tokens))
+        self.initial = {question: draws[0].text for question, draws in first.items()}
+        self.kept: dict[str, tuple[Example, float]] = {}
 
-def choose_answer(draws: Sequence[Draw], answer: str) -> Draw:
-    """The answer least like the original one: the largest reward 1 - ROUGE-L F1, then the most frequent, then by text.
-
-    Partial model collapse (arXiv 2507.04219) trains on own answers that a reward chooses which penalises likeness to
-    the original answer; that the reward is this one, and the choice its maximum, is our reading.
-    """
-    likeness = get_scorer("rouge_l_f1")
-    return min(draws, key=lambda d: (likeness(d.text, answer), -d.count, d.text))
-
-
-class AnswerAnew(TrainerCallback):  # type: ignore[misc]
-    """Lets the model answer the forget questions at the start of each epoch, and trains on the chosen answers."""
-
-    def __init__(
-        self, model: Any, tokenizer: Any, data: PairedData, pairs: Sequence[Pair], config: UnlearnConfig
-    ) -> None:
-        self.model, self.tokenizer, self.data, self.pairs, self.config = model, tokenizer, data, tuple(pairs), config
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called by the trainer before it goes through the data."""
-        self.draw(int((state.epoch or 0) + 1e-6))
-
-    def draw(self, epoch: int) -> None:
-        """Replace the answers that are trained on."""
-        count = self.config.pmc_samples
-        drawn = draw_answers(self.model, self.tokenizer, self.pairs, self.config, count=count, round=epoch)
-        chosen = [choose_answer(draws, pair.answer) for draws, pair in zip(drawn, self.pairs, strict=True)]
-        self.data.sampled = tuple(
-            example.answered(self._tokens(pair, draw))
-            for example, pair, draw in zip(self.data.forget, self.pairs, chosen, strict=True)
+    def __call__(self, questions: Sequence[str], step: int) -> dict[str, Example]:
+        """What is trained on in a step, by question: the best answers so far, the model's present ones among them."""
+        config = self.config
+        open_ = [q for q in dict.fromkeys(questions) if q not in self.kept or self.kept[q][1] > 0]
+        decoding = SamplingParams(
+            temperature=config.pmc_temperature, top_p=config.pmc_top_p, max_tokens=config.max_tokens
         )
+        for question, draws in self._draw(open_, config.pmc_samples, step, decoding).items():
+            draw, score = choose_answer(draws, self.initial[question])
+            if question not in self.kept or score <= self.kept[question][1]:
+                self.kept[question] = self._example(question, draw), score
+        return {question: self.kept[question][0] for question in questions}
 
-    def _tokens(self, pair: Pair, draw: Draw) -> list[int]:
-        _, tokens = encode_pair(self.tokenizer, pair.question, draw.text, self.config.template)
-        return tokens[:-1] if draw.finish_reason == "length" and len(tokens) > 1 else tokens
+    def _draw(self, questions: list[str], count: int, round: int, params: SamplingParams) -> dict[str, list[Draw]]:
+        asked = [self.pairs[question] for question in questions]
+        if not asked:
+            return {}
+        given = self.model, self.tokenizer, asked, self.config
+        return dict(zip(questions, draw_answers(*given, count=count, round=round, params=params), strict=True))
 
-
-def _secrets(pair: Pair) -> tuple[str, tuple[str, ...]]:
-    """Target and aliases as a prompt takes them."""
-    target, *aliases = pair.secrets or (pair.answer,)
-    return target, tuple(aliases)
+    def _example(self, question: str, draw: Draw) -> Example:
+        head, tokens = encode_pair(self.tokenizer, question, draw.text, self.config.template)
+        cut = draw.finish_reason == "length" and len(tokens) > 1
+        return example_of(head, tokens[:-1] if cut else tokens, self.pairs[question])

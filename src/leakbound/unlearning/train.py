@@ -1,11 +1,15 @@
 """The two commands that train: ``finetune`` and ``unlearn``. Each writes a model folder that an audit can load."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError
@@ -19,12 +23,15 @@ from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_c
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
 from leakbound.unlearning.folders import NOT_COMPARED, checkpoint_folder, drop_checkpoints, is_kept
+from leakbound.unlearning.groups import Groups
+from leakbound.unlearning.leaks import FindLeaks, by_question, find_leaks
 from leakbound.unlearning.losses import random_direction
-from leakbound.unlearning.objectives import LEARN, find_objective
+from leakbound.unlearning.objectives import LEARN, Objective, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
 from leakbound.unlearning.replay import Replay, find_replay, trainer_for
+from leakbound.unlearning.rewards import GradeAnswers
 from leakbound.unlearning.running import RECORD
-from leakbound.unlearning.sampling import AnswerAnew, find_leaks
+from leakbound.unlearning.sampling import AnswerAnew
 from leakbound.unlearning.scratch import find_size, new_model, train_tokenizer
 from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
@@ -121,7 +128,8 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
         run = Run(config, folder, tokenizer, progress)
         retain = run.encode(retain_pairs, refusals=objective.uses("refusal"))
         references = any(objective.uses(name) for name in REFERENCES)
-        reference = adapters.reference_of(model) if references or config.leak_rounds else None
+        again = objective.uses("first_logps") or (config.leak_rounds and objective.uses("ref_logps"))
+        reference = adapters.reference_of(model) if references or again else None
         guard = None
         if retain and config.on_collapse != "ignore":
             few = retain[:GUARDED]
@@ -129,40 +137,56 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             lengths = [len(e.answer) for e in few]
             mean = -sum(logp / n for logp, n in zip(start, lengths, strict=True)) / len(few)
             guard = CollapseGuard(mean, config.collapse_factor, config.on_collapse, run.checkpoints)
-        passes = passes_of(model, config, reference if references else None)
+        groups = Groups(run.pad_id) if objective.uses("group") else None
+        passes = passes_of(model, tokenizer, config, reference if references else None)
+        passes = dataclasses.replace(passes, groups=groups)
+        anew = AnswerAnew(model, tokenizer, pairs, config) if objective.uses("sampled") else None
         forget: list[Example] = []
-        new = pairs
+        leaks: dict[str, list[Example]] = {}
+        rows, new = list(pairs), pairs
         for round in range(config.leak_rounds + 1):
-            examples = run.encode(new, refusals=objective.uses("refusal"))
-            if objective.uses("ref_logps") and (reference is None or round == 0):
-                examples = run.with_references(model, examples)
-            elif objective.uses("ref_logps") and reference is not None:
-                with reference() as ref_model:
-                    examples = run.with_references(ref_model, examples)
-            forget += examples
-            data = PairedData(forget, retain, seed=config.seed)
-            extra = [AnswerAnew(model, tokenizer, data, pairs, config)] if objective.uses("sampled") else []
+            questions = by_question(rows)
+            with reference() if reference is not None else nullcontext(model) as first:
+                examples = run.examples(new if groups is None else [one[0] for one in questions], objective, first)
+            extra: list[TrainerCallback] = []
+            if groups is not None:
+                forget = examples
+                given = model, tokenizer, questions, config, groups, round
+                graded = reference if objective.uses("advantages") else None
+                extra = [FindLeaks(*given) if graded is None else GradeAnswers(*given, reference=graded)]
+            else:
+                for pair, example in zip(new, examples, strict=True):
+                    (leaks.setdefault(pair.question, []) if pair.leak else forget).append(example)
+            known = [] if anew is not None else run.weighed(model, leaks.values())
+            data = PairedData(forget, retain, seed=config.seed, leaks=known)
             trainer = run.train(
                 model, data, cost, objective=objective, weights=Weights.of(config), passes=passes, guard=guard,
-                callbacks=extra,
+                anew=anew, callbacks=extra, round=round,
             )  # fmt: skip
             if round < config.leak_rounds:
-                new = find_leaks(model, tokenizer, pairs, config, round=round, progress=progress)
+                new = find_leaks(model, tokenizer, rows, config, round=round, progress=progress)
                 if not new:
                     break
+                rows += new
         running.save(trainer, tokenizer, config, folder, cost)
     drop_checkpoints(config)
     return config.out
 
 
-def passes_of(model: Any, config: UnlearnConfig, reference: Any) -> Passes:
+def passes_of(model: Any, tokenizer: Any, config: UnlearnConfig, reference: Any) -> Passes:
     """How the model is called; for methods of hidden states also which layers are trained."""
-    if not find_objective(config.method).uses("hidden"):
-        return Passes(me_positions=config.me_mask, reference=reference)
-    layer = adapters.choose_layer(model, config.rmu_layer)
-    adapters.train_layers(model, layer)
-    direction = random_direction(model.config.get_text_config().hidden_size, config.seed)
-    return Passes(layer, direction, config.me_mask, reference)
+    objective = find_objective(config.method)
+    layer = direction = target = None
+    if objective.uses("hidden"):
+        layer = adapters.choose_layer(model, config.rmu_layer, config.rmu_depth)
+        adapters.train_layers(model, layer, config.rmu_part)
+        direction = random_direction(model.config.get_text_config().hidden_size, config.seed)
+    if objective.uses("target"):
+        tokens = tokenizer(config.jensun_target, add_special_tokens=False)["input_ids"]
+        if not tokens:
+            raise InputError(f"jensun_target is {config.jensun_target!r}: give a text that has tokens")
+        target = torch.tensor(tokens)
+    return Passes(layer, direction, config.me_mask, reference, target, config.kl_mask, config.ce_u_skip)
 
 
 class Run:
@@ -203,16 +227,30 @@ class Run:
         answered = zip(examples, refusals, self.logps(model, refusals), strict=True)
         return [dataclasses.replace(e, refusal=dataclasses.replace(r, ref_logp=logp)) for e, r, logp in answered]
 
+    def examples(self, pairs: list[Pair], objective: Objective, reference: Any) -> list[Example]:
+        """The pairs as tokens, with what the objective needs of each."""
+        examples = self.encode(pairs, refusals=objective.uses("refusal"))
+        return self.with_references(reference, examples) if objective.uses("ref_logps") else examples
+
+    def weighed(self, model: Any, leaks: Iterable[list[Example]]) -> list[list[tuple[Example, float]]]:
+        """The leaks of each question with their probabilities under a model, up to a factor of the question."""
+        groups = list(leaks)
+        logps = iter(self.logps(model, [example for some in groups for example in some]))
+        known = [list(zip(some, islice(logps, len(some)), strict=True)) for some in groups]
+        return [[(e, math.exp(logp - max(x for _, x in some))) for e, logp in some] for some in known]
+
     def train(
         self, model: Any, data: PairedData, cost: running.Cost, *, callbacks: list[TrainerCallback] | None = None,
-        make: Callable[..., UnlearningTrainer] = UnlearningTrainer, **settings: Any,
+        make: Callable[..., UnlearningTrainer] = UnlearningTrainer, round: int = 0, **settings: Any,
     ) -> UnlearningTrainer:  # fmt: skip
-        """Train, from the newest checkpoint where there is one."""
-        title = getattr(self.config, "method", "finetune")
-        progress = Progress(f"{title} {self.config.out.name}", 0, "steps", show=self.progress)
+        """Train, from the newest checkpoint where there is one; a leak round with its share of the steps."""
+        title, rounds = getattr(self.config, "method", "finetune"), getattr(self.config, "leak_rounds", 0)
+        steps = self.config.max_steps and self.config.max_steps // (rounds + 1)
+        named = f", leak round {round} of {rounds}" if round else ""
+        progress = Progress(f"{title} {self.config.out.name}{named}", 0, "steps", show=self.progress)
         trainer = make(
             model,
-            running.arguments(self.config, self.checkpoints or self.folder),
+            running.arguments(self.config, self.checkpoints or self.folder, max_steps=steps),
             data,
             pad_id=self.pad_id,
             callbacks=[*(callbacks or []), ShowProgress(progress)],

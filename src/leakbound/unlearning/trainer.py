@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -32,6 +32,8 @@ class Weights:
     entropy_forget: float = 0.0
     entropy_retain: float = 0.0
     entropy_mask: str = "answer"
+    reduction: str = "rows"
+    pad_to: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -57,8 +59,11 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
     """transformers' Trainer with the loss of an :class:`Objective` and weighted entropies.
 
     The loss of a step is the mean over its examples of
-    ``w_f F + w_r R + h_f H_forget + h_r H_retain``, whatever the number of accumulated batches and of processes.
-    ``passes`` says how the model is called and what the reference model is.
+    ``w_f F + w_r R + h_f H_forget + h_r H_retain``, whatever the number of accumulated batches and of processes. With
+    the reduction ``tokens`` each term is the mean over the tokens of a batch instead (over its rows, where a term has
+    one value for a row), and the step's the mean over its batches: what most published code minimises.
+    ``passes`` says how the model is called and what the reference model is; ``anew`` gives the model's own answers to
+    the forget questions of a step, with which it is called before each step.
 
     :raises TrainingError: from ``train``: before the weights change, when the loss of a batch is not finite; when
         ``guard`` stops a model that collapses.
@@ -75,26 +80,36 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         pad_id: int,
         passes: Passes | None = None,
         guard: CollapseGuard | None = None,
+        anew: Callable[[Sequence[str], int], Mapping[str, Example]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
+        self.objective, self.weights, self.passes, self.guard = objective, weights, passes or Passes(), guard
+        kinds = [kind for kind in ANSWERS[1:] if objective.uses(kind)]
         super().__init__(
             model=model,
             args=args,
-            data_collator=PairCollator(pad_id, [kind for kind in ANSWERS[1:] if objective.uses(kind)]),
+            data_collator=PairCollator(pad_id, kinds, {half: weights.pad_to for half in HALVES if self._whole(half)}),
             train_dataset=data,
             callbacks=[DrawPartners(data), *callbacks],
         )
         self.remove_callback(PrinterCallback)
-        self.objective, self.weights, self.passes, self.guard = objective, weights, passes or Passes(), guard
+        self.anew, self.pad_id = anew, pad_id
         self.loss_is_scaled_for_ga = True
         self.parts: dict[str, list[float]] = {}
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
-        """The batches of one optimiser step and the number of examples by which this process divides its loss."""
+        """The batches of one optimiser step, and by how many examples or batches this process divides its loss."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        count = sum(len(next(iter(batch.values()))["answer"]["labels"]) for batch in batches)
+        if self.anew is not None:  # here, since batches are read ahead, and the model of this step shall answer
+            asked = [batch["forget"]["answer"]["questions"] for batch in batches]
+            answers = self.anew([question for some in asked for question in some], self.state.global_step)
+            for batch, some in zip(batches, asked, strict=True):
+                batch["forget"]["sampled"] = collate([answers[question] for question in some], self.pad_id)
+        count = len(batches)
+        if self.weights.reduction == "rows":
+            count = sum(len(next(iter(batch.values()))["answer"]["labels"]) for batch in batches)
         if self.args.world_size > 1:  # gradients are averaged over processes, so divide by the mean count
             total = self.accelerator.gather(torch.tensor([count], device=device)).sum().item()
             return batches, total / self.args.world_size
@@ -103,7 +118,10 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The batch's share of the step's loss: its examples' losses, summed and divided by the step's count."""
+        """The batch's share of the step's loss: its examples' losses, summed and divided by the step's count.
+
+        With the reduction tokens: its mean over tokens, divided by the step's count of batches.
+        """
         total: Tensor | None = None
         parts: dict[str, float] = {}
         for half in (half for half in HALVES if half in inputs and self._matters(half)):
@@ -114,11 +132,16 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
                 inputs[half],
                 needs,
                 own=watched or bool(self.weights.entropy(half)),
-                whole=self.weights.entropy_mask == "all" and bool(self.weights.entropy(half)),
+                whole=self._whole(half),
             )
-            for name, weight, value_B in self._terms(half, outputs):
-                parts[name] = value_B.detach().mean().item()
-                term = weight * value_B.sum() / (num_items_in_batch or len(value_B))
+            for name, weight, value_B, counted in self._terms(half, outputs):
+                mean, share = value_B.mean(), value_B.sum() / (num_items_in_batch or len(value_B))
+                if self.weights.reduction == "tokens":
+                    counts_B = outputs.counts(counted) if counted else torch.ones_like(value_B)
+                    mean = (counts_B * value_B).sum() / counts_B.sum().clamp(min=1)
+                    share = mean / (num_items_in_batch or 1)
+                parts[name] = mean.item()
+                term = weight * share
                 total = term if total is None else total + term
             if watched:
                 parts["retain_nll"] = losses.nll(outputs.logps.detach(), outputs.lengths).mean().item()
@@ -163,15 +186,22 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         term = getattr(self.objective, half)
         return bool((term and self.weights.term(half)) or self.weights.entropy(half))
 
-    def _terms(self, half: str, outputs: Half) -> Iterator[tuple[str, float, Tensor]]:
-        """Name, weight and per-example values of the terms on one half."""
+    def _whole(self, half: str) -> bool:
+        """Whether something looks at the padding of one half."""
+        entropy = bool(self.weights.entropy(half)) and self.weights.entropy_mask == "all"
+        needs = self.objective.needs(half) if self.weights.term(half) else ()
+        return entropy or "all" in self.passes.masks(needs)
+
+    def _terms(self, half: str, outputs: Half) -> Iterator[tuple[str, float, Tensor, str]]:
+        """Name, weight, per-example values and counted tokens of the terms on one half."""
         term = getattr(self.objective, half)
         if term is not None and self.weights.term(half):
             value_B = term.loss(*outputs.take(term.needs), **self.weights.keywords(term))
-            yield f"{half}_loss", self.weights.term(half), value_B
+            yield f"{half}_loss", self.weights.term(half), value_B, term.counted
         if self.weights.entropy(half):
-            mask_BL = getattr(outputs, f"{self.weights.entropy_mask}_mask")
-            yield f"{half}_entropy", self.weights.entropy(half), losses.entropy(outputs.laws, mask_BL)
+            counted = f"{self.weights.entropy_mask}_mask"
+            value_B = losses.entropy(outputs.laws, getattr(outputs, counted))
+            yield f"{half}_entropy", self.weights.entropy(half), value_B, counted
 
 
 @torch.no_grad()

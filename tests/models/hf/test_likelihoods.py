@@ -9,8 +9,8 @@ import torch
 from tiny_models import CONFIGS, tiny_model
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.hf import HFModel, likelihoods
-from leakbound.models.hf.likelihoods import plan
+from leakbound.models.hf import HFModel, likelihoods, trees
+from leakbound.models.hf.trees import plan
 
 QUESTIONS = ["a b", "d c a b a", "c", "b b d a"]
 ANSWERS = [
@@ -91,7 +91,7 @@ def test_every_distinct_beginning_is_read_once():
 
 @pytest.mark.parametrize("most", [1, 8, 12])
 def test_long_trees_are_split(most, tokenizer, monkeypatch):
-    monkeypatch.setattr(likelihoods, "TREE_TOKENS", most)
+    monkeypatch.setattr(trees, "TREE_TOKENS", most)
     model = tiny_model()
     assert len(plan([2], [[2, 3, 4, 1], [3, 4, 5, 1], [4, 5, 2, 1]], share=True)) == {1: 3, 8: 2, 12: 1}[most]
     check(model, tokenizer, HFModel(model, tokenizer).answer_likelihoods(QUESTIONS, ANSWERS))

@@ -117,6 +117,7 @@ def test_ce_u():
             values.append(-sum(q * math.log(x) for q, x in zip(target, p, strict=True)))
         slow.append(sum(values) / len(values))
     same(losses.ce_u(logits, LABELS), slow)
+    assert losses.ce_u(logits, torch.full_like(LABELS, IGNORED)).tolist() == [0.0] * B
 
 
 def test_ce_u_pushes_the_answer_down_by_its_probability():
@@ -141,6 +142,19 @@ def test_jensen_shannon_to_tokens():
         values = [js(slow_softmax(rows[t]), [float(v == y) for v in range(V)]) for t, y in tokens]
         slow.append(sum(values) / len(values))
     same(losses.jensen_shannon_to_tokens(logits, LABELS), slow)
+
+
+def test_jensun_teaches_the_target_over_and_over_at_the_places_of_the_answer():
+    logits, target = random_logits(14), [4, 0]
+    slow = []
+    for rows, tokens in zip(logits.tolist(), answer_tokens(LABELS), strict=True):
+        wanted = [target[i % 2] for i in range(len(tokens))]
+        values = [
+            js(slow_softmax(rows[t]), [float(v == y) for v in range(V)])
+            for (t, _), y in zip(tokens, wanted, strict=True)
+        ]
+        slow.append(sum(values) / len(values))
+    same(losses.jensun(logits, LABELS, torch.tensor(target)), slow)
 
 
 @pytest.mark.parametrize("mask", ["answer", "text", "all"])

@@ -50,7 +50,7 @@ def test_npo_at_the_reference_pushes_like_gradient_ascent_and_fades_below_it():
 @pytest.mark.parametrize(("beta", "gamma"), [(2.5, 0.0), (4.5, 0.125), (0.1, 1.0)])
 def test_simnpo(beta, gamma):
     slow = [
-        -(2 / beta) * math.log(sigmoid(-(beta / n) * lp - gamma))
+        -(2 / beta) * math.log(sigmoid(beta * (-lp / n - gamma)))
         for lp, n in zip(LOGPS.tolist(), [3, 1, 5], strict=True)
     ]
     same(losses.simnpo(LOGPS, LENGTHS, beta=beta, gamma=gamma), slow)

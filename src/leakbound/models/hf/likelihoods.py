@@ -1,9 +1,8 @@
 """Likelihoods of given answers by teacher forcing: every distinct beginning of a question's answers is read once.
 
-The answers to one question are a tree: the question is its trunk, and answers that begin alike share a branch. A row
-holds the tokens of such a tree, and an attention mask lets each token see its own past and nothing else, so one forward
-pass gives the laws behind all distinct beginnings. Where an architecture cannot be given such a mask (sliding windows,
-recurrent states), every answer is a row of its own with the question before it: slower, the same numbers.
+The answers to one question are a tree, one row of tokens (:mod:`leakbound.models.hf.trees`). Where an architecture
+cannot be given its mask (sliding windows, recurrent states), every answer is a row of its own with the question before
+it: slower, the same numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,6 +25,7 @@ from leakbound.models.hf.law import NextToken, certainty, is_sure
 from leakbound.models.hf.leaves import Leaves
 from leakbound.models.hf.memory import is_out_of_memory
 from leakbound.models.hf.prefixes import Floats, Ints
+from leakbound.models.hf.trees import Tree, plan, tree_inputs, tree_laws
 from leakbound.models.template import encode_pair, encode_prompt
 from leakbound.records import SamplingParams
 
@@ -34,58 +33,14 @@ Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, 
 """(logits of some laws in float32, the law of each token in ascending order, the tokens) -> any number of values for
 each token."""
 
-TREE_TOKENS = 512
-"""The longest tree, unless its trunk is long: attention compares all its tokens with each other, which costs more than
-branches of a larger one would share."""
 CPU_READ = 2**18
-"""Logits read at once on a CPU, for the same reason."""
+"""Logits read at once on a CPU, for the reason that limits trees."""
 NEVER = -1e4
 """Logarithm of what is 0 in every float type."""
 SAME = {True: 1e-3, False: 0.25}
 """Nats per token by which two ways of reading may differ, in 32 bits and in fewer: more is no rounding."""
 
 log = logging.getLogger("leakbound")
-
-
-@dataclass
-class Tree:
-    """A question and answers to it as one row of tokens.
-
-    ``runs``: (start, stop, parent) of tokens that follow one another; the first follows ``parent``, -1 for nothing.
-    ``laws``: for each answer (its place in the list, the tokens whose next-token laws it is read from).
-    """
-
-    ids: list[int]
-    trunk: int
-    runs: list[tuple[int, int, int]]
-    laws: list[tuple[int, Ints]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, head: Sequence[int]) -> Tree:
-        """A question alone."""
-        return cls(list(head), len(head), [(0, len(head), -1)])
-
-    def add(self, place: int, fed: Sequence[int], shared: int) -> None:
-        """One more answer, all but its last token, of which the first ``shared`` are those of the answer added last."""
-        start, before = len(self.ids), self.laws[-1][1][1 : shared + 1] if shared else np.zeros(0, dtype=np.int64)
-        self.ids += fed[shared:]
-        parent = int(before[-1]) if shared else self.trunk - 1
-        if len(self.ids) > start:
-            self.runs.append((start, len(self.ids), parent))
-        self.laws.append((place, np.concatenate([[self.trunk - 1], before, np.arange(start, len(self.ids))])))
-
-    @property
-    def chain(self) -> bool:
-        """Whether every token follows the one before it, so that an ordinary mask will do."""
-        return all(parent == start - 1 for start, _, parent in self.runs)
-
-    def fill(self, sees: NDArray[np.bool_], places: Ints) -> None:
-        """Mark for each token what it sees, and its place in its text; (tokens, tokens) and (tokens,)."""
-        for start, stop, parent in self.runs:
-            if parent >= 0:
-                sees[start:stop] = sees[parent]
-            sees[start:stop, start:stop] = np.tri(stop - start, dtype=bool)
-            places[start:stop] = np.arange(stop - start) + (places[parent] + 1 if parent >= 0 else 0)
 
 
 @torch.inference_mode()
@@ -148,7 +103,7 @@ def teacher_forced(
     for head, some in zip(heads, tails, strict=True):
         for tail in some:
             forward.check("a question and its answer", head, 0, tail)
-    share = _shares(forward, heads, tails)
+    share = reads_trees(forward, heads, tails)
     trees = [(i, tree) for i, head in enumerate(heads) for tree in plan(head, tails[i], share)]
     trees.sort(key=lambda pair: (pair[1].chain, len(pair[1].ids)), reverse=True)
     out: list[list[tuple[NDArray[Any], ...]]] = [[()] * len(some) for some in tails]
@@ -167,25 +122,7 @@ def teacher_forced(
     return out
 
 
-def plan(head: Sequence[int], tails: Sequence[Sequence[int]], share: bool) -> list[Tree]:
-    """A question and its answers as trees that are not too long; without ``share`` a tree for each answer."""
-    trees: list[Tree] = []
-    before: list[int] = []
-    most = max(TREE_TOKENS, 2 * len(head))
-    for place in sorted(range(len(tails)), key=lambda j: list(tails[j][:-1])):  # neighbours share the most
-        fed = list(tails[place][:-1])
-        shared = next(
-            (k for k, (a, b) in enumerate(zip(before, fed, strict=False)) if a != b), min(map(len, (before, fed)))
-        )
-        if not trees or not share or len(trees[-1].ids) + len(fed) - shared > most:
-            trees.append(Tree.of(head))
-            shared = 0
-        trees[-1].add(place, fed, shared)
-        before = fed
-    return trees
-
-
-def _shares(forward: Forward, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]) -> bool:
+def reads_trees(forward: Forward, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[Sequence[int]]]) -> bool:
     """Whether the model reads trees. Before the first one, a question is read in both ways and compared."""
     if forward.trees is not None:
         return forward.trees
@@ -226,26 +163,7 @@ def _batch_size(forward: Forward, trees: Sequence[Tree]) -> int:
 def _read_batch(forward: Forward, trees: list[Tree], tokens: Ints, read: Read) -> list[NDArray[Any]]:
     """One forward pass over some trees, and what ``read`` makes of their answers' tokens, one after the other."""
     rows, width, first = len(trees), max(len(t.ids) for t in trees), min(t.trunk for t in trees) - 1
-    ids = np.full((rows, width), forward.fill)
-    for row, tree in enumerate(trees):
-        ids[row, : len(tree.ids)] = tree.ids
-    device = forward.model.device
-    inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(device)}
-    if all(tree.chain for tree in trees):
-        if "attention_mask" in forward.accepts:
-            mask = np.arange(width) < np.array([[len(tree.ids)] for tree in trees])
-            inputs["attention_mask"] = torch.from_numpy(mask).to(device, torch.int64)
-    else:
-        sees = np.tile(np.eye(width, dtype=bool), (rows, 1, 1))  # a row that sees nothing gives NaN
-        places = np.zeros((rows, width), dtype=np.int64)
-        for row, tree in enumerate(trees):
-            tree.fill(sees[row], places[row])
-        blind = torch.from_numpy(~sees[:, None]).to(device)
-        dtype = forward.model.dtype
-        inputs["attention_mask"] = torch.zeros(blind.shape, dtype=dtype, device=device).masked_fill_(
-            blind, torch.finfo(dtype).min
-        )
-        inputs["position_ids"] = torch.from_numpy(places).to(device)
+    inputs = tree_inputs(trees, forward.model, fill=forward.fill, masks="attention_mask" in forward.accepts)
     if "use_cache" in forward.accepts:
         inputs["use_cache"] = False
     if "logits_to_keep" in forward.accepts:
@@ -253,8 +171,7 @@ def _read_batch(forward: Forward, trees: list[Tree], tokens: Ints, read: Read) -
     logits = forward.model(**inputs).logits[:, first - width :]
     forward.work.passes += 1
     forward.work.rows += rows
-    laws = np.concatenate([law + row * (width - first) - first for row, t in enumerate(trees) for _, law in t.laws])
-    return _in_parts(logits.flatten(0, 1), laws, tokens, read)
+    return _in_parts(logits.flatten(0, 1), tree_laws(trees, width - first, first), tokens, read)
 
 
 def _in_parts(logits: torch.Tensor, laws: Ints, tokens: Ints, read: Read) -> list[NDArray[Any]]:

@@ -98,19 +98,17 @@ class CausalLearner:
             speaker, run = self._speaker(net, words), Run(config, unsaved, words, False)
             watch(speaker, 0)
             reference = adapters.reference_of(net) if any(objective.uses(name) for name in REFERENCES) else None
-            passes = passes_of(net, config, reference)
+            passes = passes_of(net, words, config, reference)
             pairs = _pairs(forget)
             examples = run.encode(pairs, refusals=objective.uses("refusal"))
             if objective.uses("ref_logps"):
                 examples = run.with_references(net, examples)
             retained = run.encode(_pairs(retain), refusals=objective.uses("refusal"))
             data = PairedData(examples, retained, seed=seed)
-            extra: list[TrainerCallback] = [EverySteps(speaker, watch, how.every, how.steps)]
-            if objective.uses("sampled"):
-                extra.append(AnswerAnew(net, words, data, pairs, config))
+            anew = AnswerAnew(net, words, pairs, config) if objective.uses("sampled") else None
             run.train(
-                net, data, running.Cost(), objective=objective, weights=Weights.of(config), passes=passes,
-                callbacks=extra,
+                net, data, running.Cost(), objective=objective, weights=Weights.of(config), passes=passes, anew=anew,
+                callbacks=[EverySteps(speaker, watch, how.every, how.steps)],
             )  # fmt: skip
 
     def load(self, model: Path) -> Speaker:

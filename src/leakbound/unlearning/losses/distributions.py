@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from leakbound.unlearning.data import IGNORED
 from leakbound.unlearning.losses.blocks import Laws, per_position
 from leakbound.unlearning.losses.tensors import (
     check_logits,
@@ -72,9 +73,10 @@ def undial(logits_BLV: Laws | Tensor, ref_logits_BLV: Laws | Tensor, labels_BL: 
 
 
 def ce_u(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> Tensor:
-    """Learn from oneself without the answer: mean_t -sum_v q_tv ln p_tv over the answer.
+    """Learn from oneself without the answer: mean_t -sum_v q_tv ln p_tv over the answer, 0 where nothing is scored.
 
-    q_t is p_t, held constant, with the answer's token excluded (logit -inf) and renormalised. arXiv 2503.01224.
+    q_t is p_t, held constant, with the answer's token excluded (logit -inf) and renormalised. arXiv 2503.01224, which
+    leaves out the first token of each answer.
     """
     check_logits(logits_BLV, labels_BL)
 
@@ -90,12 +92,24 @@ def jensen_shannon_to_tokens(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> Te
     """Jensen-Shannon divergence from the certain prediction of each scored token, averaged over them; nats, (B,).
 
     JSD(p, delta_y) = ln 2 + (p_y ln p_y - (1 + p_y) ln(1 + p_y)) / 2, between 0 and ln 2, so that its gradient stays
-    bounded. With a refusal for y, the forget term of JensUn, arXiv 2509.02820.
+    bounded.
     """
     logps_BL = token_logps(logits_BLV, labels_BL).clamp(min=-80.0)  # e^-80 is 0 here, and 0 ln 0 is 0
     probs_BL = logps_BL.exp()
     values_BL = math.log(2) + (probs_BL * logps_BL - (1 + probs_BL) * probs_BL.log1p()) / 2
     return masked_mean(values_BL, predicts_answer(labels_BL)[:, :-1])
+
+
+def jensun(logits_BLV: Laws | Tensor, labels_BL: Tensor, target_K: Tensor) -> Tensor:
+    """Say the target's tokens, over and over, in the place of the answer's; nats, shape (B,).
+
+    :func:`jensen_shannon_to_tokens` with y_t the target's token t mod K at the answer's t-th token, read behind the
+    *original* answer. The forget term of JensUn, arXiv 2509.02820, as its authors' code has it (target "No idea").
+    """
+    scored_BL = labels_BL != IGNORED
+    turns_BL = (scored_BL.cumsum(dim=1) - 1).clamp(min=0) % len(target_K)
+    targets_BL = torch.where(scored_BL, target_K.to(labels_BL.device)[turns_BL], labels_BL)
+    return jensen_shannon_to_tokens(logits_BLV, targets_BL)
 
 
 def jensen_shannon(logits_BLV: Laws | Tensor, ref_logits_BLV: Laws | Tensor, mask_BL: Tensor) -> Tensor:

@@ -34,8 +34,11 @@ def npo(logps_B: Tensor, ref_logps_B: Tensor, *, beta: float) -> Tensor:
 
 
 def simnpo(logps_B: Tensor, lengths_B: Tensor, *, beta: float, gamma: float) -> Tensor:
-    """NPO without a reference, per token: -(2/beta) log sigmoid(-(beta/|y|) log p(y|x) - gamma). arXiv 2410.07163."""
-    return -(2 / beta) * F.logsigmoid(beta * nll(logps_B, lengths_B) - gamma)
+    """NPO without a reference, per token: -(2/beta) log sigmoid(beta (-log p(y|x)/|y| - gamma)).
+
+    arXiv 2410.07163, as its authors' code has it; the paper writes the margin as beta times this gamma.
+    """
+    return -(2 / beta) * F.logsigmoid(beta * (nll(logps_B, lengths_B) - gamma))
 
 
 def dpo(

@@ -53,9 +53,9 @@ def finite(logps: Tensor) -> Tensor:
 
 
 def masked_mean(values_BL: Tensor, mask_BL: Tensor) -> Tensor:
-    """The mean over each example's masked positions, shape (B,)."""
+    """The mean over each example's masked positions, 0 where it has none; shape (B,)."""
     mask_BL = mask_BL.bool()
-    return torch.where(mask_BL, values_BL, 0.0).sum(dim=1) / mask_BL.sum(dim=1)
+    return torch.where(mask_BL, values_BL, 0.0).sum(dim=1) / mask_BL.sum(dim=1).clamp(min=1)
 
 
 def check_logits(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""``python -m leakbound.cli``."""
+"""``python -m leakbound``."""
 
 from leakbound.cli import main
 

@@ -1,0 +1,58 @@
+"""What an audit says of a claim about all of its prompts: proven, refuted, or open."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from leakbound.bounds import average_proportion_bound
+from leakbound.bounds.claims import Verdict
+from leakbound.bounds.engines.betting import CUSHION
+from leakbound.results.audit import Audit
+
+Counts = Sequence[tuple[int, int]]
+"""Leaks and draws of each prompt."""
+
+
+def counted(audit: Audit) -> Counts:
+    """The leaks and the draws of each prompt."""
+    return [(p.num_leaks, p.num_samples) for p in audit.prompts]
+
+
+def every_verdict(audit: Audit, alpha: float) -> Verdict:
+    """Of the claim that ``until`` holds of every prompt at once.
+
+    Proven where each prompt's claim is, at the level of the audit: if one is false, its own test must err. Refuted
+    where the mean over the prompts of the evidence against each reaches 1 / ``alpha``: if all are true, each evidence
+    has mean 1 at most wherever its prompt stopped, and so has their mean (Markov). Whatever is true, one of the two
+    can be wrong alone.
+    """
+    if all(p.verdict == "proven" for p in audit.prompts):
+        return "proven"
+    against = [p.looks[-1].log_against for p in audit.prompts if p.looks]
+    evidence = float(np.logaddexp.reduce(against)) - math.log(len(audit.prompts)) if against else -math.inf
+    return "refuted" if evidence >= CUSHION - math.log(alpha) else "open"
+
+
+def each_verdict(audit: Audit) -> Verdict:
+    """Of the claims that ``until`` holds of each prompt alone: each at the level of the audit."""
+    verdicts = {p.verdict for p in audit.prompts}
+    return "refuted" if "refuted" in verdicts else "proven" if verdicts == {"proven"} else "open"
+
+
+def average_verdict(
+    counts: Counts, limit: float, alpha: float, *, refuting: float | None = None, at_least: bool = False
+) -> tuple[Verdict, float]:
+    """Of the claim that the average of P(leak) over the prompts is at most ``limit``, or at least: verdict and bound.
+
+    Proven by the upper (lower) bound at ``alpha``, refuted by the other one at ``refuting`` (by default ``alpha``): one
+    of the two can be wrong alone. Assumes independent draws, as many as were planned.
+    """
+    leaks, draws = zip(*counts, strict=True)
+    against = alpha if refuting is None else refuting
+    side, other = ("lower", "upper") if at_least else ("upper", "lower")
+    found = average_proportion_bound(leaks, draws, alpha=alpha, side=side)  # type: ignore[arg-type]
+    second = average_proportion_bound(leaks, draws, alpha=against, side=other)  # type: ignore[arg-type]
+    if at_least:
+        return "proven" if found.lower >= limit else "refuted" if second.upper < limit else "open", found.lower
+    return "proven" if found.upper <= limit else "refuted" if second.lower > limit else "open", found.upper

@@ -1,0 +1,1 @@
+"""A policy: which models, asked what, must be proven how harmless, before they may ship."""

@@ -1,0 +1,216 @@
+"""Verdicts a policy: draw until each claim is settled, and remember verdicts of models that have not changed."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import leakbound
+from leakbound.auditing.drawing import open_prompts
+from leakbound.auditing.pairing import against_first, leaks_in_order
+from leakbound.auditing.steps import audit
+from leakbound.auditing.verdicts import average_verdict, counted, each_verdict, every_verdict
+from leakbound.bounds import Claim, look_shares
+from leakbound.checking.policy import Demand, Policy
+from leakbound.errors import InputError
+from leakbound.models.base import Sampler
+from leakbound.models.opening import open_model
+from leakbound.reading.prompts import with_system
+from leakbound.records import Prompt
+from leakbound.results.audit import Audit, PromptAudit
+from leakbound.results.check import Asked, Finding, Verdicts
+from leakbound.runs.cache import checksum, read
+from leakbound.runs.files import read_json, write_json
+from leakbound.runs.store import Run
+
+STAGES = 4
+"""How often the average prompt is looked at: after a 64th, a 16th, a quarter and all of the draws."""
+SHOWN = 5
+"""Prompts that are named with a verdict."""
+ORDER = {"refuted": 0, "open": 1, "proven": 2, "": 3}
+FINDING, ADAPTER = "finding.json", "adapter_config.json"
+
+
+def check(
+    policy: Policy,
+    out: str | Path,
+    *,
+    name: str = "policy",
+    progress: bool = True,
+    each: Callable[[Finding, bool], None] | None = None,
+) -> Verdicts:
+    """The verdicts of a policy, each at ``policy.level``; draws, scores and pages of each stay in a folder of ``out``.
+
+    A verdict is read again, and nothing drawn, where model, prompts and claim are those of a folder that is there: a
+    model of a folder or file is known by the checksum of all its bytes. Any other, as one behind a server, is drawn
+    from at each check. A check that was interrupted goes on where it stopped. ``each`` is called with every verdict as
+    it falls, and whether it was read again.
+
+    :raises InputError: something of the policy cannot be used.
+    """
+    opened: dict[Any, Sampler] = {}
+    findings = []
+    for model, demand in policy.pairs:
+        finding, before = _Claimed(policy, model, demand, Path(out), progress, opened).finding()
+        findings.append(finding)
+        if each is not None:
+            each(finding, before)
+    return Verdicts(name, policy.alpha, tuple(findings))
+
+
+def fingerprint(model: str, base: str | None = None) -> str | None:
+    """SHA-256 of all files of a model's folder, or of its file; None for a model that is known by its name alone.
+
+    An adapter's is that of its base too: ``base``, or the one that it names.
+    """
+    place = Path(model).expanduser()
+    if not place.exists():
+        return None
+    whole = hashlib.sha256()
+    for file in sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]:
+        with file.open("rb") as data:
+            digest = hashlib.file_digest(data, "sha256").hexdigest()
+        whole.update(f"{file.relative_to(place) if place.is_dir() else ''}\0{digest}\0".encode())
+    if (place / ADAPTER).is_file():
+        below = fingerprint(base or str(read(place / ADAPTER).get("base_model_name_or_path")))
+        if below is None:
+            return None
+        whole.update(below.encode())
+    return whole.hexdigest()
+
+
+@dataclass
+class _Claimed:
+    """One claim about one model."""
+
+    policy: Policy
+    model: str
+    demand: Demand
+    out: Path
+    progress: bool
+    opened: dict[Any, Sampler]
+    """The model that is loaded, for the next claim about it."""
+
+    @property
+    def source(self) -> str:
+        """Where the model is."""
+        return self.policy.models[self.model]
+
+    def finding(self) -> tuple[Finding, bool]:
+        """The verdict, and whether it is from before."""
+        prompts, demand, known = self.prompts(), self.demand, fingerprint(self.source, self.demand.how.loading.base)
+        inputs = {
+            "model": known or self.source,
+            "demand": repr(replace(demand, name="", models=())),
+            "before": demand.not_worse_than and checksum(Audit.load(demand.not_worse_than).to_json()),
+            "prompts": [prompt.to_json() for prompt in prompts],
+            "level": self.policy.level,
+            "version": leakbound.__version__,
+        }
+        folder = self.out / f"{_plain(self.model)}-{_plain(demand.title)}-{checksum(inputs)[:12]}"
+        if (folder / FINDING).exists():
+            if known is not None:
+                there = Verdicts.from_json(
+                    {"policy": "", "alpha": 0.0, "findings": [read_json(folder / FINDING)[0]["finding"]]}
+                )
+                return replace(there.findings[0], name=demand.title, model=self.model), True
+            shutil.rmtree(folder)  # somebody else's model: what it was then says nothing of today
+        made = self.compared(folder) if demand.not_worse_than else self.drawn(prompts, folder)
+        write_json(folder / FINDING, {"finding": Verdicts("", 0.0, (made,)).to_json()["findings"][0]})
+        return made, False
+
+    def prompts(self) -> tuple[Prompt, ...]:
+        """What is asked."""
+        if self.demand.not_worse_than:
+            return tuple(Run.open(self.demand.not_worse_than).prompts)
+        prompts = open_prompts(self.demand.prompts)
+        return with_system(prompts, self.demand.system) if self.demand.system else prompts
+
+    def audit(self, prompts: tuple[Prompt, ...], out: Path, level: float, draws: int, until: str | None) -> Audit:
+        """An audit with the settings of the claim."""
+        how = self.demand.how
+        return audit(
+            self.sampler(), prompts, scorer=how.scorer, threshold=how.threshold, num_samples=draws, alpha=level,
+            params=how.params, seed=how.seed, until=until, out=out, progress=self.progress,
+        )  # fmt: skip
+
+    def sampler(self) -> Sampler:
+        """The model, loaded once for claims that follow each other."""
+        how = self.demand.how
+        key = self.source, how.template, how.loading
+        if key not in self.opened:
+            self.opened.clear()  # two may not fit
+            self.opened[key] = open_model(self.source, template=how.template, loading=how.loading)
+        return self.opened[key]
+
+    def drawn(self, prompts: tuple[Prompt, ...], folder: Path) -> Finding:
+        """A claim about the model alone."""
+        demand, level, n = self.demand, self.policy.level, len(prompts)
+        whose = {"every": f"every one of {n} prompts at once", "each": f"each of {n} prompts alone"}
+        if demand.of != "average":
+            found = self.audit(prompts, folder, level, demand.num_samples, demand.claim)
+            verdict = every_verdict(found, level) if demand.of == "every" else each_verdict(found)
+            claim = Claim.parse(demand.claim, level)
+            uppers = {p.prompt.id: (p.leak if claim.quantity == "leak" else p.mean).upper for p in found.prompts}
+            said = f"{claim} for {whose[str(demand.of)]}"
+            return self.made(found, said, verdict, max(uppers.values()), False, folder, uppers)
+        known = demand.known
+        limit = Claim.parse(demand.claim, level).limit if known is None else known
+        sizes = sorted({max(demand.num_samples // 4**i, 1) for i in range(STAGES)})
+        for size, share in zip(sizes, look_shares(len(sizes)), strict=True):
+            place = folder / f"{size}-draws"
+            found = self.audit(prompts, place, level, size, None)
+            verdict, bound = average_verdict(counted(found), limit, share * level, at_least=known is not None)
+            if verdict != "open":
+                break
+        sign, what = ("<=", "P(leak)") if known is None else (">=", "P(right)")
+        said = f"{what} {sign} {limit:g} for the average of {n} prompts"
+        return self.made(found, said, verdict, bound, known is not None, place, {})
+
+    def compared(self, folder: Path) -> Finding:
+        """The claim that the model leaks no more than that of a run folder, draw by draw."""
+        demand, level, before = self.demand, self.policy.level, Run.open(self.demand.not_worse_than)
+        then = Audit.load(before.path)
+        found = audit(
+            self.sampler(), before.prompts, scorer=then.scorer, threshold=then.threshold, alpha=level,
+            num_samples=before.info["num_samples"], params=before.params, seed=before.info["seed"], out=folder,
+            progress=self.progress,
+        )  # fmt: skip
+        leaks = leaks_in_order([before, Run.open(folder)], [then, found])
+        if leaks is None:
+            raise InputError(
+                f"not_worse_than is {demand.not_worse_than!r}, whose draws cannot be paired with those of "
+                f"{self.source!r}: give the run of an audit without until, width and engine, of a statement made before"
+            )
+        (bound,) = against_first(leaks, level)
+        verdict = "proven" if bound.upper <= demand.by else "refuted" if bound.lower > demand.by else "open"
+        said = f"P(leak) at most {demand.by:g} above that of {demand.not_worse_than}, for the average prompt"
+        return self.made(found, said, verdict, bound.upper, False, folder, {})
+
+    def made(
+        self, found: Audit, said: str, verdict: Any, bound: float, lower: bool, place: Path, uppers: Mapping[str, float]
+    ) -> Finding:
+        """The record of a verdict."""
+
+        def upper(p: PromptAudit) -> float:
+            return uppers.get(p.prompt.id, p.leak.upper)
+
+        worst = sorted(found.prompts, key=lambda p: (ORDER[p.verdict], -upper(p), p.prompt.id))
+        if lower:
+            worst.sort(key=lambda p: (p.leak_rate, p.prompt.id))
+        asked = tuple(Asked(p.prompt.id, p.verdict, p.num_leaks, p.num_samples, upper(p)) for p in worst[:SHOWN])
+        return Finding(
+            name=self.demand.title, model=self.model, claim=said, level=self.policy.level, verdict=verdict, bound=bound,
+            lower=lower, num_prompts=len(found.prompts), num_draws=sum(p.num_samples for p in found.prompts),
+            cut=found.cut_shares[1] if not lower else 0.0, decoding=found.run["params"], worst=asked,
+            run=str(place),
+        )  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    """A name as part of a folder's."""
+    return "".join(c if c.isalnum() or c in ".-" else "-" for c in name)[:40].strip("-.") or "x"

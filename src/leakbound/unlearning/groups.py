@@ -1,0 +1,112 @@
+"""Several answers to each forget question, read in one pass with gradients: what a loss of samples looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leakbound.models.hf.prefixes import Floats
+from leakbound.models.hf.trees import plan, tree_inputs, tree_laws
+from leakbound.unlearning.adapters import inner
+from leakbound.unlearning.heads import laws_of
+from leakbound.unlearning.losses.tensors import at_least_float32
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What is known of each answer of a group that was drawn: its share of the draws and its advantage, (K,) each, and
+    log p of its tokens when it was drawn and under the reference model, (T,) each; nats."""
+
+    shares: Floats
+    advantages: Floats
+    drawn: Sequence[Floats]
+    first: Sequence[Floats]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A question and answers to it, as tokens; an answer may be the beginning of one."""
+
+    head: tuple[int, ...]
+    tails: tuple[tuple[int, ...], ...]
+    graded: Graded | None = None
+
+
+@dataclass(frozen=True)
+class Several:
+    """The groups of a batch after their pass.
+
+    ``token_logps``: log p of each token given question and tokens before it, 0 where ``spoken`` is False; nats, with
+    gradient; both (B, K, T). Of answers that were drawn also ``drawn_logps`` and ``first_logps``, those when they were
+    drawn and under the reference model, (B, K, T), ``shares`` and ``advantages``, (B, K); 0 where there is no answer.
+    """
+
+    token_logps: Tensor
+    spoken: Tensor
+    shares: Tensor | None = None
+    advantages: Tensor | None = None
+    drawn_logps: Tensor | None = None
+    first_logps: Tensor | None = None
+
+    @cached_property
+    def logps(self) -> Tensor:
+        """log p(y_k|x), -inf where there is no such answer; nats, (B, K)."""
+        return self.token_logps.sum(dim=2).masked_fill(~self.spoken.any(dim=2), -torch.inf)
+
+
+@dataclass
+class Groups:
+    """The groups of all forget questions, by question; ``trees``: whether the model reads the answers to a question
+    as one tree, or each as a row of its own."""
+
+    fill: int
+    trees: bool = True
+    groups: dict[str, Group] = field(default_factory=dict)
+
+    def read(self, model: Any, questions: Sequence[str]) -> Several:
+        """One pass over the groups of these questions: exact, each distinct beginning of a question's answers once."""
+        some = [self.groups[question] for question in questions]
+        planned = [(b, tree) for b, group in enumerate(some) for tree in plan(group.head, group.tails, self.trees)]
+        rows = [tree for _, tree in planned]
+        first = min(tree.trunk for tree in rows) - 1
+        kept = max(len(tree.ids) for tree in rows) - first
+        inputs = tree_inputs(rows, inner(model), fill=self.fill)
+        found, _ = laws_of(model, inputs, skipped=first)
+        logits = found.logits()
+        logits_NV = at_least_float32(logits.flatten(0, 1))
+        answers = [(b, k) for b, tree in planned for k, _ in tree.laws]
+        tokens = torch.tensor([token for b, k in answers for token in some[b].tails[k]], device=logits.device)
+        laws = torch.from_numpy(tree_laws(rows, kept, first)).to(logits.device)
+        logps = logits_NV[laws, tokens] - logits_NV.logsumexp(dim=-1)[laws]
+        shape = len(some), max(len(g.tails) for g in some), max(len(tail) for g in some for tail in g.tails)
+        spoken = np.zeros(shape, dtype=bool)
+        for b, group in enumerate(some):
+            for k, tail in enumerate(group.tails):
+                spoken[b, k, : len(tail)] = True
+        where = np.array([(b, k, t) for b, k in answers for t in range(len(some[b].tails[k]))]).T
+        index = tuple(torch.from_numpy(axis).to(logits.device) for axis in where)
+        token_logps = logps.new_zeros(shape).index_put(index, logps)
+        known = _known([group.graded for group in some if group.graded is not None], shape)
+        constants = {name: torch.from_numpy(values).to(token_logps) for name, values in known.items()}
+        return Several(token_logps, torch.from_numpy(spoken).to(logits.device), **constants)
+
+
+def _known(some: Sequence[Graded], shape: tuple[int, int, int]) -> dict[str, Floats]:
+    """What is known of the answers of a batch, in arrays of its shape; nothing where they were not drawn."""
+    if not some:
+        return {}
+    names = {"shares": 2, "advantages": 2, "drawn_logps": 3, "first_logps": 3}
+    out = {name: np.zeros(shape[:dims]) for name, dims in names.items()}
+    for b, graded in enumerate(some):
+        out["shares"][b, : len(graded.shares)] = graded.shares
+        out["advantages"][b, : len(graded.shares)] = graded.advantages
+        for k, (drawn, first) in enumerate(zip(graded.drawn, graded.first, strict=True)):
+            out["drawn_logps"][b, k, : len(drawn)] = drawn
+            out["first_logps"][b, k, : len(first)] = first
+    return out

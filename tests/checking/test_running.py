@@ -1,0 +1,204 @@
+"""A policy on models whose leak probability is known: verdicts, their level, and what is remembered."""
+
+import json
+
+import pytest
+
+from leakbound.auditing.steps import audit
+from leakbound.checking import running
+from leakbound.checking.policy import Policy, read_demand
+from leakbound.checking.running import check, fingerprint
+from leakbound.cli import main
+from leakbound.errors import InputError
+from leakbound.models import FakeModel
+from leakbound.results.check import Verdicts
+
+ROWS = [{"id": f"p{i}", "text": f"question {i}?", "target": f"secret {i}"} for i in range(6)]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with prompts; a model is a folder that says how often it leaks, and counts how often it is opened."""
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    monkeypatch.chdir(tmp_path)
+    opened = []
+
+    def opening(name, *, template, loading):
+        opened.append(name)
+        return FakeModel(**json.loads((tmp_path / name / "law.json").read_text()))
+
+    monkeypatch.setattr(running, "open_model", opening)
+    monkeypatch.setattr(running, "seen", opened, raising=False)
+    return tmp_path
+
+
+def model(place, name, **law):
+    (place / name).mkdir(exist_ok=True)
+    (place / name / "law.json").write_text(json.dumps(law))
+    return name
+
+
+def policy(*claims, models, alpha=0.01):
+    usual = {"prompts": "prompts.jsonl", "scorer": "contains", "num_samples": 1024}
+    return Policy(
+        models=models,
+        claims=tuple(
+            read_demand("test", {**({} if "not_worse_than" in claim else usual), **claim}, alpha) for claim in claims
+        ),
+        alpha=alpha,
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "law", "verdict"),
+    [
+        ({"claim": "leak<=0.01"}, {"leak": 0.0}, "proven"),
+        ({"claim": "leak<=0.01"}, {"leak": 0.0, "leaks": [["p3", 0.3]]}, "refuted"),
+        ({"claim": "leak<=0.01"}, {"leak": 0.009}, "open"),
+        ({"claim": "leak<=0.1", "of": "each"}, {"leak": 0.5}, "refuted"),
+        ({"claim": "leak<=0.1", "of": "average"}, {"leak": 0.0, "leaks": [["p3", 0.3]]}, "proven"),
+        ({"claim": "leak<=0.01", "of": "average"}, {"leak": 0.05}, "refuted"),
+        ({"claim": "mean<=0.1"}, {"leak": 0.01}, "proven"),
+        ({"claim": "known>=0.9"}, {"leak": 0.99}, "proven"),
+        ({"claim": "known>=0.9"}, {"leak": 0.5}, "refuted"),
+        ({"claim": "known>=0.9"}, {"leak": 0.9}, "open"),
+    ],
+)
+def test_what_is_clear_is_settled_and_what_is_not_stays_open(place, claim, law, verdict):
+    found = check(policy(claim, models={"m": model(place, "m", **law)}), "out", progress=False)
+    (one,) = found.findings
+    assert one.verdict == verdict
+    assert found.exit_code == {"proven": 0, "refuted": 1, "open": 3}[verdict]
+    most = 6 * 1024
+    assert one.num_draws < most if verdict != "open" else one.num_draws == most
+    if law.get("leaks") and verdict == "refuted":
+        assert one.worst[0].id == "p3"
+
+
+def test_all_verdicts_share_alpha_equally(place):
+    models = {name: model(place, name, leak=0.0) for name in "ab"}
+    claims = {"claim": "leak<=0.1"}, {"claim": "leak<=0.2", "models": ["b"]}
+    found = check(policy(*claims, models=models), "out", progress=False)
+    assert [(one.model, one.name) for one in found.findings] == [
+        ("a", "leak<=0.1"),
+        ("b", "leak<=0.1"),
+        ("b", "leak<=0.2"),
+    ]
+    assert {one.level for one in found.findings} == {0.01 / 3}
+    audits = [json.loads(file.read_text()) for file in place.glob("out/*/audit.json")]
+    assert {one["alpha"] for one in audits} == {0.01 / 3}
+
+
+def test_an_unchanged_model_is_not_opened_again(place):
+    name = model(place, "m", leak=0.0)
+    rules = policy({"claim": "leak<=0.1"}, {"claim": "known>=0.5"}, models={"m": name})
+    reused = []
+    first = check(rules, "out", progress=False, each=lambda _, before: reused.append(before))
+    assert running.seen == ["m"]  # once for both claims
+    again = check(rules, "out", progress=False, each=lambda _, before: reused.append(before))
+    assert running.seen == ["m"]
+    assert reused == [False, False, True, True]
+    assert again == first
+    model(place, "m", leak=0.5)
+    third = check(rules, "out", progress=False)
+    assert running.seen == ["m", "m"]
+    assert [one.verdict for one in third.findings] == ["refuted", "open"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"threshold": 1.0}, {"seed": 1}, {"temperature": 0.5}, {"system": "Be brief."}, {"num_samples": 9}]
+)
+def test_another_claim_is_another_verdict(place, change):
+    models = {"m": model(place, "m", leak=0.0)}
+    check(policy({"claim": "leak<=0.1"}, models=models), "out", progress=False)
+    check(policy({"claim": "leak<=0.1", **change}, models=models), "out", progress=False)
+    assert running.seen == ["m", "m"]
+
+
+def test_other_prompts_of_the_same_file_are_another_verdict(place):
+    rules = policy({"claim": "leak<=0.1"}, models={"m": model(place, "m", leak=0.0)})
+    check(rules, "out", progress=False)
+    (place / "prompts.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
+    check(rules, "out", progress=False)
+    assert running.seen == ["m", "m"]
+
+
+def test_a_model_that_is_only_a_name_is_drawn_from_each_time(place, monkeypatch):
+    monkeypatch.setattr(running, "open_model", lambda name, **_: FakeModel(leak=0.0))
+    rules = policy({"claim": "leak<=0.1"}, models={"m": "http://localhost:1/v1#m"})
+    check(rules, "out", progress=False)
+    monkeypatch.setattr(running, "open_model", lambda name, **_: FakeModel(leak=0.9))
+    found = check(rules, "out", progress=False)
+    assert found.verdict == "refuted"
+
+
+def test_a_fingerprint_is_of_all_bytes_and_of_the_base(tmp_path):
+    one, base = tmp_path / "one", tmp_path / "base"
+    for folder in (one, base):
+        folder.mkdir()
+        (folder / "weights").write_bytes(b"abc")
+    first = fingerprint(str(one))
+    assert first == fingerprint(str(base))
+    (one / "weights").write_bytes(b"abd")
+    assert fingerprint(str(one)) != first
+    (one / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    before = fingerprint(str(one))
+    (base / "weights").write_bytes(b"xyz")
+    assert fingerprint(str(one)) != before
+    assert fingerprint(str(one), str(tmp_path / "none")) is None  # a base on a hub: nobody knows what it is now
+    assert fingerprint("http://localhost:1/v1#m") is None
+
+
+def test_not_worse_than_a_run(place):
+    audit(FakeModel(leak=0.1), ROWS, scorer="contains", num_samples=600, out=place / "before", progress=False)
+    models = {"better": model(place, "better", leak=0.01), "worse": model(place, "worse", leak=0.4)}
+    found = check(policy({"not_worse_than": "before"}, models=models), "out", progress=False)
+    assert [one.verdict for one in found.findings] == ["proven", "refuted"]
+    found = check(policy({"not_worse_than": "before", "by": 0.5}, models=models), "out", progress=False)
+    assert found.verdict == "proven"
+
+
+def test_a_run_that_stopped_early_is_no_measure(place):
+    audit(
+        FakeModel(leak=0.1),
+        ROWS,
+        scorer="contains",
+        num_samples=600,
+        until="leak<=0.5",
+        out=place / "before",
+        progress=False,
+    )
+    with pytest.raises(InputError, match="cannot be paired"):
+        check(policy({"not_worse_than": "before"}, models={"m": model(place, "m", leak=0.0)}), "out", progress=False)
+
+
+def test_the_command_writes_everything_and_ends_with_its_verdict(place, capsys, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "step.md"))
+    (place / "step.md").write_text("before\n")
+    (place / "policy.yaml").write_text(
+        "model: m\ndefaults: {prompts: prompts.jsonl, scorer: contains, num-samples: 300}\n"
+        "claims:\n  - {claim: 'leak<=0.1'}\n"
+        "  - {claim: 'leak<=0.1', name: 'a,b: c', temperature: 0.7}\n"
+    )
+    for law, code in (({"leak": 0.0}, 0), ({"leak": 0.8}, 1), ({"leak": 0.1}, 3)):
+        model(place, "m", **law)
+        with pytest.raises(SystemExit) as end:
+            main(["check", "policy.yaml", "--out", "out", "--junit", "junit.xml"])
+        assert end.value.code == code
+        said = capsys.readouterr().out
+        assert said.count("::notice title=") == 2 * (code == 0)
+        assert said.count("::error title=") == 2 * (code == 1)
+        assert "title=a%2Cb%3A c::" in said
+        assert json.loads((place / "out/check.json").read_text())["exit_code"] == code
+        assert Verdicts.load(place / "out").exit_code == code
+        assert (place / "step.md").read_text().startswith("before\n")
+        assert (place / "out/check.html").exists()
+
+
+def test_audit_until_ends_with_its_verdict(place):
+    base = ["audit", "leakbound.models.fake:FakeModel", "--prompts", "prompts.jsonl", "--scorer", "contains"]
+    for limit, code in (("0.2", 0), ("0.0001", 1), ("0.0101", 3)):
+        with pytest.raises(SystemExit) as end:
+            main([*base, "--num-samples", "2048", "--until", f"leak<={limit}", "--out", f"run-{limit}"])
+        assert end.value.code == code

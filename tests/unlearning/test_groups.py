@@ -1,0 +1,58 @@
+"""Several answers to a question, read in one pass: the numbers and gradients of plain rows."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import FAMILIES, tiny_model
+
+from leakbound.unlearning import heads, losses
+from leakbound.unlearning.groups import Group, Groups
+
+GROUPS = {
+    "first": Group((2, 3), ((4,), (2, 4), (2, 3, 1), (2, 3, 3, 5), (5, 5, 5, 5, 1))),
+    "second": Group((5, 4, 2, 3, 2), ((4, 1), (3, 3, 4), (3, 5, 4))),
+}
+
+
+def plain(model, group):
+    """log p of each answer by a pass of its own."""
+    logps = []
+    for tail in group.tails:
+        logits = model(input_ids=torch.tensor([[*group.head, *tail[:-1]]])).logits[0, len(group.head) - 1 :]
+        logps.append(logits.float().log_softmax(-1)[range(len(tail)), tail].sum())
+    return torch.stack(logps)
+
+
+@pytest.mark.parametrize(("family", "trees"), [(f, False) for f in FAMILIES] + [
+    (f, True) for f in FAMILIES if f not in ("gemma3", "mistral")
+])  # fmt: skip
+def test_one_pass_gives_the_mass_and_gradient_of_plain_rows(monkeypatch, family, trees):
+    model = tiny_model(family, scale=1.0)
+    other = copy.deepcopy(model)
+    groups = Groups(0, trees=trees, groups=GROUPS)
+    for whole in (False, True) if family == "llama" else (False,):
+        if whole:  # the model's own logits
+            monkeypatch.setattr(heads, "find_head", lambda model: None)
+        model.zero_grad()
+        other.zero_grad()
+        read = groups.read(model, ["second", "first"])
+        mass_B = losses.leak_mass(read.logps)
+        mass_B.sum().backward()
+        exact = [plain(other, GROUPS[name]) for name in ("second", "first")]
+        slow = [-torch.log(1 - logps.double().exp().sum()) for logps in exact]
+        sum(slow).backward()
+        assert read.logps[1].tolist() == pytest.approx(exact[1].tolist(), abs=1e-5)
+        assert read.logps[0, 3:].tolist() == [-torch.inf] * 2
+        assert mass_B.tolist() == pytest.approx([float(x.detach()) for x in slow], abs=1e-6)
+        for p, q in zip(model.parameters(), other.parameters(), strict=True):
+            if q.grad is not None:
+                assert torch.allclose(p.grad, q.grad, atol=1e-5)
+    assert any(float(p.grad.abs().max()) > 1e-2 for p in model.parameters() if p.grad is not None)
+
+
+def test_tokens_that_are_not_there_are_marked():
+    read = Groups(0, groups=GROUPS).read(tiny_model(), ["first", "second"])
+    assert read.token_logps.shape == (2, 5, 5)
+    assert read.spoken.sum(2).tolist() == [[1, 2, 3, 4, 5], [2, 3, 3, 0, 0]]
+    assert (read.token_logps[~read.spoken] == 0).all()
