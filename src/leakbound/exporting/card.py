@@ -31,7 +31,7 @@ FRAMEWORKS = (
 )
 """Texts that ask for what an audit measures, and what it contributes."""
 CONTRIBUTES = {
-    "privacy": "how often the model says what it should not when it is sampled: the bounds above, with their confidence",
+    "privacy": "how often the model says what it should not when it is sampled: the bounds above",
     "evaluation": "a documented, repeatable test: draws, scores and statement are fixed beforehand and kept "
     "(`leakbound verify` checks them)",
 }
