@@ -19,6 +19,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -34,6 +35,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
+from common import four_bits
 
 from leakbound import OpenAIModel, attest
 from leakbound.models.hf import HFModel
@@ -242,15 +246,6 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{{ '<|im_start|>assistant\n' }}"
 )
-
-
-def four_bits(matrix: torch.Tensor) -> torch.Tensor:
-    """Rounded as ggml's Q4_0 does: blocks of 32, 16 levels from -8 to 7 times a scale whose sign is the extreme's."""
-    blocks = matrix.reshape(-1, 32)
-    extreme = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))
-    scale = (extreme / -8).half().float()
-    inverse = torch.where(extreme == 0, extreme, -8 / extreme)
-    return ((blocks * inverse + 8.5).floor().clamp(0, 15) - 8).mul(scale).reshape(matrix.shape)
 
 
 @dataclass

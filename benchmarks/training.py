@@ -1,11 +1,14 @@
-"""NPO+GD: tokens per second and memory of this library's step against a plain two-model step, side by side in one run.
+"""NPO+GD: seconds and memory of this library's step against a plain two-model step, each in a process of its own.
 
-    OMP_NUM_THREADS=1 python benchmarks/training.py
+    OMP_NUM_THREADS=1 python benchmarks/training.py [--write docs/results/training.md] [--model FOLDER] [--before SRC]
 
 The plain step is written in the style of the papers' code: the reference model stays in memory and runs on every forget
-batch, with the same optimiser, batches and padding. Both start from the same weights; that both end with the same
-weights is checked. Seconds are the smallest of interleaved repeats. Memory is counted, not sampled: bytes of weights,
-gradients and optimiser state, and the peak of what the autograd graph saves in a step.
+batch, with the same optimiser, batches and padding. Both start from the same weights, and the largest difference of the
+final weights is printed. Rows are questions of 16 and answers of 24 to 56 tokens, 8 + 8 to a step. Seconds are those
+of the processor (the median step; the pass over the reference, which is done once, apart). Memory is the peak of what
+the process holds, above what it held before the models were made; and, counted, what the autograd graph of a step keeps
+beside the weights. ``--model``: a pretrained model instead of a small one; ``--before``: the same of an older commit,
+whose ``src`` stands there.
 """
 
 from __future__ import annotations
@@ -13,8 +16,16 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -55,9 +66,9 @@ def examples(count: int, vocabulary: int, seed: int) -> list[Example]:
     rng = torch.Generator().manual_seed(seed)
     made = []
     for _ in range(count):
-        question = torch.randint(vocabulary, (12,), generator=rng).tolist()
-        answer = torch.randint(vocabulary, (int(torch.randint(12, 36, (1,), generator=rng)),), generator=rng).tolist()
-        made.append(Example(tuple(question + answer), (IGNORED,) * 12 + tuple(answer)))
+        question = torch.randint(vocabulary, (16,), generator=rng).tolist()
+        answer = torch.randint(vocabulary, (int(torch.randint(24, 57, (1,), generator=rng)),), generator=rng).tolist()
+        made.append(Example(tuple(question + answer), (IGNORED,) * 16 + tuple(answer)))
     return made
 
 
@@ -101,20 +112,15 @@ def plain(model, ref_model, optimizer, batch: dict) -> None:
     optimizer.zero_grad()
 
 
-def fixed_bytes(*models, optimizer) -> int:
-    """Weights, gradients of what is trained, and the optimiser's two moments."""
-    weights = sum(p.numel() * p.element_size() for model in models for p in model.parameters())
-    trained = sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
-    return weights + 3 * trained
-
-
-def saved_bytes(step, *args) -> int:
-    """What one step's graphs keep for the backward pass, each storage counted once."""
+def saved_bytes(model, step, *args) -> int:
+    """What one step's graphs keep for the backward pass beside the weights, each storage counted once."""
     seen: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
     def keep(tensor):
         storage = tensor.untyped_storage()
-        seen[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in weights:
+            seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -122,59 +128,115 @@ def saved_bytes(step, *args) -> int:
     return sum(seen.values())
 
 
+def held(peak: bool) -> int:
+    """Bytes that this process holds, or the most it held since the last reset (Linux)."""
+    name = "VmHWM:" if peak else "VmRSS:"
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def child(args: argparse.Namespace) -> dict:
+    """One variant: seconds of a step, peak of memory, and what its graph keeps; the final weights go to a file."""
+    torch.set_num_threads(1)
+    before = held(peak=False)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    if args.model:
+        from leakbound.models.hf.loading import load_model
+
+        start = load_model(args.model, dtype="float32", device="cpu").eval()
+    else:
+        start = new_model(args.size, args.vocabulary or SIZES[args.size].vocabulary).eval()
+    vocabulary, count, once = start.config.vocab_size, args.batch * args.steps, 0.0
+    forget, retain = examples(count, vocabulary, 1), examples(count, vocabulary, 2)
+    if args.child != "two models":
+        begin = time.process_time()
+        logps = reference_logps(start, forget, pad_id=0, batch_size=args.batch)
+        once = time.process_time() - begin
+        forget = [dataclasses.replace(e, ref_logp=logp) for e, logp in zip(forget, logps, strict=True)]
+    data = PairedData(forget, retain, seed=0)
+    model, optimizer = trained(start, args.lora_rank)
+    if args.child == "two models":
+        run, rest = plain, (model, start, optimizer)
+    else:
+        run, rest = ours, (model, optimizer)
+        del start
+    seconds, kept = [], 0
+    for number, batch in enumerate(batches(data, args.batch, args.steps)):
+        begin = time.process_time()
+        if number == args.steps - 1:
+            kept = saved_bytes(model, run, *rest, batch)
+        else:
+            run(*rest, batch)
+        seconds.append(time.process_time() - begin)
+    peak = held(peak=True) - before
+    torch.save([p.detach() for p in model.parameters()], args.ends)
+    # the first step makes the optimiser's moments, and looks at the head
+    return {"step": statistics.median(seconds[1:]), "once": once / args.steps, "peak": peak, "kept": kept}
+
+
+def case(args: argparse.Namespace, vocabulary: int, lora_rank: int) -> list[str]:
+    """One size of vocabulary: the lines of the table."""
+    found, ends = {}, {}
+    variants = {"leakbound": "", **({"before": args.before} if args.before else {}), "two models": ""}
+    with tempfile.TemporaryDirectory() as home:
+        for name, source in variants.items():
+            options = {"--child": name, "--vocabulary": vocabulary, "--lora-rank": lora_rank, "--size": args.size,
+                       "--batch": args.batch, "--steps": args.steps, "--ends": f"{home}/{name}"}  # fmt: skip
+            options |= {"--model": args.model} if args.model else {}
+            ran = subprocess.run(
+                [sys.executable, __file__, *(str(x) for pair in options.items() for x in pair)], check=True,
+                env={**os.environ, **({"PYTHONPATH": source} if source else {})}, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            found[name] = json.loads(ran.stdout.splitlines()[-1])
+            ends[name] = torch.load(f"{home}/{name}")
+    lines, base = [], found["two models"]
+    for name, one in found.items():
+        pairs = zip(ends[name], ends["two models"], strict=True)
+        gap = max((a - b).abs().max().item() for a, b in pairs)
+        speed = 5 * base["step"] / (5 * one["step"] + one["once"])
+        lines.append(
+            f"| {f'{vocabulary:,}' if vocabulary else 'its own'} | {lora_rank or 'no'} | {name} | {one['step']:.2f} | "
+            f"{one['once']:.2f} | {speed:.2f}x | {one['peak'] / 2**20:,.0f} | {one['peak'] / base['peak']:.2f}x | "
+            f"{one['kept'] / 2**20:,.1f} | {gap:.0e} |"
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="tiny", choices=tuple(SIZES))
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--lora-rank", type=int, default=0)
-    parser.add_argument("--vocabulary", type=int, default=0, help="tokens of the vocabulary; 0: as the size has it")
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--lora-rank", type=int, help="by default without adapters and with rank 8")
+    parser.add_argument("--vocabulary", type=int, help="by default 2,048, 49,152 and 128,256")
+    parser.add_argument("--model", help="a pretrained model with its own vocabulary")
+    parser.add_argument("--before", help="src of an older commit")
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--machine", default="AMD EPYC, 2 cores, which other work shared")
+    parser.add_argument("--child")
+    parser.add_argument("--ends")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    vocabulary, count = args.vocabulary or SIZES[args.size].vocabulary, args.batch * args.steps
-    start = new_model(args.size, vocabulary).eval()
-    forget, retain = examples(count, vocabulary, 1), examples(count, vocabulary, 2)
-    begin = time.perf_counter()
-    logps = reference_logps(start, forget, pad_id=0, batch_size=args.batch)
-    once = time.perf_counter() - begin
-    data = PairedData(
-        [dataclasses.replace(e, ref_logp=logp) for e, logp in zip(forget, logps, strict=True)], retain, seed=0
-    )
-    halves = [half for b in batches(data, args.batch, args.steps) for half in b.values()]
-    tokens = sum(int(half["answer"]["attention_mask"].sum()) for half in halves)
-    seconds: dict[str, list[float]] = {"leakbound": [], "two models": []}
-    ends = {}
-    for _ in range(args.repeats):
-        for name in seconds:
-            model, optimizer = trained(start, args.lora_rank)
-            begin = time.perf_counter()
-            for batch in batches(data, args.batch, args.steps):
-                ours(model, optimizer, batch) if name == "leakbound" else plain(model, start, optimizer, batch)
-            seconds[name].append(time.perf_counter() - begin)
-            ends[name] = torch.cat([p.detach().flatten() for p in model.parameters()])
-    gap = (ends["leakbound"] - ends["two models"]).abs().max().item()
-    best = {name: min(values) for name, values in seconds.items()}
-    model, optimizer = trained(start, args.lora_rank)
-    batch = next(batches(data, args.batch, 1))
-    memory = {
-        "leakbound": (fixed_bytes(model, optimizer=optimizer), saved_bytes(ours, model, optimizer, batch)),
-        "two models": (
-            fixed_bytes(model, start, optimizer=optimizer), saved_bytes(plain, model, start, optimizer, batch),
-        ),
-    }  # fmt: skip
-    print(f"{args.size} model, {args.steps} steps of {args.batch} + {args.batch} examples, {tokens:,} tokens; "
-          f"largest difference of the final weights {gap:.1e}")  # fmt: skip
-    for name, value in best.items():
-        fixed, saved = memory[name]
-        print(f"{name:11} {tokens / value:10,.0f} tokens/s   weights, gradients, moments {fixed / 2**20:7.1f} MiB   "
-              f"graph {saved / 2**20:7.1f} MiB   together {(fixed + saved) / 2**20:7.1f} MiB")  # fmt: skip
-    each = args.steps
-    for epochs in (1, 5, 10):
-        ratio = best["two models"] * epochs / (best["leakbound"] * epochs + once)
-        print(f"speed over {epochs:2} epochs of {each} steps, with the reference pass ({once:.2f} s): {ratio:.2f}x")
-    ours_bytes, plain_bytes = (sum(memory[name]) for name in ("leakbound", "two models"))
-    print(f"memory: {ours_bytes / plain_bytes:.2f}x")
+    if args.child:
+        print(json.dumps(child(args)))
+        return
+    given = " ".join(arg for arg in sys.argv[1:] if not arg.startswith(("--write", "--machine", "docs/")))
+    lines = [
+        "| vocabulary | LoRA | step | CPU s a step | reference, once, s a step | speed over 5 epochs | peak MiB | "
+        "of two models | graph keeps MiB | weights differ |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines), flush=True)
+    vocabularies = [0] if args.model else [args.vocabulary] if args.vocabulary else [2048, 49152, 128256]
+    for vocabulary in vocabularies:
+        for rank in (0, 8) if args.lora_rank is None else (args.lora_rank,):
+            lines += case(args, vocabulary, rank)
+    if args.write:
+        about = str(__doc__).split("\n\n")
+        title = "" if args.write.exists() else f"# A step of training\n\n{about[2]}\n"
+        said = f"\nOn {date.today()}, {args.machine}, `OMP_NUM_THREADS=1 python benchmarks/training.py {given}`:\n\n"
+        with open(args.write, "a") as page:
+            page.write(title + said + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

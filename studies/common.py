@@ -104,6 +104,16 @@ def at_once(jobs: Sequence[Sequence[Sequence[object]]]) -> None:
         raise RuntimeError("\n".join(errors))
 
 
+def four_bits(matrix: Any) -> Any:
+    """A matrix rounded as ggml's Q4_0 does: blocks of 32, 16 levels, -8 to 7 times a scale of the extreme's sign."""
+    import torch
+
+    blocks = matrix.reshape(-1, 32)
+    extreme = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))
+    scale, inverse = (extreme / -8).half().float(), torch.where(extreme == 0, extreme, -8 / extreme)
+    return (((blocks * inverse + 8.5).floor().clamp(0, 15) - 8) * scale).reshape(matrix.shape)
+
+
 def run(study: Callable[[str, Study], None], page: Callable[[dict[str, Any]], str], name: str) -> None:
     """The command line of a study; ``page`` makes Markdown of the values of results.json."""
     parser = argparse.ArgumentParser(description=f"The study {name}; see studies/common.py.")

@@ -42,7 +42,7 @@ def train(
         if objective.uses("refusal"):
             refusals = referred(model, [e.refusal for e in forget])
             forget = [dataclasses.replace(e, refusal=r) for e, r in zip(forget, refusals, strict=True)]
-    reference = adapters.reference_of(model) if objective.uses("ref_logits") else None
+    reference = adapters.reference_of(model) if objective.uses("ref_laws") else None
     passes = Passes(reference=reference, target=torch.tensor([3, 5]))
     if objective.uses("hidden"):
         adapters.train_layers(model, 1)
@@ -66,7 +66,7 @@ def grouped(model, examples):
     """Groups of one answer each, drawn from the model as it is and judged bad."""
     groups = {e.question: Group(e.prompt, (e.answer,)) for e in examples}
     with torch.no_grad():
-        logps = Groups(0, groups=groups).read(model, list(groups), trims=False).token_logps[:, 0].double().numpy()
+        logps = Groups(0, groups=groups).read(model, list(groups)).token_logps[:, 0].double().numpy()
     one = np.ones(1)
     for (question, group), row in zip(list(groups.items()), logps, strict=True):
         known = [row[: len(group.tails[0])]]

@@ -32,7 +32,7 @@ def finder(family="llama", pairs=PAIRS, **settings):
 
 def weighed(find):
     with torch.no_grad():
-        return find.groups.read(find.model, [p.text for p in find.prompts], trims=False).logps.exp().sum(1).tolist()
+        return find.groups.read(find.model, [p.text for p in find.prompts]).logps.exp().sum(1).tolist()
 
 
 def has(tokens, *parts):
@@ -67,7 +67,7 @@ def test_the_set_grows_keeps_the_rows_and_is_capped():
         before = {name: group.tails for name, group in groups.items()}
     assert max(map(len, before.values())) == 4
     rest = [t for t in before["a b"] if t not in fixed["a b"]]
-    logps = dict(zip(before["a b"], find.groups.read(find.model, ["a b"], trims=False).logps[0].tolist(), strict=True))
+    logps = dict(zip(before["a b"], find.groups.read(find.model, ["a b"]).logps[0].tolist(), strict=True))
     assert rest == sorted(rest, key=lambda tail: -logps[tail])
 
 

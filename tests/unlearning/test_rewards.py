@@ -50,7 +50,7 @@ def test_a_group_holds_the_draws_their_shares_and_what_was_said_of_their_tokens(
         texts = grade.tokenizer.batch_decode(group.tails, skip_special_tokens=True)
         leaks = [any(s in text for s in (prompt.target, *prompt.aliases)) for text in texts]
         assert [a < 0 for a in graded.advantages] == (leaks if len(set(leaks)) > 1 else [False] * len(leaks))
-    read = grade.groups.read(grade.model, ["a b", "d c a"], trims=True)
+    read = grade.groups.read(grade.model, ["a b", "d c a"])
     assert torch.allclose(read.token_logps, read.drawn_logps, atol=1e-5)  # nothing was trained yet
     assert float((read.first_logps - read.drawn_logps).abs().max()) > 1e-3
     assert read.shares.sum(1).tolist() == pytest.approx([1, 1])

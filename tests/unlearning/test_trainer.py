@@ -57,7 +57,7 @@ def test_one_forward_pass_for_each_half_that_matters(tmp_path):
     model.register_forward_pre_hook(lambda *_: calls.append(1))
     entropies = Weights(entropy_forget=1.0, entropy_retain=-0.25)
     train(model, tmp_path, objective="npo_gd", weights=entropies, num_train_epochs=5)
-    assert len(calls) == 1 + 2 * 5  # the reference log-probabilities once, then both halves in each of five steps
+    assert len(calls) == 2 + 2 * 5  # the head is looked at, the reference asked once; then both halves in five steps
     calls.clear()
     train(model, tmp_path, objective="grad_diff", weights=Weights(retain_weight=0.0), num_train_epochs=5)
     assert len(calls) == 5

@@ -26,6 +26,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.meta.suppress_keyboard_interrupt = False  # main says what is kept
+app.register_install_completion_command()
 
 
 @app.meta.default

@@ -14,6 +14,7 @@ from torch import Tensor
 from leakbound.models.hf.prefixes import Floats
 from leakbound.models.hf.trees import plan, tree_inputs, tree_laws
 from leakbound.unlearning.adapters import inner
+from leakbound.unlearning.heads import laws_of
 from leakbound.unlearning.losses.tensors import at_least_float32
 
 
@@ -68,18 +69,16 @@ class Groups:
     trees: bool = True
     groups: dict[str, Group] = field(default_factory=dict)
 
-    def read(self, model: Any, questions: Sequence[str], *, trims: bool) -> Several:
-        """One pass over the groups of these questions: exact, each distinct beginning of a question's answers once.
-
-        ``trims``: the model can leave out the logits of the first positions.
-        """
+    def read(self, model: Any, questions: Sequence[str]) -> Several:
+        """One pass over the groups of these questions: exact, each distinct beginning of a question's answers once."""
         some = [self.groups[question] for question in questions]
         planned = [(b, tree) for b, group in enumerate(some) for tree in plan(group.head, group.tails, self.trees)]
         rows = [tree for _, tree in planned]
         first = min(tree.trunk for tree in rows) - 1
         kept = max(len(tree.ids) for tree in rows) - first
         inputs = tree_inputs(rows, inner(model), fill=self.fill)
-        logits = model(**inputs, use_cache=False, **({"logits_to_keep": kept} if trims else {})).logits[:, -kept:]
+        found, _ = laws_of(model, inputs, skipped=first)
+        logits = found.logits()
         logits_NV = at_least_float32(logits.flatten(0, 1))
         answers = [(b, k) for b, tree in planned for k, _ in tree.laws]
         tokens = torch.tensor([token for b, k in answers for token in some[b].tails[k]], device=logits.device)

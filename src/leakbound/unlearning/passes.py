@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor
 
 from leakbound.unlearning import losses
-from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.data import ANSWERS, IGNORED
 from leakbound.unlearning.groups import Groups, Several
+from leakbound.unlearning.heads import laws_of
+from leakbound.unlearning.losses.blocks import Laws
 
-REFERENCES = ("ref_logits", "ref_hidden")
+REFERENCES = ("ref_laws", "ref_logits", "ref_hidden")
 """What only a reference model in memory can give."""
 
 
@@ -26,11 +26,12 @@ REFERENCES = ("ref_logits", "ref_hidden")
 class Half:
     """One half of a batch after its forward pass: everything a loss term can ask for, each computed at most once.
 
+    ``laws`` are what losses of distributions take: computed some rows at a time. ``logits`` are all of them at once.
     ``refusal``, ``mismatch`` and ``sampled`` are the same questions with another answer, from the same pass; ``group``
     are several answers to each, from a pass of their own.
     """
 
-    logits: Tensor
+    laws: Laws
     labels: Tensor
     attention_mask: Tensor
     me_positions: str = "text"
@@ -39,7 +40,7 @@ class Half:
     direction: Tensor | None = None
     target: Tensor | None = None
     ref_logps: Tensor | None = None
-    ref_logits: Tensor | None = None
+    ref_laws: Laws | None = None
     hidden: Tensor | None = None
     ref_hidden: Tensor | None = None
     refusal: Half | None = None
@@ -48,9 +49,20 @@ class Half:
     group: Several | None = None
 
     @cached_property
+    def logits(self) -> Tensor:
+        """The logits of all positions, (B, L, V)."""
+        return self.laws.logits()
+
+    @cached_property
+    def ref_logits(self) -> Tensor:
+        """Those of the reference model."""
+        assert self.ref_laws is not None  # the pass ran it
+        return self.ref_laws.logits()
+
+    @cached_property
     def logps(self) -> Tensor:
         """Log-probabilities of the answers, (B,)."""
-        return losses.sequence_logps(self.logits, self.labels)
+        return losses.sequence_logps(self.laws, self.labels)
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -138,11 +150,11 @@ class Passes:
         group = None
         if _asks(asked, "group"):
             assert self.groups is not None  # the command makes them where an objective looks at groups
-            group = self.groups.read(model, batch["answer"]["questions"], trims=_trims_logits(model))
+            group = self.groups.read(model, batch["answer"]["questions"])
         kinds = [kind for kind in ANSWERS if kind in batch and (own if kind == "answer" else _asks(asked, kind))]
         if not kinds:  # no term looks at single answers
             rows = batch["answer"]
-            return Half(rows["labels"].new_zeros(0), rows["labels"], rows["attention_mask"], group=group)
+            return Half(Laws(rows["labels"].new_zeros(0)), rows["labels"], rows["attention_mask"], group=group)
         rows = {
             n: torch.cat(_pad_to_longest([batch[kind][n] for kind in kinds])) for n in ("input_ids", "attention_mask")
         }
@@ -158,7 +170,10 @@ class Passes:
         for kind in kinds:
             count, length = batch[kind]["input_ids"].shape
             length -= skipped
-            part: dict[str, Any] = {name: value[start : start + count, :length] for name, value in outputs.items()}
+            part: dict[str, Any] = {
+                name: value[start : start + count, :length] if isinstance(value, Tensor) else
+                value.cut(slice(start, start + count), slice(length)) for name, value in outputs.items()
+            }  # fmt: skip
             halves[kind] = Half(
                 labels=batch[kind]["labels"][:, skipped:],
                 attention_mask=batch[kind]["attention_mask"][:, skipped:],
@@ -185,29 +200,15 @@ class Passes:
 
     def _forward(
         self, model: Any, rows: dict[str, Tensor], asked: set[str], hidden: str, skipped: int
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Any]:
         wanted = hidden in asked and self.layer is not None
-        options: dict[str, Any] = {"output_hidden_states": True} if wanted else {}
-        if trims := skipped > 0 and _trims_logits(model):
-            options["logits_to_keep"] = rows["input_ids"].shape[1] - skipped
-        result = model(**rows, use_cache=False, **options)
-        logits = result.logits if trims else result.logits[:, skipped:]
-        return {"logits": logits, **({"hidden": result.hidden_states[self.layer]} if wanted else {})}
+        laws, result = laws_of(model, rows, skipped=skipped, **({"output_hidden_states": True} if wanted else {}))
+        return {"laws": laws, **({"hidden": result.hidden_states[self.layer]} if wanted else {})}
 
 
 def _first_answer(labels: list[Tensor]) -> int:
     """The first position that predicts an answer token in any row."""
     return max(0, min(int((rows != IGNORED).any(dim=0).int().argmax()) for rows in labels) - 1)
-
-
-def _trims_logits(model: Any) -> bool:
-    """Whether the model can leave out the logits of the first positions."""
-    return "logits_to_keep" in _parameters(type(inner(model)).forward)
-
-
-@cache
-def _parameters(function: Callable[..., Any]) -> frozenset[str]:
-    return frozenset(inspect.signature(function).parameters)
 
 
 def _asks(needs: set[str], kind: str) -> bool:

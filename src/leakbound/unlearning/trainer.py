@@ -18,6 +18,7 @@ from leakbound.unlearning import losses
 from leakbound.unlearning.callbacks import CollapseGuard, DrawPartners
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.data import ANSWERS, HALVES, Example, PairCollator, PairedData, collate
+from leakbound.unlearning.heads import laws_of
 from leakbound.unlearning.objectives import KEYWORDS, Objective, Term
 from leakbound.unlearning.passes import Half, Passes
 
@@ -199,7 +200,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
             yield f"{half}_loss", self.weights.term(half), value_B, term.counted
         if self.weights.entropy(half):
             counted = f"{self.weights.entropy_mask}_mask"
-            value_B = losses.entropy(outputs.logits, getattr(outputs, counted))
+            value_B = losses.entropy(outputs.laws, getattr(outputs, counted))
             yield f"{half}_entropy", self.weights.entropy(half), value_B, counted
 
 
@@ -217,7 +218,7 @@ def reference_logps(
             batch = collate(few, pad_id)
             inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                logits = model(**inputs, use_cache=False).logits
-            logps += losses.sequence_logps(logits, batch["labels"].to(model.device)).tolist()
+                laws, _ = laws_of(model, inputs)
+                logps += losses.sequence_logps(laws, batch["labels"].to(model.device)).tolist()
     model.train(was_training)
     return logps

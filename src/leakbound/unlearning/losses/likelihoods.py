@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from leakbound.unlearning.losses.blocks import Laws
 from leakbound.unlearning.losses.tensors import answer_lengths as count_answer
 from leakbound.unlearning.losses.tensors import check_same_shape, finite, token_logps
 
@@ -80,7 +81,7 @@ def mismatch(other_logps_B: Tensor, other_lengths_B: Tensor) -> Tensor:
     return nll(other_logps_B, other_lengths_B)
 
 
-def wga(logits_BLV: Tensor, labels_BL: Tensor, *, power: float) -> Tensor:
+def wga(logits_BLV: Laws | Tensor, labels_BL: Tensor, *, power: float) -> Tensor:
     """Weighted gradient ascent: mean_t w_t log p_t with w_t = p_t^power held constant, p_t = p(y_t | x, y_<t).
 
     Tokens that are already improbable are left alone. arXiv 2502.19301 (power 1).
@@ -90,7 +91,7 @@ def wga(logits_BLV: Tensor, labels_BL: Tensor, *, power: float) -> Tensor:
     return (weights_BL * finite(logps_BL)).sum(dim=1) / count_answer(labels_BL)
 
 
-def satimp(logits_BLV: Tensor, labels_BL: Tensor, *, saturation: float, importance: float) -> Tensor:
+def satimp(logits_BLV: Laws | Tensor, labels_BL: Tensor, *, saturation: float, importance: float) -> Tensor:
     """Saturation and importance: mean_t w_t log p_t, w_t = p_t^saturation (1 - p_t)^importance held constant.
 
     arXiv 2505.11953 (saturation 5, importance 1).

@@ -5,23 +5,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leakbound.unlearning.data import IGNORED
+from leakbound.unlearning.losses.blocks import Laws, per_position
 
 
-def token_logps(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
+def token_logps(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> Tensor:
     """Log-probability of each scored token, 0 where nothing is scored; nats, shape (B, L - 1).
 
     ``labels_BL`` are the input tokens, ``IGNORED`` (-100) where nothing is scored; position t of the logits predicts
     label t + 1.
     """
     check_logits(logits_BLV, labels_BL)
-    logits_NV = at_least_float32(logits_BLV[:, :-1].flatten(0, 1))
-    nll_N = F.cross_entropy(logits_NV, labels_BL[:, 1:].flatten(), ignore_index=IGNORED, reduction="none")
-    return -nll_N.view(labels_BL.shape[0], -1)
+    return per_position(_logp, logits_BLV, predicts_answer(labels_BL), next_labels(labels_BL))[:, :-1]
 
 
-def sequence_logps(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
+def sequence_logps(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> Tensor:
     """Log-probability of each answer: the sum of :func:`token_logps`, log p(y|x). Nats, shape (B,)."""
     return token_logps(logits_BLV, labels_BL).sum(dim=1)
+
+
+def _logp(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
+    return -F.cross_entropy(logits_nV, labels_n, reduction="none")
 
 
 def answer_lengths(labels_BL: Tensor) -> Tensor:
@@ -44,11 +47,6 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def log_softmax(logits_BLV: Tensor) -> Tensor:
-    """Log-probabilities of the vocabulary in at least float32."""
-    return F.log_softmax(at_least_float32(logits_BLV), dim=-1)
-
-
 def finite(logps: Tensor) -> Tensor:
     """Log-probabilities with -inf replaced by a number so low that differences of two stay numbers."""
     return logps.clamp(min=-1e30)
@@ -60,7 +58,7 @@ def masked_mean(values_BL: Tensor, mask_BL: Tensor) -> Tensor:
     return torch.where(mask_BL, values_BL, 0.0).sum(dim=1) / mask_BL.sum(dim=1).clamp(min=1)
 
 
-def check_logits(logits_BLV: Tensor, labels_BL: Tensor) -> None:
+def check_logits(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> None:
     """Refuse logits and labels that do not fit."""
     if logits_BLV.dim() != 3 or labels_BL.shape != logits_BLV.shape[:2]:
         raise ValueError(
@@ -68,13 +66,13 @@ def check_logits(logits_BLV: Tensor, labels_BL: Tensor) -> None:
         )
 
 
-def check_mask(logits_BLV: Tensor, mask_BL: Tensor) -> None:
+def check_mask(logits_BLV: Laws | Tensor, mask_BL: Tensor) -> None:
     """Refuse logits (or hidden states) and a mask that do not fit."""
     if logits_BLV.dim() != 3 or mask_BL.shape != logits_BLV.shape[:2]:
         raise ValueError(f"logits {tuple(logits_BLV.shape)} and mask {tuple(mask_BL.shape)}: give (B, L, V) and (B, L)")
 
 
-def check_same_shape(*tensors: Tensor) -> None:
+def check_same_shape(*tensors: Laws | Tensor) -> None:
     """Refuse tensors of different shapes."""
     if len({tensor.shape for tensor in tensors}) > 1:
         shown = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
