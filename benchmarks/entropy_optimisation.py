@@ -29,7 +29,7 @@ from leakbound.suites.biographies import biographies
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 
 LEARN = {"from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine"}
-COMMON = {"learning_rate": 2e-4, "schedule": "constant", "batch_size": 16}
+COMMON = {"like": "ours", "learning_rate": 2e-4, "schedule": "constant", "batch_size": 16}
 ENTROPIES = {
     "without": {},
     **{

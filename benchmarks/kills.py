@@ -35,7 +35,17 @@ TIMES = re.compile(r"(^|\.)(seconds|peak_memory_bytes|train_runtime|train_\w+_pe
 MODEL = ["world/original", "--prompts", "world/prompts.jsonl", "--max-tokens", "8", "--out", "out"]
 AUDIT = ["audit", *MODEL, "--scorer", "contains", "--draws-per-shard", "64"]
 TRAIN = ["--batch-size", "4", "--learning-rate", "1e-3", "--out", "out"]
-FORGET = ["unlearn", "--model", "world/original", "--forget", "world/forget.jsonl", "--retain", "world/retain.jsonl"]
+FORGET = [
+    "unlearn",
+    "--like",
+    "ours",
+    "--model",
+    "world/original",
+    "--forget",
+    "world/forget.jsonl",
+    "--retain",
+    "world/retain.jsonl",
+]
 KINDS = {
     "audit": [*AUDIT, "--num-samples", "256"],
     "until": [*AUDIT, "--num-samples", "512", "--until", "leak<=0.02"],
@@ -50,6 +60,7 @@ KINDS = {
                   "world", "--max-tokens", "8", "--num-samples", "64", "--out", "out"],
     "benchmark --continual": ["benchmark", "tofu", "--model", "world/original", "--data", "world/tofu", "--split",
                               "forget01", "--max-tokens", "8", "--num-samples", "16", "--continual", "--num-tasks", "2",
+                              "--like", "ours",
                               "--epochs", "1", "--learning-rate", "1e-4", "--out", "out"],
     "check": ["check", "world/policy.yaml", "--out", "out"],
     "unlearn --until": [*FORGET, *TRAIN, "--epochs", "2", "--until", "leak<=0.5", "--keep", "known>=0.01", "--rounds",

@@ -24,7 +24,10 @@ from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlear
 from leakbound.unlearning.objectives import METHODS
 
 LEARN = {"from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine"}
-STEPS = {"epochs": 12, "batch_size": 16, "learning_rate": 1e-4, "schedule": "constant", "on_collapse": "ignore"}
+STEPS = {
+    "like": "ours", "epochs": 12, "batch_size": 16, "learning_rate": 1e-4, "schedule": "constant",
+    "on_collapse": "ignore",
+}  # fmt: skip
 
 
 def known(model: Path, prompts) -> float:

@@ -27,7 +27,7 @@ from leakbound.unlearning.scratch import new_model
 
 FOLDER = Path("runs/speed")
 LEARN = {"from_scratch": "tiny", "epochs": 30, "learning_rate": 2e-3, "schedule": "cosine", "warmup": 0.1}
-FORGET = {"method": "npo_gd", "epochs": 12, "forget_weight": 0.1, "beta": 1.0, "learning_rate": 2e-4}
+FORGET = {"method": "npo_gd", "like": "ours", "epochs": 12, "forget_weight": 0.1, "beta": 1.0, "learning_rate": 2e-4}
 ENTROPY = {"entropy_forget": 1.0, "entropy_retain": -0.25}
 
 

@@ -11,7 +11,7 @@ grep '"task_id": "1"' "$data/forget01.json" > "$out/forget.jsonl"
 head -160 "$data/retain90.json" > "$out/retain.jsonl"
 cat "$out/forget.jsonl" "$out/retain.jsonl" > "$out/full.jsonl"
 learn=(--epochs 60 --batch-size 8 --learning-rate 2e-3 --schedule cosine --warmup 0.1 --template qa)
-forget=(--forget "$out/forget.jsonl" --retain "$out/retain.jsonl" --template qa --batch-size 8 --schedule constant)
+forget=(--forget "$out/forget.jsonl" --retain "$out/retain.jsonl" --template qa --like ours --batch-size 8 --schedule constant)
 timed() { local start=$SECONDS; "$@"; echo "seconds: $((SECONDS - start)) for: ${*:0:3} ... --out ${*: -1}"; }
 
 timed leakbound finetune --data "$out/full.jsonl" --from-scratch tiny "${learn[@]}" --out "$out/original"

@@ -15,7 +15,7 @@ MAX_TOKENS="${MAX_TOKENS:-100}"            # longest answer; the longest of forg
 TASKS="${TASKS:-3}"                        # tasks of the continual run; of each, SAMPLED / 2 questions are sampled
 TEMPLATE=qa
 LEARN=(--epochs 20 --batch-size 16 --learning-rate 1.5e-3 --schedule cosine --warmup 0.05 --template "$TEMPLATE")
-UNLEARN=(--epochs 5 --batch-size 16 --learning-rate 2e-4 --schedule constant --template "$TEMPLATE")
+UNLEARN=(--like ours --epochs 5 --batch-size 16 --learning-rate 2e-4 --schedule constant --template "$TEMPLATE")
 declare -A METHODS=(
   [grad_diff]="--method grad_diff --forget-weight 0.3"
   [npo_gd]="--method npo_gd --forget-weight 0.1 --beta 1"
@@ -25,7 +25,7 @@ declare -A METHODS=(
   [undial_gd]="--method undial_gd"
 )
 ORDER=(${ORDER:-grad_diff npo_gd simnpo_gd me_gd idk_ap undial_gd})
-CONTINUAL=(--method me_gd --forget-weight 0.1 --epochs 5 --batch-size 16 --learning-rate 2e-4 --schedule constant)
+CONTINUAL=(--like ours --method me_gd --forget-weight 0.1 --epochs 5 --batch-size 16 --learning-rate 2e-4 --schedule constant)
 BENCHMARK=(--data "$data" --template "$TEMPLATE" --max-tokens "$MAX_TOKENS")
 SAMPLE=(--num-samples "$NUM_SAMPLES" --sampled-questions "$SAMPLED")
 

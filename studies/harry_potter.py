@@ -146,7 +146,7 @@ class Asking:
         return {
             "model": str(self.models / "taught"), "method": method, "forget": (self.files["harry_potter"],),
             "retain": self.files["retain"], "out": out, "epochs": self.size.forget_epochs, "batch_size": 11,
-            "learning_rate": rate, **METHODS[method],
+            "learning_rate": rate, "like": "ours", **METHODS[method],
         }  # fmt: skip
 
     def _tried(self, method: str, rate: float) -> Path:

@@ -109,7 +109,20 @@ def study(model: str, this: Study) -> None:
     def unlearned(name: str, source: Path, rows: Path, kept: Path, words: Sequence[str], folder: Path) -> Sequence:
         if folder.exists():
             return []
-        made = ("unlearn", "--model", source, "--forget", rows, "--retain", kept, *words, *forget, "--out", folder)
+        made = (
+            "unlearn",
+            "--like=ours",
+            "--model",
+            source,
+            "--forget",
+            rows,
+            "--retain",
+            kept,
+            *words,
+            *forget,
+            "--out",
+            folder,
+        )
         return [made]
 
     def people() -> None:

@@ -21,7 +21,8 @@ from leakbound.unlearning import UnlearnConfig, unlearn
 HERE = Path(__file__).parent
 DRAWS = {"forget": 128, "retain": 64}
 FORGET = {
-    "method": "npo_gd", "lora_rank": 16, "learning_rate": 5e-4, "batch_size": 6, "epochs": 20, "schedule": "constant",
+    "method": "npo_gd", "like": "ours", "lora_rank": 16, "learning_rate": 5e-4, "batch_size": 6, "epochs": 20,
+    "schedule": "constant",
 }  # fmt: skip
 
 

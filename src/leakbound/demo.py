@@ -77,7 +77,7 @@ UNTIL: dict[str, Any] = {
     "keep_questions": 60, "keep_samples": 32,
 }  # fmt: skip
 """What "until" is trained for, round after round, until fresh draws prove it."""
-UNLEARN: dict[str, Any] = {"epochs": 12, "learning_rate": 2e-4, "schedule": "constant", "batch_size": 16}
+UNLEARN: dict[str, Any] = {"like": "ours", "epochs": 12, "learning_rate": 2e-4, "schedule": "constant"}
 
 RETAIN_PROMPTS, RETAIN_SAMPLES = 60, 64
 """Retain questions that measure what a model still knows, and how often each is asked."""

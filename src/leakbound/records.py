@@ -148,9 +148,10 @@ class SamplingParams:
     """Keep the tokens at least this many times as likely as the likeliest; 0 keeps all."""
     adaptive_temperature: float = 0.0
     """Decode greedily where the model is at least this sure; 0 never does."""
-    adaptive_mode: Literal["prompt", "sequence"] = "prompt"
+    adaptive_mode: Literal["prompt", "sequence", "token"] = "prompt"
     """prompt: a prompt goes greedy where the mean probability of its greedy answer's tokens reaches the threshold;
-    sequence: a completion does, from the token on where the mean over the likeliest tokens so far reaches it."""
+    sequence: a completion does, from the token on where the mean over the likeliest tokens so far reaches it; token:
+    each token alone does, where that mean is above it."""
     max_tokens: int = 128
     """The longest completion, in new tokens."""
     stop: tuple[str, ...] = ()
@@ -159,10 +160,11 @@ class SamplingParams:
     def __post_init__(self) -> None:
         for name, kind, wanted, fits in _NUMBERS:
             object.__setattr__(self, name, kind(_number(name, getattr(self, name), wanted, fits)))
-        if self.adaptive_mode not in ("prompt", "sequence"):
-            raise InputError(f"adaptive_mode is {self.adaptive_mode!r}: give prompt or sequence")
-        if self.adaptive_mode == "sequence" and not self.adaptive_temperature:
-            raise InputError("adaptive_mode is 'sequence' with adaptive_temperature 0: give the threshold as well")
+        if self.adaptive_mode not in ("prompt", "sequence", "token"):
+            raise InputError(f"adaptive_mode is {self.adaptive_mode!r}: give prompt, sequence or token")
+        if self.adaptive_mode != "prompt" and not self.adaptive_temperature:
+            mode = f"adaptive_mode is {self.adaptive_mode!r}"
+            raise InputError(f"{mode} with adaptive_temperature 0: give the threshold as well")
         wanted = "a list of texts, none empty: that would end every completion at once"
         object.__setattr__(self, "stop", check_texts("stop", self.stop, wanted, bool))
 

@@ -35,12 +35,16 @@ def test_the_continual_run_starts_from_the_last_and_is_resumed(folders, settings
 
 def test_settings_stand_beside_those_of_older_folders_only_where_they_are_given():
     """Folders from before all settings of unlearning could be given hold no others, and go on."""
-    plain = ContinualConfig().to_json()
+    plain = ContinualConfig(like="ours").to_json()
     assert list(plain) == [
         "continual", "num_tasks", "method", "epochs", "batch_size", "learning_rate", "schedule", "warmup",
         "forget_weight", "retain_weight", "beta",
     ]  # fmt: skip
-    assert ContinualConfig(lora_rank=0, gamma=0.5).to_json() == {**plain, "gamma": 0.5}
+    assert (plain["epochs"], plain["learning_rate"], plain["forget_weight"]) == (5, 1e-5, 1.0)
+    assert ContinualConfig(like="ours", lora_rank=0, gamma=0.5).to_json() == {**plain, "gamma": 0.5}
+    theirs = ContinualConfig().to_json()
+    assert (theirs["forget_weight"], theirs["me_mask"], theirs["pad_to"]) == (1.0, "all", 500)
+    assert ContinualConfig(forget_weight=0.1).forget_weight == 0.1
 
 
 def test_wrong_settings(settings, tmp_path):

@@ -207,7 +207,8 @@ def test_the_command_says_the_verdict_first_and_ends_with_its_code(files, faked,
 @pytest.mark.parametrize("method", ["npo_gd", "leak_mass+gd", "grpo+gd"])
 def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp_path, method):
     files = {"model": str(world / "model"), "forget": (world / "secret.jsonl",), "retain": world / "known.jsonl"}
-    settings = {"epochs": 4, "batch_size": 2, "learning_rate": 5e-4, "schedule": "constant", "max_tokens": 12}
+    settings = {"like": "ours", "epochs": 4, "batch_size": 2, "learning_rate": 5e-4, "schedule": "constant"}
+    settings["max_tokens"] = 12
     if method != "npo_gd":
         settings |= {"epochs": 12, "leak_every": 6, "leak_search": 4}
     goal = Goal(until="leak<=0.1", keep="known>=0.3", rounds=9, proof_samples=400, keep_samples=32)

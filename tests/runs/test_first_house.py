@@ -189,7 +189,7 @@ def test_a_request_that_was_unlearned_is_not_unlearned_again(copied, monkeypatch
     monkeypatch.chdir(copied("format1/training").parent)  # the record names the folder as it was given
     data = json.loads(Path("training/training.json").read_text())["config"]
     given = {"model": "model", "forget": (Path("own.jsonl"),), "retain": Path("own.jsonl"), "out": Path("training"),
-             "epochs": 1, "template": "raw", "on_collapse": "ignore", "resume": True}  # fmt: skip
+             "like": "ours", "epochs": 1, "template": "raw", "on_collapse": "ignore", "resume": True}  # fmt: skip
     assert data["method"] == UnlearnConfig(**given).method
     assert _done(UnlearnConfig(**given))
     with pytest.raises(RunMismatchError, match=r"training holds a run with other settings \(epochs: there 1, now 2\)"):

@@ -28,7 +28,7 @@ def learn(world, out, **settings):
 
 def forget(world, out, **settings):
     files = {"model": str(world / "model"), "forget": world / "forget.jsonl", "retain": world / "retain.jsonl"}
-    defaults = {"epochs": 5, "batch_size": 2, "learning_rate": 1e-3, "schedule": "constant"}
+    defaults = {"like": "ours", "epochs": 5, "batch_size": 2, "learning_rate": 1e-3, "schedule": "constant"}
     return unlearn(UnlearnConfig(out=out, **{**files, **defaults, **settings}), progress=False)
 
 

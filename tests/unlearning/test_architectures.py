@@ -36,8 +36,8 @@ def test_every_architecture_unlearns_from_file_to_audit(tmp_path, name, method):
         tiny_model(name, seed=seed).save_pretrained(start)
         word_tokenizer().save_pretrained(start)
         config = UnlearnConfig(
-            model=str(start), out=out, method=method, epochs=5, batch_size=2, learning_rate=1e-2, schedule="constant",
-            template="{text}", on_collapse="ignore", seed=seed, **files,
+            model=str(start), out=out, method=method, like="ours", epochs=5, batch_size=2, learning_rate=1e-2,
+            schedule="constant", template="{text}", on_collapse="ignore", seed=seed, **files,
         )  # fmt: skip
         assert unlearn(config, progress=False) == out
         log = [entry for entry in json.loads((out / "training.json").read_text())["log"] if "forget_loss" in entry]

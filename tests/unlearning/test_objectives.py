@@ -79,7 +79,7 @@ def test_every_setting_of_a_term_and_every_weight_is_a_setting_of_the_run():
 def test_a_setting_that_is_given_goes_before_the_published_one():
     files = {"model": "m", "forget": "f.jsonl", "retain": "r.jsonl", "out": "o"}
     simnpo = FORGET["simnpo"]
-    assert Weights.of(UnlearnConfig(**files)).keywords(simnpo) == {"beta": 2.5, "gamma": 0.0}
+    assert Weights.of(UnlearnConfig(**files, method="simnpo:gd")).keywords(simnpo) == {"beta": 2.5, "gamma": 0.0}
     assert Weights.of(UnlearnConfig(**files, beta=3.0)).keywords(simnpo) == {"beta": 3.0, "gamma": 0.0}
     assert Weights.of(UnlearnConfig(**files, rmu_scale=2.0)).keywords(FORGET["rmu"]) == {"scale": 2.0}
 

@@ -37,7 +37,8 @@ def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path):
     options = [
         "unlearn", "--model", world / "model", "--forget", world / "retain.jsonl", "--retain", world / "full.jsonl",
         "--method", "NPO+KL", "--batch-size", 1, "--accumulation", 2, "--max-steps", 8, "--learning-rate", 2e-4,
-        "--schedule", "constant", "--entropy-forget", 0.1, "--device", "cpu", "--out", tmp_path / "two",
+        "--like", "ours", "--schedule", "constant", "--entropy-forget", 0.1, "--device", "cpu",
+        "--out", tmp_path / "two",
     ]  # fmt: skip
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", RECIPES / "ddp.yaml",
               "--num_processes", 2, "--main_process_port", free_port(), script]  # fmt: skip

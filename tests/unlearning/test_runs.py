@@ -128,6 +128,26 @@ def test_rmu_changes_only_the_layers_up_to_its_own(world, tmp_path):
     old, new = tensors(world / "model"), tensors(out)
     changed = {name.split(".")[2] for name in old if not torch.equal(old[name], new[name])}
     assert changed == {"0", "1"}
+    assert record(out)["settings"] == {
+        "from": "ours", "there": {"epochs": 5, "batch_size": 16, "learning_rate": 1e-5, "schedule": "linear"},
+    }  # fmt: skip
+
+
+@pytest.mark.trains
+def test_rmu_by_its_name_trains_down_projections_and_the_record_says_whose_settings_these_are(world, tmp_path):
+    out = tmp_path / "out"
+    files = {"model": str(world / "model"), "forget": world / "forget.jsonl", "retain": world / "retain.jsonl"}
+    train.unlearn(UnlearnConfig(method="RMU", out=out, max_steps=2, **files), progress=False)
+    old, new = tensors(world / "model"), tensors(out)
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {"model.layers.0.mlp.down_proj.weight"}  # the first of four layers lies at a quarter
+    assert record(out)["settings"]["from"].startswith("sheepjun0330/wmdp-main a3972fb")
+    assert record(out)["settings"]["there"] == {"max_steps": 80}
+    assert [record(out)["config"][name] for name in ("retain_weight", "rmu_depth", "reduction")] == [
+        1200.0,
+        0.25,
+        "tokens",
+    ]
 
 
 # Checkpoints ---------------------------------------------------------------------------------------------------------
@@ -154,7 +174,7 @@ def test_a_killed_run_that_goes_on_equals_the_uninterrupted_one(world, tmp_path,
     assert not (tmp_path / "whole-checkpoints").exists()
     with monkeypatch.context() as patch:
         patch.setattr(train, "ShowProgress", lambda title: Killed(step))
-        config = {"model": str(world / "model"), "batch_size": 2, "learning_rate": 1e-3} | settings
+        config = {"model": str(world / "model"), "like": "ours", "batch_size": 2, "learning_rate": 1e-3} | settings
         with pytest.raises(Interrupted, match=r"killed-checkpoints/checkpoint-[48] is kept") as stopped:
             train.unlearn(UnlearnConfig(out=tmp_path / "killed", **config), progress=True)
     assert stopped.value.more == "--resume"

@@ -32,7 +32,8 @@ def calibrate(
         raise InputError(f"share is {share!r}: give the share of the prompts that may go greedy, a number in [0, 1)")
     params = params or SamplingParams()
     if params.adaptive_mode != "prompt":
-        raise InputError("adaptive_mode is 'sequence': only the threshold for prompts can be calibrated; give 'prompt'")
+        mode = f"adaptive_mode is {params.adaptive_mode!r}"
+        raise InputError(f"{mode}: only the threshold for prompts can be calibrated; give 'prompt'")
     questions = open_prompts(prompts)
     opened = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
     if not hasattr(opened, "confidence"):

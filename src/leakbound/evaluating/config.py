@@ -12,7 +12,8 @@ from leakbound.evaluating.measuring import MAX_TOKENS
 from leakbound.metrics.conventions import check_convention
 from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams, check_count
-from leakbound.unlearning.config import Forgetting, Training
+from leakbound.unlearning.config import Forgetting, Training, by_method
+from leakbound.unlearning.published import OURS, plain_name
 
 # The classes below give another default, or another name to an option that two groups have. They are classes because
 # cyclopts makes a group from its class: what was not given has the default of the class, not that of the field.
@@ -72,12 +73,14 @@ class ContinualConfig(Forgetting, Training):
     """Stop after so many tasks; by default all."""
     method: str = "ME+GD"
     """A named method or a pair forget:retain of terms, as for unlearn."""
-    max_tokens: Annotated[int, Parameter(name="--unlearn-max-tokens")] = 64
+    max_tokens: Annotated[int, Parameter(name="--unlearn-max-tokens")] = by_method()
     """The longest answer that is sampled in training, in tokens (PMC and leak_rounds)."""
 
     def __post_init__(self) -> None:
-        Training.__post_init__(self)
+        if self.forget_weight is None and plain_name(self.method) == "me_gd":
+            object.__setattr__(self, "forget_weight", 1.0)  # 0.1 is that of the single request
         Forgetting.__post_init__(self)
+        Training.__post_init__(self)
         if self.num_tasks is not None:
             check_count("num_tasks", self.num_tasks, least=1)
 
@@ -86,8 +89,9 @@ class ContinualConfig(Forgetting, Training):
         return {name: value for name, value in vars(self).items() if name not in ("continual", "num_tasks")}
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that older folders have, and those that are not the default: so older folders go on."""
-        others = [name for name, value in vars(self).items() if value != getattr(ContinualConfig, name)]
+        """The settings that older folders have, and those that are not as ours: so older folders go on."""
+        known = {**OURS, "like": self.like}
+        others = [n for n, value in vars(self).items() if value != known.get(n, getattr(ContinualConfig, n))]
         return {name: _plain(getattr(self, name)) for name in dict.fromkeys([*WRITTEN, *others])}
 
 

@@ -62,8 +62,9 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, progress: bool = True) -
     """
     if goal.until is None:
         raise InputError("until is None: give what shall be proven, such as leak<=0.01")
-    for name, usual in (("leak_rounds", 0), ("max_steps", None)):
-        if getattr(config, name) != usual and (name != "max_steps" or goal.budget is not None):
+    steps = goal.budget is not None and config.max_steps is not None and "max_steps" in config.changed()
+    for name, given in (("leak_rounds", config.leak_rounds), ("max_steps", steps)):
+        if given:
             raise InputError(f"{name} is {getattr(config, name)!r} beside until: leave it out, rounds have their own")
     if len(config.forget) > 1 or config.is_replay:
         raise InputError(f"forget is {[str(f) for f in config.forget]}: with until give one file, and no replay")

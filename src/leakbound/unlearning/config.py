@@ -2,11 +2,13 @@
 
 import importlib.util
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from leakbound.errors import InputError
 from leakbound.records import SamplingParams, check_count
+from leakbound.unlearning.published import OURS, settings_of, source_of
 
 SCHEDULES = ("constant", "linear", "cosine")
 REDUCTIONS = ("rows", "tokens")
@@ -146,71 +148,97 @@ class FinetuneConfig(TrainingConfig):
             raise InputError(f"{given}: leave it out with replayable, which trains all weights on all rows")
 
 
+def by_method() -> Any:
+    """A setting whose default follows from the method and ``like``: it is settled when the configuration is made."""
+    return field(default=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Forgetting:
     """What is minimised so that a model forgets, and what is watched while it does.
 
     The loss is ``forget_weight * F + retain_weight * R + entropy_forget * H_forget + entropy_retain * H_retain``,
-    where F and R are the terms of ``method`` and H the mean entropy of the next-token distribution.
+    where F and R are the terms of ``method`` and H the mean entropy of the next-token distribution. A setting with two
+    numbers in brackets, or none, is by default that of the method's authors (:mod:`leakbound.unlearning.published`).
     """
 
     method: str = "npo_gd"
     """A named method (NPO+GD, IDK+AP, SimNPO, RMU, ...), a pair forget:retain of terms (npo:kl, ga:none, ...), or
     replay: the training of MODEL again without the rows (finetune --replayable)."""
-    forget_weight: float = 1.0
-    """Weight of the forget term."""
-    retain_weight: float = 1.0
-    """Weight of the retain term."""
+    like: str = "published"
+    """Whose settings stand where none are given: published (those of a named method's authors), or ours (as for a
+    pair, the same for all)."""
+    epochs: int = by_method()
+    """How often the data are gone through (published; ours 5)."""
+    batch_size: int = by_method()
+    """Examples of each half in one forward pass (published; ours 16)."""
+    accumulation: int = by_method()
+    """Forward passes to one optimiser step (published; ours 1)."""
+    learning_rate: float = by_method()
+    """The largest learning rate of the schedule, AdamW (published; ours 1e-5)."""
+    schedule: str = by_method()
+    """How the learning rate goes on after the warm-up: constant, linear, cosine (published; ours linear)."""
+    warmup: float = by_method()
+    """The share of all steps in which the learning rate rises from 0 (published, mostly one epoch; ours 0)."""
+    weight_decay: float = by_method()
+    """AdamW's weight decay, on matrices only (published; ours 0.01)."""
+    max_grad_norm: float = by_method()
+    """Gradients are scaled down to at most this norm, 0 leaves them (published, mostly 1; ours 1)."""
+    forget_weight: float = by_method()
+    """Weight of the forget term (published; ours 1)."""
+    retain_weight: float = by_method()
+    """Weight of the retain term (published; ours 1)."""
+    reduction: str = by_method()
+    """rows: the mean over the step's rows; tokens: over the tokens of each batch, then over the step's batches
+    (published, mostly tokens; ours rows)."""
+    pad_to: int = by_method()
+    """Pad rows to so many tokens where a mask is all (published 500, with entropies 256; ours 0: to the longest)."""
     entropy_forget: float = 0.0
     """Weight of the entropy on forget examples; the paper's entropy optimisation takes 1."""
     entropy_retain: float = 0.0
     """Weight of the entropy on retain examples; the paper's entropy optimisation takes -0.25."""
-    entropy_mask: str = "answer"
-    """Positions of the entropy: answer, or all (padding included, as in the paper's code)."""
+    entropy_mask: str = by_method()
+    """Positions of the entropy: answer, or all, padding included (published all; ours answer)."""
     beta: float | None = None
     """NPO, DPO, AP (0.1), SimNPO (2.5): how soon the pull on an example fades; by default the number in brackets."""
     gamma: float | None = None
     """SimNPO: the margin in nats per token (0)."""
     me_direction: str | None = None
     """ME: uniform, KL(U||P) as in the paper's code, or model, KL(P||U) as in its text (uniform)."""
-    me_mask: str = "text"
-    """ME: positions, answer, text (question and answer) or all (padding included, as in the paper's code)."""
-    kl_mask: str = "text"
-    """KL: positions, as for ME."""
-    reduction: str = "rows"
-    """The mean over rows, whatever the batches, or over the tokens of each batch and then over the step's batches."""
-    pad_to: int = 0
-    """Pad rows to at least so many tokens where the padding counts (a mask that is all)."""
+    me_mask: str = by_method()
+    """ME: positions, answer, text (question and answer) or all, padding included (published all; ours text)."""
+    kl_mask: str = by_method()
+    """KL: positions, as for ME (published all; ours text)."""
     mismatch_weight: float | None = None
-    """LLMU: weight of the wrong answer beside the ascent (1)."""
+    """LLMU: weight of the wrong answer beside the ascent (published 2; ours 1)."""
     rmu_layer: int | None = None
     """RMU: the layer whose states are turned, counted from 1; by default by rmu_depth."""
-    rmu_depth: float = 1 / 3
-    """RMU: or how far up it lies, as a share of the layers."""
-    rmu_part: str = "layer"
-    """RMU: what is trained of the three layers that end there: layer (all of them), or down_proj, as published."""
+    rmu_depth: float = by_method()
+    """RMU: or how far up it lies, as a share of the layers (published 1/4; ours 1/3)."""
+    rmu_part: str = by_method()
+    """RMU: what is trained of the three layers that end there: layer, all of it, or down_proj (published)."""
     rmu_scale: float | None = None
     """RMU: the length of the vector that the states are turned to (6.5)."""
     undial_strength: float | None = None
     """UNDIAL: by how much the answer's logit is lowered (10)."""
     wga_power: float | None = None
-    """WGA: the power of the token's probability in its weight (1)."""
+    """WGA: the power of the token's probability in its weight (published 5, with GD 1; ours 1)."""
     saturation: float | None = None
     """SatImp: the power of the token's probability in its weight (5)."""
     importance: float | None = None
-    """SatImp: the power of one minus that probability (1)."""
-    ce_u_skip: int = 0
-    """CE-U: so many first tokens of each answer are left out (0)."""
+    """SatImp: the power of one minus that probability (published 0.1; ours 1)."""
+    ce_u_skip: int = by_method()
+    """CE-U: so many first tokens of each answer are left out (published 1; ours 0)."""
     idk: Path | None = None
     """IDK, DPO, AP: a file of refusals, one on each line, instead of the ones that come with leakbound."""
-    jensun_target: str = "No idea"
-    """JensUn: the text whose tokens take the place of the answer's, over and over."""
-    pmc_samples: int = 5
-    """PMC: answers that the model gives to each forget question of a step, of which one is chosen."""
-    pmc_temperature: float = 1.25
-    """PMC: the temperature of these answers."""
-    pmc_top_p: float = 0.95
-    """PMC: these answers are drawn from the likeliest tokens that make up this probability."""
+    jensun_target: str = by_method()
+    """JensUn: the text whose tokens take the place of the answer's, over and over (No idea)."""
+    pmc_samples: int = by_method()
+    """PMC: answers to each forget question of a step, of which one is chosen (published 5; ours 8)."""
+    pmc_temperature: float = by_method()
+    """PMC: the temperature of these answers (1.25)."""
+    pmc_top_p: float = by_method()
+    """PMC: these answers are drawn from the likeliest tokens that make up this probability (0.95)."""
     leak_rounds: int = 0
     """After training, so often: sample the forget questions (rephrased ones too, where rows have them), add the
     answers that leak, and train again."""
@@ -232,14 +260,18 @@ class Forgetting:
     """GRPO: how far a token's probability goes from the one it was drawn with before more is worth nothing (0.2)."""
     grpo_kl: float | None = None
     """GRPO: weight of the divergence from the model before the training (0.04)."""
-    max_tokens: int = 64
-    """The longest sampled answer, in tokens."""
+    max_tokens: int = by_method()
+    """The longest sampled answer, in tokens: PMC (published 200), others (64)."""
     collapse_factor: float = 10.0
     """The model counts as collapsed when its loss on retain examples is this many times its start (0.1 at least)."""
     on_collapse: str = "warn"
     """What to do then: warn (once), stop (an error), or ignore."""
 
     def __post_init__(self) -> None:
+        _check_choice("like", self.like, ("published", "ours"))
+        for name, value in self._usual(epochs=self.epochs).items():
+            if getattr(self, name, None) is None:
+                object.__setattr__(self, name, value)
         object.__setattr__(self, "idk", None if self.idk is None else Path(self.idk))
         for name in ("beta", "undial_strength", "rmu_scale", "grpo_clip"):
             _check_number(name, getattr(self, name), above=0.0)
@@ -279,6 +311,19 @@ class Forgetting:
         _check_number("collapse_factor", self.collapse_factor, above=1.0)
         _check_choice("on_collapse", self.on_collapse, ("warn", "stop", "ignore"))
 
+    def _usual(self, *, epochs: int | None = None) -> dict[str, Any]:
+        """The settings by method where none are given but epochs."""
+        entropy = bool(self.entropy_forget or self.entropy_retain)
+        return settings_of(self.method, self.like, entropy=entropy, epochs=epochs)
+
+    def changed(self) -> dict[str, Any]:
+        """The settings by method that differ from the usual ones: name -> the usual value."""
+        return {name: value for name, value in self._usual().items() if getattr(self, name) != value}
+
+    def origin(self) -> dict[str, Any]:
+        """Whose settings stand where the run gives none, and the values there of those that are others here."""
+        return {"from": source_of(self.method, self.like) or "ours", "there": self.changed()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnlearnConfig(Forgetting, TrainingConfig):
@@ -292,8 +337,8 @@ class UnlearnConfig(Forgetting, TrainingConfig):
     """JSON lines with question and answer: what to retain."""
 
     def __post_init__(self) -> None:
-        TrainingConfig.__post_init__(self)
         Forgetting.__post_init__(self)
+        TrainingConfig.__post_init__(self)
         files = (self.forget,) if isinstance(self.forget, str | Path) else tuple(self.forget)
         object.__setattr__(self, "forget", tuple(Path(file) for file in files))
         object.__setattr__(self, "retain", None if self.retain is None else Path(self.retain))
@@ -326,10 +371,10 @@ class UnlearnConfig(Forgetting, TrainingConfig):
     def _check_replay(self) -> None:
         if len(self.forget) > 1:
             raise InputError(f"forget is {[str(f) for f in self.forget]}: a replay takes one file, with all the rows")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name not in ("method", *REPLAYED) and value != field.default:
-                raise InputError(f"{field.name} is {value!r}: leave it out, a replay does what the model's log says")
+        for each in fields(self):
+            name, value = each.name, getattr(self, each.name)
+            if name not in ("method", "like", *REPLAYED) and value != OURS.get(name, each.default):
+                raise InputError(f"{name} is {value!r}: leave it out, a replay does what the model's log says")
 
 
 def _check_number(name: str, value: float | None, *, least: float | None = None, above: float | None = None) -> None:

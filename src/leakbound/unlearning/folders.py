@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,20 @@ from leakbound.errors import InputError
 from leakbound.runs.cache import check_same, read
 from leakbound.runs.files import is_main, write_text
 from leakbound.unlearning.callbacks import LAST_GOOD, newest_checkpoint
-from leakbound.unlearning.config import FinetuneConfig, TrainingConfig
+from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
+from leakbound.unlearning.published import OURS
 
 SETTINGS = "config.json"
 """The settings of the run whose checkpoints a folder holds."""
-NOT_COMPARED = ("resume", "report_to", "device")
-"""Settings that an interrupted run may change when it goes on."""
+NOT_COMPARED = ("resume", "report_to", "device", "like")
+"""Settings that an interrupted run may change when it goes on, and the one that says where others come from."""
+
+
+def check_settings(where: str, there: dict[str, Any], mine: dict[str, Any]) -> None:
+    """RunMismatchError where a run goes on with other settings. What older records do not name had our default."""
+    known = {each.name: each.default for kind in (FinetuneConfig, UnlearnConfig) for each in fields(kind)} | OURS
+    older = {name: known[name] for name in mine if known.get(name, MISSING) is not MISSING}
+    check_same(where, {**older, **there}, mine, but=NOT_COMPARED)
 
 
 def checkpoint_folder(
@@ -33,7 +42,7 @@ def checkpoint_folder(
     mine = {name: value for name, value in settings.items() if name not in NOT_COMPARED}
     file = folder / SETTINGS
     if newest is not None and file.exists():
-        check_same(f"resume: {folder}", read(file), mine)
+        check_settings(f"resume: {folder}", read(file), mine)
     if is_main():
         write_text(file, json.dumps(mine, indent=1) + "\n")
     return folder, newest

@@ -3,7 +3,6 @@
 A new method is a function in losses/ and a line here, or an entry point ``leakbound.methods`` of another package.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from leakbound.plugins import Table
 from leakbound.unlearning import losses
 from leakbound.unlearning.groups import Several
 from leakbound.unlearning.passes import Half
+from leakbound.unlearning.published import ALIASES, plain_name
 
 
 @dataclass(frozen=True)
@@ -135,15 +135,6 @@ _METHODS = {
 METHODS: Table[Objective] = Table("method", "leakbound.methods", Objective, _METHODS)
 """The methods by name. A package adds an :class:`Objective`; its forget term can then be joined like ours."""
 
-ALIASES = {
-    "ga": "grad_ascent",
-    "graddiff": "grad_diff",
-    "ga_gd": "grad_diff",
-    "ga_kl": "grad_ascent_kl",
-    "ceu": "ce_u",
-    "jensen_unlearning": "jensun",
-}
-
 LEARN = Objective(retain=TERMS["retain"]["gd"])
 """Plain training: something to retain and nothing to forget."""
 
@@ -154,8 +145,8 @@ def find_objective(name: str) -> Objective:
     Case does not matter, nor which of ``+``, ``-``, ``_`` and a blank joins the words. The retain side of a pair may be
     ``none``.
     """
-    plain = _plain(name)
-    theirs = next((brought for brought in METHODS.brought if _plain(brought) == plain), None)
+    plain = plain_name(name)
+    theirs = next((brought for brought in METHODS.brought if plain_name(brought) == plain), None)
     plain = ALIASES.get(plain, plain)
     ours = METHODS.own.get(plain) or _pair(plain)
     if theirs is not None and ours is not None:
@@ -168,15 +159,11 @@ def find_objective(name: str) -> Objective:
     )
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[+\-_\s]+", "_", name.strip().lower())
-
-
 def _pair(plain: str) -> Objective | None:
     """The objective of two terms that are joined, or None."""
     name, joint, retain = plain.partition(":") if ":" in plain else plain.rpartition("_")
     if not joint or retain not in (*TERMS["retain"], "none"):
         return None
-    theirs = next((brought for brought in METHODS.brought if _plain(brought) == name), None)
+    theirs = next((brought for brought in METHODS.brought if plain_name(brought) == name), None)
     forget = TERMS["forget"].get(name) or (None if theirs is None else METHODS[theirs].forget)
     return Objective(forget, TERMS["retain"].get(retain)) if forget else None

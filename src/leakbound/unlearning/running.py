@@ -22,7 +22,7 @@ from leakbound.models.hf.loading import load_model, pick_device, without_bars
 from leakbound.reading.pairs import Pair
 from leakbound.runs.files import is_main, num_processes
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, is_adapted
-from leakbound.unlearning.config import TrainingConfig
+from leakbound.unlearning.config import Forgetting, TrainingConfig
 from leakbound.unlearning.data import Example, encode
 from leakbound.unlearning.folders import is_kept
 from leakbound.unlearning.trainer import UnlearningTrainer
@@ -142,7 +142,8 @@ def save(trainer: UnlearningTrainer, tokenizer: Any, config: TrainingConfig, fol
     (folder / "training_args.bin").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    record = {"config": plain(config), **taken, "processes": num_processes(), "versions": versions}
+    origin = {"settings": config.origin()} if isinstance(config, Forgetting) else {}
+    record = {"config": plain(config), **origin, **taken, "processes": num_processes(), "versions": versions}
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

@@ -15,14 +15,14 @@ from transformers import TrainerCallback
 from leakbound.errors import InputError
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
-from leakbound.runs.cache import check_same, read
+from leakbound.runs.cache import read
 from leakbound.runs.files import new_folder
 from leakbound.runs.progress import Progress, keeping
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_checkpoint
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
-from leakbound.unlearning.folders import NOT_COMPARED, checkpoint_folder, drop_checkpoints, is_kept
+from leakbound.unlearning.folders import check_settings, checkpoint_folder, drop_checkpoints, is_kept
 from leakbound.unlearning.groups import Groups
 from leakbound.unlearning.leaks import FindLeaks, by_question, find_leaks
 from leakbound.unlearning.losses import random_direction
@@ -112,7 +112,7 @@ def _done(config: TrainingConfig) -> bool:
     file = config.out / RECORD
     if not config.resume or not file.exists():
         return False
-    check_same(f"resume: {config.out}", read(file)["config"], running.plain(config), but=NOT_COMPARED)
+    check_settings(f"resume: {config.out}", read(file)["config"], running.plain(config))
     drop_checkpoints(config)
     return True
 
@@ -175,12 +175,16 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
 
 def passes_of(model: Any, tokenizer: Any, config: UnlearnConfig, reference: Any) -> Passes:
     """How the model is called; for methods of hidden states also which layers are trained."""
-    objective = find_objective(config.method)
+    objective, text = find_objective(config.method), model.config.get_text_config()
+    if config.pad_to > (getattr(text, "max_position_embeddings", None) or config.pad_to):
+        raise InputError(
+            f"pad_to is {config.pad_to}: the model has {text.max_position_embeddings} positions, give less"
+        )
     layer = direction = target = None
     if objective.uses("hidden"):
         layer = adapters.choose_layer(model, config.rmu_layer, config.rmu_depth)
         adapters.train_layers(model, layer, config.rmu_part)
-        direction = random_direction(model.config.get_text_config().hidden_size, config.seed)
+        direction = random_direction(text.hidden_size, config.seed)
     if objective.uses("target"):
         tokens = tokenizer(config.jensun_target, add_special_tokens=False)["input_ids"]
         if not tokens:

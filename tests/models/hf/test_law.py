@@ -107,7 +107,8 @@ def test_what_cannot_be_done_is_refused(model):
 
 @torch.inference_mode()
 def sequence_law(model, ids, params):
-    """{token tuple: probability}, a slow restatement: greedy from where the mean of the tops so far is high."""
+    """{token tuple: probability}, a slow restatement: greedy from where the mean of the tops so far is high, or in mode
+    token where it is higher."""
     law, frontier = {}, [((), 1.0, [], False)]
     warped = replace(params, adaptive_temperature=0.0, adaptive_mode="prompt")
     while frontier:
@@ -115,7 +116,10 @@ def sequence_law(model, ids, params):
         for tokens, p, seen, sure in frontier:
             logits = model(input_ids=torch.tensor([[*ids, *tokens]])).logits[:, -1].double()
             own = [*seen, float(torch.softmax(logits, -1).max())]
-            now = sure or round(sum(own) / len(own), 6) >= params.adaptive_temperature
+            mean = round(sum(own) / len(own), 6)
+            now = sure or mean >= params.adaptive_temperature
+            if params.adaptive_mode == "token":
+                now = mean > params.adaptive_temperature
             if now:
                 laws = torch.zeros_like(logits)
                 laws[0, int(logits.argmax())] = 1.0
@@ -145,17 +149,17 @@ SEQUENCE = {
 
 
 @pytest.mark.parametrize("name", ["llama", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gemma3", "mamba"))])
-@pytest.mark.parametrize("options", SEQUENCE)
-def test_a_completion_goes_greedy_where_it_is_sure(name, options, tokenizer):
+@pytest.mark.parametrize(
+    ("options", "mode"), [*((options, "sequence") for options in SEQUENCE), ("plain", "token"), ("filters", "token")]
+)
+def test_a_completion_goes_greedy_where_it_is_sure(name, options, mode, tokenizer):
     """Chi-square of draws, exact log-probabilities, whole trees without replacement, forced log-probabilities."""
     scale, thresholds = SURE[name]
     net = tiny_model(name, scale=scale)
     box = HFModel(net, tokenizer, batch_rows=5)
     sizes = set()
     for threshold in thresholds:
-        params = SamplingParams(
-            max_tokens=3, adaptive_temperature=threshold, adaptive_mode="sequence", **SEQUENCE[options]
-        )
+        params = SamplingParams(max_tokens=3, adaptive_temperature=threshold, adaptive_mode=mode, **SEQUENCE[options])
         drawn = box.generations(Shard(ONE, 0, 2000, 1), params)
         orders = box.distinct(ONE, 300, params, 0)
         for prompt, some, order in zip(ONE, drawn, orders, strict=True):
@@ -180,6 +184,24 @@ def test_the_law_of_a_sequence_is_between_the_two(tokenizer):
     ]
     assert sizes[0] == 1
     assert 1 < sizes[1] < sizes[2] < sizes[3]
+
+
+def test_a_token_is_sampled_again_after_greedy_ones_and_its_mean_must_be_above(tokenizer):
+    """In mode token nothing lasts: of these completions some are greedy first and sampled after."""
+    net, prompt = tiny_model(scale=1.5), ONE[1]  # its greedy tokens' probabilities are .77, .36 and .74
+    ids = tokenizer(prompt.text)["input_ids"]
+    with torch.no_grad():
+        first = round(float(torch.softmax(net(input_ids=torch.tensor([ids])).logits[0, -1].double(), -1).max()), 6)
+    lengths = []
+    for mode, threshold in (("sequence", first), ("token", first - 1e-6), ("token", first)):
+        params = SamplingParams(max_tokens=3, adaptive_temperature=threshold, adaptive_mode=mode)
+        law = sequence_law(net, ids, params)
+        order = HFModel(net, tokenizer).distinct([prompt], 300, params, 0)[0]
+        assert {g.tokens: pytest.approx(math.exp(g.logprob), abs=1e-5) for g in order} == law
+        lengths.append((len({tokens[0] for tokens in law}), len(law) > 1))
+    assert lengths[0] == (1, False)  # once sure, always greedy
+    assert lengths[1] == (1, True)  # greedy first, sampled after
+    assert lengths[2][0] > 1  # a mean that only reaches the threshold is not above it
 
 
 def test_sequences_are_audited_and_certified(model):
@@ -217,7 +239,8 @@ def test_old_folders_know_no_mode():
     assert SamplingParams.from_json(usual.to_json()) == usual
     mode = SamplingParams(adaptive_temperature=0.5, adaptive_mode="sequence")
     assert SamplingParams.from_json(mode.to_json()) == mode
-    with pytest.raises(InputError, match="adaptive_mode is 'token'"):
-        SamplingParams(adaptive_temperature=0.5, adaptive_mode="token")
-    with pytest.raises(InputError, match="give the threshold"):
-        SamplingParams(adaptive_mode="sequence")
+    with pytest.raises(InputError, match="adaptive_mode is 'word': give prompt, sequence or token"):
+        SamplingParams(adaptive_temperature=0.5, adaptive_mode="word")
+    for mode in ("sequence", "token"):
+        with pytest.raises(InputError, match=f"adaptive_mode is '{mode}' .*give the threshold"):
+            SamplingParams(adaptive_mode=mode)

@@ -104,7 +104,7 @@ def other_than_audits():
     benchmark("own", config, progress=False)
     learned = UnlearnConfig(
         model="model", forget=(Path("own.jsonl"),), retain=Path("own.jsonl"), out=Path("training"), epochs=1,
-        template="raw", on_collapse="ignore",
+        like="ours", template="raw", on_collapse="ignore",
     )  # fmt: skip
     unlearn(learned, progress=False)
     for file in Path("training").iterdir():

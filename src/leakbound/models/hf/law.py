@@ -95,12 +95,13 @@ def certainty(logits: torch.Tensor) -> NDArray[np.float64]:
     return np.asarray(torch.softmax(logits, -1).amax(-1).double().cpu().numpy())
 
 
-def is_sure(total: NDArray[np.float64], places: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
-    """Where the mean of ``places`` certainties with this sum reaches the threshold.
+def is_sure(total: NDArray[np.float64], places: NDArray[np.int64], params: SamplingParams) -> NDArray[np.bool_]:
+    """Where the mean of ``places`` certainties with this sum reaches the threshold, in mode token is above it.
 
     Rounded to 6 decimals, so that batching does not decide. Infinity stands for "was sure before".
     """
-    return np.asarray(np.round(total / places, 6) >= threshold)
+    means, threshold = np.round(total / places, 6), params.adaptive_temperature
+    return np.asarray(means > threshold if params.adaptive_mode == "token" else means >= threshold)
 
 
 def warp(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:

@@ -59,17 +59,18 @@ class Leaves:
         """The next tokens' laws, few rows at a time: the prefixes, with what they know about their certainty by then,
         their laws, and the number of the first of them.
 
-        With ``adaptive_mode`` "sequence" a prefix's law depends on the mean certainty of its positions, this one
-        included: a function of its tokens alone. ModelError names the prompt for which there is no law.
+        With ``adaptive_mode`` "sequence" and "token" a prefix's law depends on the mean certainty of its positions,
+        this one included: a function of its tokens alone. ModelError names the prompt for which there is no law.
         """
         for start in range(0, len(prefixes), at_once):
             some = np.arange(start, min(start + at_once, len(prefixes)))
             known = prefixes if len(some) == len(prefixes) else prefixes.take(some)
             numbers, sure = logits[start : start + at_once].float(), None
-            if params.adaptive_mode == "sequence":
+            if params.adaptive_mode != "prompt":
                 total = known.certainty + certainty(numbers)
-                sure = is_sure(total, known.depth + 1, params.adaptive_temperature)
-                known = replace(known, certainty=np.where(sure, np.inf, total))
+                sure = is_sure(total, known.depth + 1, params)
+                lasts = sure & (params.adaptive_mode == "sequence")
+                known = replace(known, certainty=np.where(lasts, np.inf, total))
             law = NextToken.from_logits(numbers, params, sure)
             if law.broken.any():
                 row = int(law.broken.int().argmax())

@@ -65,7 +65,7 @@ def forced_logprobs(
     def read(logits: torch.Tensor, law: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
         laws = NextToken.from_logits(logits, params)
         own = laws.logprob(law, tokens).masked_fill(laws.broken[law], math.nan)
-        if params.adaptive_mode != "sequence":
+        if params.adaptive_mode == "prompt":
             return (own,)
         return own, logits.argmax(-1)[law] == tokens, torch.from_numpy(certainty(logits)).to(law.device)[law]
 
@@ -83,8 +83,9 @@ def forced_logprobs(
             if likeliest_and_certainty:
                 likeliest, top = likeliest_and_certainty
                 total = np.cumsum(top)
-                sure = is_sure(total, np.arange(1, len(total) + 1), params.adaptive_temperature)
-                result[i] = np.where(np.logical_or.accumulate(sure), np.where(likeliest, 0.0, -np.inf), own)
+                sure = is_sure(total, np.arange(1, len(total) + 1), params)
+                greedy = np.logical_or.accumulate(sure) if params.adaptive_mode == "sequence" else sure
+                result[i] = np.where(greedy, np.where(likeliest, 0.0, -np.inf), own)
     return result
 
 

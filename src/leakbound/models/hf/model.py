@@ -166,7 +166,7 @@ class HFModel:
         self, prompts: Sequence[Prompt], params: SamplingParams
     ) -> list[tuple[SamplingParams, list[int], list[Prompt]]]:
         """The decodings of the prompts, with whose they are: greedy where the model is sure, if prompts decide."""
-        if not params.adaptive_temperature or params.adaptive_mode == "sequence":
+        if not params.adaptive_temperature or params.adaptive_mode != "prompt":
             return [(params, list(range(len(prompts))), list(prompts))]
         usual = replace(params, adaptive_temperature=0.0)
         key = (tuple(prompts), usual)

@@ -88,8 +88,8 @@ class CausalLearner:
         """Any objective of :mod:`leakbound.unlearning.objectives`; its needs are met as by ``leakbound unlearn``."""
         config = UnlearnConfig(
             model=str(model), forget=(Path("forget"),), retain=Path("retain"), out=Path("unlearned"), method=how.method,
-            forget_weight=how.forget_weight, retain_weight=how.retain_weight, on_collapse="ignore", seed=seed,
-            schedule="constant", max_steps=how.steps, max_tokens=self.how.max_tokens,
+            like="ours", forget_weight=how.forget_weight, retain_weight=how.retain_weight, on_collapse="ignore",
+            seed=seed, schedule="constant", max_steps=how.steps, max_tokens=self.how.max_tokens,
             **self._common(1, how.batch_size, how.learning_rate),
         )  # fmt: skip
         objective = find_objective(how.method)
