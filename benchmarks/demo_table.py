@@ -30,6 +30,7 @@ LABELS = {
     "npo_kl": "NPO, KL on retain",
     "npo": "NPO",
     "npo_entropy": "NPO with entropy optimisation",
+    "until": "NPO, in rounds until proven",
 }
 """What the models are called for a reader."""
 
@@ -39,12 +40,14 @@ def read(folder):
     from leakbound.auditing.comparing import compare
     from leakbound.report.demo import HEADINGS, caption, demo_rows, sentences
     from leakbound.results.audit import Audit
+    from leakbound.results.proof import Proof
 
     config = json.loads((folder / "demo.json").read_text(encoding="utf-8"))
     names = ("original", "retrained", *config["methods"])
     found = compare([folder / "runs" / n for n in names], retain=[folder / "retain" / n for n in names])
     audits = {n: Audit.load(folder / "runs" / n) for n in names}
     rows = demo_rows(found, audits)
+    proof = Proof.load(folder / "models" / "until") if "until" in names else None
     run = audits["original"].run
     made = max((folder / "runs" / n / "audit.json").stat().st_mtime for n in names)
     return {
@@ -52,7 +55,7 @@ def read(folder):
         "head": list(HEADINGS),
         "rows": [list(row.cells()) for row in rows],
         "caption": caption(rows),
-        "sentences": sentences(found, audits, config["methods"]),
+        "sentences": sentences(found, audits, config["methods"], proof),
         "machine": processor(),
         "cores": os.cpu_count(),
         "date": datetime.fromtimestamp(made, UTC).date().isoformat(),

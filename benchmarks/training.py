@@ -1,6 +1,6 @@
 """NPO+GD: seconds and memory of this library's step against a plain two-model step, each in a process of its own.
 
-    OMP_NUM_THREADS=1 python benchmarks/training.py [--write docs/results/training.md] [--model FOLDER] [--before SRC]
+    OMP_NUM_THREADS=1 python benchmarks/training.py [--write FILE] [--model FOLDER] [--before SRC]
 
 The plain step is written in the style of the papers' code: the reference model stays in memory and runs on every forget
 batch, with the same optimiser, batches and padding. Both start from the same weights, and the largest difference of the

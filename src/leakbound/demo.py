@@ -15,6 +15,7 @@ from leakbound import report
 from leakbound.errors import InputError
 from leakbound.records import Prompt, SamplingParams, check_texts
 from leakbound.report.demo import document
+from leakbound.results.proof import Proof
 from leakbound.runs.cache import settle
 from leakbound.runs.files import write_text
 from leakbound.runs.progress import Progress
@@ -33,6 +34,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "npo": {"method": "npo_gd", "forget_weight": 0.1, "beta": 1.0},
     "npo_entropy": {
         "method": "npo_gd", "forget_weight": 0.1, "beta": 1.0, "entropy_forget": 0.1, "entropy_retain": -0.025,
+    },
+    "until": {
+        "method": "npo_gd", "forget_weight": 0.1, "beta": 1.0, "epochs": 1000, "leak_samples": 128, "max_tokens": 32,
+        "resume": True,
     },
 }  # fmt: skip
 """The unlearned models by name, with method and settings; how they were chosen: docs/results/unlearning.md."""
@@ -67,6 +72,11 @@ class DemoConfig:
 LEARN: dict[str, Any] = {
     "from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine", "warmup": 0.1,
 }  # fmt: skip
+UNTIL: dict[str, Any] = {
+    "until": "leak<=0.05", "keep": "known>=0.9", "rounds": 5, "budget": 360, "proof_samples": 1024,
+    "keep_questions": 60, "keep_samples": 32,
+}  # fmt: skip
+"""What "until" is trained for, round after round, until fresh draws prove it."""
 UNLEARN: dict[str, Any] = {"like": "ours", "epochs": 12, "learning_rate": 2e-4, "schedule": "constant"}
 
 RETAIN_PROMPTS, RETAIN_SAMPLES = 60, 64
@@ -104,7 +114,8 @@ def run_demo(config: DemoConfig, *, console: Console, progress: bool = True) -> 
     found.save(config.out)
     write_text(config.out / "compare.md", report.to_markdown(found))
     page = report.write_html(found, config.out / "compare.html")
-    console.print(report.to_terminal(document(found, audits, config.methods)))
+    proof = Proof.load(config.out / "models" / "until") if "until" in config.methods else None
+    console.print(report.to_terminal(document(found, audits, config.methods, proof)))
     for what, path in (("Leak against use", page), ("Each model", config.out / "runs" / "NAME" / "report.html")):
         console.print(f"{what}: open {path}", highlight=False, markup=False, soft_wrap=True)
     return {name: audits[name] for name in names}
@@ -112,6 +123,8 @@ def run_demo(config: DemoConfig, *, console: Console, progress: bool = True) -> 
 
 def _make(config: DemoConfig, name: str, files: dict[str, Path]) -> None:
     """Train a model that is not there already (a model folder exists whole or not at all)."""
+    from leakbound.proving.goal import Goal
+    from leakbound.proving.rounds import unlearn_until
     from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 
     folder = config.out / "models"
@@ -120,7 +133,11 @@ def _make(config: DemoConfig, name: str, files: dict[str, Path]) -> None:
         return
     if name in METHODS:
         of: dict[str, Any] = {"model": original, "forget": (files["forget"],), "retain": files["retain"]}
-        unlearn(UnlearnConfig(out=out, seed=config.seed, **of, **UNLEARN, **METHODS[name]), progress=False)
+        training = UnlearnConfig(out=out, seed=config.seed, **of, **UNLEARN | METHODS[name])
+        if name == "until":
+            unlearn_until(training, Goal(**UNTIL, alpha=config.alpha), progress=False)
+        else:
+            unlearn(training, progress=False)
         return
     data, tokenizer = (files["full"], None) if name == "original" else (files["retain"], original)
     finetune(FinetuneConfig(data=data, out=out, tokenizer=tokenizer, seed=config.seed, **LEARN), progress=False)

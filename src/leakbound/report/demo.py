@@ -11,6 +11,7 @@ from leakbound.report.parts import Document, Section, Table
 from leakbound.report.shown import NOTHING, says_nothing
 from leakbound.results.audit import Audit
 from leakbound.results.comparison import Comparison
+from leakbound.results.proof import Proof
 from leakbound.wording import about, at_most
 
 SHOWN = 0.02
@@ -96,17 +97,23 @@ def _upper(bound: Bound) -> str:
     return NOTHING if says_nothing(bound) else f"<= {at_most(bound.upper)}"
 
 
-def document(found: Comparison, audits: Mapping[str, Audit], methods: Sequence[str]) -> Document:
-    """The table, and below it what it shows; ``methods`` are the models that were made to forget."""
+def document(
+    found: Comparison, audits: Mapping[str, Audit], methods: Sequence[str], proof: Proof | None = None
+) -> Document:
+    """The table, and below it what it shows; ``methods`` are the models that were made to forget, ``proof`` that of
+    the one that was trained until it was proven."""
     rows = demo_rows(found, audits)
     table = Table(HEADINGS, tuple(row.cells() for row in rows), note=caption(rows))
-    section = Section("", (table, *sentences(found, audits, methods)))
+    section = Section("", (table, *sentences(found, audits, methods, proof)))
     return Document("The same models, asked once and asked many times", (), (section,), made="leakbound demo")
 
 
-def sentences(found: Comparison, audits: Mapping[str, Audit], methods: Sequence[str]) -> list[str]:
-    """What the demo shows; ``methods`` are the models that were made to forget."""
-    return [*_verdict(audits, methods), *_entropy(found)]
+def sentences(
+    found: Comparison, audits: Mapping[str, Audit], methods: Sequence[str], proof: Proof | None = None
+) -> list[str]:
+    """What the demo shows; ``methods`` and ``proof`` as for :func:`document`."""
+    ended = [] if proof is None else [f"until: trained on what sampling finds. {proof}"]
+    return [*_verdict(audits, methods), *_entropy(found), *ended]
 
 
 def _verdict(audits: Mapping[str, Audit], methods: Sequence[str]) -> Iterator[str]:
