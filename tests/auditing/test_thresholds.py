@@ -133,5 +133,7 @@ def test_no_other_place_compares_a_score_with_a_threshold():
         ("auditing/second/masses.py", "score > x"),
         # certainties of a model, both sides rounded to 6 decimals
         ("auditing/calibrating.py", "sure >= threshold"),
-        ("models/hf/law.py", "np.round(total / places, 6) >= threshold"),
+        ("models/hf/law.py", "means >= threshold"),
+        ("models/hf/law.py", "means > threshold"),
+        ("unlearning/sampling.py", "score <= self.kept[question][1]"),
     }
