@@ -311,3 +311,24 @@ def test_hostile_names_reach_the_terminal_as_text(tmp_path):
     assert "\x07" not in done.stderr
     assert "\x1b[31m" not in done.stderr
     assert "[31mred" in done.stderr
+
+
+def test_defaults_that_follow_from_the_method_pass_also_where_pydantic_is_loaded(tmp_path, capsys):
+    """cyclopts lets pydantic check every value, defaults too, once anybody has imported it."""
+    import pydantic  # noqa: F401 - by its presence
+
+    given = [
+        "--model",
+        "m",
+        "--forget",
+        str(tmp_path / "f"),
+        "--retain",
+        str(tmp_path / "r"),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    for command in (["unlearn", *given, "--method", "PMC"], ["unlearn", *given, "--until", "leak<=0.1"]):
+        with pytest.raises(SystemExit) as end:
+            main(command)
+        assert end.value.code == 2
+        assert "there is no such file" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from leakbound.evaluating.measuring import MAX_TOKENS
 from leakbound.metrics.conventions import check_convention
 from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams, check_count
-from leakbound.unlearning.config import Forgetting, Training, by_method
+from leakbound.unlearning.config import BY_METHOD, Forgetting, Training, Whole
 from leakbound.unlearning.published import OURS, plain_name
 
 # The classes below give another default, or another name to an option that two groups have. They are classes because
@@ -73,7 +73,7 @@ class ContinualConfig(Forgetting, Training):
     """Stop after so many tasks; by default all."""
     method: str = "ME+GD"
     """A named method or a pair forget:retain of terms, as for unlearn."""
-    max_tokens: Annotated[int, Parameter(name="--unlearn-max-tokens")] = by_method()
+    max_tokens: Annotated[Whole, Parameter(name="--unlearn-max-tokens")] = BY_METHOD
     """The longest answer that is sampled in training, in tokens (PMC and leak_rounds)."""
 
     def __post_init__(self) -> None:

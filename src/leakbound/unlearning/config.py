@@ -2,9 +2,9 @@
 
 import importlib.util
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from leakbound.errors import InputError
 from leakbound.records import SamplingParams, check_count
@@ -148,9 +148,14 @@ class FinetuneConfig(TrainingConfig):
             raise InputError(f"{given}: leave it out with replayable, which trains all weights on all rows")
 
 
-def by_method() -> Any:
-    """A setting whose default follows from the method and ``like``: it is settled when the configuration is made."""
-    return field(default=None)
+if TYPE_CHECKING:  # what they are once they are settled
+    Whole: TypeAlias = int
+    Number: TypeAlias = float
+    Text: TypeAlias = str
+else:
+    Whole, Number, Text = int | None, float | None, str | None
+BY_METHOD: Any = None
+"""The default of a setting that follows from the method and ``like``: it is settled when the configuration is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,36 +173,36 @@ class Forgetting:
     like: str = "published"
     """Whose settings stand where none are given: published (those of a named method's authors), or ours (as for a
     pair, the same for all)."""
-    epochs: int = by_method()
+    epochs: Whole = BY_METHOD
     """How often the data are gone through (published; ours 5)."""
-    batch_size: int = by_method()
+    batch_size: Whole = BY_METHOD
     """Examples of each half in one forward pass (published; ours 16)."""
-    accumulation: int = by_method()
+    accumulation: Whole = BY_METHOD
     """Forward passes to one optimiser step (published; ours 1)."""
-    learning_rate: float = by_method()
+    learning_rate: Number = BY_METHOD
     """The largest learning rate of the schedule, AdamW (published; ours 1e-5)."""
-    schedule: str = by_method()
+    schedule: Text = BY_METHOD
     """How the learning rate goes on after the warm-up: constant, linear, cosine (published; ours linear)."""
-    warmup: float = by_method()
+    warmup: Number = BY_METHOD
     """The share of all steps in which the learning rate rises from 0 (published, mostly one epoch; ours 0)."""
-    weight_decay: float = by_method()
+    weight_decay: Number = BY_METHOD
     """AdamW's weight decay, on matrices only (published; ours 0.01)."""
-    max_grad_norm: float = by_method()
+    max_grad_norm: Number = BY_METHOD
     """Gradients are scaled down to at most this norm, 0 leaves them (published, mostly 1; ours 1)."""
-    forget_weight: float = by_method()
+    forget_weight: Number = BY_METHOD
     """Weight of the forget term (published; ours 1)."""
-    retain_weight: float = by_method()
+    retain_weight: Number = BY_METHOD
     """Weight of the retain term (published; ours 1)."""
-    reduction: str = by_method()
+    reduction: Text = BY_METHOD
     """rows: the mean over the step's rows; tokens: over the tokens of each batch, then over the step's batches
     (published, mostly tokens; ours rows)."""
-    pad_to: int = by_method()
+    pad_to: Whole = BY_METHOD
     """Pad rows to so many tokens where a mask is all (published 500, with entropies 256; ours 0: to the longest)."""
     entropy_forget: float = 0.0
     """Weight of the entropy on forget examples; the paper's entropy optimisation takes 1."""
     entropy_retain: float = 0.0
     """Weight of the entropy on retain examples; the paper's entropy optimisation takes -0.25."""
-    entropy_mask: str = by_method()
+    entropy_mask: Text = BY_METHOD
     """Positions of the entropy: answer, or all, padding included (published all; ours answer)."""
     beta: float | None = None
     """NPO, DPO, AP (0.1), SimNPO (2.5): how soon the pull on an example fades; by default the number in brackets."""
@@ -205,17 +210,17 @@ class Forgetting:
     """SimNPO: the margin in nats per token (0)."""
     me_direction: str | None = None
     """ME: uniform, KL(U||P) as in the paper's code, or model, KL(P||U) as in its text (uniform)."""
-    me_mask: str = by_method()
+    me_mask: Text = BY_METHOD
     """ME: positions, answer, text (question and answer) or all, padding included (published all; ours text)."""
-    kl_mask: str = by_method()
+    kl_mask: Text = BY_METHOD
     """KL: positions, as for ME (published all; ours text)."""
     mismatch_weight: float | None = None
     """LLMU: weight of the wrong answer beside the ascent (published 2; ours 1)."""
     rmu_layer: int | None = None
     """RMU: the layer whose states are turned, counted from 1; by default by rmu_depth."""
-    rmu_depth: float = by_method()
+    rmu_depth: Number = BY_METHOD
     """RMU: or how far up it lies, as a share of the layers (published 1/4; ours 1/3)."""
-    rmu_part: str = by_method()
+    rmu_part: Text = BY_METHOD
     """RMU: what is trained of the three layers that end there: layer, all of it, or down_proj (published)."""
     rmu_scale: float | None = None
     """RMU: the length of the vector that the states are turned to (6.5)."""
@@ -227,17 +232,17 @@ class Forgetting:
     """SatImp: the power of the token's probability in its weight (5)."""
     importance: float | None = None
     """SatImp: the power of one minus that probability (published 0.1; ours 1)."""
-    ce_u_skip: int = by_method()
+    ce_u_skip: Whole = BY_METHOD
     """CE-U: so many first tokens of each answer are left out (published 1; ours 0)."""
     idk: Path | None = None
     """IDK, DPO, AP: a file of refusals, one on each line, instead of the ones that come with leakbound."""
-    jensun_target: str = by_method()
+    jensun_target: Text = BY_METHOD
     """JensUn: the text whose tokens take the place of the answer's, over and over (No idea)."""
-    pmc_samples: int = by_method()
+    pmc_samples: Whole = BY_METHOD
     """PMC: answers to each forget question of a step, of which one is chosen (published 5; ours 8)."""
-    pmc_temperature: float = by_method()
+    pmc_temperature: Number = BY_METHOD
     """PMC: the temperature of these answers (1.25)."""
-    pmc_top_p: float = by_method()
+    pmc_top_p: Number = BY_METHOD
     """PMC: these answers are drawn from the likeliest tokens that make up this probability (0.95)."""
     leak_rounds: int = 0
     """After training, so often: sample the forget questions (rephrased ones too, where rows have them), add the
@@ -260,7 +265,7 @@ class Forgetting:
     """GRPO: how far a token's probability goes from the one it was drawn with before more is worth nothing (0.2)."""
     grpo_kl: float | None = None
     """GRPO: weight of the divergence from the model before the training (0.04)."""
-    max_tokens: int = by_method()
+    max_tokens: Whole = BY_METHOD
     """The longest sampled answer, in tokens: PMC (published 200), others (64)."""
     collapse_factor: float = 10.0
     """The model counts as collapsed when its loss on retain examples is this many times its start (0.1 at least)."""
