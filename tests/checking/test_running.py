@@ -149,6 +149,7 @@ def test_a_fingerprint_is_of_all_bytes_and_of_the_base(tmp_path):
     assert fingerprint("http://localhost:1/v1#m") is None
 
 
+@pytest.mark.slow
 def test_not_worse_than_a_run(place):
     audit(FakeModel(leak=0.1), ROWS, scorer="contains", num_samples=600, out=place / "before", progress=False)
     models = {"better": model(place, "better", leak=0.01), "worse": model(place, "worse", leak=0.4)}
@@ -172,6 +173,7 @@ def test_a_run_that_stopped_early_is_no_measure(place):
         check(policy({"not_worse_than": "before"}, models={"m": model(place, "m", leak=0.0)}), "out", progress=False)
 
 
+@pytest.mark.slow
 def test_the_command_writes_everything_and_ends_with_its_verdict(place, capsys, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "step.md"))
@@ -196,6 +198,7 @@ def test_the_command_writes_everything_and_ends_with_its_verdict(place, capsys, 
         assert (place / "out/check.html").exists()
 
 
+@pytest.mark.slow
 def test_audit_until_ends_with_its_verdict(place):
     base = ["audit", "leakbound.models.fake:FakeModel", "--prompts", "prompts.jsonl", "--scorer", "contains"]
     for limit, code in (("0.2", 0), ("0.0001", 1), ("0.0101", 3)):

@@ -88,24 +88,21 @@ def test_the_action_fails_and_passes_a_job(place):
             assert value == "${{ inputs.%s }}" % name.lower()  # noqa: UP031 - and no input stands in a script
         assert "${{" not in step["run"]
     usual = {name.upper(): value["default"] for name, value in action["inputs"].items()} | {"INSTALL": "", "OUT": "out"}
-    for kind, code in (("clean", 0), ("leaky", 1)):
-        script = "\n".join(step["run"] for step in steps)
-        done = run(place, script, **usual | {"POLICY": f"{kind}.yaml", "GITHUB_ACTIONS": "true"})
+    script = "\n".join(step["run"] for step in steps)
+    for model, code in (("models:clean", 0), ("", 1)):  # in place of the policy's own, and that one
+        given = {"POLICY": "leaky.yaml", "MODEL": model, "GITHUB_ACTIONS": "true"}
+        done = run(place, script, **usual | given)
         assert done.returncode == code, done.stderr
         assert ("::error" in done.stdout) == (code == 1)
-        suite = ElementTree.parse(place / "out/junit.xml").getroot()
-        assert suite.get("failures") == str(code)
-    done = run(place, steps[-1]["run"], **usual | {"POLICY": "leaky.yaml", "MODEL": "models:clean"})
-    assert done.returncode == 0, done.stderr
+        assert ElementTree.parse(place / "out/junit.xml").getroot().get("failures") == str(code)
 
 
 @pytest.mark.slow
 def test_the_template_of_gitlab_does_so_too(place):
     job = yaml.safe_load((ROOT / "recipes/ci/gitlab.yml").read_text())["leakbound"]
-    for kind, code in (("clean", 0), ("leaky", 1)):
-        done = run(place, "\n".join([*job["before_script"], *job["script"]]), POLICY=f"{kind}.yaml")
-        assert done.returncode == code, done.stderr
-        assert (place / job["artifacts"]["reports"]["junit"]).exists()
+    done = run(place, "\n".join([*job["before_script"], *job["script"]]), POLICY="leaky.yaml")
+    assert done.returncode == 1, done.stderr
+    assert (place / job["artifacts"]["reports"]["junit"]).exists()
 
 
 @pytest.mark.slow

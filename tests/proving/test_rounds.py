@@ -204,7 +204,7 @@ def test_the_command_says_the_verdict_first_and_ends_with_its_code(files, faked,
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("method", ["npo_gd", "leak_mass+gd", "grpo+gd"])
+@pytest.mark.parametrize("method", ["npo_gd", "leak_mass+gd"])
 def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp_path, method):
     files = {"model": str(world / "model"), "forget": (world / "secret.jsonl",), "retain": world / "known.jsonl"}
     settings = {"like": "ours", "epochs": 4, "batch_size": 2, "learning_rate": 5e-4, "schedule": "constant"}
