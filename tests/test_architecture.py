@@ -66,7 +66,7 @@ def for_types_only(module):
     found = {}
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            exec(compile(ast.Module(node.body, []), module.__name__, "exec"), found)
+            exec(compile(ast.Module(node.body, []), module.__name__, "exec"), dict(vars(module)), found)
     return found
 
 

@@ -82,7 +82,7 @@ def test_audit_and_its_steps_agree(world, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_kill_9_in_the_middle_leaves_nothing_lost_or_counted_twice(world, tmp_path, capsys):
-    options = ["--prompts", world / "prompts.jsonl", "--num-samples", 16_000, "--draws-per-shard", 400]
+    options = ["--prompts", world / "prompts.jsonl", "--num-samples", 11_200, "--draws-per-shard", 400]
     options += ["--max-tokens", 2]
     whole = within(capsys, "sample", world / "model", *options, "--out", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
