@@ -73,8 +73,8 @@ LEARN: dict[str, Any] = {
     "from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine", "warmup": 0.1,
 }  # fmt: skip
 UNTIL: dict[str, Any] = {
-    "until": "leak<=0.05", "keep": "known>=0.9", "rounds": 5, "budget": 360, "proof_samples": 1024,
-    "keep_questions": 60, "keep_samples": 32,
+    "until": "leak<=0.05", "keep": "known>=0.85", "rounds": 5, "budget": 360, "proof_samples": 1024,
+    "keep_questions": 60, "keep_samples": 64,
 }  # fmt: skip
 """What "until" is trained for, round after round, until fresh draws prove it."""
 UNLEARN: dict[str, Any] = {"like": "ours", "epochs": 12, "learning_rate": 2e-4, "schedule": "constant"}
