@@ -196,14 +196,15 @@ def study(out: Path, seeds: int, small: bool, only: list[str]) -> None:
 def page(found: dict[str, Any]) -> str:
     """The table: the mean over the seeds, the worst seed in brackets where a worst case is meant."""
     values = {key: part["value"] for key, part in found.items()}
-    seeds = sorted({int(key.split("/")[0]) for key in values})
-    names = [n for n in ("original", "retrained", *RIVALS) if all(f"{s}/{n}" in values for s in seeds)]
+    every = sorted({int(key.split("/")[0]) for key in values})
+    names = [n for n in ("original", "retrained", *RIVALS) if any(f"{s}/{n}" in values for s in every)]
     head = (
-        "| method | CPU s | clean asked once | average P(leak) ≤ | worst prompt ≤ (worst seed) | above guess + .01 "
-        "| ED ≤ | retained, sampled (worst seed) | distinct | 4 bits: average, worst | relearnt: average, worst |"
+        "| method | seeds | CPU s | clean asked once | average P(leak) ≤ | worst prompt ≤ (worst seed) "
+        "| above guess + .01 | ED ≤ | retained, sampled (worst seed) | distinct | 4 bits: average, worst | relearnt: average, worst |"
     )
-    lines = [head, "|---" * 11 + "|"]
+    lines = [head, "|---" * 12 + "|"]
     for name in names:
+        seeds = [s for s in every if f"{s}/{name}" in values]
         some = [values[f"{s}/{name}"] for s in seeds]
         after = [values.get(f"{s}/{name}/after") for s in seeds]
         cpu = [values.get(f"{s}/{name}/seconds") for s in seeds]
@@ -217,6 +218,7 @@ def page(found: dict[str, Any]) -> str:
 
         cells = [
             name,
+            str(len(seeds)),
             "–" if None in cpu else f"{statistics.mean(cpu):.0f}",
             f"{mean('clean_once'):.1f} of {mean('asked'):.0f}",
             f"{mean('average'):.4f}",
@@ -240,12 +242,15 @@ def page(found: dict[str, Any]) -> str:
         "",
     ]
     gaps += ["| method | difference |", "|---|---|"]
-    for name in names[3:] if "NPO+GD" in names and len(seeds) > 1 else ():
+    for name in names[3:]:
+        seeds = [s for s in every if f"{s}/{name}" in values]
+        if len(seeds) < 2:
+            continue
         apart = [values[f"{s}/{name}"]["average"] - values[f"{s}/NPO+GD"]["average"] for s in seeds]
         half = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}[len(seeds)] * statistics.stdev(apart) / math.sqrt(len(seeds))
         middle = statistics.mean(apart)
         gaps.append(f"| {name} | {middle:+.4f} [{middle - half:+.4f}, {middle + half:+.4f}] |")
-    return "\n".join([f"{len(seeds)} seeds.", "", *lines, *gaps])
+    return "\n".join([*lines, *gaps])
 
 
 def main() -> None:

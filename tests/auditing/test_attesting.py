@@ -66,6 +66,7 @@ def test_an_honest_server_is_not_refuted(model):
     pytest.param({"top_p": 0.8}, "top_p", marks=pytest.mark.slow),
     ({"copies": True}, "copies"),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_a_fault_is_refuted_and_named(model, fault, names):
     result = found(model, served(model, **fault))
     assert result.refuted

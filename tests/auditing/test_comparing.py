@@ -71,6 +71,7 @@ def test_nothing_is_proven_from_draws_that_stopped_early_or_a_statement_made_aft
     assert "smallest bound" not in text
 
 
+@pytest.mark.slow
 def test_utility_is_the_share_of_retain_questions_answered_rightly(runs):
     found = compare(both(runs, "quiet", "loud")[0], retain=both(runs, "quiet", "loud")[1])
     quiet = found.models[0]

@@ -193,6 +193,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize(("kind", "place", "bug", "what"), [(k, *x) for k, some in PLANTED.items() for x in some])
+@pytest.mark.slow
 def test_a_bug_in_the_first_is_seen_by_the_second_alone(tmp_path, monkeypatch, kind, place, bug, what):
     """Made with the bug and made again with it, the numbers agree."""
     monkeypatch.setattr(f"leakbound.{place}", bug)

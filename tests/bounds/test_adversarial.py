@@ -35,6 +35,7 @@ TRAPS = (
 @pytest.mark.parametrize(
     "law", [*(pytest.param(w, marks=pytest.mark.slow) for w in LAWS), *TRAPS], ids=lambda w: w.name
 )
+@pytest.mark.slow
 def test_default_bounds_miss_no_more_than_alpha(law):
     rng, alpha, runs = np.random.default_rng(0), ALPHA, 700
     samples = law.draw(rng, (runs, DRAWS))

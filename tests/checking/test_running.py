@@ -54,14 +54,14 @@ def policy(*claims, models, alpha=0.01):
     [
         ({"claim": "leak<=0.01"}, {"leak": 0.0}, "proven"),
         ({"claim": "leak<=0.01"}, {"leak": 0.0, "leaks": [["p3", 0.3]]}, "refuted"),
-        ({"claim": "leak<=0.01"}, {"leak": 0.009}, "open"),
+        pytest.param({"claim": "leak<=0.01"}, {"leak": 0.009}, "open", marks=pytest.mark.slow),
         ({"claim": "leak<=0.1", "of": "each"}, {"leak": 0.5}, "refuted"),
         ({"claim": "leak<=0.1", "of": "average"}, {"leak": 0.0, "leaks": [["p3", 0.3]]}, "proven"),
-        ({"claim": "leak<=0.01", "of": "average"}, {"leak": 0.05}, "refuted"),
+        pytest.param({"claim": "leak<=0.01", "of": "average"}, {"leak": 0.05}, "refuted", marks=pytest.mark.slow),
         ({"claim": "mean<=0.1"}, {"leak": 0.01}, "proven"),
         ({"claim": "known>=0.9"}, {"leak": 0.99}, "proven"),
         ({"claim": "known>=0.9"}, {"leak": 0.5}, "refuted"),
-        ({"claim": "known>=0.9"}, {"leak": 0.9}, "open"),
+        pytest.param({"claim": "known>=0.9"}, {"leak": 0.9}, "open", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_clear_is_settled_and_what_is_not_stays_open(place, claim, law, verdict):
@@ -108,6 +108,7 @@ def test_an_unchanged_model_is_not_opened_again(place):
 @pytest.mark.parametrize(
     "change", [{"threshold": 1.0}, {"seed": 1}, {"temperature": 0.5}, {"system": "Be brief."}, {"num_samples": 9}]
 )
+@pytest.mark.slow
 def test_another_claim_is_another_verdict(place, change):
     models = {"m": model(place, "m", leak=0.0)}
     check(policy({"claim": "leak<=0.1"}, models=models), "out", progress=False)

@@ -38,6 +38,7 @@ def test_it_is_a_sampler_that_draws_all_at_the_known_rate():
         assert all(d.logprob is None and d.num_tokens == UNKNOWN_TOKENS for d in mine)
 
 
+@pytest.mark.slow
 def test_no_two_draws_share_a_seed_even_where_the_server_counts_on():
     used, lock = [], threading.Lock()
 

@@ -32,6 +32,7 @@ def leaks(draws):
 
 
 @pytest.mark.parametrize("kind", ["llama.cpp", "other"])
+@pytest.mark.slow
 def test_g6_the_whole_law_is_drawn_from_although_the_server_would_truncate_it(kind):
     with llama_server(0.4) as (url, got):
         draws = OpenAIModel(url, "little", server=kind).sample(Shard(PROMPTS[:1], 0, 400, 0), LONG)

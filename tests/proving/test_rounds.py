@@ -135,6 +135,7 @@ def test_a_claim_that_is_false_is_refuted_and_the_best_model_kept(files, faked, 
 
 
 @pytest.mark.parametrize(("of", "verdict"), [("every", "refuted"), ("each", "refuted"), ("average", "proven")])
+@pytest.mark.slow
 def test_whose_probability_it_is_about_decides(files, faked, of, verdict):
     faked([(("where", 0.1),), (("where", 0.1),)])
     found = until(files, {"of": of, "rounds": 1, "keep": None})

@@ -25,6 +25,7 @@ def told(draws):
 
 
 @pytest.mark.parametrize("pasts", [0.35, 1e-6])
+@pytest.mark.slow
 def test_little_memory_changes_batches_and_not_draws(tokenizer, monkeypatch, pasts):
     """What waits is forgotten and read again when there is no room; the draws stay the same."""
     monkeypatch.setattr(walk_module, "PASTS", pasts)
