@@ -200,7 +200,8 @@ def page(found: dict[str, Any]) -> str:
     names = [n for n in ("original", "retrained", *RIVALS) if any(f"{s}/{n}" in values for s in every)]
     head = (
         "| method | seeds | CPU s | clean asked once | average P(leak) ≤ | worst prompt ≤ (worst seed) "
-        "| above guess + .01 | ED ≤ | retained, sampled (worst seed) | distinct | 4 bits: average, worst | relearnt: average, worst |"
+        "| above guess + .01 | ED ≤ "
+        "| retained, sampled (worst seed) | distinct | 4 bits: average, worst | relearnt: average, worst |"
     )
     lines = [head, "|---" * 12 + "|"]
     for name in names:
