@@ -1,7 +1,7 @@
 """Unlearning methods and what looks at samples, on the embedded world: equal steps, several seeds, the same proofs.
 
     OMP_NUM_THREADS=1 python studies/rivals.py --out runs/rivals --seeds 5
-    python studies/rivals.py --page runs/rivals
+    python studies/rivals.py --page studies/results/rivals
 
 A model of a million parameters learns facts about 120 invented people by heart and forgets those of 12 (48 questions).
 All rivals get the same optimiser steps (a "4x" row four times as many); each is proven by fresh draws, beside the guess
