@@ -127,7 +127,12 @@ def run(study: Callable[[str, Study], None], page: Callable[[dict[str, Any]], st
             parser.error("give MODEL, or --page FOLDER")
         study(args.model, Study(args.out, args.small))
         return
-    found = json.loads((args.page / "results.json").read_text(encoding="utf-8"))
+    write_page(args.page, page, name)
+
+
+def write_page(folder: Path, page: Callable[[dict[str, Any]], str], name: str) -> None:
+    """Write between the marks of docs/results/NAME.md what ``page`` makes of the folder's results.json."""
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     machines = ", ".join(sorted({part["machine"] for part in found.values()}))
     minutes = sum(part["minutes"] for part in found.values())

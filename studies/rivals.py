@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import ROOT, Study, four_bits, machine
+from common import Study, four_bits, write_page
 
 from leakbound import SamplingParams, audit, compare
 from leakbound.models.hf.loading import load_model, load_tokenizer
@@ -193,9 +193,8 @@ def study(out: Path, seeds: int, small: bool, only: list[str]) -> None:
             )
 
 
-def page(found: dict[str, Any]) -> str:
+def page(values: dict[str, Any]) -> str:
     """The table: the mean over the seeds, the worst seed in brackets where a worst case is meant."""
-    values = {key: part["value"] for key, part in found.items()}
     every = sorted({int(key.split("/")[0]) for key in values})
     names = [n for n in ("original", "retrained", *RIVALS) if any(f"{s}/{n}" in values for s in every)]
     head = (
@@ -266,14 +265,7 @@ def main() -> None:
     if given.page is None:
         study(given.out, given.seeds, given.small, given.only)
         return
-    found = json.loads((given.page / "results.json").read_text(encoding="utf-8"))
-    minutes = sum(part["minutes"] for part in found.values())
-    about = f"{machine()}, one thread; {minutes:.0f} minutes; written by `python studies/rivals.py --page FOLDER`."
-    file = ROOT / "docs" / "results" / "rivals.md"
-    text = file.read_text(encoding="utf-8")
-    head, rest = text.split("<!-- printed -->", 1)
-    body = f"{head}<!-- printed -->\n{about}\n\n{page(found).strip()}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
-    file.write_text(body, encoding="utf-8")
+    write_page(given.page, page, "rivals")
 
 
 if __name__ == "__main__":

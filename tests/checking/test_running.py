@@ -206,3 +206,14 @@ def test_audit_until_ends_with_its_verdict(place):
         with pytest.raises(SystemExit) as end:
             main([*base, "--num-samples", "2048", "--until", f"leak<={limit}", "--out", f"run-{limit}"])
         assert end.value.code == code
+
+
+def test_a_setting_that_stands_twice_or_is_not_known_is_refused(place):
+    for claim, said in (
+        ({"num-samples": 9, "num_samples": 10_000}, "'num_samples' stands twice"),
+        ({"temprature": 1}, "did you mean temperature"),
+        ({"of": "all"}, "every, average or each"),
+        ({"temperature": 0}, "one answer is no sample"),
+    ):
+        with pytest.raises(InputError, match=said):
+            policy({"claim": "leak<=0.1", **claim}, models={"m": "m"})

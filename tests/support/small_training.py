@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import torch
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from leakbound.unlearning import adapters
 from leakbound.unlearning.data import IGNORED, Example, PairedData
@@ -85,3 +85,14 @@ def refusing(examples):
 def referred(model, examples):
     logps = reference_logps(model, examples, pad_id=0, batch_size=2)
     return [dataclasses.replace(e, ref_logp=logp) for e, logp in zip(examples, logps, strict=True)]
+
+
+class Killed(TrainerCallback):
+    """Ends the process's training in the middle of a step, as a kill would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 import torch
+from small_training import Killed
 from small_world import weights_of
-from transformers import TrainerCallback
 
 from leakbound.errors import InputError, Interrupted, RunMismatchError, TrainingError
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, ledger, train, unlearn
@@ -116,17 +116,6 @@ def test_a_step_without_rows_changes_nothing_but_the_schedule(made, tmp_path):
     learn(made, tmp_path / "without", leave_out=out, epochs=1, max_steps=3, schedule="constant", warmup=0.0)
     learn(made, tmp_path / "shorter", leave_out=out, epochs=1, max_steps=2, schedule="constant", warmup=0.0)
     assert weights_of(tmp_path / "without") == weights_of(tmp_path / "shorter")
-
-
-class Killed(TrainerCallback):
-    """Ends the process's training in the middle of a step, as a kill would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 def killed(monkeypatch, step, run):

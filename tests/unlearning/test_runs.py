@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_training import Killed
 from small_world import forget, weights_of
 from tiny_models import FAMILIES, tiny_model
-from transformers import TrainerCallback
 
 from leakbound.errors import InputError, Interrupted, RunMismatchError, TrainingError
 from leakbound.models.hf.loading import load_model
@@ -151,17 +151,6 @@ def test_rmu_by_its_name_trains_down_projections_and_the_record_says_whose_setti
 
 
 # Checkpoints ---------------------------------------------------------------------------------------------------------
-
-
-class Killed(TrainerCallback):
-    """Ends the process's training in the middle of a step, as a kill would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **_):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.trains

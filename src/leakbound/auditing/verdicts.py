@@ -9,6 +9,7 @@ from leakbound.bounds import average_proportion_bound
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.engines.betting import CUSHION
 from leakbound.results.audit import Audit
+from leakbound.results.check import together
 
 Counts = Sequence[tuple[int, int]]
 """Leaks and draws of each prompt."""
@@ -36,8 +37,7 @@ def every_verdict(audit: Audit, alpha: float) -> Verdict:
 
 def each_verdict(audit: Audit) -> Verdict:
     """Of the claims that ``until`` holds of each prompt alone: each at the level of the audit."""
-    verdicts = {p.verdict for p in audit.prompts}
-    return "refuted" if "refuted" in verdicts else "proven" if verdicts == {"proven"} else "open"
+    return together(p.verdict for p in audit.prompts)
 
 
 def average_verdict(

@@ -140,7 +140,7 @@ class Policy:
         claims, usual = found.get("claims"), found.get("defaults") or {}
         if not isinstance(claims, list) or not all(isinstance(one, dict) for one in (*claims, usual)):
             raise InputError(f"{file}: claims is {claims!r:.80}: give a list of mappings, and one of defaults")
-        models = found.get("models") or {}
+        usual, models = named(f"{file}, defaults", usual), found.get("models") or {}
         if not isinstance(models, dict) or ("model" in found and models):
             raise InputError(f"{file}: give model, one name, or models, a mapping of names")
         if model is not None or "model" in found:
@@ -148,8 +148,11 @@ class Policy:
         if odd := [value for value in models.values() if not isinstance(value, str)]:
             raise InputError(f"{file}: a model is {odd[0]!r}: give a text")
         alpha = found.get("alpha", 0.01)
-        read = tuple(read_demand(f"{file}, claim {i}", {**usual, **one}, alpha) for i, one in enumerate(claims, 1))
-        return cls(models=models, claims=read, alpha=alpha)
+        read = []
+        for i, one in enumerate(claims, 1):
+            where = f"{file}, claim {i}"
+            read.append(read_demand(where, usual | named(where, one), alpha))
+        return cls(models=models, claims=tuple(read), alpha=alpha)
 
 
 def _short(name: str) -> str:
@@ -159,7 +162,7 @@ def _short(name: str) -> str:
 
 def read_demand(where: str, given: Mapping[str, Any], alpha: float) -> Demand:
     """One claim from its settings, which stand side by side, whatever holds them; an error names ``where``."""
-    given = {str(name).replace("-", "_"): value for name, value in given.items()}
+    given = named(where, given)
     mine = {f.name for f in fields(Demand)} - set(PARTS)
     owners = {name: {f.name for f in fields(kind)} for name, kind in NESTED.items()}
     own = {f.name for f in fields(How)} - set(PARTS) - {"alpha"}
@@ -173,6 +176,17 @@ def read_demand(where: str, given: Mapping[str, Any], alpha: float) -> Demand:
         return Demand(how=how, **{key: value for key, value in given.items() if key in mine})
     except (InputError, TypeError) as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def named(where: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with _ in their names, however they are spelled; InputError for one that stands twice."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        plain = str(name).replace("-", "_")
+        if plain in found:
+            raise InputError(f"{where}: {plain!r} stands twice, with - and with _: leave one")
+        found[plain] = value
+    return found
 
 
 def _listed(value: Any) -> Any:

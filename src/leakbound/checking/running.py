@@ -1,4 +1,4 @@
-"""Verdicts a policy: draw until each claim is settled, and remember verdicts of models that have not changed."""
+"""Check a policy: draw until each claim is settled, and remember verdicts of models that have not changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from leakbound.records import Prompt
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
 from leakbound.runs.cache import checksum, read
-from leakbound.runs.files import read_json, write_json
 from leakbound.runs.store import Run
 
 STAGES = 4
@@ -114,13 +113,11 @@ class _Claimed:
         folder = self.out / f"{_plain(self.model)}-{_plain(demand.title)}-{checksum(inputs)[:12]}"
         if (folder / FINDING).exists():
             if known is not None:
-                there = Verdicts.from_json(
-                    {"policy": "", "alpha": 0.0, "findings": [read_json(folder / FINDING)[0]["finding"]]}
-                )
-                return replace(there.findings[0], name=demand.title, model=self.model), True
+                (there,) = Verdicts.load(folder / FINDING).findings
+                return replace(there, name=demand.title, model=self.model), True
             shutil.rmtree(folder)  # somebody else's model: what it was then says nothing of today
         made = self.compared(folder) if demand.not_worse_than else self.drawn(prompts, folder)
-        write_json(folder / FINDING, {"finding": Verdicts("", 0.0, (made,)).to_json()["findings"][0]})
+        Verdicts(demand.title, self.policy.level, (made,)).save(folder / FINDING)
         return made, False
 
     def prompts(self) -> tuple[Prompt, ...]:

@@ -45,7 +45,8 @@ def check(
         write_text(junit, to_junit(found))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         print(to_annotations(found), end="")
-        summary = summary or Path(os.environ["GITHUB_STEP_SUMMARY"]) if "GITHUB_STEP_SUMMARY" in os.environ else summary
+        if summary is None and "GITHUB_STEP_SUMMARY" in os.environ:
+            summary = Path(os.environ["GITHUB_STEP_SUMMARY"])
     if summary is not None:
         before = summary.read_text(encoding="utf-8") if summary.exists() else ""
         write_text(summary, before + report.to_markdown(found))

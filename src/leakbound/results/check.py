@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.result import show_confidence
@@ -16,7 +16,7 @@ EXIT: dict[Verdict, int] = {"proven": 0, "refuted": 1, "open": 3}
 """The exit code of a verdict; 2 is bad input."""
 
 
-def together(verdicts: Iterator[Verdict]) -> Verdict:
+def together(verdicts: Iterable[str]) -> Verdict:
     """That of several claims at once: refuted where one is, proven where all are."""
     found = set(verdicts)
     return "refuted" if "refuted" in found else "proven" if found == {"proven"} else "open"
@@ -93,7 +93,7 @@ class Verdicts(Result, file="check.json", command="leakbound check"):
         return together(finding.verdict for finding in self.findings)
 
     @property
-    def exit_code(self) -> Literal[0, 1, 3] | int:
+    def exit_code(self) -> int:
         """0 proven, 1 refuted, 3 open."""
         return EXIT[self.verdict]
 

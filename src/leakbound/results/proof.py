@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from leakbound.bounds.claims import Verdict
 from leakbound.bounds.result import show_confidence
 from leakbound.results.base import Result
+from leakbound.results.check import EXIT, together
 from leakbound.wording import about, at_least, at_most, plural
 
-Verdict = Literal["proven", "refuted", "open"]
 OF = {
     "every": "every one of {n} questions at once",
     "average": "the average of {n} questions",
@@ -38,8 +39,7 @@ class Attempt:
     @property
     def verdict(self) -> Verdict:
         """Proven where both are, refuted where one is."""
-        verdicts = {self.leak_verdict, self.known_verdict}
-        return "refuted" if "refuted" in verdicts else "proven" if verdicts == {"proven"} else "open"
+        return together((self.leak_verdict, self.known_verdict))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
     @property
     def exit_code(self) -> int:
         """0 proven, 1 refuted, 3 open."""
-        return {"proven": 0, "refuted": 1, "open": 3}[self.verdict]
+        return EXIT[self.verdict]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each round."""
