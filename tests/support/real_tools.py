@@ -1,0 +1,23 @@
+"""Where the real tools stand that other people work with; ``make neighbours-logs`` puts them there."""
+
+import os
+import subprocess
+from pathlib import Path
+
+HERE = Path(os.environ.get("NEIGHBOURS", Path(__file__).parents[2] / ".venv-neighbours"))
+
+
+def tool(command, folder, **env):
+    """What a tool prints, run in a folder of its own; its environment has no proxies and no home but the folder."""
+    program = HERE / command[0]
+    assert program.exists(), f"{program}: not installed; run make neighbours-logs"
+    home = {name: str(folder / "home") for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
+    done = subprocess.run(
+        [str(program), *map(str, command[1:])],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **home, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return done.returncode, done.stdout + done.stderr
