@@ -23,6 +23,7 @@ FORMATS: dict[str, str] = {
     "inspect": "leakbound.importing.inspect:read",
     "leak-k": "leakbound.importing.leak_k:read",
     "garak": "leakbound.importing.garak:read",
+    "promptfoo": "leakbound.importing.promptfoo:read",
     "deepeval": "leakbound.importing.deepeval:read",
 }
 """Format -> module:function; imported only when it is asked for."""
