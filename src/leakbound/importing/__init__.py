@@ -24,6 +24,7 @@ FORMATS: dict[str, str] = {
     "leak-k": "leakbound.importing.leak_k:read",
     "garak": "leakbound.importing.garak:read",
     "promptfoo": "leakbound.importing.promptfoo:read",
+    "pyrit": "leakbound.importing.pyrit:read",
     "deepeval": "leakbound.importing.deepeval:read",
 }
 """Format -> module:function; imported only when it is asked for."""
