@@ -1,1 +1,1 @@
-"""Our scorers, bounds and gates inside the tools of others, one file for each; each imports its tool when it is used."""
+"""Our scorers, bounds and gates inside the tools of others: a file for each, which imports its tool when used."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from leakbound.auditing.stopping import StoppingRule, Watch
+from leakbound.auditing.stopping import Watch
 from leakbound.errors import InputError
 
 
