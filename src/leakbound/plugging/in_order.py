@@ -9,11 +9,14 @@ looks. A score that never comes, of a draw that failed, leaves its prompt open.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.stopping import Watch
+from leakbound.auditing.stopping import StoppingRule, Watch
+from leakbound.auditing.verdicts import every_verdict
 from leakbound.errors import InputError
 
 
@@ -39,3 +42,29 @@ class InOrder(Watch):
                 return
             scores = np.array([self.early.pop(i) for i in range(self.n, size)])
             self.add(scores, np.ones(scores.size, dtype=np.int64))
+
+
+MANAGER = "leakbound"
+"""What inspect_ai's logs call who stopped them, where it was this rule."""
+
+
+def summary(rule: StoppingRule, scorer: str, watches: Mapping[str, InOrder]) -> dict[str, Any]:
+    """What the looks say, on JSON: of every prompt at once, and of each alone, each wrong with P <= ``rule.alpha``.
+
+    ``upper``: the bound on P(leak) of that prompt alone, valid wherever it stopped; None before its first look.
+    """
+    prompts = {
+        name: {
+            "verdict": watch.verdict,
+            "draws": watch.n,
+            "leaks": watch.leaks,
+            "upper": rule.leak_bound(watch.leaks, watch.n, alpha=rule.alpha).upper if watch.n else None,
+        }
+        for name, watch in watches.items()
+    }
+    return {
+        "statement": {"scorer": scorer, "threshold": rule.threshold, "alpha": rule.alpha},
+        "rule": rule.to_json(),
+        "every": every_verdict(list(watches.values()), rule.alpha),
+        "prompts": prompts,
+    }
