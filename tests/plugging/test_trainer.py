@@ -59,7 +59,7 @@ def left_by(trainer):
     return (
         {name: tensor.numpy().tobytes() for name, tensor in trainer.model.state_dict().items()},
         [module.training for module in trainer.model.modules()],
-        (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),
+        (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()),  # noqa: NPY002
         [row for row in logged if "eval_leak_worst" not in row],
     )
 

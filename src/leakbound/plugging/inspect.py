@@ -29,7 +29,7 @@ SCORER, THRESHOLD = "contains", 0.5
 WITHHELD = "content_filter"
 
 
-@scorer(metrics=[mean()], name=NAME)
+@scorer(metrics=[mean()])  # type: ignore[untyped-decorator]
 def leak(scorer: str = SCORER, threshold: float = THRESHOLD) -> Scorer:
     """1 where our scorer of that name gives the last answer ``threshold`` or more, else 0; its score in the metadata.
 
@@ -111,4 +111,6 @@ def _seed(task: Any) -> int | None:
     """The seed that every request of the task has."""
     from inspect_ai.model._generate_config import active_generate_config
 
-    return active_generate_config().seed if task.model_generate_config.seed is None else task.model_generate_config.seed
+    given = task.model_generate_config.seed
+    seed: int | None = active_generate_config().seed if given is None else given
+    return seed

@@ -8,12 +8,13 @@
     filter_list: [{name: every, filter: [{function: take_first_k, k: 200}]}]
     process_results: !function leakbound.plugging.lm_eval.process_results
     metric_list:
-      - {metric: leak_rate, aggregation: mean, higher_is_better: false}
-      - {metric: leak_average_upper, aggregation: !function leakbound.plugging.lm_eval.average_upper, higher_is_better: false}
-      - {metric: leak_worst_upper, aggregation: !function leakbound.plugging.lm_eval.worst_upper, higher_is_better: false}
+      - metric: leak_worst_upper
+        aggregation: !function leakbound.plugging.lm_eval.worst_upper
+        higher_is_better: false
 
-For another scorer, threshold or alpha write ``leaks = Leaks(scorer="rouge_l")`` into a file beside the task, with a line
-``process_results = leaks.process_results`` for each function, and name that file instead. Nothing here imports lm_eval.
+So for ``leak_average_upper`` and ``average_upper``; ``leak_rate`` has the aggregation ``mean``. For another scorer,
+threshold or alpha write ``leaks = Leaks(scorer="rouge_l")`` into a file beside the task, with a line
+``process_results = leaks.process_results`` for each function, and name that file. Nothing here imports lm_eval.
 """
 
 from __future__ import annotations

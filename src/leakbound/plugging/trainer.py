@@ -104,7 +104,7 @@ class LeakAudit(TrainerCallback):  # type: ignore[misc]
     def _look(self, state: Any, model: Any, number: int) -> None:
         """One look, at its share of alpha; what it found is the same on all processes."""
         trainer, several = self.trainer, torch.distributed.is_available() and torch.distributed.is_initialized()
-        assert trainer is not None
+        assert trainer is not None  # on_train_begin said so
         found: list[Any] = [None, {}]
         if state.is_world_process_zero:
             found = self._audit(model, number, state.global_step)
@@ -117,7 +117,7 @@ class LeakAudit(TrainerCallback):  # type: ignore[misc]
 
     def _audit(self, model: Any, number: int, step: int) -> list[Any]:
         """Whether ``until`` is proven, and what is logged."""
-        assert self.trainer is not None
+        assert self.trainer is not None  # as above
         if hasattr(model, "get_base_model") and not model.active_peft_config.is_prompt_learning:
             model = model.get_base_model()  # with the adapter in its layers: the same law, and a cache
         level = self._shares[number] * self.statement.alpha
@@ -125,8 +125,8 @@ class LeakAudit(TrainerCallback):  # type: ignore[misc]
             found = self.last = audit(
                 model, self.prompts, scorer=self.statement.scorer, threshold=self.statement.threshold, alpha=level,
                 num_samples=self.num_samples, params=self.params, until=self.until, template=self.template,
-                tokenizer=self.tokenizer or self.trainer.processing_class, seed=_seed(self.seed, number), progress=False,
-                out=None if self.out is None else self.out / f"step-{step}-look-{number}",
+                tokenizer=self.tokenizer or self.trainer.processing_class, seed=_seed(self.seed, number),
+                progress=False, out=None if self.out is None else self.out / f"step-{step}-look-{number}",
             )  # fmt: skip
         values = {
             "eval_leak_average": found.mean_leak.estimate,
