@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus lint docs clean
+.PHONY: setup demo demo-real test quick test-cpus neighbours lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -41,12 +41,25 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Our plug-ins against the real packages, whose pins would not fit beside ours.
+NEIGHBOURS := .venv-neighbours
+neighbours: $(NEIGHBOURS)/.ready
+	rm -rf runs/neighbours
+	NEIGHBOURS=runs/neighbours $(NEIGHBOURS)/bin/python -m pytest tests/neighbours -p no:cacheprovider
+
+$(NEIGHBOURS)/.ready: pyproject.toml constraints-neighbours.txt
+	$(PYTHON) -m venv $(NEIGHBOURS)
+	$(NEIGHBOURS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-neighbours.txt torch==2.13.0
+	$(NEIGHBOURS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-neighbours.txt --editable '.[hf]' \
+		hypothesis inspect_ai lm_eval mlflow-skinny pytest pytest-timeout tensorboard wandb
+	touch $@
+
 docs: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) runs site
+	rm -rf $(VENV) $(NEIGHBOURS) runs site
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped

@@ -20,12 +20,7 @@ hypothesis.settings.register_profile("leakbound", deadline=None, derandomize=Tru
 hypothesis.settings.load_profile("leakbound")
 
 
-def pytest_collection_modifyitems(config, items):
-    if "neighbours" not in config.option.markexpr:  # what other tools run in is made by targets of its own
-        others = [item for item in items if item.get_closest_marker("neighbours")]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
-
+def pytest_collection_modifyitems(items):
     def late(item):
         return bool(item.get_closest_marker("slow")) * (2 - bool(item.get_closest_marker("trains")))
 
