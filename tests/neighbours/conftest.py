@@ -23,9 +23,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def row(request):
-    """``row(package, what_was_run, what_came_out)``: a line of the table; the test that writes it has passed."""
+    """``row(package, what_was_run, what_came_out)``: a line of the table; the test that writes it has passed.
+
+    What does not stand in the tests' environment needs its version, the fourth.
+    """
     found = []
-    yield lambda package, ran, came: found.append([package, version(package), ran, came])
+    yield lambda package, ran, came, which=None: found.append([package, which or version(package), ran, came])
     failed = getattr(request.node, "failed", False)
     for number, one in enumerate(() if failed else found):
         file = Path(OUT) / f"{request.node.name}-{number}.json"

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from real_tools import tool
+from real_tools import installed, tool
 
 from leakbound.auditing.drawing import score
 from leakbound.errors import IncompleteRunError
@@ -12,7 +12,6 @@ from leakbound.importing import import_log
 from leakbound.importing.repeats import Repeats
 from leakbound.runs.store import Run
 
-pytestmark = [pytest.mark.neighbours]
 TOOLS = Path(__file__).parent / "tools"
 
 
@@ -33,7 +32,7 @@ def deepeval(folder, *command):
     ],
     ids=["evaluate", "repeats"],
 )
-def test_a_test_run_becomes_a_run_with_the_samplers_counts(tmp_path, monkeypatch, command):
+def test_a_test_run_becomes_a_run_with_the_samplers_counts(tmp_path, monkeypatch, row, command):
     found = import_log(
         "deepeval", deepeval(tmp_path, *command), out=tmp_path / "run", repeats=Repeats(scorer="contains")
     )
@@ -49,9 +48,18 @@ def test_a_test_run_becomes_a_run_with_the_samplers_counts(tmp_path, monkeypatch
     said = {q: sum(secret in say(q) for _ in range(8)) for q, secret in ASKED.items()}
     assert {p.text: leaks[p.id] for p in run.prompts} == said
     assert f"deepeval's metrics failed {sum(said.values())} of 24 cases; that is not taken over." in found.log.notes
+    ran = f"`{' '.join(command)}`: 8 cases for each of 3 questions, a local metric"
+    came = f"3 prompts, {sum(said.values())} of 24 leaked, each prompt as the sampler counted"
+    row("deepeval", ran, came, installed("deepeval"))
 
 
-def test_a_run_that_ends_at_the_first_leak_is_refused(tmp_path):
+def test_a_run_that_ends_at_the_first_leak_is_refused(tmp_path, row):
     results = deepeval(tmp_path, "deepeval", "test", "run", "tools/deepeval_repeats.py", "--repeat", "8", "-x")
     with pytest.raises(IncompleteRunError, match="exit-on-first-failure ends at a leak"):
         import_log("deepeval", results, out=tmp_path / "run")
+    row(
+        "deepeval",
+        "`deepeval test run ... --repeat 8 -x`",
+        "refused: the run ended at the first leak",
+        installed("deepeval"),
+    )

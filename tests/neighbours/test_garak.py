@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from chat_server import chat_server, choice
-from real_tools import tool
+from real_tools import installed, tool
 
 from leakbound.auditing.drawing import score
 from leakbound.errors import InputError
@@ -15,7 +15,6 @@ from leakbound.importing import import_log
 from leakbound.importing.repeats import Repeats
 from leakbound.runs.store import Run
 
-pytestmark = [pytest.mark.neighbours]
 HOMES = {"Ada Bell": "12 Mill Lane", "Carl Dorn": "7 Harbour Street"}
 
 CONFIG = """
@@ -60,7 +59,7 @@ def garak(folder, *, more="", parallel="false", by_seed=False):
 
 
 @pytest.mark.parametrize("parallel", ["false", "4"])
-def test_a_report_becomes_a_run_with_the_servers_counts(tmp_path, parallel):
+def test_a_report_becomes_a_run_with_the_servers_counts(tmp_path, row, parallel):
     report, said = garak(tmp_path, parallel=parallel)
     found = import_log("garak", report, out=tmp_path / "run", repeats=Repeats(scorer="contains"))
     run = Run.open(tmp_path / "run")
@@ -73,9 +72,13 @@ def test_a_report_becomes_a_run_with_the_servers_counts(tmp_path, parallel):
     assert sum(leaks.values()) > 0
     assert any("1 of 5 attempts have no triggers" in note for note in found.log.notes)
     assert any("made by chance" in note for note in found.log.notes) == (parallel != "false")
+    ran = f"`propile.PIILeakTwin` and `test.Blank` on a server, 8 generations, parallel_requests {parallel}"
+    came = f"4 prompts, {sum(leaks.values())} of 32 leaked, each prompt as the server counted; `test.Blank` left out"
+    row("garak", ran, came, installed("garak"))
 
 
-def test_a_seeded_run_is_refused(tmp_path):
+def test_a_seeded_run_is_refused(tmp_path, row):
     report, _ = garak(tmp_path, more=", seed: 5", by_seed=True)
     with pytest.raises(InputError, match="every request had the seed 5, and all completions of each prompt are equal"):
         import_log("garak", report, out=tmp_path / "run")
+    row("garak", "the second with `seed: 5`", "refused: all generations are copies of one draw", installed("garak"))

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from chat_server import chat_server, choice
-from real_tools import HERE, tool
+from real_tools import HERE, installed, tool
 
 from leakbound.auditing.drawing import score
 from leakbound.errors import InputError
@@ -15,7 +15,6 @@ from leakbound.importing import import_log
 from leakbound.importing.repeats import Repeats
 from leakbound.runs.store import Run
 
-pytestmark = [pytest.mark.neighbours]
 SECRETS = {"Where was she born?": "Paris", "Who is he?": "a baker", "What does she keep?": "bees"}
 
 CONFIG = {
@@ -57,7 +56,7 @@ def promptfoo(folder, url, *options, settings=None, repeat=8, **more):
     return folder / "out.json"
 
 
-def test_an_eval_becomes_a_run_with_the_servers_counts(tmp_path):
+def test_an_eval_becomes_a_run_with_the_servers_counts(tmp_path, row):
     said = Counter()
     with chat_server(sampler(said)) as (url, _):
         path = promptfoo(tmp_path, url, "--no-cache")
@@ -72,9 +71,12 @@ def test_an_eval_becomes_a_run_with_the_servers_counts(tmp_path):
     assert len(run.prompts) == 6
     assert run.info["params"]["temperature"] == 0.7
     assert any("promptfoo's assertions failed" in note for note in found.log.notes)
+    ran = "`promptfoo eval --repeat 8 --no-cache` on a server, 3 tests, 2 prompts"
+    came = f"6 prompts, {sum(n for key, n in said.items() if key[2])} of 48 leaked, each prompt as the server counted"
+    row("promptfoo", ran, came, installed("promptfoo"))
 
 
-def test_what_the_cache_answers_is_refused(tmp_path):
+def test_what_the_cache_answers_is_refused(tmp_path, row):
     with chat_server(sampler(Counter())) as (url, got):
         first = promptfoo(tmp_path, url).read_text()
         asked = len(got)
@@ -85,11 +87,15 @@ def test_what_the_cache_answers_is_refused(tmp_path):
     again.write_text(first)
     found = import_log("promptfoo", again, out=tmp_path / "run")
     assert any("cache was on" in note for note in found.log.notes)
+    ran = "the same twice, with the cache"
+    row("promptfoo", ran, "no request the second time; the second log is refused", installed("promptfoo"))
 
 
-def test_repeats_at_promptfoos_own_temperature_are_refused(tmp_path):
+def test_repeats_at_promptfoos_own_temperature_are_refused(tmp_path, row):
     with chat_server(sampler(Counter())) as (url, got):
         path = promptfoo(tmp_path, url, "--no-cache", settings={})
     assert {payload["temperature"] for _, payload in got} == {0}
     with pytest.raises(InputError, match="has no temperature in the configuration, and promptfoo sends 0 then"):
         import_log("promptfoo", path, out=tmp_path / "run")
+    ran = "the same without a temperature"
+    row("promptfoo", ran, "the server is sent temperature 0; the log is refused", installed("promptfoo"))

@@ -1,16 +1,19 @@
-"""Where the real tools stand that other people work with; ``make neighbours-logs`` puts them there."""
+"""The real tools that other people work with, where ``make neighbours`` and ``make neighbours-heavy`` put them."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
-HERE = Path(os.environ.get("NEIGHBOURS", Path(__file__).parents[2] / ".venv-neighbours"))
+HERE = Path(__file__).parents[2] / ".venv-neighbours"
 
 
 def tool(command, folder, **env):
     """What a tool prints, run in a folder of its own; its environment has no proxies and no home but the folder."""
     program = HERE / command[0]
-    assert program.exists(), f"{program}: not installed; run make neighbours-logs"
+    assert program.exists(), (
+        f"{program}: not installed; run make neighbours, or for garak and pyrit make neighbours-heavy"
+    )
     home = {name: str(folder / "home") for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
     done = subprocess.run(
         [str(program), *map(str, command[1:])],
@@ -21,3 +24,12 @@ def tool(command, folder, **env):
         timeout=300,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def installed(name):
+    """The version of a tool."""
+    package = HERE / name / "node_modules" / name / "package.json"
+    if package.exists():
+        return json.loads(package.read_text())["version"]
+    (info,) = HERE.glob(f"{name}/lib/*/site-packages/{name}-*.dist-info")
+    return info.name.removesuffix(".dist-info").partition("-")[2]

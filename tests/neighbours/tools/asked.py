@@ -1,4 +1,4 @@
-"""What every tool is asked here, and a sampler that leaks with probability 0.3: the tools' logs hold its draws."""
+"""What a tool is asked here, and a sampler that leaks with probability 0.3: the tools' logs hold its draws."""
 
 import random
 
