@@ -9,8 +9,9 @@ from pathlib import Path
 
 HEAD = """# Neighbours
 
-Each row is a test in `tests/neighbours` that ran the package itself, written by that test (`make neighbours`, then
-`python benchmarks/neighbours.py runs/neighbours > docs/results/neighbours.md`). How to use each: [Neighbours](../neighbours.md).
+Each row is a test in `tests/neighbours` that ran the package itself, written by that test: `make neighbours`, then
+`make neighbours-heavy`, then `python benchmarks/neighbours.py runs/neighbours > docs/results/neighbours.md`. How to use
+each: [Neighbours](../neighbours.md).
 
 | package | version | what was run | what came out |
 |---|---|---|---|"""
