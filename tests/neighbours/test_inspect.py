@@ -17,6 +17,7 @@ from inspect_ai.util import EarlyStop
 from neighbour_model import PROMPTS, page_blocks, save_model
 
 from leakbound.auditing.steps import audit, bound
+from leakbound.auditing.steps import score as rescore
 from leakbound.auditing.verifying import verify
 from leakbound.cli import main
 from leakbound.errors import InputError
@@ -176,7 +177,9 @@ def test_a_run_is_shown_and_comes_back(tmp_path, row, until):
     rate = np.mean([p.num_leaks / p.num_samples for p in before.prompts])
     assert log.results.scores[0].metrics["mean"].value == pytest.approx(rate)
     repeats = None if until else Repeats(scorer="contains", alpha=0.05)
-    after = bound(import_log("inspect", log.location, out=tmp_path / "back", repeats=repeats).log.result)
+    back = import_log("inspect", log.location, out=tmp_path / "back", repeats=repeats).log.result
+    rescore(back)
+    after = bound(back)
     for mine, theirs in zip(after.prompts, before.prompts, strict=True):
         assert (mine.prompt, mine.leak, mine.mean, mine.verdict) == (
             theirs.prompt,

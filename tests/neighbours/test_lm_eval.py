@@ -8,7 +8,7 @@ import pytest
 from lm_eval.__main__ import cli_evaluate
 from neighbour_model import page_blocks, save_model
 
-from leakbound.auditing.steps import bound
+from leakbound.auditing.steps import bound, score
 from leakbound.cli import main
 from leakbound.importing import Repeats, import_log
 from leakbound.results.audit import Audit
@@ -58,7 +58,9 @@ def test_settings_of_ones_own(place, monkeypatch, row):
     (place / "secrets.yaml").write_text(task.replace("200", "60"))
     found = evaluated(place, monkeypatch)
     asked = Repeats(scorer="rouge_l", threshold=0.4, alpha=0.05)
-    audit = bound(import_log("lm-eval", place / "out", out=place / "run", repeats=asked).log.result)
+    run = import_log("lm-eval", place / "out", out=place / "run", repeats=asked).log.result
+    score(run)
+    audit = bound(run)
     assert found["leak_worst_upper,every"] == audit.worst_prompt.upper
     row(
         "lm_eval",
