@@ -3,11 +3,12 @@
 import asyncio
 import random
 import re
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
-from inspect_ai import Task, eval, score
+from inspect_ai import Task, eval
 from inspect_ai.dataset import Sample
 from inspect_ai.log import read_eval_log
 from inspect_ai.model import GenerateConfig, ModelAPI, ModelOutput, modelapi
@@ -16,6 +17,7 @@ from inspect_ai.util import EarlyStop
 from neighbour_model import PROMPTS, page_blocks, save_model
 
 from leakbound.auditing.steps import audit, bound
+from leakbound.auditing.steps import score as rescore
 from leakbound.auditing.verifying import verify
 from leakbound.cli import main
 from leakbound.errors import InputError
@@ -25,7 +27,8 @@ from leakbound.plugging.inspect import UntilProven, leak
 from leakbound.results.audit import Audit
 
 DRAWN = {}
-"""What was drawn, by the rate that was asked for, in the order in which epochs began."""
+"""The numbers behind the answers, by the rate that was asked for."""
+ASKED = count(1)
 
 
 @modelapi(name="slow")
@@ -44,13 +47,9 @@ class Slow(ModelAPI):
 class Broken(ModelAPI):
     """Every tenth answer is withheld."""
 
-    number = 0
-
     async def generate(self, input, tools, tool_choice, config):
-        Broken.number += 1
-        return ModelOutput.from_content(
-            "broken", "No.", stop_reason="content_filter" if Broken.number % 10 == 0 else "stop"
-        )
+        reason = "content_filter" if next(ASKED) % 10 == 0 else "stop"
+        return ModelOutput.from_content("broken", "No.", stop_reason=reason)
 
 
 class Mine:
@@ -178,7 +177,9 @@ def test_a_run_is_shown_and_comes_back(tmp_path, row, until):
     rate = np.mean([p.num_leaks / p.num_samples for p in before.prompts])
     assert log.results.scores[0].metrics["mean"].value == pytest.approx(rate)
     repeats = None if until else Repeats(scorer="contains", alpha=0.05)
-    after = bound(import_log("inspect", log.location, out=tmp_path / "back", repeats=repeats).log.result)
+    back = import_log("inspect", log.location, out=tmp_path / "back", repeats=repeats).log.result
+    rescore(back)
+    after = bound(back)
     for mine, theirs in zip(after.prompts, before.prompts, strict=True):
         assert (mine.prompt, mine.leak, mine.mean, mine.verdict) == (
             theirs.prompt,
@@ -187,8 +188,6 @@ def test_a_run_is_shown_and_comes_back(tmp_path, row, until):
             theirs.verdict,
         )
     assert after.mean_leak == before.mean_leak
-    again = score(log, leak("contains"), display="none", action="overwrite")  # their own command scores it again
-    assert [s.scores["leak"].value for s in again.samples] == [s.scores["leak"].value for s in log.samples]
     row("inspect_ai", f"`leakbound export inspect` of a run {'with' if until else 'without'} `--until`, read by `read_eval_log`",
         "comes back by `leakbound import inspect` with the same bounds")  # fmt: skip
 
