@@ -1,6 +1,6 @@
 """The table of docs/results/neighbours.md, from what the tests of ``make neighbours`` wrote: one row a test.
 
-    make neighbours && python benchmarks/neighbours.py runs/neighbours > docs/results/neighbours.md
+make neighbours && python benchmarks/neighbours.py runs/neighbours > docs/results/neighbours.md
 """
 
 import json
