@@ -1,6 +1,6 @@
 """The table of docs/results/neighbours.md, from what the tests of ``make neighbours`` wrote: one row a test.
 
-    make neighbours && python benchmarks/neighbours.py runs/neighbours > docs/results/neighbours.md
+make neighbours && python benchmarks/neighbours.py runs/neighbours > docs/results/neighbours.md
 """
 
 import json
@@ -10,7 +10,8 @@ from pathlib import Path
 HEAD = """# Neighbours
 
 Each row is a test in `tests/neighbours` that ran the package itself, written by that test (`make neighbours`, then
-`python benchmarks/neighbours.py runs/neighbours > docs/results/neighbours.md`). How to use each: [Neighbours](../neighbours.md).
+`python benchmarks/neighbours.py runs/neighbours > docs/results/neighbours.md`). How to use each:
+[Neighbours](../neighbours.md).
 
 | package | version | what was run | what came out |
 |---|---|---|---|"""

@@ -81,7 +81,7 @@ def test_mlflow(tmp_path, monkeypatch, row):
 
 
 def records(data):
-    """The records of a W&B file, a log of LevelDB behind a header of 7 bytes: blocks of 32 KiB; checksum, length, kind."""
+    """The records of a W&B file, a log of LevelDB behind a header of 7 bytes: blocks of 32 KiB."""
     at, parts = 7, b""
     while at + 7 <= len(data):
         if 32768 - at % 32768 < 7:
