@@ -115,7 +115,7 @@ def test_epochs_end_where_the_claim_is_settled_and_the_log_says_so(tmp_path, row
     )
     row(
         "inspect_ai",
-        "`leakbound import inspect` of that .eval log",
+        "`leakbound import inspect` of a log that `UntilProven` ended",
         "the same verdicts and bounds; `leakbound verify` accepts the run",
     )
 
