@@ -107,6 +107,7 @@ def test_wandb(tmp_path, monkeypatch, row):
         monkeypatch.setenv(name, value)
     said = trained(tmp_path, "wandb")
     wandb.finish()
+    wandb.teardown()  # all is written only when its own process has ended
     (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     read = {}
     for data in records(file.read_bytes()):
