@@ -31,7 +31,7 @@ def row(request):
     yield lambda package, ran, came, which=None: found.append([package, which or version(package), ran, came])
     failed = getattr(request.node, "failed", False)
     for number, one in enumerate(() if failed else found):
-        file = Path(OUT) / f"{request.node.name}-{number}.json"
+        file = Path(OUT) / f"{request.path.stem}-{request.node.name}-{number}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(one) + "\n")
 

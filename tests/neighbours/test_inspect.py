@@ -115,7 +115,7 @@ def test_epochs_end_where_the_claim_is_settled_and_the_log_says_so(tmp_path, row
     )
     row(
         "inspect_ai",
-        "`leakbound import inspect` of that .eval log",
+        "`leakbound import inspect` of a log that `UntilProven` ended",
         "the same verdicts and bounds; `leakbound verify` accepts the run",
     )
 
@@ -188,7 +188,8 @@ def test_a_run_is_shown_and_comes_back(tmp_path, row, until):
             theirs.verdict,
         )
     assert after.mean_leak == before.mean_leak
-    row("inspect_ai", f"`leakbound export inspect` of a run {'with' if until else 'without'} `--until`, read by `read_eval_log`",
+    how = "with" if until else "without"
+    row("inspect_ai", f"`leakbound export inspect` of a run {how} `--until`, read by `read_eval_log`",
         "comes back by `leakbound import inspect` with the same bounds")  # fmt: skip
 
 
@@ -209,4 +210,4 @@ def test_the_page_is_true(tmp_path, monkeypatch, row):
     assert [p.verdict for p in found.prompts] == [one["verdict"] for one in metadata["prompts"].values()]
     assert Path("run/audit.json").exists()
     row("inspect_ai", "the page's task on a local model of transformers (`hf/local`), 400 epochs",
-        f"{metadata['every']}: " + ", ".join(f"{i} {one['verdict']}" for i, one in metadata["prompts"].items()))  # fmt: skip
+        ", ".join(f"prompt {name}: {one['verdict']}" for name, one in metadata["prompts"].items()))  # fmt: skip

@@ -65,7 +65,7 @@ def test_settings_of_ones_own(place, monkeypatch, row):
     row(
         "lm_eval",
         'the same with `Leaks(scorer="rouge_l", threshold=0.4, alpha=0.05)` in a file beside the task',
-        "as above",
+        "results.json holds the bound of the audit of its samples file",
     )
 
 
@@ -77,7 +77,7 @@ def test_greedy_repeats_prove_nothing(place, monkeypatch, row):
     with pytest.warns(UserWarning, match="copies of one draw"):
         found = evaluated(place, monkeypatch)
     assert found["leak_worst_upper,every"] == found["leak_average_upper,every"] == 1.0
-    row("lm_eval", "the same with `do_sample: false`", "the bounds are 1, with a warning")
+    row("lm_eval", "the page's task with `do_sample: false`", "the bounds are 1, with a warning")
 
 
 def test_thrown_away_repeats_are_missed(place, monkeypatch):

@@ -77,11 +77,15 @@ def test_mlflow(tmp_path, monkeypatch, row):
     for name in NAMES:
         read = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, name)}
         assert read == {step: pytest.approx(values[name], rel=1e-9) for step, values in said.items()}
-    row("mlflow-skinny", "the same, report_to mlflow", "the same values read by MlflowClient")
+    row(
+        "mlflow-skinny",
+        "`LeakAudit(every=2).attach(trainer)`, report_to mlflow",
+        "5 values of each of 2 looks read by MlflowClient",
+    )
 
 
 def records(data):
-    """The records of a W&B file, a log of LevelDB behind a header of 7 bytes: blocks of 32 KiB; checksum, length, kind."""
+    """The records of a W&B file, a log of LevelDB behind a header of 7 bytes: blocks of 32 KiB."""
     at, parts = 7, b""
     while at + 7 <= len(data):
         if 32768 - at % 32768 < 7:
@@ -103,6 +107,7 @@ def test_wandb(tmp_path, monkeypatch, row):
         monkeypatch.setenv(name, value)
     said = trained(tmp_path, "wandb")
     wandb.finish()
+    wandb.teardown()  # all is written only when its own process has ended
     (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     read = {}
     for data in records(file.read_bytes()):
@@ -114,7 +119,11 @@ def test_wandb(tmp_path, monkeypatch, row):
     assert sorted(read) == sorted(said) == [2, 4]
     for step, values in said.items():
         assert [read[step][name.replace("eval_", "eval/")] for name in NAMES] == [values[name] for name in NAMES]
-    row("wandb", "the same, report_to wandb, offline", "the same values read from the run's .wandb file")
+    row(
+        "wandb",
+        "`LeakAudit(every=2).attach(trainer)`, report_to wandb, offline",
+        "5 values of each of 2 looks read from the .wandb file",
+    )
 
 
 def test_the_page_is_true(tmp_path, monkeypatch, row):

@@ -16,7 +16,8 @@ def save_model(place):
     tokenizer.chat_template = "{{ messages[-1]['content'] }}"
     tokenizer.save_pretrained(place / "model")
     tiny_model("gpt2", scale=1.0).save_pretrained(place / "model")
-    (place / "secrets.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in PROMPTS))
+    rows = [{**prompt, "target": prompt["target"][0]} for prompt in PROMPTS]  # one word: it leaks now and then
+    (place / "secrets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def page_blocks(section, language):
