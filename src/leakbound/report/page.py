@@ -61,11 +61,12 @@ def document(audit: Audit, guess: Audit | None = None, *, rows: int = tables.TER
         of=audit.model,
         footer=FOOTER,
         tone=found.status,
-        tiles=tuple(_tiles(found)),
+        tiles=tuple(tiles(found)),
     )
 
 
-def _tiles(found: Findings) -> Iterator[Tile]:
+def tiles(found: Findings) -> Iterator[Tile]:
+    """The numbers that stand first."""
     audit = found.audit
     total, n = len(audit.prompts), num_samples_text(audit)
     if audit.asked_once:
