@@ -83,7 +83,9 @@ class Browser:
         """Wait until it returns something true, and return that."""
         end = time.monotonic() + seconds
         while not (found := self.run(script, *args)):
-            assert time.monotonic() < end, f"still not so: {script}\n{self.run('return document.body.innerText')[:2000]}"
+            assert time.monotonic() < end, (
+                f"still not so: {script}\n{self.run('return document.body.innerText')[:2000]}"
+            )
             time.sleep(0.03)
         return found
 

@@ -125,7 +125,8 @@ def facts_of(folder: Folder, line: Line) -> Iterator[tuple[str, str]]:
         yield "sampled", f"leaked in {tables.drawn(p)} answers; {p.num_distinct:,} distinct"
         for q in OF_A_PROMPT:
             if q.heading:
-                yield q.name, f"{limits(getattr(p, q.field))} · observed {about(getattr(p, q.field).estimate)}"
+                seen = "" if q.field.startswith("leak") else f", observed {about(getattr(p, q.field).estimate)}"
+                yield q.name, f"{limits(getattr(p, q.field))}{seen}"
         if folder.guess is not None:
             yield "guess level", tables.guess_level(line.row)
         if p.cut_share:
@@ -169,7 +170,9 @@ def answer_of(folder: Folder, index: int, answer: Answer) -> dict[str, Any]:
     prompt = folder.run.prompts[index]
     spans = folder.marker(answer.text[:LONGEST], prompt) if folder.marker else []
     rest = len(answer.text) - LONGEST
-    chance = f"P {about(min(1.0, math.exp(answer.logprob)))}" if answer.logprob is not None else ""
+    chance = (
+        f"P {about(min(1.0, math.exp(answer.logprob)))}" if answer.logprob is not None and not answer.greedy else ""
+    )
     return {
         "draw": "greedy" if answer.greedy else answer.draws[0],
         "times": "greedy" if answer.greedy else f"{answer.count:,}",
@@ -199,25 +202,11 @@ def asked(folder: Folder, index: int) -> list[list[str]]:
     return rows + ([["also", _lines("; ".join(prompt.aliases))]] if prompt.aliases else [])
 
 
-def by_temperature(folders: Sequence[Folder], prompt_id: str) -> list[dict[str, str]]:
-    """The same prompt in each open run: asked once (temperature 0), and sampled."""
+def by_temperature(folders: Sequence[Folder], prompt_id: str) -> list[dict[str, Any]]:
+    """The same prompt in each open run, by temperature: asked once (temperature 0), and sampled."""
     found = []
     for folder in folders:
-        if (index := folder.places.get(prompt_id)) is None:
-            continue
-        line = folder.lines[index]
-        said = line_of(folder, line)
-        both = {"run": folder.name, "status": said["status"], "label": said["label"], "symbol": said["symbol"]}
-        if said["greedy"] != "–":
-            found.append({**both, "temperature": "0", "leaks": f"score {said['greedy']}", "jointly": "–", "rate": ""})
-        rate = "" if said.get("rate") is None else f"{said['rate']:.4f}"
-        found.append(
-            {
-                **both,
-                "temperature": folder.temperature,
-                "leaks": said["leaks"],
-                "rate": rate,
-                "jointly": said["jointly"],
-            }
-        )
+        if (index := folder.places.get(prompt_id)) is not None:
+            said = line_of(folder, folder.lines[index])
+            found.append({**said, "run": folder.name, "temperature": folder.temperature})
     return sorted(found, key=lambda row: (float(row["temperature"].split(",")[0]), row["run"]))

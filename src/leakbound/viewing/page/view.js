@@ -9,6 +9,7 @@ const SORT_WORDS = { verdict: "verdict, worst first", leaks: "leaks, most first"
   difference: "leaks more than beside", id: "id", file: "as in the file" };
 
 let runs = [], state = { ...DEFAULTS }, rows = [], first = 0, total = 0, current = -1, asked = 0;
+let temperaturesOpen = false;
 const chosen = new Set();
 
 // ---- small things
@@ -35,7 +36,7 @@ async function ask(what, given) {
 }
 
 const tag = (row) => el("span", { className: `tag ${row.status}` },
-  el("span", { className: "symbol", ariaHidden: "true" }, row.symbol), ` ${row.label}`);
+  el("span", { className: "symbol", ariaHidden: "true" }, row.symbol), " ", el("span", { className: "word" }, row.label));
 
 // ---- the address
 
@@ -82,6 +83,7 @@ function showRun() {
   const judged = run.scorer ? `a completion leaks when “${run.scorer}” gives it ${run.threshold} or more` : "";
   $("about").replaceChildren(el("b", {}, run.model), [` · temperature ${run.temperature}`, judged,
     run.confidence && `confidence ${run.confidence}`].filter(Boolean).join(" · "));
+  $("and").textContent = other ? `beside it ${other.name}: ${other.title}` : "";
   $("lead").replaceChildren(...run.lead.map((text) => el("p", {}, text)));
   $("more").hidden = !run.lead.length;
   $("tiles").replaceChildren(...run.tiles.map((tile) => el("li", {},
@@ -130,9 +132,9 @@ function columns() {
     ["prompt", (row) => [el("a", { href: hash({ prompt: row.id, draw: "" }), tabIndex: -1 }, el("bdi", {}, row.text)),
       el("span", { className: "muted" }, el("bdi", {}, row.id), " · ", el("bdi", {}, row.target))], "wide-text"],
     [more("leaks", other && run), share, "n"],
-    ...(other ? [[more("leaks", other), (row) => (row.other ? share(row.other) : "not there"), "n"],
+    ...(other ? [[more("leaks", other), (row) => (row.other ? share(row.other) : "not there"), "n second"],
       [more("verdict", other), (row) => (row.other ? tag(row.other) : "–"), "extra"]] : []),
-    ["P(leak), all at once", (row) => row.jointly, "n"],
+    ["P(leak), all at once", (row) => row.jointly, "n jointly"],
     ...(other ? [[more("P(leak), all at once", other), (row) => row.other?.jointly ?? "–", "n extra"]] : [
       ["greedy score", (row) => row.greedy, "n extra"],
       ["max score", (row) => row.best, "n extra"],
@@ -178,9 +180,12 @@ async function extend(later) {
   const found = await ask("prompts", { ...filter(), start, count });
   if (later ? start !== first + rows.length : start + count !== first) return; // asked twice
   const shown = columns(), box = $("rows"), before = box.scrollHeight;
+  const had = [$("later"), $("earlier")].includes(document.activeElement); // it may go away, with the focus
+  if (had) current = later ? rows.length : found.rows.length - 1;
   const made = found.rows.map((row) => rowOf(row, shown));
   if (later) { rows.push(...found.rows); $("body").append(...made); }
-  else { rows.unshift(...found.rows); first = start; current += found.rows.length; $("body").prepend(...made); box.scrollTop += box.scrollHeight - before; }
+  else { rows.unshift(...found.rows); first = start; current += had ? 0 : found.rows.length; $("body").prepend(...made); box.scrollTop += box.scrollHeight - before; }
+  mark(had);
   listed(found.of);
 }
 
@@ -269,11 +274,12 @@ async function showPrompt() {
 const terms = (items, kind) => el("dl", { className: kind }, ...items.flatMap(([name, meaning]) => [el("dt", {}, name), el("dd", {}, meaning)]));
 
 function temperatures(found) {
-  const cell = (text, kind = "") => el("td", { className: kind }, text);
-  return el("div", { className: "box" }, el("table", {}, el("caption", {}, "by temperature; 0 is the greedy answer"),
-    el("thead", {}, el("tr", {}, ...["temperature", "run", "leaks", "P(leak), all at once"].map((name, i) => el("th", { scope: "col", className: i > 1 ? "n" : "" }, name)))),
-    el("tbody", {}, ...found.map((row) => el("tr", {}, el("th", { scope: "row" }, row.temperature), cell(row.run),
-      el("td", { className: "n" }, ...(row.rate ? share({ ...row, rate: Number(row.rate) }) : [row.leaks])), cell(row.jointly, "n"))))));
+  const names = ["temperature", "run", "verdict", "greedy (0)", "leaks when sampled", "P(leak), all at once"];
+  const table = el("table", {}, el("thead", {}, el("tr", {}, ...names.map((name, i) => el("th", { scope: "col", className: i > 2 ? "n" : "" }, name)))),
+    el("tbody", {}, ...found.map((row) => el("tr", {}, el("th", { scope: "row" }, row.temperature), el("td", {}, row.run), el("td", {}, tag(row)),
+      el("td", { className: "n" }, row.greedy), el("td", { className: "n" }, ...share(row)), el("td", { className: "n" }, row.jointly)))));
+  return el("details", { open: temperaturesOpen, on: { toggle: (event) => { temperaturesOpen = event.target.open; } } },
+    el("summary", {}, `by temperature, in ${found.length === 1 ? "this run" : `${found.length} runs`}`), el("div", { className: "box" }, table));
 }
 
 function tools() {
