@@ -29,7 +29,8 @@ from leakbound.wording import about, brief, plural, visible
 
 FOOTER = (
     "This page holds the secrets and the model’s output word for word: share it as you would share them. It loads "
-    "nothing and runs no script."
+    "nothing and runs no script. “leakbound view RUN”, with the folder of this run, shows every prompt with all of its "
+    "answers."
 )
 
 
