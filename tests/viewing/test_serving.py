@@ -4,7 +4,11 @@ import csv
 import http.client
 import io
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -334,11 +338,30 @@ def test_what_is_written_while_it_is_open_is_seen(copy):
 def test_no_run_is_an_error_of_one_line(tmp_path, copy):
     with pytest.raises(InputError, match=r"there is no run\.json"):
         open_folders([tmp_path / "nothing"])
+    with pytest.raises(InputError, match="runs is empty"):
+        open_folders([])
     with pytest.raises(InputError, match="port is 70000"):
         Viewer(Shelf([]), 70000)
     assert [f.name for f in open_folders([copy.parent])] == ["one"]  # a folder of runs
     ask([0.5], copy.parent / "b" / "one")
     assert [f.name for f in open_folders([copy, copy.parent / "b" / "one"])] == [f"{copy.parent.name}/one", "b/one"]
+
+
+@pytest.mark.slow
+def test_the_command_prints_its_address_and_ends_with_ctrl_c(made):
+    command = [sys.executable, "-m", "leakbound", "view", str(made), "--no-open"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().split()[1]
+        host, port, key = re.fullmatch(r"http://(.+):(\d+)/(.+)/", address).groups()
+        with closing(http.client.HTTPConnection(host, int(port), timeout=30)) as connection:
+            connection.request("GET", f"/{key}/")
+            assert connection.getresponse().status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
 
 
 def test_two_runs_side_by_side(copy, made, tmp_path):

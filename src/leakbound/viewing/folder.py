@@ -221,6 +221,8 @@ def open_folders(paths: list[Path], guess: Path | None = None) -> list[Folder]:
 
     :raises InputError: there is no run in one of them, or it cannot be read.
     """
+    if not paths:
+        raise InputError("runs is empty: give one run folder or more")
     found: list[Path] = []
     for path in (p.expanduser() for p in paths):
         inner = [] if (path / "run.json").exists() else sorted(file.parent for file in path.glob("*/run.json"))
