@@ -64,6 +64,12 @@ def opened(folder, window):
     return process, printed, time.perf_counter() - start
 
 
+def cpu(process):
+    """The seconds of computing of the command so far: other work on the machine does not change them much."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory(process):
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
@@ -85,7 +91,7 @@ def main(folder):
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
     audit = (folder / "audit.json").stat().st_size / 2**20
     print(f"{PROMPTS:,} prompts x {DRAWS:,} draws, {size:.0f} MiB, audit.json {audit:.0f} MiB", flush=True)
-    firsts, shown, first, after, searches, prompts = [], [], [], [], [], []
+    firsts, shown, computed, first, after, searches, prompts = [], [], [], [], [], [], []
     with Browser() as window:
         for _ in range(TIMES):
             window.go("about:blank")
@@ -93,6 +99,7 @@ def main(folder):
             try:
                 firsts.append(printed)
                 shown.append(page)
+                computed.append(cpu(process))
                 first.append(memory(process))
                 done = (
                     "const [f] = arguments; return fetch(`api/progress?run=0`).then(r => r.json()).then(p => p.ended)"
@@ -110,6 +117,7 @@ def main(folder):
                 process.wait()
     show("from the command to its address", firsts, "s")
     show("from the command to the prompts in the browser", shown, "s")
+    show("computing of the command until then", computed, "s")
     show("a search, to its rows", searches, "ms")
     show("opening a prompt, to its completions", prompts, "ms")
     show("memory of the command, page shown", first, "MiB")

@@ -211,9 +211,6 @@ def test_the_page_may_load_nothing_from_elsewhere_and_run_nothing_else(viewer):
 
 def test_opening_reads_no_draws(made, monkeypatch):
     read = []
-    monkeypatch.setattr(
-        Shelf, "__init__", lambda self, folders: setattr(self, "folders", folders)
-    )  # nothing is counted
     monkeypatch.setattr(Run, "read_draws", lambda self, part: read.append(part.name))
     monkeypatch.setattr(Run, "read_counts", lambda self, part, scorer: read.append(part.name))
     shelf = Shelf(open_folders([made]))
@@ -336,7 +333,7 @@ def test_what_is_written_while_it_is_open_is_seen(copy):
 
 
 def test_no_run_is_an_error_of_one_line(tmp_path, copy):
-    with pytest.raises(InputError, match=r"there is no run\.json"):
+    with pytest.raises(InputError, match=r"there is no run\.json in it"):
         open_folders([tmp_path / "nothing"])
     with pytest.raises(InputError, match="runs is empty"):
         open_folders([])

@@ -24,8 +24,6 @@ class Shelf:
 
     def __init__(self, folders: list[Folder]) -> None:
         self.folders = folders
-        for folder in folders:
-            folder.begin_counting()
 
     def folder(self, query: Query, name: str = "run") -> Folder:
         """The run that a query names by its number."""
@@ -36,11 +34,12 @@ class Shelf:
         for i, folder in enumerate(self.folders):
             if (fresh := folder.fresh()) is not folder:
                 self.folders[i] = fresh
-                fresh.begin_counting()
         return {"runs": [showing.told(folder) for folder in self.folders], "sorts": list(SORTS)}
 
     def progress(self, query: Query) -> dict[str, Any]:
-        """How far the shards of a run were counted."""
+        """How far the shards of a run were counted; that begins when it is asked first, after the page is there."""
+        for folder in self.folders:
+            folder.begin_counting()
         return showing.progress(self.folder(query))
 
     def prompts(self, query: Query) -> dict[str, Any]:

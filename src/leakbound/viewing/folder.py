@@ -67,6 +67,7 @@ class Folder:
         self.threshold = float(statement.threshold if statement else fixed.get("threshold", 0.5))
         self.shards = Shards(self.run, self.scorers)
         self.marker = marker(self.scorer)
+        self.counting = False
         self.tally = Tally(self.run, self.scorer, self.threshold)
 
     def fresh(self) -> Folder:
@@ -166,7 +167,8 @@ class Folder:
 
     def begin_counting(self) -> None:
         """Count leaks and draws in the shards, beside everything else."""
-        if not self.certified:
+        if not self.certified and not self.counting:
+            self.counting = True
             Thread(target=self.tally.count, daemon=True).start()
 
     def counted(self) -> list[Problem]:
@@ -216,18 +218,27 @@ def _decoding(params: SamplingParams) -> str:
     return ", ".join(said)
 
 
+def run_folders(paths: list[Path]) -> list[Path]:
+    """Which folders are meant. InputError where there is no run in one of them."""
+    found: list[Path] = []
+    for path in (p.expanduser() for p in paths):
+        inner = [path] if (path / "run.json").exists() else sorted(file.parent for file in path.glob("*/run.json"))
+        if not inner:
+            raise InputError(
+                f"run is {str(path)!r}: there is no run.json in it, nor in a folder of it; give a run folder"
+            )
+        found += inner
+    if not found:
+        raise InputError("runs is empty: give one run folder or more")
+    return list(dict.fromkeys(found))
+
+
 def open_folders(paths: list[Path], guess: Path | None = None) -> list[Folder]:
     """The runs in these folders; a folder that is none stands for all runs in it.
 
     :raises InputError: there is no run in one of them, or it cannot be read.
     """
-    if not paths:
-        raise InputError("runs is empty: give one run folder or more")
-    found: list[Path] = []
-    for path in (p.expanduser() for p in paths):
-        inner = [] if (path / "run.json").exists() else sorted(file.parent for file in path.glob("*/run.json"))
-        found += inner or [path]
-    found = list(dict.fromkeys(found))
+    found = run_folders(paths)
     level = None if guess is None else Audit.load(guess)
     names = [path.resolve().name for path in found]
     twice = {name for name in names if names.count(name) > 1}

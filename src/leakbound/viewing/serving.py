@@ -8,6 +8,7 @@ that a request gives: pages are a fixed list, runs are numbers.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import secrets
 import sys
@@ -19,12 +20,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from leakbound.errors import InputError, LeakboundError
 from leakbound.viewing.asking import Shelf, as_csv, as_json_lines
-from leakbound.viewing.folder import open_folders
+from leakbound.viewing.folder import open_folders, run_folders
 
 HOST = "127.0.0.1"
 PAGES = {
@@ -52,26 +54,31 @@ def view(*runs: str | Path, port: int = 0, open: bool = True, guess: str | Path 
     address is printed, and opened unless ``open`` is False. ``guess``: the run of a model that never saw the secrets.
     Nothing is written. Raises InputError where there is no run, or the port is taken.
     """
-    shelf = Shelf(open_folders([Path(run) for run in runs], None if guess is None else Path(guess)))
-    server = Viewer(shelf, port)
-    print(f"view: {server.address}  (Ctrl-C ends it)", flush=True)
-    if open:
-        threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+    folders = run_folders([Path(run) for run in runs])
+    server = Viewer(port=port)
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(server):
-        server.serve_forever()
+        serving = threading.Thread(target=server.serve_forever, daemon=True)
+        serving.start()  # the browser takes the page while the runs are read
+        print(f"view: {server.address}  (Ctrl-C ends it)", flush=True)
+        if open:
+            threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+        gc.disable()  # all of what is read stays: looking through it again and again would take as long as reading it
+        server.show(Shelf(open_folders(folders, None if guess is None else Path(guess))))
+        gc.freeze()
+        gc.enable()
+        serving.join()
 
 
 class Viewer(ThreadingHTTPServer):
-    """A server for the runs of a shelf. InputError where the port is taken."""
+    """A server for the runs of a shelf, which may come later: what asks for them waits. InputError for a taken port."""
 
     daemon_threads = True
 
-    def __init__(self, shelf: Shelf, port: int = 0) -> None:
+    def __init__(self, shelf: Shelf | None = None, port: int = 0) -> None:
         self.key = secrets.token_urlsafe(16)
-        self.calls: dict[str, Callable[[dict[str, str]], Any]] = {
-            "runs": shelf.runs, "progress": shelf.progress, "prompts": shelf.prompts, "prompt": shelf.prompt,
-        }  # fmt: skip
-        self.shelf = shelf
+        self.there: SimpleQueue[Shelf] = SimpleQueue()
+        if shelf is not None:
+            self.show(shelf)
         try:
             super().__init__((HOST, port), Answering)
         except (OSError, OverflowError) as error:
@@ -83,6 +90,23 @@ class Viewer(ThreadingHTTPServer):
     def address(self) -> str:
         """Where the page is, with its secret."""
         return f"http://{HOST}:{self.server_port}/{self.key}/"
+
+    def show(self, shelf: Shelf) -> None:
+        """The runs are there."""
+        self.there.put(shelf)
+
+    @property
+    def shelf(self) -> Shelf:
+        """The runs, once they are there."""
+        shelf = self.there.get()
+        self.there.put(shelf)
+        return shelf
+
+    def call(self, name: str) -> Callable[[dict[str, str]], Any] | None:
+        """What answers a request of this name."""
+        shelf = self.shelf
+        known = {"runs": shelf.runs, "progress": shelf.progress, "prompts": shelf.prompts, "prompt": shelf.prompt}
+        return known.get(name.removeprefix("api/")) if name.startswith("api/") else None
 
     def close(self) -> None:
         """Let the port go."""
@@ -120,7 +144,7 @@ class Answering(BaseHTTPRequestHandler):
                 text = (as_csv if kind == "csv" else as_json_lines)(self.server.shelf.export(query))
                 said = "text/csv" if kind == "csv" else "application/jsonl"
                 return self.send(HTTPStatus.OK, text.encode("utf-8", "replace"), said, f"leakbound.{kind}")
-            call = self.server.calls.get(name.removeprefix("api/")) if name.startswith("api/") else None
+            call = self.server.call(name)
             if call is None:
                 return self.send(HTTPStatus.NOT_FOUND, b"there is nothing of that name")
             status, found = HTTPStatus.OK, call(query)

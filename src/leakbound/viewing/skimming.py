@@ -76,7 +76,7 @@ def _skimmed(file: Path, prompts: tuple[Prompt, ...]) -> Audit:
         threshold=found["threshold"],
         alpha=found["alpha"],
         planned=found["planned"],
-        prompts=tuple(map(_prompt, prompts, found["prompts"])),
+        prompts=tuple(map(partial(_prompt, {}), prompts, found["prompts"])),
         worst_prompt=Bound(**found["worst_prompt"]),
         mean_leak=Bound(**found["mean_leak"]),
         mean_score=Bound(**found["mean_score"]),
@@ -85,13 +85,21 @@ def _skimmed(file: Path, prompts: tuple[Prompt, ...]) -> Audit:
     return audit
 
 
-def _prompt(prompt: Prompt, found: dict[str, Any]) -> PromptAudit:
+def _prompt(known: dict[tuple[Any, ...], Bound], prompt: Prompt, found: dict[str, Any]) -> PromptAudit:
+    """One prompt; prompts with the same counts have the same bounds, which are made once."""
+
+    def bound(values: dict[str, Any]) -> Bound:
+        key = tuple(values.values())
+        if key not in known:
+            known[key] = Bound(**values)
+        return known[key]
+
     if missing := [name for name, value in found.items() if value is None and name not in _MAY_MISS]:
         raise ValueError(f"a prompt has no {missing[0]}")
-    found |= {name: Bound(**found[name]) for name in _BOUNDS}
+    found |= {name: bound(found[name]) for name in _BOUNDS}
     found |= {
         "prompt": prompt,
         "verdict": found["verdict"] or "",
-        "limits": found["limits"] and Bound(**found["limits"]),
+        "limits": found["limits"] and bound(found["limits"]),
     }
     return partial(PromptAudit, survival=cast(Any, None), worst=())(**found)
