@@ -200,7 +200,12 @@ def test_the_page_may_load_nothing_from_elsewhere_and_run_nothing_else(viewer):
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
     assert "unsafe" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
-    for name, kind in (("view.js", "text/javascript"), ("view.css", "text/css"), ("report.css", "text/css")):
+    for name, kind in (
+        ("view.js", "text/javascript"),
+        ("prompt.js", "text/javascript"),
+        ("view.css", "text/css"),
+        ("report.css", "text/css"),
+    ):
         status, headers, text = fetch(viewer, name)
         assert (status, headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
         assert b"://" not in text.replace(b"https://www.w3.org", b"")

@@ -31,6 +31,7 @@ from leakbound.viewing.folder import open_folders, run_folders
 HOST = "127.0.0.1"
 PAGES = {
     "": ("viewing/page/view.html", "text/html"),
+    "prompt.js": ("viewing/page/prompt.js", "text/javascript"),
     "view.js": ("viewing/page/view.js", "text/javascript"),
     "view.css": ("viewing/page/view.css", "text/css"),
     "report.css": ("report/templates/report.css", "text/css"),
