@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus neighbours neighbours-heavy lint docs clean
+.PHONY: setup demo demo-real test quick test-cpus browser neighbours neighbours-heavy lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,12 @@ quick: setup
 test-cpus: setup
 	ATEN_CPU_CAPABILITY=default $(PYTEST) -m trains
 	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE $(PYTEST) -m trains
+
+# What drives Chromium; it and its driver are installed first where that is possible.
+browser: setup
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } || true
+	$(BIN)/python -m pytest -m browser
 
 lint: setup
 	$(BIN)/ruff check .

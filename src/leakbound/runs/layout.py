@@ -15,6 +15,8 @@ NUM_PILOT = 32
 """Draws that measure a prompt's entropy and choose its engine: numbered from -32 on, and never judged."""
 PROMPTS_PER_SEARCH = 16
 """Prompts in a shard of completions that are drawn without replacement."""
+PROMPTS_PER_FACTS = 16
+"""Prompts in one file of what a certification computed."""
 
 
 @dataclass(frozen=True)

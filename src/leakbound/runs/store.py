@@ -35,7 +35,17 @@ import pyarrow as pa
 from leakbound.errors import IncompleteRunError, RunMismatchError
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, prompts_checksum
 from leakbound.runs.cache import check_same
-from leakbound.runs.files import json_bytes, loading, read_json, read_table, storing, sweep, write_json, write_table
+from leakbound.runs.files import (
+    json_bytes,
+    loading,
+    read_columns,
+    read_json,
+    read_table,
+    storing,
+    sweep,
+    write_json,
+    write_table,
+)  # fmt: skip
 from leakbound.runs.layout import Part, plan_layout, sizes
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
@@ -61,6 +71,7 @@ _DRAWS = pa.schema(
     ]
 )
 _ASCENDING = ("places.list.element",)
+_COUNTS = pa.schema([_DRAWS.field(name) for name in ("prompt_id", "first", "count")])
 _SCORES = pa.schema([("prompt_id", pa.string()), ("first", pa.int64()), ("score", pa.float64())])
 _PROMPTS = pa.schema(
     [("id", pa.string()), ("text", pa.string()), ("target", pa.string()), ("aliases", pa.list_(pa.string()))]
@@ -246,6 +257,20 @@ class Run:
                 raise ValueError("its scores belong to other draws")
         for draw, row in zip(draws, rows, strict=True):
             yield draw, row["score"]
+
+    def read_counts(self, part: Part, scorer: str) -> pa.Table:
+        """What :meth:`read_scored` reads of one part, without texts and places: prompt_id, first, count, score.
+
+        Whether a prompt has all of its draws is not looked at.
+        """
+        file, scores = self._draws(part), self._scores(part, scorer)
+        with self._reading(file, "leakbound sample"):
+            draws, seal = read_columns(file, _COUNTS, self._where("draws", part.name))
+        with self._reading(scores, "leakbound score"):
+            found, _ = read_columns(scores, _SCORES, self._where("scores", scorer, part.name, seal))
+            if any(draws[name] != found[name] for name in ("prompt_id", "first")):
+                raise ValueError("its scores belong to other draws")
+        return draws.append_column("score", found["score"])
 
     def write_facts(self, name: str, facts: Sequence[Mapping[str, Any]]) -> None:
         """Store what a certification computed of some prompts."""
