@@ -1,153 +1,112 @@
-"""A browser for tests, driven over its own pipe: Chromium's debugging protocol, without a driver or a package."""
+"""Chromium, driven by the WebDriver protocol (https://www.w3.org/TR/webdriver2/) over plain HTTP: no package is needed.
 
-from __future__ import annotations
+``make browser`` installs both programs where it can.
+"""
 
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
+import time
 from pathlib import Path
-from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-NO_BROWSER = "no Chromium on the PATH: install chromium, or google-chrome"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = os.environ.get("CHROMEDRIVER") or shutil.which("chromedriver")
+MISSING = "needs Chromium and chromedriver: `make browser` installs them, or $CHROMIUM and $CHROMEDRIVER name them"
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
-    "--remote-debugging-pipe",
-)  # fmt: skip
-
-
-class Page:
-    """One tab; ``requests`` are the addresses that it asked for since it was opened."""
-
-    def __init__(self, browser: Browser) -> None:
-        self.browser, self.requests = browser, []
-        target = browser.send("Target.createTarget", url="about:blank")["targetId"]
-        self.session = browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Runtime"):
-            self.send(f"{domain}.enable")
-
-    def send(self, method: str, **params: Any) -> dict[str, Any]:
-        return self.browser.send(method, self.session, **params)
-
-    def open(self, where: str | Path, *, width: int = 1280, height: int = 800, dark: bool = False) -> Page:
-        """Load a file or an address, at a width and in a colour scheme, and wait until it has loaded."""
-        url = where.resolve().as_uri() if isinstance(where, Path) else where
-        self.size(width, height, dark=dark)
-        self.requests.clear()
-        self.browser.events.clear()
-        self.send("Page.navigate", url=url)
-        self.browser.until("Page.loadEventFired", self.session)
-        self.evaluate("1")
-        self.requests += [e["params"]["request"]["url"] for e in self.browser.events if e["method"] == "Network.requestWillBeSent"]
-        return self
-
-    def size(self, width: int, height: int = 800, *, dark: bool = False) -> None:
-        """A window of so many pixels, light or dark; a narrow one is a telephone's."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 700)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.send("Emulation.setEmulatedMedia", features=[scheme])
-
-    def evaluate(self, script: str) -> Any:
-        """What the script says, as plain data; a promise is waited for."""
-        said = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in said:
-            raise AssertionError(said["exceptionDetails"])
-        return said["result"].get("value")
-
-    def screenshot(self, path: Path, *, whole: bool = True) -> Path:
-        """A PNG of the page, or of what is on the screen."""
-        data = self.send("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        path.write_bytes(base64.b64decode(data))
-        return path
-
-    def pdf(self, path: Path) -> Path:
-        """What a printer gets, on A4."""
-        data = self.send("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)["data"]
-        path.write_bytes(base64.b64decode(data))
-        return path
-
-    def close(self) -> None:
-        self.send("Page.close")
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --no-proxy-server --disable-dev-shm-usage"
+)
+KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Tab": "\ue004", "ArrowDown": "\ue015", "ArrowUp": "\ue013"}
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
 class Browser:
-    """A running Chromium with a profile of its own, which :meth:`close` deletes."""
+    """One window with an empty profile, from ``with`` to its end."""
 
-    def __init__(self) -> None:
-        if CHROMIUM is None:
-            raise RuntimeError(NO_BROWSER)
-        self.profile = tempfile.mkdtemp(prefix="leakbound-browser-")
-        theirs_in, self.ours_out = os.pipe()
-        self.ours_in, theirs_out = os.pipe()
-        shell = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'  # the protocol is spoken on descriptors 3 and 4
-        self.process = subprocess.Popen(
-            ["sh", "-c", shell, CHROMIUM, *FLAGS, f"--user-data-dir={self.profile}"],
-            pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self.events: list[dict[str, Any]] = []
-        self._ids, self._rest = count(1), b""
+    def __init__(self, width=1280, height=900):
+        self.width, self.height = width, height
 
-    def send(self, method: str, session: str = "", **params: Any) -> dict[str, Any]:
-        number = next(self._ids)
-        message = {"id": number, "method": method, "params": params, **({"sessionId": session} if session else {})}
-        os.write(self.ours_out, json.dumps(message).encode() + b"\0")
-        for answer in self._messages():
-            if answer.get("id") == number:
-                if "error" in answer:
-                    raise AssertionError(f"{method}: {answer['error']}")
-                return answer["result"]
-        raise AssertionError(f"{method}: the browser ended")
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        log = Path(self.folder.name) / "driver.log"
+        with log.open("w") as out:
+            self.driver = subprocess.Popen([DRIVER, "--port=0"], stdout=out, stderr=out)
+        while (port := re.search(r"successfully on port (\d+)", log.read_text())) is None:
+            assert self.driver.poll() is None, log.read_text()
+            time.sleep(0.02)
+        self.base = f"http://127.0.0.1:{port[1]}"
+        self.open = build_opener(ProxyHandler({})).open
+        args = [*FLAGS.split(), f"--user-data-dir={self.folder.name}/profile"]
+        options = {"binary": CHROMIUM, "args": args}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
+        made = self.ask("", {"capabilities": {"alwaysMatch": wanted}}, session="/session")
+        self.session = f"/session/{made['sessionId']}"
+        self.shape(self.width, self.height)
+        return self
 
-    def until(self, event: str, session: str) -> None:
-        """Wait for an event of a page that has not come yet."""
-        if any(e["method"] == event and e.get("sessionId") == session for e in self.events):
-            return
-        for message in self._messages():
-            if message.get("method") == event and message.get("sessionId") == session:
-                return
-
-    def _messages(self) -> Iterator[dict[str, Any]]:
-        while True:
-            while b"\0" not in self._rest:
-                more = os.read(self.ours_in, 1 << 20)
-                if not more:
-                    return
-                self._rest += more
-            line, _, self._rest = self._rest.partition(b"\0")
-            message = json.loads(line)
-            if "method" in message:
-                self.events.append(message)
-            yield message
-
-    def page(self) -> Page:
-        return Page(self)
-
-    def close(self) -> None:
+    def __exit__(self, *_):
         try:
-            self.send("Browser.close")
-            self.process.wait(10)
-        except (AssertionError, OSError, subprocess.TimeoutExpired):
-            self.process.kill()
-            self.process.wait()
-        os.close(self.ours_out)
-        os.close(self.ours_in)
-        shutil.rmtree(self.profile, ignore_errors=True)
+            self.ask("", method="DELETE")
+        finally:
+            self.driver.terminate()
+            self.driver.wait()
+            self.folder.cleanup()
 
+    def ask(self, path, body=None, *, method=None, session=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.base}{session or self.session}{path}", data, method=method)
+        with self.open(request, timeout=60) as answer:
+            return json.load(answer)["value"]
 
-@contextmanager
-def browsing() -> Iterator[Browser]:
-    """A browser while it is used."""
-    browser = Browser()
-    try:
-        yield browser
-    finally:
-        browser.close()
+    def cdp(self, command, **params):
+        return self.ask("/goog/cdp/execute", {"cmd": command, "params": params})
+
+    def shape(self, width, height, *, dark=False, media=""):
+        """The size of the page in pixels, and how it is looked at."""
+        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.cdp("Emulation.setEmulatedMedia", media=media, features=[scheme])
+
+    def go(self, url):
+        self.ask("/url", {"url": url})
+
+    def run(self, script, *args):
+        """What a function body returns in the page."""
+        return self.ask("/execute/sync", {"script": script, "args": args})
+
+    def until(self, script, *args, seconds=20):
+        """Wait until it returns something true, and return that."""
+        end = time.monotonic() + seconds
+        while not (found := self.run(script, *args)):
+            assert time.monotonic() < end, (
+                f"still not so: {script}\n{self.run('return document.body.innerText')[:2000]}"
+            )
+            time.sleep(0.03)
+        return found
+
+    def press(self, *keys):
+        """Keys by name, or a text letter by letter, to whatever has the focus."""
+        letters = [k for key in keys for k in ([KEYS[key]] if key in KEYS else key)]
+        actions = [{"type": kind, "value": k} for k in letters for kind in ("keyDown", "keyUp")]
+        self.ask("/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
+
+    def click(self, css):
+        element = self.ask("/element", {"using": "css selector", "value": css})[ELEMENT]
+        self.ask(f"/element/{element}/click", {})
+
+    def picture(self, file):
+        Path(file).write_bytes(base64.b64decode(self.ask("/screenshot")))
+
+    def logs(self, kind="browser"):
+        """What the page's console said since it was asked last."""
+        return self.ask("/se/log", {"type": kind})
+
+    def requested(self):
+        """The addresses that were asked for since this was asked last."""
+        events = [json.loads(entry["message"])["message"] for entry in self.logs("performance")]
+        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]

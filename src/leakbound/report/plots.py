@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakbound.bounds.result import SurvivalBand, show_confidence
-from leakbound.report.findings import Findings, Row, find
+from leakbound.report.findings import Findings, find
 from leakbound.report.parts import LABELS, Tone
+from leakbound.report.rows import Row
 from leakbound.report.style import COLOURS, INK, MARKERS, MUTED, NARROW, WIDE, canvas, plain
 from leakbound.results.audit import Audit
 from leakbound.wording import brief
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
-_STATUSES: tuple[Tone, ...] = ("hidden", "plain", "seen", "unseen")
+_STATUSES: tuple[Tone, ...] = ("hidden", "plain", "seen", "guessed", "unseen")
+_OPEN = ("guessed", "unseen")
+"""Their marks are not filled."""
 
 
 def figures(audit: Audit, *, guess: Audit | None = None) -> dict[str, Figure]:
@@ -100,7 +103,7 @@ def _legend(fig: Figure, found: Findings) -> None:
 
     shapes, names = [], []
     for status in found.meanings:
-        face = "none" if status == "unseen" else COLOURS[status]
+        face = "none" if status in _OPEN else COLOURS[status]
         shapes.append(
             Line2D([], [], linestyle="none", marker=MARKERS[status], color=COLOURS[status], markerfacecolor=face)
         )
@@ -118,7 +121,7 @@ def _columns(top: Axes, bottom: Axes, status: Tone, group: Sequence[Any], size: 
         "marker": MARKERS[status],
         "markersize": size,
         "color": COLOURS[status],
-        "markerfacecolor": "none" if status == "unseen" else COLOURS[status],
+        "markerfacecolor": "none" if status in _OPEN else COLOURS[status],
         "markeredgewidth": 1.4 if pixels > 8 else 0.7,
         "clip_on": False,
     }
