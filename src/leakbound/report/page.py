@@ -8,6 +8,7 @@ from leakbound.bounds.result import show_confidence
 from leakbound.report import account, asking, plots, tables, verdict
 from leakbound.report.findings import Findings, find, num_samples_text
 from leakbound.report.parts import (
+    LABELS,
     MARKDOWN_ROWS,
     PAGE_ROWS,
     Card,
@@ -127,7 +128,14 @@ def _asked(found: Findings) -> Section:
         "same prompt was observed to leak when it was sampled (mark), and the upper bound on P(leak) (bar and cap). "
         f"All the bars hold together, with confidence {show_confidence(found.audit.alpha)}. {level}"
     )
-    columns = "each prompt: score of the greedy answer; observed share of leaks when sampled, and its upper bound"
+    if len(found.rows) > PAGE_ROWS:
+        said += f" The {PAGE_ROWS} worst prompts of {len(found.rows):,} are drawn."
+    worst = found.rows[0].result
+    each = (f"{len(rows)} {LABELS[status]}" for status in found.meanings if (rows := found.of(status)))
+    columns = (
+        f"Of {plural(len(found.rows), 'prompt')}: {', '.join(each)}. The worst, {brief(worst.prompt.id, 40)}, was "
+        f"observed to leak in {about(worst.leak.estimate)} of its answers; its bound is {limits(worst.leak_jointly)}"
+    )
     title = f"{'Asked once, and asked' if once else 'Asked'} {num_samples_text(found.audit)} times"
     figure = Picture("columns", columns, partial(plots.greedy_vs_sampled, found))
     return Section(title, (said, _statuses(found), figure), on=("page",))
@@ -145,7 +153,7 @@ def _curves(found: Findings) -> Section:
     pictures = tuple(
         Picture(
             f"s{i}",
-            f"observed share of answers that score above x, {visible(name, 80)}{', with its band' if row else ''}",
+            _curve_in_words(found, name, row),
             partial(plots.survival_panel, found, row),
             name,
             row.status if row else None,
@@ -153,6 +161,12 @@ def _curves(found: Findings) -> Section:
         for i, (name, row) in enumerate(curves)
     )
     return Section("How much of the secret comes out", (said, Gallery(pictures)), on=("page",))
+
+
+def _curve_in_words(found: Findings, name: str, row: Row | None) -> str:
+    rate = found.audit.mean_leak.estimate if row is None else row.result.leak.estimate
+    most = "" if row is None else f"; the highest score is {about(row.result.max_score)}"
+    return f"{visible(name, 80)}: observed, {about(rate)} of its answers reach the leak threshold{most}"
 
 
 def _closer(found: Findings) -> Section:

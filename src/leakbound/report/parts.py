@@ -70,7 +70,7 @@ class Table:
     def dense(self) -> bool:
         """Whether a page sets it small: many columns, or numbers of more than 100 characters side by side."""
         numbers = [[row[i] for row in (self.head, *self.rows)] for i in range(len(self.head)) if i not in self.left]
-        return len(self.head) > 9 or sum(max(len(x) for x in c if isinstance(x, str)) for c in numbers) > 100
+        return len(self.head) > 8 or sum(max(len(x) for x in c if isinstance(x, str)) for c in numbers) > 100
 
     @property
     def stacks(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from leakbound.bounds.result import SurvivalBand, show_confidence
 from leakbound.report.findings import Findings, find
-from leakbound.report.parts import LABELS, Tone
+from leakbound.report.parts import LABELS, PAGE_ROWS, Tone
 from leakbound.report.rows import Row
 from leakbound.report.style import COLOURS, INK, MARKERS, MUTED, NARROW, WIDE, canvas, plain
 from leakbound.results.audit import Audit
@@ -43,9 +43,10 @@ def _probabilities(ax: Axes) -> None:
 def _lay_out(found: Findings) -> list[tuple[Row, float]]:
     """The rows side by side, grouped by status with a gap between the groups."""
     places, x = [], 0.0
-    gap = max(1.0, len(found.rows) / 40)
+    shown = found.shortlist(PAGE_ROWS)
+    gap = max(1.0, len(shown) / 40)
     for status in _STATUSES:
-        group = found.of(status)
+        group = [row for row in shown if row.status == status]
         places += [(row, x + i) for i, row in enumerate(group)]
         x += len(group) + gap if group else 0
     return places
