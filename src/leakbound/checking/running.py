@@ -13,7 +13,6 @@ import leakbound
 from leakbound.auditing.drawing import open_prompts
 from leakbound.auditing.pairing import against_first, leaks_in_order
 from leakbound.auditing.steps import audit
-from leakbound.auditing.verdicts import average_verdict, counted, each_verdict, every_verdict
 from leakbound.bounds import Claim, look_shares
 from leakbound.checking.policy import Demand, Policy
 from leakbound.errors import InputError
@@ -23,6 +22,7 @@ from leakbound.reading.prompts import with_system
 from leakbound.records import Prompt
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
+from leakbound.results.verdicts import average_verdict, counted, each_verdict, every_verdict
 from leakbound.runs.cache import checksum, read
 from leakbound.runs.store import Run
 

@@ -30,10 +30,10 @@ def audit(
     :param out: The run folder; an interrupted audit goes on there.
     """
     from leakbound.auditing.steps import audit as run_audit
-    from leakbound.auditing.verdicts import every_verdict
     from leakbound.bounds.result import show_confidence
     from leakbound.results.audit import Audit
     from leakbound.results.check import EXIT
+    from leakbound.results.verdicts import every_verdict
 
     level = None if guess is None else Audit.load(guess)
     result = run_audit(

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binom
 
 from leakbound.auditing.stopping import StoppingRule, Watch
-from leakbound.auditing.verdicts import average_verdict, each_verdict, every_verdict
 from leakbound.bounds import average_proportion_bound
+from leakbound.results.verdicts import average_verdict, each_verdict, every_verdict
 
 N, RUNS, ALPHA = 6, 300, 0.1
 MOST = int(binom.isf(1e-8, RUNS, ALPHA))
