@@ -1,4 +1,4 @@
-"""``make docs``: pages made from the commands and from the notebooks, the site by Zensical, and what may not be missing.
+"""``make docs``: pages made from commands and notebooks, the site by Zensical, and what may not be missing.
 
 Roles in docstrings become links or code. A public name without an entry, a page without a place in the navigation and
 a dead link are errors.
@@ -40,8 +40,8 @@ def commands() -> str:
     body = re.sub(r"\n +(?=\S)", " ", made[made.index("\n## ") :].replace("<", "&lt;"))
     body = re.sub(r"\* `--config PATH`:.*\n", "", body).replace("**Parameters**:\n\n\n", "")
     return (
-        "# Commands\n\nMade from the commands themselves; `leakbound COMMAND --help` says the same. Every command takes "
-        "`--config FILE`, options from a [file](configuration.md). An error is one line on standard error: exit code 2 "
+        "# Commands\n\nMade from the commands themselves; `leakbound COMMAND --help` says the same. Every command "
+        "takes `--config FILE`, options from a [file](configuration.md). An error is one line on standard error: exit code 2 "
         "for input that cannot be used, 4 for the disk, 130 after Ctrl-C, which keeps what is done.\n"
         f"{body.rstrip()}\n"
     )
