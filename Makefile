@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus lint docs clean
+.PHONY: setup demo demo-real test quick test-cpus lint docs wheel tutorials clean
 
 setup: $(VENV)/.ready
 
@@ -45,8 +45,12 @@ docs: setup  # docs/build.py: made pages, the site, what may not be missing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/build.py
 
+# Built, checked, and installed as a user would, without our constraints.
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
+
 clean:
-	rm -rf $(VENV) runs site
+	rm -rf $(VENV) runs site dist
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped

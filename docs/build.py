@@ -41,8 +41,8 @@ def commands() -> str:
     body = re.sub(r"\* `--config PATH`:.*\n", "", body).replace("**Parameters**:\n\n\n", "")
     return (
         "# Commands\n\nMade from the commands themselves; `leakbound COMMAND --help` says the same. Every command "
-        "takes `--config FILE`, options from a [file](configuration.md). An error is one line on standard error: exit code 2 "
-        "for input that cannot be used, 4 for the disk, 130 after Ctrl-C, which keeps what is done.\n"
+        "takes `--config FILE`, options from a [file](configuration.md). An error is one line on standard error: exit "
+        "code 2 for input that cannot be used, 4 for the disk, 130 after Ctrl-C, which keeps what is done.\n"
         f"{body.rstrip()}\n"
     )
 
