@@ -45,6 +45,11 @@ docs: setup  # docs/build.py: made pages, the site, what may not be missing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/build.py
 
+# Runs the notebooks; with WRITE=--write it keeps what they print.
+tutorials: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tutorials]'
+	$(BIN)/python docs/tutorials/run.py $(WRITE)
+
 # Built, checked, and installed as a user would, without our constraints.
 wheel:
 	PYTHON=$(PYTHON) .ci/wheel
