@@ -1,4 +1,5 @@
 # docker build -t leakbound .   then   docker run --rm -v "$PWD:/work" leakbound audit MODEL --prompts F --out runs/mine
+# Linted (hadolint 2.15.1), and not built by us: no engine was at hand.
 # leakbound with PyTorch for CPUs; what it writes goes to the folder that is mounted at /work.
 FROM python:3.11-slim AS build
 WORKDIR /source

@@ -37,7 +37,7 @@ def commands() -> str:
     from leakbound.cli import app
 
     made = app.generate_docs(output_format="markdown")
-    body = re.sub(r"\n +(?=\S)", " ", made[made.index("\n## ") :].replace("<", "&lt;"))
+    body = re.sub(r"\n +(?=\S)", " ", made[made.index("\n**Commands**") :].replace("<", "&lt;"))
     body = re.sub(r"\* `--config PATH`:.*\n", "", body).replace("**Parameters**:\n\n\n", "")
     return (
         "# Commands\n\nMade from the commands themselves; `leakbound COMMAND --help` says the same. Every command "
