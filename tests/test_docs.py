@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -46,3 +47,15 @@ def test_the_sentence_on_the_front_page_is_printed_by_the_library():
 
     bound = proportion_bound(0, 1024, alpha=0.01, estimand="P(h >= 0.5)")
     assert str(bound) in (ROOT / "docs" / "index.md").read_text().replace("\n> ", " ")
+
+
+def test_the_release_says_one_version_and_asks_for_no_password():
+    import leakbound
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == leakbound.__version__
+    assert len(cited["references"]) == 3
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert "environment" in jobs["publish"]
+    assert not any("secrets." in file.read_text() for file in (ROOT / ".github/workflows").iterdir())
