@@ -90,7 +90,12 @@ def tensors(half: dict) -> dict:
 
 
 def ours(model, optimizer, batch: dict) -> None:
-    objective, weights, passes, loss = find_objective("npo_gd"), Weights(), Passes(), 0.0
+    objective, weights, passes, loss = (
+        find_objective("npo_gd"),
+        Weights(),
+        Passes(adds=True) if in_pieces else Passes(),
+        0.0,
+    )
     for half in ("forget", "retain"):
         term, count = getattr(objective, half), len(batch[half]["answer"]["labels"])
         pieces = in_pieces(batch[half], PIECE_TOKENS["cpu"], trim=True) if in_pieces else [batch[half]]

@@ -140,7 +140,7 @@ def _rows(rows: Mapping[str, Any], some: Tensor, trim: bool) -> dict[str, Any]:
         name: value[some] if isinstance(value, Tensor) else [value[place] for place in places]
         for name, value in rows.items()
     }
-    length = int(out["attention_mask"].sum(dim=1).max())
+    length = int(rows["attention_mask"][some].sum(dim=1).max())
     return {
         name: value[:, :length] if trim and isinstance(value, Tensor) and value.dim() == 2 else value
         for name, value in out.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,7 @@ from leakbound.unlearning.heads import laws_of
 from leakbound.unlearning.objectives import KEYWORDS, Objective, Term
 from leakbound.unlearning.passes import Half, Passes
 
-PIECE_TOKENS = {"cpu": 256}
+PIECE_TOKENS = {"cpu": 192}
 """About how many tokens are trained on in one pass, by kind of device."""
 MOST_TOKENS = 8192
 """The same on other devices, which need many rows to be busy."""
@@ -88,7 +88,8 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         anew: Callable[[Sequence[str], int], Mapping[str, Example]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        self.objective, self.weights, self.passes, self.guard = objective, weights, passes or Passes(), guard
+        self.objective, self.weights, self.guard = objective, weights, guard
+        self.passes = replace(passes or Passes(), adds=True)
         kinds = [kind for kind in ANSWERS[1:] if objective.uses(kind)]
         super().__init__(
             model=model,
@@ -121,7 +122,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         return batches, count
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """The gradients of a batch, piece by piece: the states of one piece are all that is kept for a backward pass."""
+        """The gradients of a batch, piece by piece: the states of one are all that is kept for a backward pass."""
         step = super().training_step
         return torch.stack([step(model, piece, num_items_in_batch) for piece in self.pieces(inputs)]).sum()
 
