@@ -36,7 +36,7 @@ from leakbound.unlearning.data import IGNORED, Example, PairCollator, PairedData
 
 try:
     from leakbound.unlearning.data import in_pieces
-    from leakbound.unlearning.trainer import PIECE_TOKENS
+    from leakbound.unlearning.trainer import piece_tokens
 except ImportError:  # an older commit
     in_pieces = None
 from leakbound.unlearning.objectives import find_objective
@@ -65,7 +65,7 @@ def trained(start, lora_rank: int):
     torch.manual_seed(0)
     model = copy.deepcopy(start)
     model = add_lora(model, rank=lora_rank, alpha=32) if lora_rank else model
-    return model.train(), torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
+    return model.train(), torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True)
 
 
 def examples(count: int, vocabulary: int, seed: int) -> list[Example]:
@@ -98,7 +98,7 @@ def ours(model, optimizer, batch: dict) -> None:
     )
     for half in ("forget", "retain"):
         term, count = getattr(objective, half), len(batch[half]["answer"]["labels"])
-        pieces = in_pieces(batch[half], PIECE_TOKENS["cpu"], trim=True) if in_pieces else [batch[half]]
+        pieces = in_pieces(batch[half], piece_tokens(model), trim=True) if in_pieces else [batch[half]]
         for piece in pieces:
             outputs = passes.run(model, piece, term.needs, own=True)
             loss = loss + term.loss(*outputs.take(term.needs), **weights.keywords(term)).sum() / count

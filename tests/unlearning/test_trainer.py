@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import types
 from itertools import pairwise
 
 import numpy as np
@@ -277,7 +278,7 @@ def test_pieces_of_a_batch_add_up_to_it(tmp_path, monkeypatch, objective, reduct
     """One row at a time, or all at once: one step of gradient descent ends at the same weights, to rounding."""
     ends, steps = [], []
     for tokens in (1, 10**6):
-        monkeypatch.setitem(trainer_module.PIECE_TOKENS, "cpu", tokens)
+        monkeypatch.setattr(trainer_module, "piece_tokens", lambda model, tokens=tokens: tokens)
         model = tiny_model()
         trainer = train(
             model, tmp_path, objective=objective, weights=Weights(0.7, 1.3, 0.2, -0.1, reduction=reduction),
@@ -289,3 +290,18 @@ def test_pieces_of_a_batch_add_up_to_it(tmp_path, monkeypatch, objective, reduct
     torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
     assert steps[0] == pytest.approx(steps[1], rel=1e-4, abs=1e-5)
     assert not torch.equal(ends[0], torch.cat([p.flatten() for p in tiny_model().parameters()]))
+
+
+def test_pieces_are_small_beside_the_weights_and_never_tiny():
+    """SmolLM2's shape: 134,515,008 numbers of 4 bytes, 30 layers of 576, some 1.4 MB of states a token."""
+    model = tiny_model()
+    assert trainer_module.piece_tokens(model) * 20 * 2 * model.config.hidden_size * 4 >= 2**26 * 0.99
+    big = types.SimpleNamespace(
+        config=types.SimpleNamespace(
+            get_text_config=lambda: types.SimpleNamespace(num_hidden_layers=30, hidden_size=576)
+        ),
+        parameters=lambda: iter([torch.empty(134_515_008, device="meta")]),
+    )
+    assert trainer_module.piece_tokens(big) == 155
+    big.is_gradient_checkpointing = True
+    assert trainer_module.piece_tokens(big) == 3113

@@ -15,6 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from leakbound.errors import TrainingError
 from leakbound.runs.progress import steps
 from leakbound.unlearning import losses
+from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.callbacks import CollapseGuard, DrawPartners
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.data import ANSWERS, HALVES, Example, PairCollator, PairedData, collate, in_pieces
@@ -22,10 +23,21 @@ from leakbound.unlearning.heads import laws_of
 from leakbound.unlearning.objectives import KEYWORDS, Objective, Term
 from leakbound.unlearning.passes import Half, Passes
 
-PIECE_TOKENS = {"cpu": 192}
-"""About how many tokens are trained on in one pass, by kind of device."""
-MOST_TOKENS = 8192
-"""The same on other devices, which need many rows to be busy."""
+LEAST_STATES = 2**26
+"""Bytes of states below which cutting a batch saves nothing worth its time."""
+
+
+def piece_tokens(model: Any) -> int:
+    """How many tokens to train on in one pass: about those whose states take two fifths of what the weights take.
+
+    A token leaves about 20 numbers of the hidden size in each layer, and one where layers are computed again.
+    """
+    base = inner(model)
+    text, weight = base.config.get_text_config(), next(base.parameters())
+    kept = 1 if getattr(base, "is_gradient_checkpointing", False) else 20
+    token = kept * text.num_hidden_layers * text.hidden_size * weight.element_size()
+    weights = sum(p.numel() * p.element_size() for p in base.parameters())
+    return int(max(0.4 * weights, LEAST_STATES) / token)
 
 
 @dataclass(frozen=True)
@@ -136,9 +148,10 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
             return [dict(batch)]
         if self.weights.reduction == "tokens":
             return [{half: batch[half]} for half in halves]
-        tokens = PIECE_TOKENS.get(self.args.device.type, MOST_TOKENS)
         return [
-            {half: piece} for half in halves for piece in in_pieces(batch[half], tokens, trim=not self._whole(half))
+            {half: piece}
+            for half in halves
+            for piece in in_pieces(batch[half], self._tokens, trim=not self._whole(half))
         ]
 
     def compute_loss(
@@ -208,6 +221,10 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
     @cached_property
     def _size(self) -> int:
         return int(self.model.num_parameters(exclude_embeddings=True))
+
+    @cached_property
+    def _tokens(self) -> int:
+        return piece_tokens(self.model)
 
     def _matters(self, half: str) -> bool:
         term = getattr(self.objective, half)
