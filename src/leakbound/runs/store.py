@@ -144,11 +144,6 @@ class Run:
                 f"run is {str(path)!r}: format {info.get('format')!r}, but this version reads "
                 f"{', '.join(map(str, (*OLD_FORMATS, FORMAT, COUNTED)))}"
             )
-        if COUNTED in (info["format"], _format(info)) and info["format"] != _format(info):
-            raise RunMismatchError(
-                f"run is {str(path)!r}: format {info['format']} with engine {info.get('engine')!r}: {COUNTED} is "
-                f"that of counted draws, and no other; {COPY}"
-            )
         if info["format"] >= SEALED and not id:
             raise RunMismatchError(f"run is {str(path)!r}: its run.json has no checksum: {COPY}")
         with loading(path / "prompts.parquet", COPY):
@@ -158,7 +153,16 @@ class Run:
             if said is not None and said != prompts_checksum(prompts):
                 raise ValueError("it holds other prompts than run.json says")
         with loading(path / "run.json", COPY):
-            return cls(path, info, prompts, id)
+            run = cls(path, info, prompts, id)
+            if {info["format"] == COUNTED} != {
+                run.engine["name"] == "counted",
+                *(p.kind == "counted" for p in run.parts if p.sampled),
+            }:
+                raise RunMismatchError(
+                    f"run is {str(path)!r}: format {info['format']} with engine {run.engine['name']!r}: {COUNTED} is "
+                    f"that of counted draws, and of no others; {COPY}"
+                )
+            return run
 
     def shard(self, part: Part, prompts: Sequence[Prompt] | None = None) -> Shard:
         """The shard of one part of the layout, or of those of its prompts that are still drawn."""
