@@ -46,10 +46,10 @@ def test_a_billion_draws_give_the_limits_of_their_counts(tmp_path):
 
 
 def test_graded_scores_get_bounds_that_need_no_order(tmp_path):
-    result = asked(tmp_path / "r", FakeModel(leak=0.3, clean="alpha I do not"), scorer="rouge_l", num_samples=10**4)
+    result = asked(tmp_path / "r", FakeModel(leak=0.3, clean="alpha I do not"), scorer="rouge_l", num_samples=1000)
     for p in result.prompts:
         assert all(b.method.endswith("no order known") for b in (p.mean, p.std, p.ed_bound))
-        assert p.mean.lower <= p.mean.estimate <= p.mean.upper < p.mean.estimate + 0.03
+        assert p.mean.lower <= p.mean.estimate <= p.mean.upper < p.mean.estimate + 0.1
     found = verify(tmp_path / "r")
     assert found.accepted, found.checks
 
