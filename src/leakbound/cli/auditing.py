@@ -42,7 +42,7 @@ def audit(
     show(result, level)
     say(f"report: {out / 'report.html'}")
     if drawn.until is not None:
-        verdict = every_verdict(result, result.alpha)
+        verdict = every_verdict(result.prompts, result.alpha)
         said = {"proven": "is proven", "refuted": "is refuted", "open": "is neither proven nor refuted"}[verdict]
         say(f"{drawn.until} of every prompt at once {said} with confidence {show_confidence(result.alpha)}")
         raise SystemExit(EXIT[verdict])

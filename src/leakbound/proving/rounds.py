@@ -268,7 +268,7 @@ def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float
     """
     if goal.of == "average":
         return average_verdict(counted(proof), goal.limit, level, refuting=level / 2)
-    return every_verdict(proof, level / 2), max(p.leak.upper for p in proof.prompts)
+    return every_verdict(proof.prompts, level / 2), max(p.leak.upper for p in proof.prompts)
 
 
 def _row(pair: Pair) -> dict[str, Any]:

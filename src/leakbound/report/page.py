@@ -29,7 +29,8 @@ from leakbound.wording import about, brief, plural, visible
 
 FOOTER = (
     "This page holds the secrets and the model’s output word for word: share it as you would share them. It loads "
-    "nothing and runs no script."
+    "nothing and runs no script. “leakbound view RUN”, with the folder of this run, shows every prompt with all of its "
+    "answers."
 )
 
 
@@ -61,11 +62,12 @@ def document(audit: Audit, guess: Audit | None = None, *, rows: int = tables.TER
         of=audit.model,
         footer=FOOTER,
         tone=found.status,
-        tiles=tuple(_tiles(found)),
+        tiles=tuple(tiles(found)),
     )
 
 
-def _tiles(found: Findings) -> Iterator[Tile]:
+def tiles(found: Findings) -> Iterator[Tile]:
+    """The numbers that stand first."""
     audit = found.audit
     total, n = len(audit.prompts), num_samples_text(audit)
     if audit.asked_once:

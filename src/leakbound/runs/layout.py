@@ -17,6 +17,8 @@ PROMPTS_PER_SEARCH = 16
 """Prompts in a shard of completions that are drawn without replacement, or only counted; fewer of many draws."""
 COUNTED_PER_SHARD = 2**24
 """A shard of counted draws holds about this many: all of each of its prompts."""
+PROMPTS_PER_FACTS = 16
+"""Prompts in one file of what a certification computed."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -29,16 +28,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from leakbound.errors import IncompleteRunError, RunMismatchError
 from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, prompts_checksum
 from leakbound.runs.cache import check_same
-from leakbound.runs.files import json_bytes, loading, read_json, read_table, storing, sweep, write_json, write_table
+from leakbound.runs.files import (
+    json_bytes,
+    loading,
+    read_columns,
+    read_json,
+    read_table,
+    storing,
+    sweep,
+    write_json,
+    write_table,
+)  # fmt: skip
 from leakbound.runs.layout import Part, plan_layout, sizes
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
+from leakbound.runs.whole import whole, whole_order
 
 FORMAT = SEALED
 COUNTED = 4
@@ -65,6 +74,7 @@ _DRAWS = pa.schema(
 _OPEN = (pa.field("tokens", pa.list_(pa.int64())), pa.field("certainty", pa.float64()))
 """Only in pieces of counted draws: what is known of a prefix whose draws have not been split, one row each."""
 _ASCENDING = ("places.list.element",)
+_COUNTS = pa.schema([_DRAWS.field(name) for name in ("prompt_id", "first", "count")])
 _SCORES = pa.schema([("prompt_id", pa.string()), ("first", pa.int64()), ("score", pa.float64())])
 _PROMPTS = pa.schema(
     [("id", pa.string()), ("text", pa.string()), ("target", pa.string()), ("aliases", pa.list_(pa.string()))]
@@ -274,6 +284,20 @@ class Run:
         for draw, row in zip(draws, rows, strict=True):
             yield draw, row["score"]
 
+    def read_counts(self, part: Part, scorer: str) -> pa.Table:
+        """What :meth:`read_scored` reads of one part, without texts and places: prompt_id, first, count, score.
+
+        Whether a prompt has all of its draws is not looked at.
+        """
+        file, scores = self._draws(part), self._scores(part, scorer)
+        with self._reading(file, "leakbound sample"):
+            draws, seal = read_columns(file, _COUNTS, self._where("draws", part.name))
+        with self._reading(scores, "leakbound score"):
+            found, _ = read_columns(scores, _SCORES, self._where("scores", scorer, part.name, seal))
+            if any(draws[name] != found[name] for name in ("prompt_id", "first")):
+                raise ValueError("its scores belong to other draws")
+        return draws.append_column("score", found["score"])
+
     def write_facts(self, name: str, facts: Sequence[Mapping[str, Any]]) -> None:
         """Store what a certification computed of some prompts."""
         write_json(self.path / "facts" / f"{name}.json", {"facts": facts}, f"{self.id} facts {name}")
@@ -322,7 +346,7 @@ class Run:
         absent = part.kind == "distinct" or (part.kind == "sample" and (self.rule or self.engine["name"] != "iid"))
         for prompt_id, mine in found.items():
             number = sum(row["count"] for row in mine)
-            right = _whole_order(mine, part.num_samples) if part.kind == "distinct" else _whole(mine, part)
+            right = whole_order(mine, part.num_samples) if part.kind == "distinct" else whole(mine, part)
             right &= part.kind != "counted" or all(row["places"] is None for row in mine)
             if not right and not (absent and number == 0):
                 said = f"{number} draws, not {part.num_samples}"
@@ -366,28 +390,6 @@ def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows; where a prompt's places are not known for all of its rows, they are known for none."""
     unknown = {row["prompt_id"] for row in rows if row["places"] is None}
     return [{**row, "places": None} if row["prompt_id"] in unknown else row for row in rows]
-
-
-def _whole(rows: Sequence[Mapping[str, Any]], part: Part) -> bool:
-    """Whether these are all of a prompt's draws of the part, and, where their places are known, each once."""
-    if sum(row["count"] for row in rows) != part.num_samples:
-        return False
-    places = [row["places"] for row in rows]
-    if None in places:
-        return True
-    numbers = np.sort(np.concatenate([np.asarray(some, dtype=np.int64) for some in places]))
-    return numbers.size == part.num_samples and bool(
-        (numbers == np.arange(part.first, part.first + part.num_samples)).all()
-    )
-
-
-def _whole_order(rows: Sequence[Mapping[str, Any]], most: int) -> bool:
-    """Whether these are the first ``most`` completions drawn without replacement, each once, or all there are."""
-    if [(row["first"], row["count"]) for row in rows] != [(i, 1) for i in range(len(rows))] or len(rows) > most:
-        return False
-    if any(row["logprob"] is None for row in rows):
-        return False
-    return len(rows) == most or math.fsum(math.exp(row["logprob"]) for row in rows) > 1 - 1e-6
 
 
 def _slug(scorer: str) -> str:
