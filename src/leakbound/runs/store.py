@@ -39,6 +39,7 @@ from leakbound.runs.files import json_bytes, loading, read_json, read_table, sto
 from leakbound.runs.layout import Part, plan_layout, sizes
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
+from leakbound.workers import Crew
 
 FORMAT = SEALED
 NO_ORDER = (1,)
@@ -86,6 +87,8 @@ class Run:
         self.engine: dict[str, Any] = engine if isinstance(engine, dict) else {"name": "iid"}
         self.ours = False
         """Whether the caller gave what run.json says, so that it may be acted on; a folder that was opened is data."""
+        self.crew: Crew | None = None
+        """The workers that draw it; they score and bound it as well."""
 
     @classmethod
     def start(cls, path: str | Path, info: dict[str, Any], prompts: Sequence[Prompt]) -> Run:
