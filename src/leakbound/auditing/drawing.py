@@ -29,7 +29,7 @@ from leakbound.runs.layout import Part
 from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, is_built_in, score_completions
-from leakbound.workers import Crew, Do, Workers, spread
+from leakbound.workers import Crew, Do, Workers, crew_for, spread
 from leakbound.workers.crew import here
 
 Prompts = str | Path | Iterable[Prompt | dict[str, Any]]
@@ -207,13 +207,13 @@ def score(run: Run, scorer: str | None = None, *, workers: Workers | None = None
     missing = [part for part in run.missing_scores(name) if not run.rule or run.has_draws(part)]
     total = sum(part.num_draws for part in missing)
     with Progress(f"scoring {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
-        for part in Marks(run, name, crew_for(run, workers)).score(missing):
+        for part in Marks(run, name, crew_on(run, workers)).score(missing):
             shown.advance(part.num_draws)
 
 
-def crew_for(run: Run, workers: Workers | None) -> Crew | None:
+def crew_on(run: Run, workers: Workers | None) -> Crew | None:
     """Those who work on a run: whom the caller names, or those who drew it."""
-    return run.crew if workers is None else workers.crew()
+    return run.crew if workers is None else crew_for(workers)
 
 
 def named_scorer(run: Run, given: str | None = None) -> str:

@@ -12,7 +12,7 @@ from leakbound.auditing.concluding import METHODS, Collected, Levels, average_le
 from leakbound.auditing.drawing import (
     Prompts,
     Statement,
-    crew_for,
+    crew_on,
     named_scorer,
     open_scorable,
     sample,
@@ -155,7 +155,7 @@ def concluded(
     for one in everyone:
         if not run.rule:
             one.check(run.info["num_samples"])
-    results = tuple(spread_judge(everyone, levels, method, watches, crew_for(run, workers)))
+    results = tuple(spread_judge(everyone, levels, method, watches, crew_on(run, workers)))
     units = {p.leak.unit for p in results}
     unit = units.pop() if len(units) == 1 else "draws, some without replacement"
     worst = replace(worst_prompt_bound([p.leak for p in results]), unit=unit)

@@ -14,7 +14,7 @@ from leakbound.models.base import Sampler
 from leakbound.models.openai import OpenAIModel
 from leakbound.plugins import Table, named_object
 from leakbound.records import byte_count, check_texts
-from leakbound.workers import Workers
+from leakbound.workers import Workers, crew_for
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loa
     if isinstance(model, str | Path):
         backend, name = _split(model) if isinstance(model, str) else ("transformers", str(model))
         _check_used(model, given, (*USED.get(backend, ("template", *WEIGHTS, *SERVING)), *SPREAD))
-        if loading is not None and (crew := loading.crew()):
+        if loading is not None and (crew := crew_for(loading)):
             return away(crew, (_opened, (model, template, loading.of_worker())))
         return BACKENDS[backend](name, template, loading or Loading())
     if not hasattr(model, "config"):

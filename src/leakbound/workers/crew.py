@@ -55,15 +55,16 @@ class Workers:
         """Whether others do the work."""
         return self.workers > 0 or self.ray is not None
 
-    def crew(self) -> Crew | None:
-        """The workers, none of them begun; None where this process works itself."""
-        if self.ray is not None:
-            from leakbound.workers.cluster import Cluster
 
-            return Crew(Cluster(self.ray, self.workers, self.threads))
-        from leakbound.workers.processes import Processes
+def crew_for(workers: Workers) -> Crew | None:
+    """The workers, none of them begun; None where this process works itself."""
+    if workers.ray is not None:
+        from leakbound.workers.cluster import Cluster
 
-        return Crew(Processes(self.workers, self.threads)) if self.workers else None
+        return Crew(Cluster(workers.ray, workers.workers, workers.threads))
+    from leakbound.workers.processes import Processes
+
+    return Crew(Processes(workers.workers, workers.threads)) if workers.workers else None
 
 
 class Do(Protocol):
@@ -220,7 +221,7 @@ class _Spread:
             elif what == "full":
                 self.back.append(item)
                 full = full or time.monotonic()
-                if not self.running:
+                if not any(seat.hand for seat in self.running):
                     _check_patience(full, self.name(item))
             else:
                 self.running.pop(value).join()

@@ -5,6 +5,7 @@ A worker ends when its input does, also in the middle of a task: it never outliv
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -72,8 +73,6 @@ class Process:
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
         """The answer of the process; Lost with its last words where it is dead."""
         task = packed(function, args)
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         try:
             _send(self.process.stdin, task)
             answer = _receive(self.process.stdout)
@@ -99,12 +98,9 @@ class Process:
         """Kill it."""
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.words):
-            try:
-                assert pipe is not None
+        for pipe in filter(None, (self.process.stdin, self.process.stdout, self.words)):
+            with contextlib.suppress(OSError):  # what was left to be written has no reader
                 pipe.close()
-            except OSError:  # what was left to be written has no reader
-                pass
 
 
 def serve() -> None:
