@@ -19,7 +19,7 @@ class Gradual(FakeModel):
         super().__init__(leak=0.3)
 
     def sample_more(self, shard, params, known):
-        meet(f"{shard.prompts[0].id}-{len(known)}")
+        meet(f"{'greedy' if params.greedy else 'sample'}-{shard.prompts[0].id}-{len(known)}")
         there = {draw.prompt_id for draw in known}
         draws = self.sample(shard, params)
         first = next((draw.prompt_id for draw in draws if draw.prompt_id not in there), None)

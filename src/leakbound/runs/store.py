@@ -114,6 +114,8 @@ class Run:
                 )
             check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout"))
             sweep(path)
+            if (path / "pieces").exists():  # it was killed between a part's draws and the end of its pieces
+                run._drop_pieces([part for part in run.parts if run.has_draws(part)])
             run.ours = True
             return run
         if taken:
@@ -185,8 +187,13 @@ class Run:
             stale.unlink()  # a server that is asked again says something else
         table = pa.Table.from_pylist(rows, schema=_DRAWS)
         write_table(self._draws(part), table, ascending=_ASCENDING, where=self._where("draws", part.name))
-        for piece in self._pieces(part):
-            piece.unlink()
+        self._drop_pieces([part])
+
+    def _drop_pieces(self, parts: Sequence[Part]) -> None:
+        """The pieces of parts that are complete go."""
+        for part in parts:
+            for piece in self._pieces(part):
+                piece.unlink()
         with contextlib.suppress(OSError):  # others are kept, or there is none
             (self.path / "pieces").rmdir()
 
