@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus lint docs clean
+.PHONY: setup demo demo-real test quick test-cpus ray lint docs clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +35,16 @@ test-cpus: setup
 	ATEN_CPU_CAPABILITY=default $(PYTEST) -m trains
 	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE $(PYTEST) -m trains
 
+# A cluster of two nodes on this machine, in an environment of its own.
+ray: .venv-ray/.ready
+	.venv-ray/bin/python -m pytest tests/distributed -m ray
+
+.venv-ray/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]' ray==2.60.0 pytest pytest-timeout hypothesis
+	touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,7 +56,7 @@ docs: setup
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) runs site
+	rm -rf $(VENV) .venv-ray runs site
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped
