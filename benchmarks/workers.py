@@ -1,7 +1,7 @@
 """The same audit without workers, by processes and by Ray actors: time, bytes, and kills of each kind.
 
 ``python benchmarks/workers.py DEMO [--prompts 400] [--samples 1024] [--kills 20] [--kill-prompts 32]
-[--kill-samples 64] [--only timing|kills] [--write docs/results/workers.md]``; ``DEMO`` is a folder of ``leakbound demo``;
+[--kill-samples 64] [--only timing|kills] [--write docs/results/workers.md]``; ``DEMO``: a folder of ``leakbound demo``;
 with Ray where it is installed (make ray).
 
 Every audit computes on one thread for each worker, and so does the one without workers. A kill hits at a random moment
