@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -41,6 +41,7 @@ def nodes(tmp_path, monkeypatch):
     cluster.second = cluster.add_node(num_cpus=2, object_store_memory=2**27)
     cluster.wait_for_nodes()
     yield cluster
+    ray.shutdown()
     cluster.shutdown()
 
 

@@ -198,6 +198,16 @@ def test_an_item_whose_worker_finds_no_place_is_taken_by_others(monkeypatch):
     assert [r for i, r in found if i == 3][:2] == [9, 9]  # begun again as a whole where it had to be
 
 
+def test_an_idle_worker_goes_before_a_seat_without_one(monkeypatch):
+    monkeypatch.setattr(crew, "LOOK", 0.01)
+    place = Rooms(2)
+    who = Crew(place)
+    assert collected(who, range(4), lambda do, x: do(away_models.square, x)) == [0, 1, 4, 9]
+    place.open = 1  # all rooms are taken by workers that are idle
+    place.dies = {-1}
+    assert collected(who, range(4), lambda do, x: do(away_models.square, -x)) == [0, 1, 4, 9]
+
+
 def test_more_room_is_more_workers(monkeypatch):
     monkeypatch.setattr(crew, "LOOK", 0.01)
     place, seen, both = Rooms(1), [], threading.Event()

@@ -95,7 +95,7 @@ class Crew:
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
         """Have one task done."""
-        seat = self.idle.pop() if self.idle else _Seat(self.place)
+        seat = self.seat()
         begin = time.monotonic()
         try:
             while True:
@@ -106,6 +106,15 @@ class Crew:
                 except Lost as lost:
                     raise _given_up(function.__name__, lost) from lost
         finally:
+            self.leave(seat)
+
+    def seat(self) -> _Seat:
+        """A seat for somebody; of those that are idle one whose worker lives."""
+        return self.idle.pop() if self.idle else _Seat(self.place)
+
+    def leave(self, seat: _Seat) -> None:
+        """It is idle; one without a worker is none, else it would be taken before those whose workers hold a place."""
+        if seat.hand is not None:
             self.idle.append(seat)
 
     def spread(
@@ -204,7 +213,7 @@ class _Spread:
         full: float | None = None
         while True:
             while (self.back or not self.exhausted) and len(self.running) < self.crew.place.room():
-                seat = self.crew.idle.pop() if self.crew.idle else _Seat(self.crew.place)
+                seat = self.crew.seat()
                 self.running[seat] = threading.Thread(target=self._go, args=(seat,), daemon=True)
                 self.running[seat].start()
             if not self.running and not self.back and self.exhausted:
@@ -225,7 +234,7 @@ class _Spread:
                     _check_patience(full, self.name(item))
             else:
                 self.running.pop(value).join()
-                self.crew.idle.append(value)
+                self.crew.leave(value)
 
     def end(self) -> None:
         """End what is being done, if anything is."""
@@ -237,7 +246,7 @@ class _Spread:
             thread.join(timeout=10 * LOOK)
             if not thread.is_alive():
                 seat.ended = False
-                self.crew.idle.append(seat)
+                self.crew.leave(seat)
 
     def _go(self, seat: _Seat) -> None:
         """One thread: items until there are no more, by the worker of one seat."""
