@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -32,6 +34,8 @@ class Cluster:
         if self.mine:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             try:
+                if (place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)) is not None:
+                    socket.create_connection((place[1], int(place[2])), timeout=10).close()  # Ray tries for minutes
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="leakbound")
             except Exception as error:  # whatever it raises, nobody is there
                 raise InputError(
