@@ -12,7 +12,7 @@ import away_models
 import pytest
 
 from leakbound.errors import InputError, WorkerError
-from leakbound.workers import Crew, Workers, crew, crew_for, spread
+from leakbound.workers import Crew, Workers, crew, crew_for, processes, spread
 from leakbound.workers.crew import collected
 from leakbound.workers.hands import Full, Lost
 
@@ -244,6 +244,21 @@ def test_what_comes_first_is_done_once_by_each_worker():
     assert sorted(collected(made, [5, 6, 8], lambda do, x: do(away_models.square, x))) == [25, 36, 64]
     for seat in made.idle:
         assert seat.hand is None or [args for args in seat.hand.done if args == (7,)] == [(7,)]
+
+
+def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_task(two, monkeypatch):
+    before = two.do(away_models.pid)
+
+    def interrupt(pipe):
+        raise KeyboardInterrupt
+
+    receive = processes._receive
+    monkeypatch.setattr(processes, "_receive", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        two.do(away_models.square, 5)
+    monkeypatch.setattr(processes, "_receive", receive)
+    assert two.do(away_models.square, 3) == 9
+    assert two.do(away_models.pid) != before
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="no signals")

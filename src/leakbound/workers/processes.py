@@ -78,6 +78,9 @@ class Process:
             answer = _receive(self.process.stdout)
         except (OSError, ValueError):  # ValueError: it was closed here
             answer = None
+        except BaseException:  # Ctrl-C: the answer on its way would be taken for the next one
+            self.close()
+            raise
         if answer is None:
             raise Lost(self._last_words())
         return unpacked(answer)
