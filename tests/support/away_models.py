@@ -6,7 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from leakbound.models import FakeModel
+from leakbound.models.base import TokenLikelihood
 from leakbound.workers import Workers
 
 FAKE = FakeModel(leak=0.2, leaks=(("p1", 0.0), ("p2", 0.9)))
@@ -68,3 +71,25 @@ def pid():
 
 def sleeping():
     time.sleep(60)
+
+
+class Likely(FakeModel):
+    """Gives likelihoods that follow from the texts, and has a tokenizer."""
+
+    tokenizer = type("Words", (), {"tokenize": staticmethod(str.split)})()
+
+    def __init__(self):
+        super().__init__(leak=0.9)
+
+    def answer_likelihoods(self, questions, answers):
+        return [
+            [self.likelihood(question + text) for text in some]
+            for question, some in zip(questions, answers, strict=True)
+        ]
+
+    def answer_gradient_norms(self, questions, answers):
+        return [float(len(question + text)) for question, text in zip(questions, answers, strict=True)]
+
+    def likelihood(self, text):
+        values = -np.array([float(ord(letter)) for letter in text]) / 50
+        return TokenLikelihood(values, values > -2, values * 1.5, np.ones(len(values)))
