@@ -54,7 +54,7 @@ def whole(line: list[str], log: Path) -> float:
 
 def workers_of(driver: int) -> list[int]:
     """The processes of this machine that a driver started as workers, or the actors that Ray runs."""
-    said = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout.splitlines()[1:]
+    said = subprocess.run(["ps", "-wweo", "pid,ppid,args"], capture_output=True, text=True).stdout.splitlines()[1:]
     rows = [line.split(None, 2) for line in said]
     mine = [int(pid) for pid, parent, args in rows if int(parent) == driver and "leakbound.workers" in args]
     return mine
