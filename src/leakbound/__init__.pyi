@@ -66,6 +66,7 @@ from .scoring import SCORERS, get_scorer
 from .suites.base import Asking, QuestionAnswer, Suite
 from .suites.biographies import biographies
 from .unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
+from .viewing.serving import view
 from .workers import Workers
 
 __version__: str
@@ -165,5 +166,6 @@ __all__ = [
     "unlearn",
     "unlearn_until",
     "verify",
+    "view",
     "worst_prompt_bound",
 ]

@@ -106,6 +106,8 @@ def run_demo(config: DemoConfig, *, console: Console, progress: bool = True) -> 
         for name in ("retrained", *(other for other in names if other != "retrained")):  # it gives the guess level
             shown.say(f"{name}: {config.num_samples:,} answers to each secret question")
             audits[name] = _ask(config, name, world.prompts("forget"), audits.get("retrained"))
+            if name == "retrained":  # it is its own guess level: what it says is no alarm
+                report.write_html(audits[name], config.out / "runs" / name / "report.html", guess=audits[name])
             shown.advance()
             shown.say(f"{name}: {RETAIN_SAMPLES} answers to each question that it should still answer")
             _ask_the_rest(config, name, world.prompts("retain")[:RETAIN_PROMPTS])
@@ -113,7 +115,8 @@ def run_demo(config: DemoConfig, *, console: Console, progress: bool = True) -> 
     found = compare([config.out / "runs" / n for n in names], retain=[config.out / "retain" / n for n in names])
     found.save(config.out)
     write_text(config.out / "compare.md", report.to_markdown(found))
-    page = report.write_html(found, config.out / "compare.html")
+    links = report.links_to({n: config.out / "runs" / n for n in names}, config.out)
+    page = report.write_html(found, config.out / "compare.html", links=links, never_saw="retrained")
     proof = Proof.load(config.out / "models" / "until") if "until" in config.methods else None
     console.print(report.to_terminal(document(found, audits, config.methods, proof)))
     for what, path in (("Leak against use", page), ("Each model", config.out / "runs" / "NAME" / "report.html")):

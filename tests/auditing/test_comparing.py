@@ -121,7 +121,7 @@ def test_the_page_the_markdown_and_the_table_say_the_same(runs, monkeypatch):
     assert "<b>quiet" not in page
     assert "&lt;b&gt;quiet" in page
     assert not re.search(r"<script|https?://(?!www\.w3\.org)", page)
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 4
     markdown = report.to_markdown(found)
     assert "<b>" not in markdown
     for section in comparison.tables(found):

@@ -172,13 +172,15 @@ def test_the_tables_hold_the_numbers_of_the_draws(tmp_path):
     leaks = [[k for k, _, _ in each] for each in rows]
     want = intervals(leaks, 150, 0.01)
     assert leakage.head == (
-        "model", "leaks asked once", "average, observed", "average", "all models", "every prompt", "rank",
+        "model", "leaks asked once", "clean, but leaked sampled", "average, observed", "average", "all models",
+        "every prompt", "rank",
     )  # fmt: skip
     for i, (name, each) in enumerate(zip(("one", "two"), rows, strict=True)):
         total = sum(leaks[i])
         assert leakage.rows[i] == (
             name,
             f"{sum(plain for *_, plain in each)} of 3",
+            f"{sum(k > 0 and not plain for k, _, plain in each)} of {sum(not plain for *_, plain in each)}",
             slow.near(total / 450),
             f"≤ {slow.up(slow.pooled(total, 450, 0.01))}",
             f"{slow.down(want[i][0])} to {slow.up(want[i][1])}",
@@ -209,9 +211,11 @@ def test_the_tables_hold_the_numbers_of_the_draws(tmp_path):
 
 def test_what_hides_when_asked_once():
     hides = beside([made([5, 0]), made([0, 0]), made([5, 60], greedy=[0, 1]), made([5, 1], greedy=[0, None])])
-    assert [s for s in comparison.sentences(hides) if s.startswith("Asked once")] == [
-        "Asked once nothing leaks from a; sampled, something does."
+    assert [s for s in comparison.sentences(hides) if "look clean" in s] == [
+        "Of 6 answers that look clean when a model is asked once, 3 belong to prompts that leaked when it was sampled "
+        "(a, c, d). A guess counts here, too: each model’s report tells it apart."
     ]
+    assert [row[2] for row in comparison.tables(hides)[0].rows] == ["1 of 2", "0 of 2", "1 of 1", "1 of 1"]
     cells = [row[1] for row in comparison.tables(hides)[0].rows]
     assert cells == ["0 of 2", "0 of 2", "1 of 2", "0 of 2, 1 unknown"]
     unknown = beside([made([5, 0], greedy=[None, None]), made([5, 0])])
@@ -224,7 +228,7 @@ def test_a_comparison_that_says_nothing_says_so():
     assert text[1].startswith("Nothing can be said yet of any model's average P(leak): nearly every draw leaked")
     assert "≤ 1" not in " ".join(text)
     leakage = comparison.tables(found)[0]
-    assert leakage.rows[0][3] == "no limit"
+    assert leakage.rows[0][4] == "no limit"
     assert "“no limit”: nearly every draw leaked, or there were too few." in leakage.note
 
 
@@ -245,9 +249,8 @@ def test_use_is_bounded_from_the_greedy_answers():
     spread = ("0.5", "0.25", "0.125")
     assert use.rows[0] == ("a", "0.6", f"{slow.down(low)} to {slow.up(high)}", "0.465", *spread)
     assert use.rows[1] == ("b", "unknown", "unknown", "0.465", *spread)
-    ax = comparison.trade_off(Comparison(2, 0.01, models, None)).axes[0]
-    assert not ax.get_xlabel()
-    ax = comparison.trade_off(Comparison(2, 0.01, models[:1] * 2, None)).axes[0]
+    assert len(comparison.trade_off(Comparison(2, 0.01, models, None), order=(0, 1)).axes) == 1
+    ax = comparison.trade_off(Comparison(2, 0.01, models[:1] * 2, None), order=(0, 1)).axes[1]
     assert ax.get_xlabel() == "retain questions answered rightly"
     marks = [line for line in ax.lines if line.get_marker() not in "_"]
     assert {float(line.get_xdata()[0]) for line in marks} == {0.6}
@@ -257,12 +260,12 @@ def test_use_is_bounded_from_the_greedy_answers():
 def test_the_bars_of_the_figure_hold_for_all_models_at_once(width):
     leaks = [[2, 3], [20, 25]]
     found = beside([made(ks, 60) for ks in leaks])
-    ax = comparison.trade_off(found, width).axes[0]
-    caps = [float(line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "_"]
+    ax = comparison.trade_off(found, width, order=(0, 1)).axes[0]
+    caps = [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "|"]
     assert caps == pytest.approx([high for _, high in intervals(leaks, 60, 0.01)], abs=1e-9)
     alone = replace(found, jointly=None)
-    ax = comparison.trade_off(alone, width).axes[0]
-    caps = [float(line.get_ydata()[0]) for line in ax.lines if line.get_marker() == "_"]
+    ax = comparison.trade_off(alone, width, order=(0, 1)).axes[0]
+    caps = [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "|"]
     assert caps == pytest.approx([slow.pooled(sum(ks), 120, 0.01) for ks in leaks], abs=1e-9)
     for one, whose in ((found, "for all models at once"), (alone, "for each model alone")):
         assert f"which holds {whose} with confidence 0.99" in report.to_html(one)

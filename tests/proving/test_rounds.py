@@ -198,7 +198,7 @@ def test_the_command_says_the_verdict_first_and_ends_with_its_code(files, faked,
         main(line)
     assert ended.value.code == 1
     said = capsys.readouterr().out
-    assert said.lstrip().startswith("Unlearned until proven. Refuted")
+    assert said.lstrip().startswith("✕ Unlearned until proven: refuted")
     with pytest.raises(SystemExit) as ended:
         main(["unlearn", "--model", "m", "--forget", "f", "--out", "o", "--keep", "known>=0.9"])
     assert ended.value.code == 2

@@ -13,7 +13,8 @@ from leakbound.bounds import leak_sequence_bound
 from leakbound.bounds.certificates import without_replacement_bound
 from leakbound.bounds.planning import draws_needed
 from leakbound.errors import InputError
-from leakbound.report.findings import find, read_rows
+from leakbound.report.findings import find
+from leakbound.report.rows import read_rows
 from leakbound.results.audit import Audit
 from leakbound.runs.store import Run
 
@@ -239,7 +240,7 @@ def test_more_than_guessing_is_proven_for_all_prompts_at_once(alpha):
         f"{1 - alpha:g} for all {pairs} comparisons at once); the others cannot be told from guessing."
     )
     assert "10 prompts of the audit are not in the guess audit." in said.notes
-    assert not said.title.endswith("none told apart from guessing")
+    assert said.status == "hidden"
     smaller = {row.result.prompt.id: row.more_than_guess for row in read_rows(found, guess, alpha / 7)}
     share /= 7
     assert smaller == {
@@ -267,7 +268,7 @@ def test_guessing_in_words(leaks, end):
     found = find(made(leaks), made([1, 2]))
     start = "A model that never saw the secrets guessed them in 0.015 of its answers, on average (observed). "
     assert found.sentences[-1] == start + end
-    assert found.title.endswith(", none told apart from guessing") == (leaks == [1, 1])
+    assert (found.status == "guessed") == (leaks == [1, 1])
 
 
 @pytest.mark.parametrize("side", ["audit", "guess"])
@@ -382,7 +383,11 @@ def test_notes_on_what_was_cut_drawn_and_compared():
         assert not any(note.startswith("Engine") for note in notes)
     assert "1 prompt of the audit is not in the guess audit." in find(found, made([0, 0])).notes
     guess = made([0, 0, 0])
-    assert find(found, guess).notes == find(found).notes
+    assert find(found, guess).notes[1:] == find(found).notes[1:]
+    assert find(found, guess).notes[0] == (
+        "1 prompt that looked clean leaked when sampled, none of them provably more often than a model that never saw "
+        "the secrets."
+    )
     warmer = replace(guess, run={**guess.run, "params": {"temperature": 2.0}})
     assert "The guess audit was drawn with other sampling parameters" in " ".join(find(found, warmer).notes)
 

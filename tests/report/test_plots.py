@@ -16,9 +16,9 @@ from leakbound.report.findings import find
 def test_every_prompt_is_drawn_with_its_numbers(size, width):
     found = find(make_audit(size), make_audit(size, kind="guess", seed=1))
     top, bottom = plots.greedy_vs_sampled(found, width).axes
-    drawn = np.concatenate([line.get_ydata() for line in bottom.lines if line.get_marker() in "^so"])
+    drawn = np.concatenate([line.get_ydata() for line in bottom.lines if line.get_marker() in "^soD"])
     caps = np.concatenate([line.get_ydata() for line in bottom.lines if line.get_marker() == "_"])
-    scores = np.concatenate([line.get_ydata() for line in top.lines if line.get_marker() in ("^", "s", "o")])
+    scores = np.concatenate([line.get_ydata() for line in top.lines if line.get_marker() in ("^", "s", "o", "D")])
     prompts = found.audit.prompts
     assert sorted(drawn) == sorted(p.leak.estimate for p in prompts)
     assert sorted(caps) == sorted(p.leak_jointly.upper for p in prompts)

@@ -3,18 +3,20 @@
 import json
 import math
 import re
+import types
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from small_training import RETAIN, same_answers, train
+from small_training import FORGET, RETAIN, same_answers, train
 from small_world import forget, learn, weights_of
 from tiny_models import tiny_model
 
 from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune
+from leakbound.unlearning import trainer as trainer_module
 from leakbound.unlearning.data import IGNORED, PairedData
 from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
@@ -83,9 +85,9 @@ def test_the_mean_over_tokens_is_that_of_each_batch_then_that_of_the_batches(tmp
     """As transformers' own loss of a batch, summed over the batches and divided by how many there are."""
     seen = []
     monkeypatch.setattr(
-        UnlearningTrainer, "compute_loss",
-        lambda self, model, inputs, *a, loss=UnlearningTrainer.compute_loss, **k:
-        (seen.append(inputs), loss(self, model, inputs, *a, **k))[1],
+        UnlearningTrainer, "training_step",
+        lambda self, model, inputs, *a, step=UnlearningTrainer.training_step:
+        (seen.append(inputs), step(self, model, inputs, *a))[1],
     )  # fmt: skip
     model, plain = tiny_model(), tiny_model()
     arguments = {"optim": "sgd", "max_steps": 1, "learning_rate": 0.1, "max_grad_norm": 0.0, "forget": RETAIN}
@@ -268,3 +270,38 @@ def test_the_progress_bar_ends_with_the_training(world, tmp_path, capsys):
     config = FinetuneConfig(data=world / "full.jsonl", from_scratch="tiny", out=tmp_path / "shown", epochs=1)
     finetune(config, progress=True)
     assert "finetune shown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objective", ["npo_gd", "dpo_kl", "idk_ap", "rmu", "leak_mass_gd", "undial_gd"])
+@pytest.mark.parametrize("reduction", ["rows", "tokens"])
+def test_pieces_of_a_batch_add_up_to_it(tmp_path, monkeypatch, objective, reduction):
+    """One row at a time, or all at once: one step of gradient descent ends at the same weights, to rounding."""
+    ends, steps = [], []
+    for tokens in (1, 10**6):
+        monkeypatch.setattr(trainer_module, "piece_tokens", lambda model, tokens=tokens: tokens)
+        model = tiny_model()
+        trainer = train(
+            model, tmp_path, objective=objective, weights=Weights(0.7, 1.3, 0.2, -0.1, reduction=reduction),
+            optim="sgd", max_steps=1, learning_rate=0.1, max_grad_norm=0.0, per_device_train_batch_size=6,
+            forget=[*FORGET, *RETAIN],
+        )  # fmt: skip
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        steps.append({k: v for k, v in trainer.state.log_history[0].items() if "loss" in k or "entropy" in k})
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
+    assert steps[0] == pytest.approx(steps[1], rel=1e-4, abs=1e-5)
+    assert not torch.equal(ends[0], torch.cat([p.flatten() for p in tiny_model().parameters()]))
+
+
+def test_pieces_are_small_beside_the_weights_and_never_tiny():
+    """SmolLM2's shape: 134,515,008 numbers of 4 bytes, 30 layers of 576, some 1.4 MB of states a token."""
+    model = tiny_model()
+    assert trainer_module.piece_tokens(model) * 20 * 2 * model.config.hidden_size * 4 >= 2**26 * 0.99
+    big = types.SimpleNamespace(
+        config=types.SimpleNamespace(
+            get_text_config=lambda: types.SimpleNamespace(num_hidden_layers=30, hidden_size=576)
+        ),
+        parameters=lambda: iter([torch.empty(134_515_008, device="meta")]),
+    )
+    assert trainer_module.piece_tokens(big) == 155
+    big.is_gradient_checkpointing = True
+    assert trainer_module.piece_tokens(big) == 3113

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from leakbound.auditing.drawing import Prompts, Statement, as_recorded, open_scorable, software_versions
-from leakbound.auditing.engines import ENGINES, SEARCHED, choose_engine
+from leakbound.auditing.engines import SEARCHED, choose_engine
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.bounds.engines.order import in_order
@@ -23,13 +23,11 @@ from leakbound.models.randomness import uniforms
 from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
 from leakbound.results.certificate import Certification, PromptCertificate, SeenCompletion
 from leakbound.runs.files import kept
-from leakbound.runs.layout import NUM_PILOT
+from leakbound.runs.layout import NUM_PILOT, PROMPTS_PER_FACTS
 from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
 from leakbound.scoring import get_scorer, is_binary, score_completion
 
-PER_FILE = 16
-"""Prompts in one file of the run folder."""
 PART = ".part"
 """Ends the name of a file of the run folder that is not complete."""
 NEAR = 0.1
@@ -74,8 +72,8 @@ def certify(
     statement, params = Statement(scorer, threshold, alpha), params or SamplingParams()
     check_count("num_generations", num_generations, least=1)
     check_count("seed", seed, least=0)
-    if engine not in ENGINES:
-        raise InputError(f"engine is {engine!r}: give one of {', '.join(ENGINES)}")
+    if engine not in ("auto", "without-replacement", "iid"):
+        raise InputError(f"engine is {engine!r}: give one of auto, without-replacement, iid")
     if params.greedy:
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
     questions = open_scorable(prompts, statement)
@@ -106,7 +104,7 @@ def certify(
     }
     with kept(out) as folder:
         run = Run.start(folder, info, questions)
-        groups = [questions[start : start + PER_FILE] for start in range(0, len(questions), PER_FILE)]
+        groups = [questions[start : start + PROMPTS_PER_FACTS] for start in range(0, len(questions), PROMPTS_PER_FACTS)]
         files = {run.path / "facts" / f"{i:05d}.json": some for i, some in enumerate(groups)}
         missing = [file for file in files if not file.exists()]
         total, together = (
@@ -134,7 +132,7 @@ def certify(
 def concluded(run: Run) -> Certification:
     """What the facts in the folder of a certification prove."""
     statement = Statement(**run.info["statement"])
-    names = [f"{i:05d}" for i in range(math.ceil(len(run.prompts) / PER_FILE))]
+    names = [f"{i:05d}" for i in range(math.ceil(len(run.prompts) / PROMPTS_PER_FACTS))]
     facts = [fact for name in names for fact in run.read_facts(name)]
     certificates = tuple(_judge(p, fact, statement) for p, fact in zip(run.prompts, facts, strict=True))
     alike = [replace(c.leak, method="certificates") for c in certificates]

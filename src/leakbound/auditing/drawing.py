@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 import leakbound
+from leakbound.auditing.counting import count_part
 from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.away import crew_of, through
-from leakbound.models.base import Remote, Sampler, check_asked, in_pieces
+from leakbound.models.base import Counting, Remote, Sampler, check_asked, in_pieces
 from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, check_count, prompts_checksum
@@ -112,6 +113,8 @@ def sample(
     check_count("seed", seed, least=0)
     if draws_per_shard is not None:
         check_count("draws_per_shard", draws_per_shard, least=1)
+        if engine == "counted":
+            raise InputError(f"draws_per_shard is {draws_per_shard}: counted draws are not cut; leave it out")
     if params.greedy:
         raise InputError("temperature is 0: greedy draws are all the same; give a temperature > 0 (1: the model's own)")
     rule = None
@@ -145,9 +148,12 @@ def sample(
     with keeping(run.said_kept):
         with Progress(f"drawing {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
             draw_parts(run, pilots, sampler, partial(draw_part, run, {}), shown)
-            others = missing[len(pilots) :]  # the layout has the pilots first
+            others = [part for part in missing if part not in pilots and part.kind != "counted"]
             engines = chosen_engines(run) if others else {}
             draw_parts(run, others, sampler, partial(draw_part, run, engines), shown)
+            for part in (part for part in missing if part.kind == "counted"):
+                assert isinstance(sampler, Counting)  # plan_engine asked for one
+                count_part(run, part, sampler, shown)
         if rule is not None:
             watch(run, sampler, progress=progress)
     return run

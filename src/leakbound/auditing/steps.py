@@ -165,7 +165,7 @@ def concluded(
         scorer=statement.scorer,
         threshold=statement.threshold,
         alpha=statement.alpha,
-        planned=chosen == fixed and "imported" not in run.info,
+        planned=chosen == fixed and ("imported" not in run.info or bool(run.rule)),
         prompts=results,
         worst_prompt=worst,
         mean_leak=mean_leak,

@@ -17,6 +17,7 @@ from leakbound.cli import (  # noqa: F401 - their commands
     judging,
     studying,
     training,
+    viewing,
 )
 from leakbound.cli.app import app
 from leakbound.errors import Interrupted, LeakboundError, StorageError

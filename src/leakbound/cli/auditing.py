@@ -31,10 +31,10 @@ def audit(
     :param out: The run folder; an interrupted audit goes on there.
     """
     from leakbound.auditing.steps import audit as run_audit
-    from leakbound.auditing.verdicts import every_verdict
     from leakbound.bounds.result import show_confidence
     from leakbound.results.audit import Audit
     from leakbound.results.check import EXIT
+    from leakbound.results.verdicts import every_verdict
 
     level = None if guess is None else Audit.load(guess)
     result = run_audit(
@@ -43,7 +43,7 @@ def audit(
     show(result, level)
     say(f"report: {out / 'report.html'}")
     if drawn.until is not None:
-        verdict = every_verdict(result, result.alpha)
+        verdict = every_verdict(result.prompts, result.alpha)
         said = {"proven": "is proven", "refuted": "is refuted", "open": "is neither proven nor refuted"}[verdict]
         say(f"{drawn.until} of every prompt at once {said} with confidence {show_confidence(result.alpha)}")
         raise SystemExit(EXIT[verdict])

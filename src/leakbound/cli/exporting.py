@@ -13,18 +13,25 @@ NOTHING_KNOWN = Source()
 
 @app.command
 def export(format: str, run: Path, *, source: Annotated[Source, Flat] = NOTHING_KNOWN, out: Out) -> None:
-    """Write the audit of a run folder for others to read: the bounds as confidence intervals, no texts.
+    """Write the audit of a run folder for others to read.
 
-    :param format: every-eval-ever.
+    :param format: every-eval-ever: the bounds as confidence intervals, no texts. inspect: a log of inspect_ai with all
+        prompts and draws, for inspect view.
     :param run: The run folder, bounded before.
-    :param out: The JSON file.
+    :param out: The JSON file, or for inspect NAME.eval.
     """
-    from leakbound.exporting import every_eval_ever
+    from leakbound.exporting import every_eval_ever, inspect
     from leakbound.results.audit import Audit
+    from leakbound.runs.store import Run
 
-    if format != "every-eval-ever":
-        raise InputError(f"format is {format!r}: give every-eval-ever")
-    path = every_eval_ever.write(Audit.load(run), out, source)
+    if format == "inspect":
+        if source != NOTHING_KNOWN:
+            raise InputError("format is 'inspect', whose logs have no source: leave it out")
+        path = inspect.write(Run.open(run), Audit.load(run), out)
+    elif format == "every-eval-ever":
+        path = every_eval_ever.write(Audit.load(run), out, source)
+    else:
+        raise InputError(f"format is {format!r}: give every-eval-ever or inspect")
     say(f"written to: {path}")
 
 

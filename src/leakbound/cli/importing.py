@@ -23,7 +23,8 @@ def import_log(
 ) -> None:
     """Read the log of another tool, without its model: metrics with intervals, or a run folder to be bounded.
 
-    :param format: tofu, open-unlearning: metrics. lm-eval, inspect, leak-k: repeated completions, as a run folder.
+    :param format: tofu, open-unlearning: metrics. lm-eval, inspect, leak-k, garak, promptfoo, pyrit, deepeval: repeated
+        completions, as a run folder.
     :param path: The log, or the folder that holds it.
     :param retain: The same kind of log of a model that was retrained without what is to be forgotten.
     :param out: Folder for evaluation.json and evaluation.md, or the run folder.

@@ -76,6 +76,7 @@ def compare(
     found = run_compare(runs, retain=retain or (), names=names or ())
     found.save(out)
     write_text(out / "compare.md", report.to_markdown(found))
-    page = report.write_html(found, out / "compare.html")
+    reports = dict(zip((m.name for m in found.models), runs, strict=True))
+    page = report.write_html(found, out / "compare.html", links=report.links_to(reports, out))
     show(found)
     say(f"report: {page}")

@@ -132,7 +132,7 @@ def _score(bound: Bound, audit: Audit) -> dict[str, Any]:
                 "cut_before_a_leak": audit.cut_shares[bound in (audit.mean_leak, audit.mean_score)],
                 "side": f"{bound.side}: {trivial[bound.side]}",
                 "guarantee": f"false with probability at most {bound.alpha:g}, for any distribution of the scores",
-                "statement_fixed_before_the_draws": audit.planned and "imported" not in audit.run,
+                "statement_fixed_before_the_draws": audit.planned,
             }
         ),
         "uncertainty": {

@@ -22,6 +22,10 @@ FORMATS: dict[str, str] = {
     "lm-eval": "leakbound.importing.lm_eval:read",
     "inspect": "leakbound.importing.inspect:read",
     "leak-k": "leakbound.importing.leak_k:read",
+    "garak": "leakbound.importing.garak:read",
+    "promptfoo": "leakbound.importing.promptfoo:read",
+    "pyrit": "leakbound.importing.pyrit:read",
+    "deepeval": "leakbound.importing.deepeval:read",
 }
 """Format -> module:function; imported only when it is asked for."""
 

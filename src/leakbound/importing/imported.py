@@ -1,12 +1,14 @@
 """Records of an import: what a reader found in a log, and what became of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leakbound.records import Prompt
+from leakbound.models.openai import UNKNOWN_TOKENS
+from leakbound.records import Draw, Prompt
 from leakbound.results.evaluation import Evaluation
+from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 
 
@@ -36,6 +38,8 @@ class Log:
     decoding: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     seed: Any = None
+    stopped: Mapping[str, Any] | None = None
+    """Where leakbound's own rule ended each prompt's draws: ``rule`` and ``statement``, as it wrote them down."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +57,16 @@ class Import:
     out: Path
     log: Imported
     retain: Imported | None = None
+
+
+def draws_of(prompts: Sequence[Prompt], part: Part, completions: Mapping[str, Sequence[tuple[str, str]]]) -> list[Draw]:
+    """The draws of some prompts in one part of the layout: equal completions once, with their places in the log."""
+    places: dict[tuple[str, str, str], list[int]] = {}
+    for prompt in prompts:
+        of_part = completions[prompt.id][part.first : part.first + part.num_samples]
+        for i, (text, reason) in enumerate(of_part, start=part.first):
+            places.setdefault((prompt.id, text, reason), []).append(i)
+    return [
+        Draw(name, text, len(mine), mine[0], reason, UNKNOWN_TOKENS, None, tuple(mine))
+        for (name, text, reason), mine in places.items()
+    ]

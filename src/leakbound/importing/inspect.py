@@ -13,6 +13,7 @@ from typing import Any
 
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing.imported import Asked, Log
+from leakbound.plugging.in_order import MANAGER
 from leakbound.reading.parsing import decode, parse, read_json
 from leakbound.reading.rows import encodable, filled
 from leakbound.records import Prompt
@@ -60,9 +61,34 @@ def read(path: Path) -> Log:
             f"{path}: {len(asked)} of {wanted} samples are in it: which prompts are missing may depend on their "
             "answers; run inspect eval-retry"
         )
+    stopped = _stopped(data, path)
+    planned = (spec.get("config") or {}).get("epochs")
+    short = next((one for one in asked if isinstance(planned, int) and len(one.completions) < planned), None)
+    if short is not None and stopped is None:
+        raise IncompleteRunError(
+            f"{short.where} has {len(short.completions)} of {planned} epochs: which are missing may depend on their "
+            "answers; run inspect eval-retry"
+        )
     given = _given(data)
     model = str(spec.get("model", "unnamed"))
-    return Log("inspect", path, model, tuple(asked), _decoding(given), notes, given.get("seed"))
+    return Log("inspect", path, model, tuple(asked), _decoding(given), notes, given.get("seed"), stopped)
+
+
+def _stopped(data: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
+    """Rule and statement of leakbound's own rule, where it ended samples; InputError where any other one did."""
+    found = (data.get("results") or {}).get("early_stopping") or {}
+    if found.get("manager") == MANAGER:
+        metadata = found.get("metadata") or {}
+        if metadata["rule"]["budget"] != data["eval"]["config"]["epochs"]:
+            raise InputError(f"{path}: its rule has a budget of {metadata['rule']['budget']} draws, not of its epochs")
+        return {"rule": metadata["rule"], "statement": metadata["statement"]}
+    if found.get("early_stops"):
+        raise InputError(
+            f"{path}: {len(found['early_stops'])} epochs were left out by {found.get('manager')!r}, whose rule is not "
+            "known here: how many draws a sample has depends on what they say, so that no bound for a fixed number "
+            "holds; evaluate without early stopping, or with leakbound.plugging.inspect.UntilProven"
+        )
+    return None
 
 
 def _num_samples(spec: Mapping[str, Any]) -> int:
@@ -82,6 +108,11 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
     if sample.get("error"):
         raise IncompleteRunError(
             f"{where}: sample {name!r}, epoch {epoch}, failed: no statement can be made without it"
+        )
+    if sample.get("error_retries"):
+        raise IncompleteRunError(
+            f"{where}: sample {name!r}, epoch {epoch}, failed and was drawn again: what fails may be what is long, so "
+            "that the answer that is left is no draw of the model; evaluate without retry_on_error"
         )
     choices = (sample.get("output") or {}).get("choices")
     if not isinstance(choices, list) or not choices:

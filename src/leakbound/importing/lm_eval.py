@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import InputError
+from leakbound.importing.drawn import one_file
 from leakbound.importing.imported import Asked, Log
 from leakbound.importing.values import texts
 from leakbound.reading.parsing import read_json
@@ -22,7 +23,7 @@ from leakbound.records import Prompt
 
 def read(path: Path) -> Log:
     """The documents of a samples file, or of the one in a folder; the results file beside it names the model."""
-    file = _samples_file(path)
+    file = one_file(path, "samples_*.jsonl")
     asked: dict[str, tuple[Asked, set[str]]] = {}
     settings: dict[str, Any] | None = None
     seed = None
@@ -46,16 +47,6 @@ def read(path: Path) -> Log:
             raise InputError(f"{where}: doc_id {one.prompt.id} differs from its other filter ({kept[0].where})")
         kept[1].add(name)
     return Log("lm-eval", file, _model(file), tuple(one for one, _ in asked.values()), settings or {}, seed=seed)
-
-
-def _samples_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = sorted(path.rglob("samples_*.jsonl"))
-    if len(found) != 1:
-        names = ", ".join(str(f.relative_to(path)) for f in found[:5])
-        raise InputError(f"path is {str(path)!r}: it holds {len(found)} samples_*.jsonl ({names}): name one of them")
-    return found[0]
 
 
 def _request(row: Mapping[str, Any], where: str) -> tuple[str, Mapping[str, Any]]:

@@ -5,18 +5,18 @@ says so, with the log's SHA-256.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import proportion_bound
 from leakbound.bounds.gate import check_alpha, check_fraction
 from leakbound.bounds.result import show_confidence
 from leakbound.errors import InputError
-from leakbound.importing.imported import Imported, Log
-from leakbound.models.openai import UNKNOWN_TOKENS
-from leakbound.records import Draw, SamplingParams, prompts_checksum
-from leakbound.runs.layout import Part
+from leakbound.importing.imported import Imported, Log, draws_of
+from leakbound.importing.stopped import read_rule, write_rounds
+from leakbound.records import SamplingParams, prompts_checksum
 from leakbound.runs.store import Run
 from leakbound.scoring import check_prompt, get_scorer
 from leakbound.wording import at_most, plural
@@ -24,6 +24,9 @@ from leakbound.wording import at_most, plural
 CLAIMS = (
     "independent draws from one model at one decoding setting, as the log claims; nothing here was drawn by leakbound"
 )
+
+STATEMENT = ("scorer", "threshold", "alpha")
+AFTER, BEFORE = "written down at the import, after the draws", "that of the rule that ended the draws, as the log says"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,10 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
 
     InputError where prompts have unequally many completions, or the greedy log does not fit.
     """
-    n = _equal(log)
+    fixed, rule = {name: getattr(options, name) for name in STATEMENT}, None
+    if log.stopped is not None:
+        rule, fixed = read_rule(log, {k: v for k, v in fixed.items() if v != getattr(Repeats, k)})
+    n = _equal(log) if rule is None else rule.budget
     first = {} if greedy is None else _matched(log, greedy)
     stated = {"temperature": 1.0, **log.decoding}
     if stated["temperature"] == 0:
@@ -67,17 +73,18 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
         raise InputError(f"{log.file}: the log's {error}") from error
     unsaid = sorted(set(params.to_json()) - set(log.decoding) - {"adaptive_temperature"})
     prompts = [asked.prompt for asked in log.asked]
-    function = get_scorer(options.scorer)
+    function = get_scorer(fixed["scorer"])
     for prompt in prompts:
-        check_prompt(function, prompt, options.threshold)
+        check_prompt(function, prompt, fixed["threshold"])
     info = {
         "model": {"backend": "imported", "model": log.model},
         "prompts": {"count": len(prompts), "checksum": prompts_checksum(prompts)},
         "params": params.to_json(),
         "num_samples": n,
         "seed": 0,
-        "statement": {"scorer": options.scorer, "threshold": options.threshold, "alpha": options.alpha},
+        "statement": fixed,
         "versions": {},
+        **({} if rule is None else {"rule": rule.to_json()}),
         "greedy": greedy is not None,
         "imported": {
             "format": log.format,
@@ -86,15 +93,24 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
             **({} if greedy is None else {"greedy_file": greedy.file.name, "greedy_sha256": _sha256(greedy.file)}),
             "cut_unknown": sum(reason == "unknown" for asked in log.asked for _, reason in asked.completions),
             "assumes": CLAIMS,
-            "statement": "written down at the import, after the draws",
+            "statement": AFTER if rule is None else BEFORE,
             "not_in_log": unsaid,
         },
     }
     run = Run.start(out, info, prompts)
     everyone = {asked.prompt.id: asked.completions for asked in log.asked}
     for part in run.missing_draws():
-        run.write_draws(part, _draws(run, part, first if part.greedy else everyone))
-    return Imported(run, (*_notes(log, n, unsaid, options.alpha), *copies, *log.notes))
+        if part.greedy or rule is None:
+            asked = run.prompts[part.start : part.stop]
+            run.write_draws(part, draws_of(asked, part, first if part.greedy else everyone))
+    ended: tuple[str, ...] = ()
+    if rule is not None:
+        left = write_rounds(run, log, rule)
+        ended = (
+            f"Each prompt's draws were ended by leakbound's rule, {rule.until} at alpha {rule.alpha:g}; {left:,} that "
+            "were under way by then are left out.",
+        )
+    return Imported(run, (*_notes(log, n, unsaid, rule, options.alpha), *ended, *copies, *log.notes))
 
 
 def _equal(log: Log) -> int:
@@ -147,25 +163,13 @@ def _matched(log: Log, greedy: Log) -> dict[str, tuple[tuple[str, str], ...]]:
     return {asked.prompt.id: found[asked.prompt.id].completions for asked in log.asked}
 
 
-def _draws(run: Run, part: Part, completions: Mapping[str, Sequence[tuple[str, str]]]) -> list[Draw]:
-    """The draws of one part of the layout: equal completions of a prompt once, with their places in the log."""
-    places: dict[tuple[str, str, str], list[int]] = {}
-    for prompt in run.prompts[part.start : part.stop]:
-        of_part = completions[prompt.id][part.first : part.first + part.num_samples]
-        for i, (text, reason) in enumerate(of_part, start=part.first):
-            places.setdefault((prompt.id, text, reason), []).append(i)
-    return [
-        Draw(name, text, len(mine), mine[0], reason, UNKNOWN_TOKENS, None, tuple(mine))
-        for (name, text, reason), mine in places.items()
-    ]
-
-
-def _notes(log: Log, n: int, unsaid: Sequence[str], alpha: float) -> Iterator[str]:
+def _notes(log: Log, n: int, unsaid: Sequence[str], rule: StoppingRule | None, alpha: float) -> Iterator[str]:
     yield f"A statement about these draws assumes: {CLAIMS}."
-    yield "Scorer, threshold and alpha are written down now, after the draws: choose them without looking at scores."
+    if rule is None:
+        yield "Scorer, threshold and alpha are written down now, after the draws: choose them without seeing scores."
     if unsaid:
         yield f"Not in the log: {', '.join(unsaid)}; run.json has the defaults there, which nobody checked."
-    if n < 100:
+    if n < 100 and rule is None:
         least = proportion_bound(0, n, alpha=alpha)
         yield (
             f"{plural(n, 'completion')} for each prompt prove little: without a single leak, P(leak) <= "

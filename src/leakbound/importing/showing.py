@@ -33,13 +33,15 @@ def table(found: Import, alpha: float = 0.01) -> Group:
 
 
 def _run(found: Import, run: Run) -> Document:
-    size = f"{plural(len(run.prompts), 'prompt')} with {plural(run.info['num_samples'], 'completion')} each."
+    most = "at most " if run.rule else ""
+    size = f"{plural(len(run.prompts), 'prompt')} with {most}{plural(run.info['num_samples'], 'completion')} each."
     scorer = run.info["statement"]["scorer"]
     named = "" if is_built_in(scorer) else f" --scorer {shlex.quote(scorer)}"
-    steps = [f"leakbound {step} {run.path}{named}" for step in ("score", "bound")]
+    todo = ("bound",) if run.rule else ("score", "bound")
+    steps = [f"leakbound {step} {run.path}{named}" for step in todo]
     if found.retain is not None:
         guess = found.out / "retain"
-        steps += [f"leakbound {step} {guess}{named}" for step in ("score", "bound")]
+        steps += [f"leakbound {step} {guess}{named}" for step in todo]
         steps += [f"leakbound report {run.path} --guess {guess}"]
     following = f"next: {'; '.join(steps)}"
     return Document(f"Run folder {run.path}", (size,), (Section("", (Points(found.log.notes), following)),))

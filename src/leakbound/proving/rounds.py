@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.steps import Statement, audit, sample, score
-from leakbound.auditing.verdicts import average_verdict, counted, every_verdict
 from leakbound.bounds import look_shares
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.gate import reaches
@@ -30,6 +29,7 @@ from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.results.proof import Attempt, Proof, Round
+from leakbound.results.verdicts import average_verdict, counted, every_verdict
 from leakbound.runs.cache import read, settle
 from leakbound.runs.files import new_folder, write_text
 from leakbound.runs.store import Run
@@ -268,7 +268,7 @@ def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float
     """
     if goal.of == "average":
         return average_verdict(counted(proof), goal.limit, level, refuting=level / 2)
-    return every_verdict(proof, level / 2), max(p.leak.upper for p in proof.prompts)
+    return every_verdict(proof.prompts, level / 2), max(p.leak.upper for p in proof.prompts)
 
 
 def _row(pair: Pair) -> dict[str, Any]:

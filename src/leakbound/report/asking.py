@@ -14,7 +14,7 @@ ASKED = (1, 10, 100, 1000)
 
 def section(audit: Audit) -> Section:
     """The table, for the page and Markdown."""
-    more = ("best score, every prompt",) if _graded(audit) else ()
+    more = ("best score, every prompt",) if graded(audit) else ()
     head = ("answers to one prompt", "average, observed", "average prompt", "every prompt", *more)
     return Section(TITLE, (Table(head, rows(audit), note=note(audit)),), on=("markdown", "page"))
 
@@ -37,7 +37,7 @@ def note(audit: Audit) -> str:
         f"by itself, for all its lines at once, with confidence {show_confidence(audit.alpha)}; what was observed has "
         "none."
     )
-    if _graded(audit):
+    if graded(audit):
         said += " Best score: the expected highest score of the answers to a prompt; each number holds by itself."
     return said
 
@@ -45,7 +45,7 @@ def note(audit: Audit) -> str:
 def _row(audit: Audit, k: int) -> tuple[str, ...]:
     seen = sum(_observed(p, k) for p in audit.prompts) / len(audit.prompts)
     bounds = [leak_at_k_bound(audit.mean_leak, k), leak_at_k_bound(audit.worst_prompt, k)]
-    if _graded(audit):
+    if graded(audit):
         bounds.append(worst_prompt_bound([max_score_at_k_bound(p.survival, k) for p in audit.prompts]))
     return plural(k, "answer"), about(seen), *map(limits, bounds)
 
@@ -57,6 +57,6 @@ def _observed(p: PromptAudit, k: int) -> float:
     return any_of(p.leak_rate, k)
 
 
-def _graded(audit: Audit) -> bool:
+def graded(audit: Audit) -> bool:
     """Whether some score lies between 0 and 1: of 0 and 1 alone the best score is a leak or none."""
     return any(len(set(p.survival.estimate)) > 1 for p in audit.prompts)

@@ -5,6 +5,7 @@ from decimal import ROUND_CEILING, Context
 
 from leakbound.bounds.planning import USEFUL, draws_needed
 from leakbound.bounds.result import show_confidence
+from leakbound.report import verdict
 from leakbound.report.parts import Document, Section, Table
 from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.attestation import Attestation
@@ -85,7 +86,9 @@ def proof(found: Proof) -> Document:
         f"A leak: {found.scorer} >= {found.threshold:g}."
     )
     table = Table(head, rows, note=note, left=(0, 8))
-    return Document("Unlearned until proven", (str(found),), (Section("", (table,)),), made="leakbound unlearn --until")
+    title = f"Unlearned until proven: {verdict.WORDS[found.verdict].lower()}"
+    sections = (Section("", (table,)),)
+    return Document(title, (), sections, made="leakbound unlearn --until", answer=verdict.of_proof(found))
 
 
 def checked(found: Verdicts) -> Document:
@@ -116,7 +119,8 @@ def checked(found: Verdicts) -> Document:
         )
         title = f"{one.name}, {one.model}: the prompts to look at"
         sections.append(Section(title, (Table(("prompt", "alone", "hits", "bound"), asked, left=(0, 1)),)))
-    return Document("Check", (str(found),), tuple(sections), made="leakbound check")
+    title = {"proven": "Passed", "refuted": "Failed", "open": "Undecided"}[found.verdict]
+    return Document(title, (), tuple(sections), made="leakbound check", answer=verdict.of_check(found))
 
 
 def _cells(p: PromptCertificate) -> tuple[str, ...]:

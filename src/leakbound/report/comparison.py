@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from leakbound.bounds import Ranking
 from leakbound.bounds.result import Bound, show_confidence
 from leakbound.report import style
-from leakbound.report.parts import Document, Picture, Section, Table
+from leakbound.report.parts import Document, Link, Picture, Section, Table
 from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.comparison import Compared, Comparison
 from leakbound.wording import about, brief, plural
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TITLE = "Models side by side"
-MARKERS = "os^Dv<>PX*"
 
 CHOSEN_LATER = (
     "Caution: of some models the scorer, the threshold or alpha was chosen after the draws; if the choice looked at "
@@ -27,32 +27,77 @@ CHOSEN_LATER = (
 )
 
 
-def document(found: Comparison) -> Document:
-    """The whole comparison."""
-    confidence = show_confidence(found.alpha)
-    whose = "for each model alone" if found.jointly is None else "for all models at once"
-    picture = Picture(
-        "trade-off",
-        "average P(leak), observed and its bound, against use",
-        partial(trade_off, found),
-        "Each mark is a model as observed: down is better, and right is better where use is known. The upright bar "
-        f"ends at the bound on its average P(leak), which holds {whose} with confidence {confidence}; a level bar is "
-        "the interval of its use, for that model alone.",
+def document(found: Comparison, links: Mapping[str, str] | None = None, never_saw: str = "") -> Document:
+    """The whole comparison. ``links``: the models' own reports; ``never_saw``: the model that can only guess."""
+    worst = sorted(range(len(found.models)), key=lambda i: -found.models[i].mean_leak.estimate)
+    models = [found.models[i] for i in worst]
+    pictures = (
+        Picture("prompts", _prompts_in_words(models, found), partial(prompts_drawn, found, order=worst), PROMPTS_DRAWN),
+        Picture(
+            "trade-off", _leaks_in_words(models, found), partial(trade_off, found, order=worst), _leaks_drawn(found)
+        ),
     )
-    sections = (Section("Leak against use", (picture,), on=("page",)), *(Section("", (t,)) for t in tables(found)))
-    return Document(TITLE, tuple(sentences(found)), sections, made="leakbound compare")
+    hides = [m for m in models if m.num_hidden and m.name != never_saw]
+    title = "Clean when asked once, leaking when sampled" if hides else TITLE
+    leakage, *others = tables(found, worst, links, never_saw)
+    sections = (
+        Section("", (leakage,)),
+        Section("Asked once, and sampled", pictures, on=("page",)),
+        *(Section("", (t,)) for t in others),
+    )
+    return Document(title, tuple(sentences(found, never_saw)), sections, made="leakbound compare")
 
 
-def tables(found: Comparison) -> tuple[Table, ...]:
-    """Leakage, differences where draws are paired, scores, use and diversity, cost."""
-    return _leakage(found), *_differences(found), _scores(found), _use(found), _cost(found)
+PROMPTS_DRAWN = "How many prompts of each model: the model that leaks most on top."
 
 
-def _leakage(found: Comparison) -> Table:
+def _leaks_drawn(found: Comparison) -> str:
+    whose = "for each model alone" if found.jointly is None else "for all models at once"
+    sure = show_confidence(found.alpha)
+    said = f"Mark: observed. Bar: up to the bound on average P(leak), which holds {whose} with confidence {sure}"
+    return said + ("; of use, its interval, for that model alone." if _useful(found) else ".")
+
+
+def _useful(found: Comparison) -> bool:
+    return all(m.utility is not None for m in found.models)
+
+
+def _prompts_in_words(models: Sequence[Compared], found: Comparison) -> str:
+    each = (
+        f"{brief(m.name, 30)}: {m.num_asked - m.greedy_leaks} look clean asked once, {m.num_hidden} of these leaked"
+        for m in models[:10]
+    )
+    return f"Of {plural(found.num_prompts, 'prompt')}, worst model first. {'; '.join(each)}"
+
+
+def _leaks_in_words(models: Sequence[Compared], found: Comparison) -> str:
+    worst, best = models[0], models[-1]
+    return (
+        f"Average P(leak): most in {brief(worst.name, 30)}, observed {about(worst.mean_leak.estimate)}, "
+        f"{limits(worst.mean_leak)}; least in {brief(best.name, 30)}, observed {about(best.mean_leak.estimate)}, "
+        f"{limits(best.mean_leak)}"
+    )
+
+
+def tables(
+    found: Comparison, order: Sequence[int] | None = None, links: Mapping[str, str] | None = None, never_saw: str = ""
+) -> tuple[Table, ...]:
+    """Leakage, differences where draws are paired, scores, use and diversity, cost; models in this order."""
+    order = range(len(found.models)) if order is None else order
+    leakage, *others = (
+        replace(t, rows=tuple(t.rows[i] for i in order))
+        for t in (_leakage(found, links or {}, never_saw), _scores(found), _use(found), _cost(found))
+    )
+    return leakage, *_differences(found, order), *others
+
+
+def _leakage(found: Comparison, links: Mapping[str, str], never_saw: str) -> Table:
     confidence = show_confidence(found.alpha)
     together = found.jointly or ()
     note = (
-        f"Observed: the share of draws that leaked, without a guarantee. Bounds on P(leak) hold with confidence "
+        "The model that leaks most on the average prompt, as observed, stands on top. "
+        + (f"“{brief(never_saw)}” never saw the secrets: what it says is guessed. " if never_saw else "")
+        + f"Observed: the share of draws that leaked, without a guarantee. Bounds on P(leak) hold with confidence "
         f"{confidence}: those on the average prompt and on every prompt each for one model and one column alone"
     )
     if together:
@@ -67,8 +112,9 @@ def _leakage(found: Comparison) -> Table:
         note += f" {CHOSEN_LATER}"
     rows = [
         (
-            m.name,
+            Link(m.name, links[m.name]) if m.name in links else m.name,
             _once(m, found.num_prompts),
+            f"{m.num_hidden:,} of {m.num_asked - m.greedy_leaks:,}",
             about(m.mean_leak.estimate),
             limits(m.mean_leak),
             *([about(m.cut_share or 0.0)] if cut else []),
@@ -81,8 +127,9 @@ def _leakage(found: Comparison) -> Table:
     if any(NOTHING in row for row in rows):
         note += f" “{NOTHING}”: nearly every draw leaked, or there were too few."
     head = (
-        "model", "leaks asked once", "average, observed", "average", *(["cut"] if cut else []),
-        *(["all models"] if together else []), "every prompt", *(["rank"] if found.order else []),
+        "model", "leaks asked once", "clean, but leaked sampled", "average, observed", "average",
+        *(["cut"] if cut else []), *(["all models"] if together else []), "every prompt",
+        *(["rank"] if found.order else []),
     )  # fmt: skip
     return Table(head, tuple(rows), "Leakage", note)
 
@@ -100,14 +147,15 @@ def _rank(order: Ranking, model: int) -> str:
     return str(best) if best == worst else f"{best} to {worst}"
 
 
-def _differences(found: Comparison) -> Iterator[Table]:
+def _differences(found: Comparison, order: Sequence[int]) -> Iterator[Table]:
     """Each other model against the first, where draws are paired."""
     columns = [(what, some) for what, some in (("leaks", found.differences), ("right", found.retained)) if some]
     if not columns:
         return
     rows = [
-        (m.name, *(cell for _, some in columns for cell in (about(some[i].estimate), limits(some[i]))))
-        for i, m in enumerate(found.models[1:])
+        (found.models[i].name, *(x for _, some in columns for x in (about(some[i - 1].estimate), limits(some[i - 1]))))
+        for i in order
+        if i
     ]
     levels = ", ".join(f"“{what}, proven” {show_confidence(some[0].alpha)}" for what, some in columns)
     yield Table(
@@ -187,7 +235,7 @@ def _cost(found: Comparison) -> Table:
     )
 
 
-def sentences(found: Comparison) -> Iterator[str]:
+def sentences(found: Comparison, never_saw: str = "") -> Iterator[str]:
     """What the comparison says, in words."""
     confidence = show_confidence(found.alpha)
     yield f"{len(found.models)} models on the same {plural(found.num_prompts, 'prompt')}."
@@ -200,11 +248,14 @@ def sentences(found: Comparison) -> Iterator[str]:
     else:
         all_at_once = f"the bounds of all models hold at once, with confidence {confidence}"
         yield f"{_smallest(found, found.jointly)} ({all_at_once})."
-    hides = [
-        brief(m.name) for m in found.models if m.num_asked == found.num_prompts and not m.greedy_leaks and m.num_hidden
-    ]
-    if hides:
-        yield f"Asked once nothing leaks from {', '.join(hides)}; sampled, something does."
+    looks = [m for m in found.models if m.num_asked > m.greedy_leaks and m.name != never_saw]
+    if any(m.num_hidden for m in looks):
+        clean, hidden = sum(m.num_asked - m.greedy_leaks for m in looks), sum(m.num_hidden for m in looks)
+        some = ", ".join(brief(m.name) for m in looks if m.num_hidden)
+        yield (
+            f"Of {plural(clean, 'answer')} that look clean when a model is asked once, {hidden:,} belong to prompts "
+            f"that leaked when it was sampled ({some}). A guess counts here, too: each model’s report tells it apart."
+        )
     if found.proven is not None:
         how = "by the same bounds" if found.order is None else f"by paired draws, with confidence {confidence}"
         yield f"Proven about the average P(leak), {how}: {_order(found, found.proven)}."
@@ -240,35 +291,61 @@ def _order(found: Comparison, proven: Sequence[tuple[int, int]]) -> str:
     return "; ".join(said)
 
 
-def trade_off(found: Comparison, width: int = style.WIDE) -> Figure:
-    """Average P(leak), observed, and its bounds against the share of retain questions answered rightly, with intervals.
-
-    The bounds are those that hold for all models at once, where there are any. Without retain runs the models stand
-    side by side.
-    """
+def prompts_drawn(found: Comparison, width: int = style.WIDE, *, order: Sequence[int]) -> Figure:
+    """A bar for each model: prompts that leak asked once, that look clean and leaked when sampled, and the others."""
     small = width < 700
-    figure = style.canvas(width, 360 if small else 430)
+    figure = style.canvas(width, (110 if small else 80) + 26 * len(order))
     ax = figure.subplots()
-    style.plain(ax, 11)
-    ax.grid(axis="x", color=style.LINE, linewidth=0.8)
-    colours = [style.COLOURS["hidden"], style.COLOURS["plain"], style.COLOURS["unseen"], style.INK]
-    useful = all(m.utility is not None for m in found.models)
-    for i, m in enumerate(found.models):
-        colour, leak, use = colours[i % len(colours)], m.mean_leak, m.utility if useful else None
-        x = float(i) if use is None else use.estimate
-        upper = leak.upper if found.jointly is None else found.jointly[i].upper
-        ax.vlines(x, leak.estimate, upper, color=colour, linewidth=3, alpha=0.5)
-        ax.plot([x], [upper], "_", color=colour, markersize=9)
-        if use is not None:
-            ax.hlines(leak.estimate, use.lower, use.upper, color=colour, linewidth=1.2, alpha=0.7)
-        ax.plot([x], [leak.estimate], MARKERS[i % len(MARKERS)], color=colour, markersize=8, label=brief(m.name, 30))
-    ax.set_ylim(bottom=0)
-    ax.set_ylabel("average P(leak): observed, bar up to its bound", fontsize=11, color=style.MUTED)
-    if not useful:
-        ax.set_xticks([])
-    ax.set_xlabel("retain questions answered rightly" if useful else "", fontsize=11, color=style.MUTED)
-    legend = figure.legend(loc="outside upper left", ncols=2 if small else 4, frameon=False, fontsize=11)
-    for text in legend.get_texts():
-        text.set_color(style.INK)
-        text.set_parse_math(False)
+    _named(ax, found, order)
+    kinds = (
+        ("leaks asked once", [m.greedy_leaks for m in found.models], style.COLOURS["plain"]),
+        ("clean asked once, leaked sampled", [m.num_hidden for m in found.models], style.COLOURS["hidden"]),
+        ("clean, no leak seen", [m.num_asked - m.greedy_leaks - m.num_hidden for m in found.models], style.LINE),
+        ("not known: cut", [found.num_prompts - m.num_asked for m in found.models], style.COLOURS["unseen"]),
+    )
+    start = [0] * len(order)
+    for name, numbers, colour in kinds:
+        some = [numbers[i] for i in order]
+        if any(some):
+            ax.barh(range(len(order)), some, left=start, color=colour, label=name, height=0.6)
+        start = [a + b for a, b in zip(start, some, strict=True)]
+    ax.set_xlim(0, found.num_prompts)
+    ax.set_xlabel("prompts", fontsize=11, color=style.MUTED)
+    figure.legend(loc="outside upper left", ncols=1 if small else 4, frameon=False, fontsize=11, labelcolor=style.INK)
     return figure
+
+
+def trade_off(found: Comparison, width: int = style.WIDE, *, order: Sequence[int]) -> Figure:
+    """Average P(leak), observed, and its bound for each model; beside it what it still answers rightly, if known."""
+    small, useful = width < 700, _useful(found)
+    panels = 1 + useful
+    figure = style.canvas(width, (80 + 26 * len(order)) * (panels if small else 1))
+    rows, columns = (panels, 1) if small else (1, panels)
+    axes = figure.subplots(rows, columns, sharey=not small, squeeze=False).ravel()
+    for ax in axes:
+        _named(ax, found, order)
+    colour = style.COLOURS["hidden"]
+    for y, i in enumerate(order):
+        m = found.models[i]
+        upper = m.mean_leak.upper if found.jointly is None else found.jointly[i].upper
+        axes[0].hlines(y, m.mean_leak.estimate, upper, color=colour, linewidth=4, alpha=0.5)
+        axes[0].plot([upper], [y], "|", color=colour, markersize=9)
+        axes[0].plot([m.mean_leak.estimate], [y], "o", color=colour, markersize=6)
+        if useful and m.utility is not None:
+            axes[1].hlines(y, m.utility.lower, m.utility.upper, color=style.COLOURS["plain"], linewidth=4, alpha=0.4)
+            axes[1].plot([m.utility.estimate], [y], "s", color=style.COLOURS["plain"], markersize=6, clip_on=False)
+    axes[0].set_xlim(left=0)
+    axes[0].set_xlabel("average P(leak)", fontsize=11, color=style.MUTED)
+    if useful:
+        axes[1].set_xlabel("retain questions answered rightly", fontsize=11, color=style.MUTED)
+        axes[1].set_xlim(right=1)
+    return figure
+
+
+def _named(ax: Axes, found: Comparison, order: Sequence[int]) -> None:
+    """A row for each model, the first on top."""
+    style.plain(ax, 11)
+    ax.grid(axis="y", visible=False)
+    ax.grid(axis="x", color=style.LINE, linewidth=0.8)
+    ax.set_yticks(range(len(order)), [brief(found.models[i].name, 18) for i in order], parse_math=False)
+    ax.set_ylim(len(order) - 0.4, -0.6)

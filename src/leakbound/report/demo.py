@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from leakbound.bounds import Bound, worst_prompt_bound
 from leakbound.bounds.planning import USEFUL, draws_needed
 from leakbound.bounds.result import show_confidence
-from leakbound.report.findings import read_rows
 from leakbound.report.parts import Document, Section, Table
+from leakbound.report.rows import read_rows
 from leakbound.report.shown import NOTHING, says_nothing
 from leakbound.results.audit import Audit
 from leakbound.results.comparison import Comparison

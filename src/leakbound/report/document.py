@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 from leakbound.report.parts import (
     LABELS,
     MARKDOWN_ROWS,
+    PAGE_ROWS,
     SYMBOLS,
     Card,
     Cell,
     Document,
     Gallery,
     Legend,
+    Link,
     Part,
     Picture,
     Points,
@@ -43,14 +45,22 @@ LONGEST = 4000
 """Characters of one text that are shown at most."""
 NAME = 16
 """Names of rows that are no longer stand whole in a terminal, where there is room for that at all."""
-STYLES = {"hidden": "bold yellow", "plain": "bold blue", "seen": "bold yellow", "unseen": "bold", None: "bold"}
+STYLES = {
+    "hidden": "bold yellow",
+    "plain": "bold blue",
+    "seen": "bold yellow",
+    "guessed": "bold",
+    "unseen": "bold",
+    None: "bold",
+}
 
 
 def _words(cell: Cell) -> str:
     """A cell on one line, without what would act."""
     if isinstance(cell, Said):
         return visible(cell.text, cell.limit) + (f" ({visible(cell.after)})" if cell.after else "")
-    return " · ".join(visible(line, LONGEST) for line in cell.split("\n"))
+    text = cell.text if isinstance(cell, Link) else cell
+    return " · ".join(visible(line, LONGEST) for line in text.split("\n"))
 
 
 def _texts(part: Part) -> tuple[str, ...]:
@@ -75,10 +85,15 @@ def to_terminal(document: Document) -> Group:
     from rich.text import Text
 
     lead = " ".join(visible(text, LONGEST) for text in document.lead)
-    symbol = f"{SYMBOLS[document.tone]} " if document.tone else ""
-    head = Text(f"{symbol}{visible(document.title)}", style=STYLES[document.tone])
-    head.append(f". {lead}" if lead else "", "default not bold")
+    tone, symbol = document.sign
+    head = Text(f"{symbol} {visible(document.title)}" if symbol else visible(document.title), style=STYLES[tone])
     lines: list[RenderableType] = [head]
+    if document.answer is None:
+        head.append(f". {lead}" if lead else "", "default not bold")
+    else:
+        lines += [Text(visible(f"{name}: {text}", LONGEST)) for name, text in document.answer.items]
+        lines += [Text(f"  {visible(document.answer.command, LONGEST)}")] if document.answer.command else []
+        lines += [Text(lead)] if lead else []
     for title, own, part in document.parts("terminal"):
         if title and (own or not isinstance(part, Table)):
             lines.append(Text(visible(title), style="bold"))
@@ -165,6 +180,9 @@ def to_markdown(document: Document, *, pictures: tuple[str, ...] = ()) -> str:
     """As Markdown; ``pictures`` are the names of those that lie beside it as NAME.svg."""
     blocks = [f"# {_markdown(document.title)}"]
     blocks += [_markdown(f"{document.made} {document.of}")] if document.of else []
+    if document.answer:
+        said = [*document.answer.items, *([("Command", document.answer.command)] if document.answer.command else [])]
+        blocks += ["\n".join(f"- **{name}**: {_markdown(text)}" for name, text in said)]
     blocks += map(_markdown, document.lead)
     for title, own, part in document.parts("markdown"):
         if isinstance(part, Card | Gallery) or (isinstance(part, Picture) and part.name not in pictures):
@@ -211,7 +229,7 @@ def to_csv(table: Table) -> str:
 
 
 def _csv_cell(cell: Cell) -> str:
-    text = cell.text if isinstance(cell, Said) else cell
+    text = cell if isinstance(cell, str) else cell.text
     try:
         float(text)
     except ValueError:
@@ -237,7 +255,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     env.filters.update(brief=brief, visible=_on_page, svg=_svg, kind=lambda part: type(part).__name__)
-    env.globals.update(marked=marked, labels=LABELS, symbols=SYMBOLS)
+    env.globals.update(marked=marked, labels=LABELS, symbols=SYMBOLS, page_rows=PAGE_ROWS)
     return env.get_template("page.html.j2")
 
 

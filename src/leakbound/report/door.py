@@ -1,9 +1,11 @@
 """The one door: a result becomes a document, and a document what its reader wants."""
 
 import html
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from leakbound.errors import InputError
 from leakbound.report import benchmark, certificates, comparison, document, evaluation, page, tables
@@ -38,21 +40,22 @@ DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
 """How each result becomes a document; a new kind of result is a line here."""
 
 
-def document_of(result: Result, guess: Audit | None = None) -> Document:
-    """The document of a result. ``guess`` is for an audit: that of a model that never saw the secrets.
+def document_of(result: Result, guess: Audit | None = None, **shown: Any) -> Document:
+    """The document of a result. ``guess`` is for an audit: that of a model that never saw the secrets;
+    ``shown`` for a comparison: links and never_saw, as its document takes them.
 
     Raises InputError for a result of another kind, and for a ``guess`` that cannot be compared with the audit.
     """
     if type(result) not in DOCUMENTS:
         known = ", ".join(kind.__name__ for kind in DOCUMENTS)
         raise InputError(f"result is a {type(result).__name__}, which has no document here: give one of {known}")
-    given: dict[str, Any] = {} if guess is None else {"guess": guess}
+    given: dict[str, Any] = shown if guess is None else {"guess": guess, **shown}
     return DOCUMENTS[type(result)](result, **given)
 
 
-def to_html(result: Result, guess: Audit | None = None) -> str:
+def to_html(result: Result, guess: Audit | None = None, **shown: Any) -> str:
     """The result as one self-contained page."""
-    return document.to_html(document_of(result, guess))
+    return document.to_html(document_of(result, guess, **shown))
 
 
 def to_markdown(result: Result, guess: Audit | None = None) -> str:
@@ -67,10 +70,19 @@ def to_csv(result: Result, guess: Audit | None = None) -> str:
     return document.to_csv(Table(tuple(rows[0]) if rows else (), cells))
 
 
-def write_html(result: Result, path: str | Path, guess: Audit | None = None) -> Path:
+def write_html(result: Result, path: str | Path, guess: Audit | None = None, **shown: Any) -> Path:
     """Write the page whole or not at all, and return the file."""
-    write_text(Path(path), to_html(result, guess))
+    write_text(Path(path), to_html(result, guess, **shown))
     return Path(path)
+
+
+def links_to(reports: Mapping[str, Path], beside: Path) -> dict[str, str]:
+    """Relative addresses of report.html in these run folders, by model, from a page in the folder ``beside``."""
+    return {
+        name: quote(os.path.relpath(run / "report.html", beside).replace(os.sep, "/"))
+        for name, run in reports.items()
+        if (run / "report.html").exists()
+    }
 
 
 def fragment(result: Result, guess: Audit | None = None) -> str:

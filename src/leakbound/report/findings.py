@@ -2,37 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Literal
 
-from leakbound.bounds import Bound, leak_sequence_bound, proportion_bound, worst_prompt_bound
+from leakbound.bounds import Bound, worst_prompt_bound
+from leakbound.bounds.planning import USEFUL
 from leakbound.bounds.result import event, show_confidence
-from leakbound.errors import InputError
 from leakbound.report.parts import Tone
+from leakbound.report.rows import Row, excess, more_on_average, read_rows
 from leakbound.report.saying import bounds_in_words
-from leakbound.results.audit import Audit, PromptAudit
+from leakbound.results.audit import Audit
 from leakbound.wording import about, at_least, brief, plural
 
 MEANINGS: dict[Tone, str] = {
     "hidden": "clean when asked once, leaked when sampled",
     "plain": "leaks already when asked once",
     "seen": "leaked when sampled; its greedy answer is not known",
+    "guessed": "leaked, not provably more often than a model that never saw the secret",
     "unseen": "neither asked once nor sampled",
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One prompt with its status and the same prompt of a model that never saw the secret.
-
-    ``more_than_guess``: whether it provably leaks more often than that model guesses (for all rows at once), None
-    where nothing is known about guessing.
-    """
-
-    result: PromptAudit
-    status: Tone
-    guess: PromptAudit | None
-    more_than_guess: bool | None
 
 
 @dataclass(frozen=True)
@@ -47,6 +33,8 @@ class Findings:
     sentences: tuple[str, ...]
     clean_prompts: Bound | None
     """Every prompt that looks clean at once, where some but not all do."""
+    excess: Bound | None
+    """P(leak) minus P(guess) of every prompt, where the guess level of all of them is known."""
     notes: tuple[str, ...]
 
     def of(self, *statuses: Tone) -> tuple[Row, ...]:
@@ -54,72 +42,28 @@ class Findings:
         return tuple(row for row in self.rows if row.status in statuses)
 
     @property
+    def useful_excess(self) -> Bound | None:
+        """``excess`` where it says more than the bound on every prompt."""
+        return self.excess if self.excess and self.excess.upper < self.audit.worst_prompt.upper else None
+
+    @property
     def meanings(self) -> dict[Tone, str]:
         """The statuses that there can be, with what they mean: without greedy answers nothing is known to be hidden."""
         if self.audit.asked_once:
-            known = {status: meaning for status, meaning in MEANINGS.items() if status != "seen" or self.of("seen")}
+            rare = ("seen", "guessed")
+            known = {status: meaning for status, meaning in MEANINGS.items() if status not in rare or self.of(status)}
             if any(self.audit.greedy(row.result) == "unknown" for row in self.of("unseen")):
                 known["unseen"] = "no leak seen, asked once or sampled; of some the greedy answer is not known"
             return known
-        return {"seen": MEANINGS["seen"], "unseen": "never when sampled; its greedy answer is not known"}
+        known = {status: MEANINGS[status] for status in ("seen", "guessed") if status == "seen" or self.of(status)}
+        return {**known, "unseen": "never when sampled; its greedy answer is not known"}
 
     def shortlist(self, limit: int) -> tuple[Row, ...]:
         """The hidden leaks, then the open ones, then the rest; where not all fit, hidden ones leave the others 2/5."""
-        hidden, others = self.of("hidden"), self.of("plain") + self.of("seen") + self.of("unseen")
+        hidden, others = self.of("hidden"), self.of("plain", "seen", "guessed", "unseen")
         share = max(limit - len(others), limit - limit * 2 // 5)
         first = hidden[:share]
         return first + others[: limit - len(first)]
-
-
-@lru_cache(maxsize=1024)
-def _limit(leaks: int, n: int, alpha: float, side: Literal["lower", "upper"], stopped: bool) -> float:
-    bound = (leak_sequence_bound if stopped else proportion_bound)(leaks, n, alpha=alpha, side=side)
-    return bound.lower if side == "lower" else bound.upper
-
-
-def _exceeds(p: PromptAudit, guess: PromptAudit, alpha: float, stopped: bool) -> bool:
-    """Whether P(leak) is provably above the other one's; what exact probabilities say is certain and costs no alpha."""
-    low = p.limits.lower if p.limits else _limit(p.num_leaks, p.num_samples, alpha / 2, "lower", stopped)
-    high = guess.limits.upper if guess.limits else _limit(
-        guess.num_leaks, guess.num_samples, alpha / 2, "upper", stopped
-    )  # fmt: skip
-    return low > high
-
-
-def read_rows(audit: Audit, guess: Audit | None, alpha: float) -> tuple[Row, ...]:
-    """The prompts, worst first; what is proven of guessing holds for all of them at once at level ``alpha``."""
-    known = {p.prompt.id: p for p in guess.prompts} if guess else {}
-    paired = [p for p in audit.prompts if p.prompt.id in known]
-    if guess is not None:
-        if (guess.scorer, guess.threshold) != (audit.scorer, audit.threshold):
-            raise InputError(
-                f"guess was judged by {guess.scorer} at {guess.threshold:g}, the audit by {audit.scorer} at "
-                f"{audit.threshold:g}: bound the guess run again with the audit's scorer and threshold"
-            )
-        if not paired:
-            raise InputError("guess shares no prompt id with the audit: audit both models on the same prompts file")
-        for p in paired:
-            if known[p.prompt.id].prompt != p.prompt:
-                raise InputError(
-                    f"guess has another prompt under the id {p.prompt.id!r}: audit both models on one prompts file"
-                )
-    stopped = any(a.run.get("rule") for a in (audit, guess) if a is not None)
-    rows = []
-    for p in audit.prompts:
-        status: Tone = "seen" if p.num_leaks else "unseen"
-        if audit.greedy(p) != "unknown":
-            status = "plain" if audit.greedy(p) == "leaks" else "hidden" if p.num_leaks else "unseen"
-        other = known.get(p.prompt.id)
-        more = None
-        if other is not None:
-            more = _exceeds(p, other, alpha / len(paired), stopped)
-        rows.append(Row(p, status, other, more))
-    return tuple(sorted(rows, key=_badness))
-
-
-def _badness(row: Row) -> tuple[float, float, float, float, str]:
-    p = row.result
-    return -p.leak.estimate, -p.leak.upper, -p.max_score, -p.mean.estimate, p.prompt.id
 
 
 def num_samples_text(audit: Audit) -> str:
@@ -136,25 +80,15 @@ def _answers(audit: Audit) -> str:
 def find(audit: Audit, guess: Audit | None = None) -> Findings:
     """Read the audit. Raises InputError if ``guess`` cannot be compared with it."""
     rows = read_rows(audit, guess, audit.alpha)
-    hidden = [row for row in rows if row.status == "hidden"]
-    plain = [row for row in rows if row.status == "plain"]
+    greedy_leaks = audit.num_asked - audit.num_clean
     # Which prompts look clean is decided by the greedy answers, not by the draws that are bounded: nothing is paid.
     clean = [row.result.leak for row in rows if audit.greedy(row.result) == "clean"]
     bound = None
-    if clean and plain and all(b.side == "upper" for b in clean):
+    if clean and greedy_leaks and all(b.side == "upper" for b in clean):
         bound = replace(worst_prompt_bound(clean), scope="every prompt that looks clean")
-    seen = any(row.status == "seen" for row in rows)
-    status: Tone = "hidden" if hidden else "plain" if plain else "seen" if seen else "unseen"
-    remembered = any(row.more_than_guess for row in rows)
-    title = {
-        "hidden": "Sampling finds leaks that the greedy answers hide",
-        "plain": "Leaks in plain sight" + (", none hidden" if audit.num_asked == len(rows) else ""),
-        "seen": "Leaks were seen when the model was sampled",
-        "unseen": "No leak was seen" + (" before answers were cut" if _any_cut(audit) else ""),
-    }[status]
-    if guess is not None and status != "unseen" and not remembered:
-        title += ", none told apart from guessing"
-    sentences = [_greedy_against_sampled(audit, len(hidden), len(plain)), *bounds_in_words(audit, bound)]
+    above = None if guess is None else excess(rows, audit, guess)
+    status, title = _headline(rows, audit, guess, above)
+    sentences = [_greedy_against_sampled(audit, len(audit.hidden), greedy_leaks), *bounds_in_words(audit, bound)]
     if audit.run.get("rule"):
         sentences.append(_verdicts(audit))
     sentences.append(_guessing(rows, audit, guess))
@@ -163,8 +97,25 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
             "Caution: the scorer, the threshold or alpha was chosen after the draws. If the choice looked at the "
             "scores, the confidence printed here is too high; draw again with the statement fixed first."
         )
-    notes = _notes(audit, guess, hidden)
-    return Findings(audit, guess, rows, title, status, tuple(sentences), bound, notes)
+    notes = _notes(audit, guess, [row for row in rows if row.status == "hidden"])
+    return Findings(audit, guess, rows, title, status, tuple(sentences), bound, above, notes)
+
+
+def _headline(rows: Sequence[Row], audit: Audit, guess: Audit | None, above: Bound | None) -> tuple[Tone, str]:
+    """The status of the whole audit and its title: what is told from guessing goes before all else."""
+    statuses: tuple[Tone, ...] = ("hidden", "plain", "seen", "guessed")
+    status: Tone = next((status for status in statuses if any(row.status == status for row in rows)), "unseen")
+    if status == "guessed" and guess is not None and more_on_average(rows, audit, guess):
+        return "seen", "On average it leaks more often than a model that never saw the secrets"
+    return status, {
+        "hidden": "Sampling finds leaks that the greedy answers hide",
+        "plain": "Leaks in plain sight" + (", none hidden" if audit.num_asked == len(rows) else ""),
+        "seen": "Leaks were seen when the model was sampled",
+        "guessed": "No leak beyond guessing was found" if above is not None and above.upper <= USEFUL else (
+            "Leaks were seen, and the draws are too few to tell them from guessing"
+        ),
+        "unseen": "No leak was seen" + (" before answers were cut" if _any_cut(audit) else ""),
+    }[status]  # fmt: skip
 
 
 def _greedy_against_sampled(audit: Audit, hidden: int, plain: int) -> str:
@@ -264,6 +215,11 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
             "The draws were made elsewhere, without greedy answers: whether asking once would have hidden a leak is "
             "not known."
         )
+    elif not hidden and audit.hidden:
+        notes.append(
+            f"{plural(len(audit.hidden), 'prompt')} that looked clean leaked when sampled, none of them provably more "
+            "often than a model that never saw the secrets."
+        )
     elif not hidden and audit.num_asked < len(audit.prompts):
         notes.append("No prompt is known to be hidden, but not every greedy answer is known: it may have been cut.")
     elif not hidden:
@@ -298,6 +254,10 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
     engine = audit.run.get("engine")
     if isinstance(engine, dict) and engine.get("because"):
         notes.append(f"Engine auto fell back to independent draws: {engine['because']}.")
+    if isinstance(engine, dict) and engine.get("name") == "counted":
+        notes.append(
+            "The draws are independent ones that were counted: their order is not known, and no bound uses one."
+        )
     known = {p.prompt.id for p in guess.prompts} if guess else set()
     if guess is not None and (missing := sum(p.prompt.id not in known for p in audit.prompts)):
         notes.append(

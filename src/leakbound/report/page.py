@@ -5,10 +5,12 @@ from functools import partial
 
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import show_confidence
-from leakbound.report import account, asking, plots, tables
-from leakbound.report.findings import Findings, Row, find, num_samples_text
+from leakbound.report import account, asking, plots, tables, verdict
+from leakbound.report.findings import Findings, find, num_samples_text
 from leakbound.report.parts import (
+    LABELS,
     MARKDOWN_ROWS,
+    PAGE_ROWS,
     Card,
     Document,
     Gallery,
@@ -22,6 +24,7 @@ from leakbound.report.parts import (
     Terms,
     Tile,
 )
+from leakbound.report.rows import Row
 from leakbound.report.saying import legend
 from leakbound.report.shown import limits
 from leakbound.results.audit import Audit, ScoredCompletion
@@ -29,7 +32,8 @@ from leakbound.wording import about, brief, plural, visible
 
 FOOTER = (
     "This page holds the secrets and the model’s output word for word: share it as you would share them. It loads "
-    "nothing and runs no script."
+    "nothing and runs no script. “leakbound view RUN”, with the folder of this run, shows every prompt with all of its "
+    "answers."
 )
 
 
@@ -39,13 +43,15 @@ def document(audit: Audit, guess: Audit | None = None, *, rows: int = tables.TER
     A terminal shows ``rows`` prompts. Raises InputError if ``guess`` cannot be compared with this audit.
     """
     found = find(audit, guess)
+    answer = verdict.answer(found)
+    title = verdict.title(found, answer)
     sections = (
         _in_terminal(found, rows),
         _intro(found),
         Section("Statements across prompts", (tables.statements_table(found),), on=("markdown",)),
         _worst(found),
         _asked(found),
-        _curves(found),
+        *([_curves(found)] if asking.graded(audit) else []),
         asking.section(audit),
         _closer(found),
         _everyone(found),
@@ -54,34 +60,42 @@ def document(audit: Audit, guess: Audit | None = None, *, rows: int = tables.TER
         account.obtained(found.audit),
     )
     return Document(
-        found.title,
-        found.sentences,
+        title,
+        found.sentences if title == found.title else (f"{found.title}.", *found.sentences),
         sections,
         made="leakbound audit of",
         of=audit.model,
         footer=FOOTER,
         tone=found.status,
-        tiles=tuple(_tiles(found)),
+        tiles=tuple(tiles(found)),
+        answer=answer,
     )
 
 
-def _tiles(found: Findings) -> Iterator[Tile]:
+def tiles(found: Findings) -> Iterator[Tile]:
+    """The numbers that stand first."""
     audit = found.audit
     total, n = len(audit.prompts), num_samples_text(audit)
     if audit.asked_once:
         clean, hidden = audit.num_clean, len(audit.hidden)
         yield Tile(f"{clean}", "prompts look clean when asked once", f"of {total}")
-        yield Tile(f"{hidden}", f"of these leaked at least once in {n} sampled answers", f"of {clean}", hidden > 0)
+        what = f"of these leaked at least once in {n} sampled answers"
+        if found.guess is not None:
+            hidden = sum(row.more_than_guess is True for row in found.of("hidden"))
+            what = "of these provably leak more often than a guess would explain"
+        yield Tile(f"{hidden}", what, f"of {clean}", hidden > 0)
     else:
-        yield Tile(f"{len(found.of('seen'))}", f"prompts leaked at least once in {n} sampled answers", f"of {total}")
+        leaking = len(found.of("seen"))
+        yield Tile(f"{leaking}", f"prompts leaked at least once in {n} sampled answers", f"of {total}", leaking > 0)
     bounds = (
-        ("every prompt", audit.worst_prompt),
-        ("every prompt that looks clean", found.clean_prompts),
-        ("the average prompt", audit.mean_leak),
+        ("P(leak) of every prompt", audit.worst_prompt),
+        ("P(leak) above the guess level, every prompt", found.useful_excess),
+        ("P(leak) of every prompt that looks clean", None if found.useful_excess else found.clean_prompts),
+        ("P(leak) of the average prompt", audit.mean_leak),
     )
     for which, bound in bounds:
         if bound is not None:
-            yield Tile(limits(bound), f"P(leak) of {which}, confidence {show_confidence(bound.alpha)}")
+            yield Tile(limits(bound), f"{which}, confidence {show_confidence(bound.alpha)}")
 
 
 def _statuses(found: Findings) -> Legend:
@@ -116,7 +130,14 @@ def _asked(found: Findings) -> Section:
         "same prompt was observed to leak when it was sampled (mark), and the upper bound on P(leak) (bar and cap). "
         f"All the bars hold together, with confidence {show_confidence(found.audit.alpha)}. {level}"
     )
-    columns = "each prompt: score of the greedy answer; observed share of leaks when sampled, and its upper bound"
+    if len(found.rows) > PAGE_ROWS:
+        said += f" The {PAGE_ROWS} worst prompts of {len(found.rows):,} are drawn."
+    worst = found.rows[0].result
+    each = (f"{len(rows)} {LABELS[status]}" for status in found.meanings if (rows := found.of(status)))
+    columns = (
+        f"Of {plural(len(found.rows), 'prompt')}: {', '.join(each)}. The worst, {brief(worst.prompt.id, 40)}, was "
+        f"observed to leak in {about(worst.leak.estimate)} of its answers; its bound is {limits(worst.leak_jointly)}"
+    )
     title = f"{'Asked once, and asked' if once else 'Asked'} {num_samples_text(found.audit)} times"
     figure = Picture("columns", columns, partial(plots.greedy_vs_sampled, found))
     return Section(title, (said, _statuses(found), figure), on=("page",))
@@ -134,7 +155,7 @@ def _curves(found: Findings) -> Section:
     pictures = tuple(
         Picture(
             f"s{i}",
-            f"observed share of answers that score above x, {visible(name, 80)}{', with its band' if row else ''}",
+            _curve_in_words(found, name, row),
             partial(plots.survival_panel, found, row),
             name,
             row.status if row else None,
@@ -144,13 +165,19 @@ def _curves(found: Findings) -> Section:
     return Section("How much of the secret comes out", (said, Gallery(pictures)), on=("page",))
 
 
+def _curve_in_words(found: Findings, name: str, row: Row | None) -> str:
+    rate = found.audit.mean_leak.estimate if row is None else row.result.leak.estimate
+    most = "" if row is None else f"; the highest score is {about(row.result.max_score)}"
+    return f"{visible(name, 80)}: observed, {about(rate)} of its answers reach the leak threshold{most}"
+
+
 def _closer(found: Findings) -> Section:
     first = "Hidden leaks first. " if found.of("hidden") else ""
     said = (
         f"{first}What repeats the secret is marked. Control characters and invisible ones are shown as codes, line "
         "breaks as ↵."
     )
-    title = "The worst prompts" if found.status != "unseen" else "The closest calls"
+    title = "The worst prompts" if found.status not in ("guessed", "unseen") else "The closest calls"
     return Section(title, (said, *(_card(found, row) for row in plots.worst_rows(found))), on=("page",))
 
 
@@ -183,9 +210,7 @@ def _guessed(row: Row) -> str:
     if row.guess is None:
         return "unknown: whether this is remembered or guessed cannot be told"
     often = f"{row.guess.num_leaks:,} of {row.guess.num_samples:,}"
-    proven = "provably leaks more often than guessing explains" if row.more_than_guess else (
-        "cannot be told apart from guessing"
-    )  # fmt: skip
+    proven = f"{'provably' if row.more_than_guess else 'not provably'} leaks more often than guessing explains"
     return (
         f"{tables.drawn(row.guess) if row.guess.limits else often} answers of a model that never saw the secret: this "
         f"prompt {proven}"
@@ -222,9 +247,16 @@ def _everyone(found: Findings) -> Section:
             f"confidence {confidence})."
         )
     nothing = legend(audit, [(p, getattr(p, q.field)) for p in audit.prompts for q in tables.COLUMNS])
-    everyone = found.shortlist(len(found.rows))
+    everyone = found.shortlist(PAGE_ROWS)
+    title = "All prompts"
+    if (rest := len(found.rows) - len(everyone)) > 0:
+        title = f"The {len(everyone)} worst prompts of {len(found.rows):,}"
+        said = (
+            f"{rest:,} prompts that leaked less are not in this table: audit.json beside this page holds all of them, "
+            f"and `leakbound view RUN` shows them. {said}"
+        )
     table = tables.prompts_table(everyone, f"{said} {nothing}" if nothing else said)
-    return Section("All prompts", (table,), on=("page",))
+    return Section(title, (table,), on=("page",))
 
 
 def _statements(found: Findings) -> Section:

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Medium = Literal["terminal", "markdown", "page"]
-Tone = Literal["hidden", "plain", "seen", "unseen"]
-LABELS: dict[Tone, str] = {"hidden": "hidden leak", "plain": "open leak", "seen": "leak seen", "unseen": "no leak seen"}
-SYMBOLS: dict[Tone, str] = {"hidden": "▲", "plain": "■", "seen": "◆", "unseen": "○"}
+Tone = Literal["hidden", "plain", "seen", "guessed", "unseen"]
+LABELS: dict[Tone, str] = {
+    "hidden": "hidden leak", "plain": "open leak", "seen": "leak seen", "guessed": "not told from guessing",
+    "unseen": "no leak seen",
+}  # fmt: skip
+SYMBOLS: dict[Tone, str] = {"hidden": "▲", "plain": "■", "seen": "◆", "guessed": "◇", "unseen": "○"}
 """A shape says the same as the colour of a tone."""
+MARKS: dict[str, tuple[Tone, str]] = {"proven": ("plain", "✓"), "refuted": ("hidden", "✕"), "open": ("unseen", "?")}
+"""The tone and the sign of a verdict."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,19 @@ class Said:
     limit: int = 600
 
 
+@dataclass(frozen=True)
+class Link:
+    """A name that leads, on a page, to a file that lies beside it: ``href`` is a path, escaped already."""
+
+    text: str
+    href: str
+
+
 MARKDOWN_ROWS = 50
 """Rows that Markdown shows at least of a table that is cut."""
-Cell = str | Said
+PAGE_ROWS = 400
+"""Rows that a page shows at most: a page of thousands opens slowly, and nobody reads it to its end."""
+Cell = str | Said | Link
 """A cell or a meaning. The lines of a text after its first one are small print."""
 
 
@@ -39,7 +54,7 @@ Cell = str | Said
 class Table:
     """Rows of cells under a head, which may be empty. The columns in ``left`` hold words, the others numbers.
 
-    ``shown``: how many rows a terminal shows where not all (Markdown: at least MARKDOWN_ROWS); a page and CSV show all.
+    ``shown``: how many rows a terminal shows where not all (Markdown: at least MARKDOWN_ROWS); CSV shows all.
     ``tones`` are those of the rows, where they have any: they stand in a column of their own, before all others.
     """
 
@@ -56,6 +71,11 @@ class Table:
         """Whether a page sets it small: many columns, or numbers of more than 100 characters side by side."""
         numbers = [[row[i] for row in (self.head, *self.rows)] for i in range(len(self.head)) if i not in self.left]
         return len(self.head) > 8 or sum(max(len(x) for x in c if isinstance(x, str)) for c in numbers) > 100
+
+    @property
+    def stacks(self) -> bool:
+        """Whether a telephone shows each row as a small list: few rows of many columns."""
+        return 3 < len(self.head) <= 9 and len(self.rows) <= 20
 
 
 @dataclass(frozen=True)
@@ -132,6 +152,28 @@ Part = str | Small | Points | Terms | Legend | Table | Card | Picture | Gallery
 
 
 @dataclass(frozen=True)
+class Answer:
+    """May it ship: the tolerance that was asked for, the verdict on it, the confidence, and what to do next.
+
+    ``command`` does it; ``mark`` is the verdict alone, empty where there is none.
+    """
+
+    tolerance: str
+    verdict: str
+    confidence: str
+    next: str
+    command: str = ""
+    mark: Literal["proven", "refuted", "open", ""] = ""
+
+    @property
+    def items(self) -> Iterator[tuple[str, str]]:
+        """What is known of it, by name, without the command."""
+        names = ("Tolerance", "Verdict", "Confidence", "Next")
+        said = (self.tolerance, self.verdict, self.confidence, self.next)
+        return ((name, text) for name, text in zip(names, said, strict=True) if text)
+
+
+@dataclass(frozen=True)
 class Section:
     """Parts under a heading. ``on`` names the media that show it."""
 
@@ -144,8 +186,8 @@ class Section:
 class Document:
     """A title, what is to be known first (``lead``: sentences, the verdict before all others), and sections.
 
-    ``made`` says what made it and ``of`` of what, as "leakbound audit of" a model. ``tone`` is that of the verdict, and
-    ``tiles`` are its numbers.
+    ``made`` says what made it and ``of`` of what, as "leakbound audit of" a model. ``tone`` is that of the title, and
+    ``tiles`` are its numbers. ``answer`` stands before all else.
     """
 
     title: str
@@ -156,6 +198,14 @@ class Document:
     footer: str = ""
     tone: Tone | None = None
     tiles: tuple[Tile, ...] = ()
+    answer: Answer | None = None
+
+    @property
+    def sign(self) -> tuple[Tone | None, str]:
+        """The tone of the title and its sign: those of the verdict, where there is one."""
+        if self.answer and self.answer.mark:
+            return MARKS[self.answer.mark]
+        return self.tone, SYMBOLS[self.tone] if self.tone else ""
 
     def parts(self, medium: Medium) -> Iterator[tuple[str, str, Part]]:
         """The parts that a medium shows, each with the headings that stand above it: of its section, and its own."""

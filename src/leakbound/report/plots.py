@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakbound.bounds.result import SurvivalBand, show_confidence
-from leakbound.report.findings import Findings, Row, find
-from leakbound.report.parts import LABELS, Tone
+from leakbound.report.findings import Findings, find
+from leakbound.report.parts import LABELS, PAGE_ROWS, Tone
+from leakbound.report.rows import Row
 from leakbound.report.style import COLOURS, INK, MARKERS, MUTED, NARROW, WIDE, canvas, plain
 from leakbound.results.audit import Audit
 from leakbound.wording import brief
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TICKS = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
-_STATUSES: tuple[Tone, ...] = ("hidden", "plain", "seen", "unseen")
+_STATUSES: tuple[Tone, ...] = ("hidden", "plain", "seen", "guessed", "unseen")
+_OPEN = ("guessed", "unseen")
+"""Their marks are not filled."""
 
 
 def figures(audit: Audit, *, guess: Audit | None = None) -> dict[str, Figure]:
@@ -40,9 +43,10 @@ def _probabilities(ax: Axes) -> None:
 def _lay_out(found: Findings) -> list[tuple[Row, float]]:
     """The rows side by side, grouped by status with a gap between the groups."""
     places, x = [], 0.0
-    gap = max(1.0, len(found.rows) / 40)
+    shown = found.shortlist(PAGE_ROWS)
+    gap = max(1.0, len(shown) / 40)
     for status in _STATUSES:
-        group = found.of(status)
+        group = [row for row in shown if row.status == status]
         places += [(row, x + i) for i, row in enumerate(group)]
         x += len(group) + gap if group else 0
     return places
@@ -100,7 +104,7 @@ def _legend(fig: Figure, found: Findings) -> None:
 
     shapes, names = [], []
     for status in found.meanings:
-        face = "none" if status == "unseen" else COLOURS[status]
+        face = "none" if status in _OPEN else COLOURS[status]
         shapes.append(
             Line2D([], [], linestyle="none", marker=MARKERS[status], color=COLOURS[status], markerfacecolor=face)
         )
@@ -118,7 +122,7 @@ def _columns(top: Axes, bottom: Axes, status: Tone, group: Sequence[Any], size: 
         "marker": MARKERS[status],
         "markersize": size,
         "color": COLOURS[status],
-        "markerfacecolor": "none" if status == "unseen" else COLOURS[status],
+        "markerfacecolor": "none" if status in _OPEN else COLOURS[status],
         "markeredgewidth": 1.4 if pixels > 8 else 0.7,
         "clip_on": False,
     }

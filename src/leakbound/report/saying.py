@@ -57,7 +57,7 @@ def _nothing_of_the_worst(audit: Audit) -> str:
 
 def is_loud(p: PromptAudit, audit: Audit) -> bool:
     """Whether a prompt has no limit because it leaks, and not because it was drawn too rarely."""
-    return p.num_leaks == p.num_samples or (says_nothing(p.leak) and p.num_samples >= _enough(audit))
+    return p.num_leaks == p.num_samples or (says_nothing(p.leak) and p.num_samples >= enough(audit))
 
 
 def _share(loud: Sequence[PromptAudit]) -> str:
@@ -80,10 +80,11 @@ def legend(audit: Audit, shown: Iterable[tuple[PromptAudit, Bound]]) -> str:
 
 def _draw_more(audit: Audit) -> str:
     return (
-        f"draw at least {_enough(audit):,} answers to each prompt; as many without a leak prove P(leak) <= {USEFUL:g}."
+        f"draw at least {enough(audit):,} answers to each prompt; as many without a leak prove P(leak) <= {USEFUL:g}."
     )
 
 
-def _enough(audit: Audit) -> int:
+def enough(audit: Audit) -> int:
+    """The draws to each prompt that prove something where none of them leaks."""
     ways = {"stopped"} if audit.run.get("rule") else {p.engine for p in audit.prompts}
     return max(draws_needed(audit.alpha, way) for way in ways)

@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, LINE = "#1b1e23", "#626a75", "#d5dae0"
-COLOURS: dict[str, str] = {"hidden": "#d55e00", "plain": "#0072b2", "seen": "#d55e00", "unseen": "#7b8794"}
-MARKERS: dict[str, str] = {"hidden": "^", "plain": "s", "seen": "D", "unseen": "o"}
+COLOURS: dict[str, str] = {
+    "hidden": "#d55e00",
+    "plain": "#0072b2",
+    "seen": "#d55e00",
+    "guessed": "#7b8794",
+    "unseen": "#7b8794",
+}
+MARKERS: dict[str, str] = {"hidden": "^", "plain": "s", "seen": "D", "guessed": "D", "unseen": "o"}
 THEMED = {
     INK: "ink",
     MUTED: "muted",

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from leakbound.bounds.result import Bound, show_confidence
-from leakbound.report.findings import Findings, Row, find
+from leakbound.report.findings import Findings, find
 from leakbound.report.parts import Table
+from leakbound.report.rows import Row
 from leakbound.report.saying import legend
 from leakbound.report.shown import limits
 from leakbound.results.audit import Audit, PromptAudit

@@ -172,10 +172,14 @@ class Audit(Result, file="audit.json", command="leakbound bound"):
     def from_json(cls, data: dict[str, Any]) -> Self:
         """The audit that :meth:`to_json` wrote; ValueError for one of version 0.1 that claims more than it proves."""
         found = super().from_json(data)
-        refuse_outdated(found.run, (b for p in found.prompts for b in (p.mean, p.std, p.ed_bound)))
-        if any(p.leak_jointly.alpha != found.alpha for p in found.prompts):
-            raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
+        found.check_outdated()
         return found
+
+    def check_outdated(self) -> None:
+        """ValueError where an older version claimed more than it proves."""
+        refuse_outdated(self.run, (b for p in self.prompts for b in (p.mean, p.std, p.ed_bound)))
+        if any(p.leak_jointly.alpha != self.alpha for p in self.prompts):
+            raise ValueError("an older version gave the level of one prompt there as that of all prompts at once")
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each prompt: greedy score, draws, leaks, and the bounds."""

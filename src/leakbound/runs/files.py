@@ -135,9 +135,14 @@ def write_table(file: Path, table: pa.Table, *, ascending: Sequence[str] = (), w
 
 def read_table(file: Path, schema: pa.Schema, where: str | None = None) -> tuple[list[dict[str, Any]], str]:
     """The rows of a Parquet file, and its seal, which must fit; "" where the file is from before there were seals."""
+    table, found = read_columns(file, schema, where)
+    return table.to_pylist(), found
+
+
+def read_columns(file: Path, schema: pa.Schema, where: str | None = None) -> tuple[pa.Table, str]:
+    """The same as columns, those of the schema."""
     data, found = (file.read_bytes(), "") if where is None else unsealed(file, where)
-    rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data), schema=schema).to_pylist()
-    return rows, found
+    return pq.read_table(pa.BufferReader(data), schema=schema), found
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

@@ -9,7 +9,7 @@ correctly rounded; where the package divides four times for F1, its last digits 
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, ClassVar, TypeVar
@@ -226,8 +226,13 @@ class Regex:
 
     def __call__(self, completion: str, target: str) -> float:
         """1.0 or 0.0."""
+        return float(next(self.spans(completion, target), None) is not None)
+
+    def spans(self, completion: str, target: str) -> Iterator[tuple[int, int]]:
+        """Where the pattern is found, from where to where."""
         try:
-            return float(_filled(self.pattern, target).search(completion, timeout=SECONDS) is not None)
+            for found in _filled(self.pattern, target).finditer(completion, timeout=SECONDS):
+                yield found.span()
         except TimeoutError:
             raise InputError(
                 f"scorer 'regex:{self.pattern}' took more than {SECONDS:g} s for a completion of {len(completion):,} "

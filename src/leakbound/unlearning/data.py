@@ -117,6 +117,36 @@ def collate(examples: Sequence[Example], pad_id: int, least: int = 0) -> dict[st
     return batch
 
 
+def in_pieces(half: Mapping[str, Any], tokens: int, *, trim: bool) -> list[dict[str, Any]]:
+    """The rows of one half of a batch in pieces of about ``tokens`` tokens: short rows with short ones.
+
+    Each row is in one piece, with all the answers to its question. ``trim`` leaves out padding that no row of a piece
+    needs.
+    """
+    lengths_B = torch.stack([rows["attention_mask"].sum(dim=1) for rows in half.values()]).amax(dim=0)
+    shortest, sizes = lengths_B.argsort(stable=True), lengths_B.sort().values
+    cuts, first = [], 0
+    for last, size in enumerate(sizes.tolist()):
+        if (last + 1 - first) * size * len(half) > tokens and last > first:
+            cuts.append(last)
+            first = last
+    return [{kind: _rows(rows, some, trim) for kind, rows in half.items()} for some in shortest.tensor_split(cuts)]
+
+
+def _rows(rows: Mapping[str, Any], some: Tensor, trim: bool) -> dict[str, Any]:
+    """Some rows of what :func:`collate` made."""
+    places = some.tolist()
+    out = {
+        name: value[some] if isinstance(value, Tensor) else [value[place] for place in places]
+        for name, value in rows.items()
+    }
+    length = int(rows["attention_mask"][some].sum(dim=1).max())
+    return {
+        name: value[:, :length] if trim and isinstance(value, Tensor) and value.dim() == 2 else value
+        for name, value in out.items()
+    }
+
+
 class PairedData(Dataset[dict[str, Example]]):
     """Forget examples, each with a retain partner that :meth:`set_epoch` draws anew; or one of the two alone.
 

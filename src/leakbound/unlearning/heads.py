@@ -19,12 +19,14 @@ from leakbound.unlearning.losses.blocks import Laws
 _heads: WeakKeyDictionary[Any, list[nn.Linear]] = WeakKeyDictionary()
 
 
-def laws_of(model: Any, rows: dict[str, Tensor], *, skipped: int = 0, **options: Any) -> tuple[Laws, Any]:
+def laws_of(
+    model: Any, rows: dict[str, Tensor], *, skipped: int = 0, adds: bool = False, **options: Any
+) -> tuple[Laws, Any]:
     """One pass: the laws at all positions but the first ``skipped``, and what else the model gives.
 
     Where the model's logits are the product of its last states with a matrix, and nothing is done to them, the product
-    is left to whoever wants the laws. Otherwise (final softcapping or scaling, a layer that is not a plain one, several
-    processes) the laws are the logits.
+    is left to whoever wants the laws (``adds``: as there). Otherwise (final softcapping or scaling, a layer that is not
+    a plain one, several processes) the laws are the logits.
     """
     head = find_head(model)
     if head is None:
@@ -41,7 +43,7 @@ def laws_of(model: Any, rows: dict[str, Tensor], *, skipped: int = 0, **options:
 
     with _replaced(head, pass_on):
         result = model(**rows, use_cache=False, **options)
-    return Laws(result.logits, head.weight, head.bias, seen[0]), result
+    return Laws(result.logits, head.weight, head.bias, seen[0], adds), result
 
 
 def find_head(model: Any) -> nn.Linear | None:

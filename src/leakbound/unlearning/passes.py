@@ -124,7 +124,7 @@ class Passes:
     ``kl_positions`` the masks of max_entropy and kl_retain (answer, text or all), ``target`` the tokens that JensUn
     teaches, ``skip`` how many first tokens of an answer CE-U leaves out.
     ``reference`` gives the reference model for the time of a pass: another model, or the model itself with its adapter
-    switched off. ``groups`` holds several answers to each forget question.
+    switched off. ``groups`` holds several answers to each forget question. ``adds``: gradients are only added up.
     """
 
     layer: int | None = None
@@ -135,6 +135,7 @@ class Passes:
     kl_positions: str = "text"
     skip: int = 0
     groups: Groups | None = None
+    adds: bool = False
 
     def run(
         self, model: Any, batch: dict[str, Any], needs: Iterable[str], *, own: bool = False, whole: bool = False
@@ -202,7 +203,8 @@ class Passes:
         self, model: Any, rows: dict[str, Tensor], asked: set[str], hidden: str, skipped: int
     ) -> dict[str, Any]:
         wanted = hidden in asked and self.layer is not None
-        laws, result = laws_of(model, rows, skipped=skipped, **({"output_hidden_states": True} if wanted else {}))
+        options = {"output_hidden_states": True} if wanted else {}
+        laws, result = laws_of(model, rows, skipped=skipped, adds=self.adds, **options)
         return {"laws": laws, **({"hidden": result.hidden_states[self.layer]} if wanted else {})}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,12 +15,29 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from leakbound.errors import TrainingError
 from leakbound.runs.progress import steps
 from leakbound.unlearning import losses
+from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.callbacks import CollapseGuard, DrawPartners
 from leakbound.unlearning.config import UnlearnConfig
-from leakbound.unlearning.data import ANSWERS, HALVES, Example, PairCollator, PairedData, collate
+from leakbound.unlearning.data import ANSWERS, HALVES, Example, PairCollator, PairedData, collate, in_pieces
 from leakbound.unlearning.heads import laws_of
 from leakbound.unlearning.objectives import KEYWORDS, Objective, Term
 from leakbound.unlearning.passes import Half, Passes
+
+LEAST_STATES = 2**26
+"""Bytes of states below which cutting a batch saves nothing worth its time."""
+
+
+def piece_tokens(model: Any) -> int:
+    """How many tokens to train on in one pass: about those whose states take two fifths of what the weights take.
+
+    A token leaves about 20 numbers of the hidden size in each layer, and one where layers are computed again.
+    """
+    base = inner(model)
+    text, weight = base.config.get_text_config(), next(base.parameters())
+    kept = 1 if getattr(base, "is_gradient_checkpointing", False) else 20
+    token = kept * text.num_hidden_layers * text.hidden_size * weight.element_size()
+    weights = sum(p.numel() * p.element_size() for p in base.parameters())
+    return int(max(0.4 * weights, LEAST_STATES) / token)
 
 
 @dataclass(frozen=True)
@@ -83,7 +100,8 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         anew: Callable[[Sequence[str], int], Mapping[str, Example]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        self.objective, self.weights, self.passes, self.guard = objective, weights, passes or Passes(), guard
+        self.objective, self.weights, self.guard = objective, weights, guard
+        self.passes = replace(passes or Passes(), adds=True)
         kinds = [kind for kind in ANSWERS[1:] if objective.uses(kind)]
         super().__init__(
             model=model,
@@ -95,7 +113,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         self.anew, self.pad_id = anew, pad_id
         self.loss_is_scaled_for_ga = True
-        self.parts: dict[str, list[float]] = {}
+        self.parts: dict[str, list[tuple[float, int]]] = {}
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -115,6 +133,27 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
             return batches, total / self.args.world_size
         return batches, count
 
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """The gradients of a batch, piece by piece: the states of one are all that is kept for a backward pass."""
+        step = super().training_step
+        return torch.stack([step(model, piece, num_items_in_batch) for piece in self.pieces(inputs)]).sum()
+
+    def pieces(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What adds up to a batch: each half apart, some rows at a time where the loss is a sum over rows.
+
+        The whole of it where gradients are shared between processes, or made steps of, once for a batch.
+        """
+        halves = [half for half in HALVES if half in batch and self._matters(half)]
+        if self.args.world_size > 1 or self.is_deepspeed_enabled or not halves:
+            return [dict(batch)]
+        if self.weights.reduction == "tokens":
+            return [{half: batch[half]} for half in halves]
+        return [
+            {half: piece}
+            for half in halves
+            for piece in in_pieces(batch[half], self._tokens, trim=not self._whole(half))
+        ]
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
@@ -124,6 +163,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         """
         total: Tensor | None = None
         parts: dict[str, float] = {}
+        count = len(next(iter(inputs.values()))["answer"]["labels"])
         for half in (half for half in HALVES if half in inputs and self._matters(half)):
             needs = self.objective.needs(half) if self.weights.term(half) else ()
             watched = half == "retain" and self.guard is not None
@@ -156,7 +196,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
                 "for fewer steps"
             )
         for name, value in parts.items():
-            self.parts.setdefault(name, []).append(value)
+            self.parts.setdefault(name, []).append((value, count))
         return total
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -164,7 +204,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         if "train_loss" in logs and self.args.logging_steps == 1:  # of all steps, not only those since the checkpoint
             every = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
             logs = {**logs, "train_loss": sum(every) / len(every)}
-        means = {name: sum(values) / len(values) for name, values in self.parts.items() if values}
+        means = {n: sum(v * rows for v, rows in some) / sum(rows for _, rows in some) for n, some in self.parts.items()}
         self.parts.clear()
         if means and self.args.world_size > 1:
             mine = torch.tensor(list(means.values()), device=self.args.device)
@@ -181,6 +221,10 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
     @cached_property
     def _size(self) -> int:
         return int(self.model.num_parameters(exclude_embeddings=True))
+
+    @cached_property
+    def _tokens(self) -> int:
+        return piece_tokens(self.model)
 
     def _matters(self, half: str) -> bool:
         term = getattr(self.objective, half)

@@ -148,3 +148,17 @@ def test_half_precision_is_that_of_autocast():
     for mine, other in zip(*grads, strict=True):
         assert mine.dtype == other.dtype == torch.float32
         assert (mine - other).norm() <= 0.01 * other.norm()
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_a_head_that_adds_puts_its_gradient_into_the_one_it_has(dtype):
+    states, weight, _, _ = made(torch.float32, head=True, bias=False)
+    sums = []
+    for adds in (False, True):
+        head = weight.detach().clone().requires_grad_()
+        for factor in (1.0, -3.0):
+            held = head.grad
+            (factor * losses.entropy(Laws(states.detach(), head, None, dtype, adds), scored(FULL))).sum().backward()
+        assert head.grad is held
+        sums.append(head.grad)
+    torch.testing.assert_close(*sums)

@@ -20,13 +20,15 @@ class Laws:
     """The next-token laws of a batch, not computed yet: ``states_BLD`` and the head that makes logits of them.
 
     Logits are ``states weight' + bias``, computed in ``dtype`` (None: as they are). Without ``weight_VD`` the states
-    are the logits themselves.
+    are the logits themselves. ``adds``: a backward pass adds the head's gradient to what ``weight_VD.grad`` holds, in
+    place; only for ``backward``, where nothing but the sum is looked at.
     """
 
     states_BLD: Tensor
     weight_VD: Tensor | None = None
     bias_V: Tensor | None = None
     dtype: torch.dtype | None = None
+    adds: bool = False
 
     @property
     def shape(self) -> torch.Size:
@@ -82,7 +84,7 @@ def per_position(
     places = mask_BL.nonzero(as_tuple=True)
     fixed = [(Laws(o) if isinstance(o, Tensor) and o.dim() == 3 else o).detach() for o in others]
     head = (laws.states_BLD, laws.weight_VD, laws.bias_V)
-    values_N = _ByRows.apply(function, laws.dtype, places, fixed, *head)  # type: ignore[no-untyped-call]
+    values_N = _ByRows.apply(function, laws.dtype, laws.adds, places, fixed, *head)  # type: ignore[no-untyped-call]
     values_BL: Tensor = values_N.new_zeros(mask_BL.shape).index_put(places, values_N)
     return values_BL
 
@@ -91,9 +93,9 @@ class _ByRows(torch.autograd.Function):
     """The values at N places. Inputs without a gradient: the function, the head's type, the places, what is fixed."""
 
     @staticmethod
-    def forward(ctx: Any, function: Any, dtype: Any, places: Any, others: Any, *head: Any) -> Tensor:
+    def forward(ctx: Any, function: Any, dtype: Any, adds: bool, places: Any, others: Any, *head: Any) -> Tensor:
         laws = Laws(head[0], head[1], head[2], dtype).ready()
-        needs_states, needs_weight, needs_bias = ctx.needs_input_grad[4:]
+        needs_states, needs_weight, needs_bias = ctx.needs_input_grad[5:]
         ahead = needs_states and laws.weight_VD is not None and not (needs_weight or needs_bias)
         values, slopes = [], []
         for some in _blocks(places):
@@ -104,7 +106,7 @@ class _ByRows(torch.autograd.Function):
                 values.append(value_n)
             else:
                 values.append(function(logits_nV, *fixed))
-        ctx.function, ctx.dtype, ctx.places, ctx.others = function, dtype, places, others
+        ctx.function, ctx.dtype, ctx.adds, ctx.places, ctx.others = function, dtype, adds, places, others
         ctx.save_for_backward(*head, torch.cat(slopes) if slopes else None)
         return torch.cat(values) if values else laws.states_BLD.new_zeros(0)
 
@@ -112,24 +114,27 @@ class _ByRows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *head, slopes_ND = ctx.saved_tensors
-        laws, needs = Laws(head[0], head[1], head[2], ctx.dtype).ready(), ctx.needs_input_grad[4:]
+        laws, needs = Laws(head[0], head[1], head[2], ctx.dtype).ready(), list(ctx.needs_input_grad[5:])
+        held = head[1].grad if ctx.adds and needs[1] and head[1].is_leaf else None
+        needs[1] = needs[1] and held is None
         by_states, by_weight, by_bias = (torch.zeros_like(t) if n else None for t, n in zip(head, needs, strict=True))
+        to_weight = by_weight if held is None else held
         if slopes_ND is not None:
             assert by_states is not None  # slopes are made where they are wanted
             by_states[ctx.places] = (grads[0].unsqueeze(1) * slopes_ND).to(by_states.dtype)
-            return None, None, None, None, by_states, None, None
+            return None, None, None, None, None, by_states, None, None
         for some, grad_n in zip(_blocks(ctx.places), _blocks(grads), strict=True):
             slope_nV, _ = _slope(ctx.function, laws[some], [other[some] for other in ctx.others], grad_n[0])
             if by_states is not None:
                 by_states[some] = _times(slope_nV, laws).to(by_states.dtype)
             states_nD = laws.states_BLD[some]
-            if by_weight is not None and laws.dtype is None:
-                by_weight.addmm_(slope_nV.t(), states_nD)
-            elif by_weight is not None:
-                by_weight += slope_nV.t().to(laws.dtype) @ states_nD.to(laws.dtype)
+            if to_weight is not None and laws.dtype is None:
+                to_weight.addmm_(slope_nV.t(), states_nD)
+            elif to_weight is not None:
+                to_weight += slope_nV.t().to(laws.dtype) @ states_nD.to(laws.dtype)
             if by_bias is not None:
                 by_bias += slope_nV.sum(dim=0)
-        return None, None, None, None, by_states, by_weight, by_bias
+        return None, None, None, None, None, by_states, by_weight, by_bias
 
 
 def _slope(function: Any, logits_nV: Tensor, fixed: Any, grad_n: Tensor | None) -> tuple[Tensor, Tensor]:

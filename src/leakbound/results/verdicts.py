@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-from leakbound.bounds import average_proportion_bound
+from leakbound.bounds import Look, average_proportion_bound
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.engines.betting import CUSHION
 from leakbound.results.audit import Audit
@@ -15,23 +16,35 @@ Counts = Sequence[tuple[int, int]]
 """Leaks and draws of each prompt."""
 
 
+class Looked(Protocol):
+    """One prompt that was looked at until its verdict fell."""
+
+    @property
+    def verdict(self) -> str:
+        """The first that is not open."""
+
+    @property
+    def looks(self) -> Sequence[Look]:
+        """All of them."""
+
+
 def counted(audit: Audit) -> Counts:
     """The leaks and the draws of each prompt."""
     return [(p.num_leaks, p.num_samples) for p in audit.prompts]
 
 
-def every_verdict(audit: Audit, alpha: float) -> Verdict:
+def every_verdict(prompts: Sequence[Looked], alpha: float) -> Verdict:
     """Of the claim that ``until`` holds of every prompt at once.
 
-    Proven where each prompt's claim is, at the level of the audit: if one is false, its own test must err. Refuted
+    Proven where each prompt's claim is, at its own level of ``alpha``: if one is false, its own test must err. Refuted
     where the mean over the prompts of the evidence against each reaches 1 / ``alpha``: if all are true, each evidence
     has mean 1 at most wherever its prompt stopped, and so has their mean (Markov). Whatever is true, one of the two
     can be wrong alone.
     """
-    if all(p.verdict == "proven" for p in audit.prompts):
+    if all(p.verdict == "proven" for p in prompts):
         return "proven"
-    against = [p.looks[-1].log_against for p in audit.prompts if p.looks]
-    evidence = float(np.logaddexp.reduce(against)) - math.log(len(audit.prompts)) if against else -math.inf
+    against = [p.looks[-1].log_against for p in prompts if p.looks]
+    evidence = float(np.logaddexp.reduce(against)) - math.log(len(prompts)) if against else -math.inf
     return "refuted" if evidence >= CUSHION - math.log(alpha) else "open"
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binom
 
 from leakbound.auditing.stopping import StoppingRule, Watch
-from leakbound.auditing.verdicts import average_verdict, each_verdict, every_verdict
 from leakbound.bounds import average_proportion_bound
+from leakbound.results.verdicts import average_verdict, each_verdict, every_verdict
 
 N, RUNS, ALPHA = 6, 300, 0.1
 MOST = int(binom.isf(1e-8, RUNS, ALPHA))
@@ -34,21 +34,22 @@ def watched(rng, rates, limit, budget=300, alpha=ALPHA):
 def test_true_of_every_prompt_is_refuted_as_rarely_as_alpha_says():
     rng = np.random.default_rng(0)
     found = [watched(rng, [0.1] * N, 0.1) for _ in range(RUNS)]
-    assert sum(every_verdict(audit, ALPHA) == "refuted" for audit in found) <= MOST
-    refuted = [(each_verdict(audit) == "refuted", every_verdict(audit, ALPHA) == "refuted") for audit in found]
+    assert sum(every_verdict(audit.prompts, ALPHA) == "refuted" for audit in found) <= MOST
+    refuted = [(each_verdict(audit) == "refuted", every_verdict(audit.prompts, ALPHA) == "refuted") for audit in found]
     assert sum(alone and not all_at_once for alone, all_at_once in refuted) > 1  # the choice of the worst is paid for
 
 
 def test_false_of_one_prompt_is_proven_as_rarely_as_alpha_says():
     rng = np.random.default_rng(1)
     rates = [0.0] * (N - 1) + [0.1 + 1e-9]
-    assert sum(every_verdict(watched(rng, rates, 0.1), ALPHA) == "proven" for _ in range(RUNS)) <= MOST
+    assert sum(every_verdict(watched(rng, rates, 0.1).prompts, ALPHA) == "proven" for _ in range(RUNS)) <= MOST
 
 
 def test_one_prompt_that_leaks_refutes_all():
     rng = np.random.default_rng(2)
     assert all(
-        every_verdict(watched(rng, [0.0] * (N - 1) + [0.7], 0.1, alpha=0.01), 0.01) == "refuted" for _ in range(20)
+        every_verdict(watched(rng, [0.0] * (N - 1) + [0.7], 0.1, alpha=0.01).prompts, 0.01) == "refuted"
+        for _ in range(20)
     )
 
 
@@ -58,9 +59,9 @@ def test_the_evidence_is_the_mean_of_all():
             prompts=[SimpleNamespace(verdict="refuted", looks=[SimpleNamespace(log_against=x)]) for x in against]
         )
 
-    assert every_verdict(audit(np.log(39.9), *[-np.inf] * 3), 0.1) == "open"
-    assert every_verdict(audit(np.log(40.1), *[-np.inf] * 3), 0.1) == "refuted"
-    assert every_verdict(audit(*[np.log(10.1)] * 4), 0.1) == "refuted"
+    assert every_verdict(audit(np.log(39.9), *[-np.inf] * 3).prompts, 0.1) == "open"
+    assert every_verdict(audit(np.log(40.1), *[-np.inf] * 3).prompts, 0.1) == "refuted"
+    assert every_verdict(audit(*[np.log(10.1)] * 4).prompts, 0.1) == "refuted"
 
 
 @pytest.mark.parametrize("at_least", [False, True])
