@@ -32,6 +32,7 @@ from .errors import (
     RunMismatchError,
     StorageError,
     TrainingError,
+    WorkerError,
 )
 from .evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, LoadingModel, Sampled
 from .evaluating.running import benchmark
@@ -66,6 +67,7 @@ from .suites.base import Asking, QuestionAnswer, Suite
 from .suites.biographies import biographies
 from .unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 from .viewing.serving import view
+from .workers import Workers
 
 __version__: str
 
@@ -133,6 +135,8 @@ __all__ = [
     "Verdicts",
     "Verification",
     "Work",
+    "WorkerError",
+    "Workers",
     "attest",
     "audit",
     "average_mean_bound",
