@@ -49,7 +49,7 @@ from .models.opening import Loading
 from .proving.goal import Goal
 from .proving.rounds import unlearn_until
 from .reading.prompts import load_prompts
-from .records import Draw, Prompt, SamplingParams, Shard
+from .records import Branch, Draw, Prompt, SamplingParams, Shard
 from .results.attestation import Attestation
 from .results.audit import Audit, PromptAudit, ScoredCompletion
 from .results.benchmark import BenchmarkRun
@@ -81,6 +81,7 @@ __all__ = [
     "BenchmarkConfig",
     "BenchmarkRun",
     "Bound",
+    "Branch",
     "Certification",
     "Comparison",
     "ContinualConfig",
