@@ -45,6 +45,7 @@ from leakbound.runs.files import (
     write_table,
 )  # fmt: skip
 from leakbound.runs.layout import Part, plan_layout, sizes
+from leakbound.runs.places import place
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
 from leakbound.runs.whole import whole, whole_order
@@ -112,7 +113,7 @@ class Run:
         where it is not the usual; the layout is added. A folder whose run.json says otherwise is refused
         (RunMismatchError) and stays as it is; only ``versions`` may differ.
         """
-        path = Path(path).expanduser()
+        path = place(path)
         parts = plan_layout(len(prompts), info["num_samples"], **sizes(info))
         layout = [asdict(part) for part in parts]
         info = json.loads(json.dumps({"format": _format(info), **info, "layout": layout}))
@@ -139,7 +140,7 @@ class Run:
         schema = _PROMPTS.append(_BEFORE) if any(p.before for p in prompts) else _PROMPTS
         table = pa.Table.from_pylist([p.to_json() for p in prompts], schema=schema)
         write_table(path / "prompts.parquet", table, where=f"{id} prompts")
-        write_json(path / "run.json", info)
+        write_json(path / "run.json", info, new=True)
         run = cls(path, info, tuple(prompts), id)
         run.ours = True
         return run
@@ -147,7 +148,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """The run in ``path``; RunMismatchError where there is none."""
-        path = Path(path).expanduser()
+        path = place(path)
         try:
             info, id = read_json(path / "run.json")
         except (FileNotFoundError, NotADirectoryError) as error:
