@@ -119,6 +119,9 @@ def test_a_store_that_is_gone_is_neither_empty_nor_damaged(local, store, monkeyp
         patched.setattr(MemoryFileSystem, "cat_file", gone)
         with pytest.raises(StorageError, match=r"run\.json cannot be reached \(gone\)"):
             audit(FakeModel(leak=0.3), PROMPTS, out=run, **ASKED)
+        for look in (Run.open, Audit.load, verify):
+            with pytest.raises(StorageError, match="cannot be reached"):
+                look(run)
     assert in_store(run) == local
 
 

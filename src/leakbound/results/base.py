@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
-from leakbound.errors import InputError
+from leakbound.errors import InputError, StorageError
 from leakbound.runs.files import read_json, write_json
 from leakbound.runs.places import place
 from leakbound.wording import visible
@@ -61,6 +61,8 @@ class Result:
             return cls.from_json(read_json(file)[0])
         except FileNotFoundError as error:
             raise InputError(f"path is {str(path)!r}: there is no {cls.FILE}; run `{cls.COMMAND}` first") from error
+        except StorageError:
+            raise
         except Exception as error:  # a file of somebody else's: whatever it raises, the remedy is the same
             raise InputError(
                 f"path is {str(file)!r}: it cannot be read ({error}); run `{cls.COMMAND}` again"

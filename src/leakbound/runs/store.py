@@ -30,7 +30,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from leakbound.errors import IncompleteRunError, RunMismatchError
+from leakbound.errors import IncompleteRunError, RunMismatchError, StorageError
 from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, prompts_checksum
 from leakbound.runs.cache import check_same
 from leakbound.runs.files import (
@@ -153,6 +153,8 @@ class Run:
             info, id = read_json(path / "run.json")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunMismatchError(f"run is {str(path)!r}: there is no run.json in it; give a run folder") from error
+        except StorageError:
+            raise
         except Exception as error:  # somebody else's file: whatever it raises, it is no run
             raise RunMismatchError(f"run is {str(path)!r}: its run.json cannot be read: {error}") from error
         if info.get("format") not in (FORMAT, COUNTED, *OLD_FORMATS):
