@@ -46,7 +46,7 @@ NOTEBOOK = '<pre style="white-space:pre;overflow-x:auto;line-height:1.25">{code}
 
 def document_of(result: Result, guess: Audit | None = None, **shown: Any) -> Document:
     """The document of a result. ``guess`` is for an audit: that of a model that never saw the secrets;
-    ``shown`` for a comparison: links and never_saw, as its document takes them.
+    ``shown`` for a comparison: links, as its document takes them.
 
     Raises InputError for a result of another kind, and for a ``guess`` that cannot be compared with the audit.
     """
