@@ -109,7 +109,8 @@ def test_x3_prompts_with_swapped_ids_or_other_targets_are_refused(copied, sealed
     run = Run.open(copied)
     for others in ((Prompt(b.id, a.text, a.target), Prompt(a.id, b.text, b.target, b.aliases)),
                    (Prompt(a.id, a.text, "elsewhere"), b)):  # fmt: skip
-        table = pq.read_table(copied / "prompts.parquet").from_pylist([p.to_json() for p in others], schema=columns.PROMPTS)
+        rows = [p.to_json() for p in others]
+        table = pq.read_table(copied / "prompts.parquet").from_pylist(rows, schema=columns.PROMPTS)
         write_table(copied / "prompts.parquet", table, where=f"{run.id} prompts" if sealed else None)
         wrong = "it holds other prompts than run.json says" if sealed else "its checksum is missing"
         with pytest.raises(IncompleteRunError, match=wrong):
