@@ -11,14 +11,14 @@
     ├── StorageError                     the disk is full, a folder cannot be written: exit code 5
     └── TrainingError                    training went wrong (a loss that is not finite, a collapsed model); exit code 4
 
-``assert`` is for our own mistakes; these are for everybody else's.
+``assert`` is for our own mistakes; these are for everybody else's. Ours end a command with exit code 70 and a traceback.
 """
 
 
 class LeakboundError(Exception):
     """Every error that leakbound raises on purpose."""
 
-    exit_code = 1
+    exit_code = 70
 
 
 class InputError(LeakboundError, ValueError):
