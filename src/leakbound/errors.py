@@ -11,7 +11,7 @@
     ├── StorageError                     the disk is full, a folder cannot be written: exit code 5
     └── TrainingError                    training went wrong (a loss that is not finite, a collapsed model); exit code 4
 
-``assert`` is for our own mistakes; these are for everybody else's. Ours end a command with exit code 70 and a traceback.
+``assert`` is for our own mistakes, which end a command with exit code 70; these are for everybody else's.
 """
 
 
