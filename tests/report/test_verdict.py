@@ -86,7 +86,7 @@ def test_what_exceeds_the_guess_level_is_bounded_for_every_prompt():
     bound = excess(find(found, guess).rows, found, guess, found.alpha)
     assert 0.01 < bound.upper < 0.06
     assert bound.estimate == pytest.approx(0.01)
-    assert excess(find(found, made([0], 1000)).rows, found, made([0], 1000)) is None
+    assert excess(find(found, made([0], 1000)).rows, found, made([0], 1000), found.alpha) is None
 
 
 def test_the_command_repeats_what_was_not_usual():
