@@ -26,7 +26,7 @@ def diversity(run: Run, *, seed: int = 0) -> Diversity:
     """The three measures of a run's sampled draws. ``seed`` picks the pairs that are compared."""
     answers: dict[str, dict[str, int]] = {}
     masses: dict[str, dict[str, float]] = {}
-    for part in (p for p in run.parts if p.kind in ("sample", "distinct") and run.has_draws(p)):
+    for part in (p for p in run.parts if p.sampled and run.has_draws(p)):
         for draw in run.read_draws(part):
             if part.kind == "distinct" and draw.logprob is not None:
                 law = masses.setdefault(draw.prompt_id, {})

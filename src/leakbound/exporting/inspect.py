@@ -87,6 +87,11 @@ def write(run: Run, audit: Audit, out: str | Path) -> Path:
 
 def _drawn(run: Run, audit: Audit) -> list[tuple[Prompt, list[tuple[Draw, float]]]]:
     """The draws of each prompt with their scores, in the run's order of prompts."""
+    if run.engine["name"] == "counted":
+        raise InputError(
+            f"run is {str(run.path)!r}, whose draws were counted: a log of inspect_ai has a sample for each draw; "
+            "audit with engine='iid'"
+        )
     found: dict[str, list[tuple[Draw, float]]] = {prompt.id: [] for prompt in run.prompts}
     for part in run.parts:
         if part.kind == "sample" and (not run.rule or run.has_draws(part)):

@@ -254,6 +254,10 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
     engine = audit.run.get("engine")
     if isinstance(engine, dict) and engine.get("because"):
         notes.append(f"Engine auto fell back to independent draws: {engine['because']}.")
+    if isinstance(engine, dict) and engine.get("name") == "counted":
+        notes.append(
+            "The draws are independent ones that were counted: their order is not known, and no bound uses one."
+        )
     known = {p.prompt.id for p in guess.prompts} if guess else set()
     if guess is not None and (missing := sum(p.prompt.id not in known for p in audit.prompts)):
         notes.append(
