@@ -34,10 +34,10 @@ def prompts_drawn(found: Comparison, width: int = style.WIDE, *, order: Sequence
     for name, numbers, colour in kinds:
         some = [numbers[i] for i in order]
         if any(some):
-            open_: dict[str, Any] = (
-                {"color": "none", "edgecolor": colour, "hatch": "////"} if name == CUT else {"color": colour}
-            )
-            ax.barh(range(len(order)), some, left=start, label=name, height=0.6, **open_)
+            look: dict[str, Any] = {"color": colour}
+            if name == CUT:
+                look = {"color": "none", "edgecolor": colour, "hatch": "////"}
+            ax.barh(range(len(order)), some, left=start, label=name, height=0.6, **look)
         start = [a + b for a, b in zip(start, some, strict=True)]
     ax.set_xlim(0, found.num_prompts)
     ax.set_xlabel("prompts", fontsize=11, color=style.MUTED)
