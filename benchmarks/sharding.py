@@ -43,6 +43,8 @@ UNTIL = (
     f"{UNLEARN} --method GA+GD --until leak<=0.5 --leak-samples 8 --max-tokens 12 --rounds 1 --proof-samples 64"
 ).replace("--max-steps 8", "--budget 16")
 PROCESSES = 2
+WRONG = []
+"""What is not as it should be."""
 ROWS = 4
 """Batches in a step: of one process, or of all together."""
 
@@ -79,7 +81,9 @@ def start(line, log):
 
 def run(kind, processes, text, work, out, *, codes=(0,)):
     """Seconds of a launch. RuntimeError, with what it said, where it fails or hangs."""
-    log, began = work / f"{out.name}.log", time.monotonic()
+    log, known, began = work / f"{out.name}.log", work / f"{out.name}.seconds", time.monotonic()
+    if known.exists():
+        return float(known.read_text())
     process = start(command(kind, processes, text, work, out), log)
     try:
         code = process.wait(timeout=400)
@@ -88,7 +92,8 @@ def run(kind, processes, text, work, out, *, codes=(0,)):
         raise
     if code not in codes:
         raise RuntimeError(f"{kind}, {processes} processes, {text}: exit code {code}\n{log.read_text()[-6000:]}")
-    return time.monotonic() - began
+    known.write_text(str(time.monotonic() - began))
+    return float(known.read_text())
 
 
 def killed(kind, processes, text, work, out):
@@ -113,7 +118,10 @@ def weights(folder):
 def difference(first, second):
     """The largest absolute difference of a weight; weights that are tied may be written once or twice."""
     one, other = weights(first), weights(second)
-    return max(float((one[name] - other[name]).abs().max()) for name in one.keys() & other.keys())
+    far = max(float((one[name] - other[name]).abs().max()) for name in one.keys() & other.keys())
+    if far >= 1e-5 and second.name != "model":
+        WRONG.append(f"{second}: {far:.1e} from {first}")
+    return far
 
 
 def prepare(work):
@@ -145,7 +153,7 @@ def resumed(work, kinds):
     for kind in kinds:
         for before, after in ((2, 1), (1, 2)) if not kind.startswith("deepspeed") else ((2, 2), (2, 1)):
             out = work / f"resumed-{kind}-{before}-{after}"
-            step = killed(kind, before, RESUMED, work, out)
+            step = 0 if out.exists() else killed(kind, before, RESUMED, work, out)
             try:
                 seconds = run(kind, after, f"{RESUMED} --resume", work, out)
             except RuntimeError as error:
@@ -162,7 +170,8 @@ def until(work, kinds):
     for kind in ("one", *kinds):
         out = folders[kind] = work / f"until-{kind}"
         run(kind, 1 if kind == "one" else PROCESSES, UNTIL, work, out, codes=(0, 1, 3))
-        same = draws(out) == draws(folders["one"])
+        if not (same := draws(out) == draws(folders["one"])):
+            WRONG.append(f"{out}: other draws than {folders['one']}")
         yield kind, difference(folders["one"], out), same
 
 
@@ -175,8 +184,8 @@ def draws(folder):
 
 def page(work, kinds, cases, also):
     yield "# Sharded training\n"
-    yield ("Made by `python benchmarks/sharding.py` "
-           f"({os.environ.get('MACHINE') or platform.processor() or platform.machine()}, {os.cpu_count()} cores, gloo). "
+    machine = os.environ.get("MACHINE") or platform.machine()
+    yield (f"Made by `make sharded-table` ({machine}, {os.cpu_count()} cores, gloo). "
            "A model of 4 layers; difference: the largest absolute one of a weight from one process that takes the same "
            "rows in each step; moved: how far one process went. Seconds are of the whole command.\n")  # fmt: skip
     yield "| command | how | processes | difference | moved | seconds |\n|---|---|---|---|---|---|"
@@ -207,16 +216,21 @@ def main():
     parser.add_argument("--kinds", nargs="*", default=None)
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--also", nargs="*", default=["resumed", "until"])
+    parser.add_argument("--resume", action="store_true", help="launch only what has not ended in --work")
+    parser.add_argument("--check", action="store_true", help="fail where weights differ by 1e-5 or draws differ")
     given = parser.parse_args()
     sharded = ["deepspeed", "deepspeed3"] if importlib.util.find_spec("deepspeed") else []
     kinds = given.kinds if given.kinds is not None else ["ddp", "fsdp", *sharded]
-    shutil.rmtree(given.work, ignore_errors=True)
-    given.work.mkdir(parents=True)
+    if not given.resume:
+        shutil.rmtree(given.work, ignore_errors=True)
+    given.work.mkdir(parents=True, exist_ok=True)
     prepare(given.work)
     lines = []
     for line in page(given.work, kinds, given.cases, given.also):
         print(line, flush=True)
         lines.append(line)
+    if given.check and WRONG:
+        raise SystemExit("\n".join(WRONG))
     if given.out:
         given.out.write_text("\n".join(lines) + "\n")
 

@@ -55,13 +55,19 @@ def load(name: str, config: TrainingConfig) -> Any:
     device = "cpu" if config.device == "cpu" else "auto"
     if device == "auto" and num_processes() > 1 and torch.cuda.is_available():
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if sharing() == "deepspeed":  # all of it in each process: after a training ZeRO 3 would share it out as it loads
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()
     return load_model(name, dtype="float32", device=device, trust_remote_code=config.trust_remote_code)
 
 
 def prepare(model: Any, config: TrainingConfig) -> Any:
     """The model with adapters and recomputed activations, where the run wants them."""
     if config.lora_rank:
-        model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
+        with torch.random.fork_rng(devices=[]):  # the same adapter in each process
+            torch.manual_seed(config.seed)
+            model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
     if config.gradient_checkpointing:
         checkpoint_activations(model)
     return model
