@@ -234,3 +234,18 @@ class Draw:
                 f"a draw of prompt {self.prompt_id!r} has count {self.count}, first {self.first} and {len(places)} "
                 f"places {str(tuple(places))[:60]}: give the ascending numbers of the draws that gave it, or None"
             )
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A beginning of completions of one prompt, and how many counted draws begin with it that are not finished.
+
+    ``logprob``: log P of its new tokens, in nats; ``certainty``: the sum over them of the likeliest tokens'
+    probabilities, where these decide.
+    """
+
+    prompt_id: str
+    tokens: tuple[int, ...]
+    count: int
+    logprob: float = 0.0
+    certainty: float = 0.0

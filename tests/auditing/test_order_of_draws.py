@@ -114,7 +114,7 @@ def test_a_folder_of_the_first_format_is_read_without_an_order(tmp_path):
         assert (q.leak, q.num_leaks, q.num_samples) == (p.leak, p.num_leaks, p.num_samples)
     with pytest.raises(RunMismatchError, match="format 1 without the order of the draws"):
         sample(MODEL, PROMPTS, run.path, num_samples=N)
-    (run.path / "run.json").write_text(json.dumps({**info, "format": 4}))
+    (run.path / "run.json").write_text(json.dumps({**info, "format": 5}))
     with pytest.raises(RunMismatchError, match="this version reads 1, 2"):
         Run.open(run.path)
 

@@ -175,7 +175,7 @@ def heavier(x, **settings):
 
 PLANTED = {
     "graded": [
-        ("bounds.distribution.band_levels", lambda n, alpha: np.linspace(0, 1, n + 1) ** 1.2, "P(h > x) by exact sums"),
+        ("bounds.distribution.band_levels", lambda n, alpha, at: (at / n) ** 1.2, "P(h > x) by exact sums"),
         ("bounds.average.portfolio_upper", lambda y, k, *_: 1.05 * float(y @ k) / k.sum(), "averages by their bets"),
     ],
     "counted": [("bounds.average.pooled_upper", lambda k, n, alpha: k / n + 1 / n, "averages by their bets")],
@@ -360,3 +360,12 @@ def test_weighted_draws():
     assert masses.weighted_holds(x, counts, lower, 0.01)
     assert not masses.weighted_holds(x, counts, lower * 1.001, 0.01)
     assert masses.weighted_holds(x, counts, 0.0, 0.01)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.3, 1.0])
+def test_many_equal_draws_leave_every_mixture_of_bets_a_number(score):
+    """10^4 draws: bets that a mixture has no share of may be e^8000 times those that it has."""
+    prompts = average.Prompts(((score,), (10_000.0,), False), 1)
+    for weights in average.mixtures(2)[0]:
+        for p in (0.01, 0.5, 0.99):
+            assert all(math.isfinite(x) for x in prompts.at(p, weights))

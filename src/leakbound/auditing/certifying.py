@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from leakbound.auditing.drawing import Prompts, Statement, as_recorded, open_scorable, software_versions
-from leakbound.auditing.engines import ENGINES, SEARCHED, choose_engine
+from leakbound.auditing.engines import SEARCHED, choose_engine
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.bounds.engines.order import in_order
@@ -72,12 +72,13 @@ def certify(
     statement, params = Statement(scorer, threshold, alpha), params or SamplingParams()
     check_count("num_generations", num_generations, least=1)
     check_count("seed", seed, least=0)
-    if engine not in ENGINES:
-        raise InputError(f"engine is {engine!r}: give one of {', '.join(ENGINES)}")
+    if engine not in ("auto", "without-replacement", "iid"):
+        raise InputError(f"engine is {engine!r}: give one of auto, without-replacement, iid")
     if params.greedy:
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
     questions = open_scorable(prompts, statement)
     loading = loading or Loading()
+    loading.check_here("certify")
     template = template if out is None else as_recorded(out, template)
     box = _open(model, "model", tokenizer, template, loading)
     other = None

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from leakbound.errors import InputError
-from leakbound.models.base import Sampler, WhiteBox, in_pieces
+from leakbound.models.base import Counting, Sampler, WhiteBox, in_pieces
 from leakbound.records import Draw, SamplingParams
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 
-ENGINES = ("auto", "without-replacement", "iid")
+ENGINES = ("auto", "without-replacement", "iid", "counted")
 AUTO_DISTINCT = 256
 """Completions of a prompt that ``auto`` draws without replacement; more cost more than the plain draws they replace."""
 SEARCHED = 2**16
 """Tokens of completions without replacement that are searched for together: what is found is kept after each search."""
+MOST_COUNTED = 2**53
+"""Above it floats do not tell numbers of draws apart."""
 MOST_DISTINCT = 4096
 """More cannot be searched at once: their prefixes are alive together."""
 
@@ -52,6 +54,15 @@ def plan_engine(engine: str, sampler: Sampler, num_samples: int, rule: object | 
         raise InputError(
             f"engine is {engine!r}: until and width stop on independent draws; give engine='iid', or leave them out"
         )
+    if engine == "counted":
+        if not isinstance(sampler, Counting):
+            raise InputError(
+                f"engine is 'counted': {type(sampler).__name__} cannot count draws without making each; give "
+                "engine='iid', or a folder or a model of transformers"
+            )
+        if num_samples > MOST_COUNTED:
+            raise InputError(f"num_samples is {num_samples}: give at most {MOST_COUNTED}")
+        return {"name": engine}
     if not isinstance(sampler, WhiteBox):
         said = f"{type(sampler).__name__} does not show the probabilities of its completions"
         if engine == "auto":
@@ -67,7 +78,7 @@ def plan_engine(engine: str, sampler: Sampler, num_samples: int, rule: object | 
 
 
 def draw_part(
-    run: Run, part: Part, sampler: Sampler, engines: dict[str, str], known: Sequence[Draw]
+    run: Run, engines: dict[str, str], sampler: Sampler, part: Part, known: Sequence[Draw]
 ) -> Iterator[tuple[list[Draw], bool]]:
     """The draws of one part that are not ``known``, piece by piece, and whether a piece is the last one.
 

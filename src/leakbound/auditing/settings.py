@@ -41,8 +41,9 @@ class Drawn:
     width: float | None = None
     """Stop drawing from a prompt when its P(leak) is known within an interval of this width."""
     engine: str = "iid"
-    """iid: independent draws; without-replacement: distinct completions with exact probabilities; auto: chosen for each
-    prompt by its entropy, from 32 draws that are not judged."""
+    """iid: independent draws; counted: only how often each answer comes, any number of draws for the work of the
+    distinct ones; without-replacement: distinct completions with exact probabilities; auto: chosen for each prompt by
+    its entropy, from 32 draws that are not judged."""
     draws_per_shard: int | None = None
     """The most draws of one prompt made at once, by default 65536: more are faster where answers repeat, and take more
     memory where they do not."""

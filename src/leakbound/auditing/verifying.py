@@ -155,7 +155,7 @@ def _drawn(run: Run, named: str | None) -> claims.Claims:
     audit = Audit.load(run.path)
     drawn: dict[str, list[tuple[Draw, float]]] = {p.prompt.id: [] for p in audit.prompts}
     for part in run.parts:
-        if part.kind in ("sample", "distinct") and (not run.rule or run.has_draws(part)):
+        if part.sampled and (not run.rule or run.has_draws(part)):
             for draw, value in run.read_scored(part, audit.scorer):
                 drawn[draw.prompt_id].append((draw, value))
     return claims.Claims(audit, drawn, is_binary(_allowed(run, audit.scorer, named)))

@@ -53,8 +53,8 @@ def hybrid_band(tail: Ints, n: int, alpha: float, side: Side) -> tuple[Floats, F
 
     The lower side is the upper one for 1 - h: P(h <= x) = P(1 - h >= 1 - x) <= 1 - b_M, M the draws with h > x.
     """
-    levels = band_levels(n, alpha / 2 if side == "both" else alpha)
-    return levels[tail], np.minimum((1.0 - levels[n - tail]) * (1 + 1e-15), 1.0)
+    share = alpha / 2 if side == "both" else alpha
+    return band_levels(n, share, tail), np.minimum((1.0 - band_levels(n, share, n - tail)) * (1 + 1e-15), 1.0)
 
 
 def pointwise_band(tail: Ints, n: int, alpha: float, side: Side) -> tuple[Floats, Floats]:

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from leakbound.auditing.verdicts import every_verdict
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.plugging.in_order import MANAGER
 from leakbound.records import Draw, Prompt
 from leakbound.results.audit import Audit
+from leakbound.results.verdicts import every_verdict
 from leakbound.runs.store import Run
 
 NO_TIME = "1970-01-01T00:00:00+00:00"
@@ -87,6 +87,11 @@ def write(run: Run, audit: Audit, out: str | Path) -> Path:
 
 def _drawn(run: Run, audit: Audit) -> list[tuple[Prompt, list[tuple[Draw, float]]]]:
     """The draws of each prompt with their scores, in the run's order of prompts."""
+    if run.engine["name"] == "counted":
+        raise InputError(
+            f"run is {str(run.path)!r}, whose draws were counted: a log of inspect_ai has a sample for each draw; "
+            "audit with engine='iid'"
+        )
     found: dict[str, list[tuple[Draw, float]]] = {prompt.id: [] for prompt in run.prompts}
     for part in run.parts:
         if part.kind == "sample" and (not run.rule or run.has_draws(part)):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
-from leakbound.records import Draw, Prompt, SamplingParams, Shard
+from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard
 
 
 @runtime_checkable
@@ -61,6 +61,20 @@ def in_pieces(
         if not (more or last):
             raise ModelError(f"{type(sampler).__name__}.sample_more gives none of {left} draws that are left: mend it")
         yield more, last
+
+
+@runtime_checkable
+class Counting(Sampler, Protocol):
+    """A sampler that can count independent draws without drawing each."""
+
+    def count(self, shard: Shard, params: SamplingParams, open: Sequence[Branch]) -> tuple[list[Draw], list[Branch]]:
+        """Some of the draws that begin as ``open`` says, by distinct completion, without places; and what is open then.
+
+        None are open at the end; at the beginning all draws of each prompt, with no tokens. All calls together give
+        counts that are distributed as those of ``shard.num_samples`` independent draws of each prompt. A pure function
+        of the model, the shard, the parameters and what is open.
+        """
+        ...
 
 
 @runtime_checkable

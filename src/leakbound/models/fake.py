@@ -1,14 +1,15 @@
 """A fake model with a known leak probability: for the tests of leakbound and of its users."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from leakbound.errors import InputError
-from leakbound.models.randomness import uniforms
-from leakbound.records import Draw, SamplingParams, Shard
+from leakbound.models.randomness import of_prefix, uniforms
+from leakbound.records import Branch, Draw, SamplingParams, Shard
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,18 @@ class FakeModel:
     def describe(self) -> dict[str, Any]:
         """The fake's name and its probabilities."""
         return {"backend": "fake", "model": f"fake(leak={self.leak})", "clean": self.clean, "leaks": dict(self.leaks)}
+
+    def count(self, shard: Shard, params: SamplingParams, open: Sequence[Branch]) -> tuple[list[Draw], list[Branch]]:
+        """How often each answer comes, by one binomial number for each prompt."""
+        draws = []
+        for branch in open:
+            p = dict(self.leaks).get(branch.prompt_id, self.leak)
+            leaked = int(of_prefix(shard.seed, branch.prompt_id, shard.first, ()).binomial(branch.count, p))
+            target = next(prompt.target for prompt in shard.prompts if prompt.id == branch.prompt_id)
+            for text, count, q in ((target, leaked, p), (self.clean, branch.count - leaked, 1 - p)):
+                if count:
+                    draws.append(Draw(branch.prompt_id, text, count, 0, "stop", len(text.split()), math.log(q)))
+        return draws, []
 
     def sample(self, shard: Shard, params: SamplingParams) -> list[Draw]:
         """Draw as a real model would: i.i.d. with the known probability, a pure function of the shard."""

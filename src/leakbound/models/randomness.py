@@ -1,6 +1,7 @@
 """Where the randomness of a draw comes from: a counter-based generator, keyed by what the draw is."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,25 @@ def uniforms(seed: int, prompt_id: str, first: int, depth: int, size: int) -> ND
     return np.random.Generator(np.random.Philox(key=key)).random(size)
 
 
+def of_prefix(seed: int, prompt_id: str, first: int, tokens: Sequence[int]) -> np.random.Generator:
+    """The randomness that splits the draws which begin with the new tokens ``tokens``, of the draws from ``first`` on.
+
+    Keyed by (seed, prompt id, first, tokens) alone.
+    """
+    return _keyed(f"split|{seed}|{first}|{prompt_id}|", tokens)
+
+
 def gumbels(seed: int, prompt_id: str, tokens: NDArray[np.int64], size: int) -> NDArray[np.float64]:
     """Independent standard Gumbel numbers for the ``size`` next tokens after the new tokens ``tokens`` of one prompt.
 
     Keyed by (seed, prompt id, tokens) alone: the tree of perturbed prefixes does not depend on how much of it is looked
     at, so that a longer search goes on where a shorter one stopped.
     """
-    digest = hashlib.blake2b(f"gumbel|{seed}|{prompt_id}|".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(tokens, dtype="<i8").tobytes())
-    key = int.from_bytes(digest.digest(), "little")
-    u = np.random.Generator(np.random.Philox(key=key)).random(size)
+    u = _keyed(f"gumbel|{seed}|{prompt_id}|", tokens).random(size)
     return np.asarray(-np.log(-np.log(np.maximum(u, 2.0**-54))))
+
+
+def _keyed(name: str, tokens: Sequence[int] | NDArray[np.int64]) -> np.random.Generator:
+    digest = hashlib.blake2b(name.encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(tokens, dtype="<i8").tobytes())
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest.digest(), "little")))

@@ -86,7 +86,7 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
     bound = None
     if clean and greedy_leaks and all(b.side == "upper" for b in clean):
         bound = replace(worst_prompt_bound(clean), scope="every prompt that looks clean")
-    above = None if guess is None else excess(rows, audit, guess)
+    above = None if guess is None else excess(rows, audit, guess, audit.alpha)
     status, title = _headline(rows, audit, guess, above)
     sentences = [_greedy_against_sampled(audit, len(audit.hidden), greedy_leaks), *bounds_in_words(audit, bound)]
     if audit.run.get("rule"):
@@ -254,6 +254,10 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
     engine = audit.run.get("engine")
     if isinstance(engine, dict) and engine.get("because"):
         notes.append(f"Engine auto fell back to independent draws: {engine['because']}.")
+    if isinstance(engine, dict) and engine.get("name") == "counted":
+        notes.append(
+            "The draws are independent ones that were counted: their order is not known, and no bound uses one."
+        )
     known = {p.prompt.id for p in guess.prompts} if guess else set()
     if guess is not None and (missing := sum(p.prompt.id not in known for p in audit.prompts)):
         notes.append(

@@ -14,7 +14,9 @@ DRAWS_PER_SHARD = 16_384
 NUM_PILOT = 32
 """Draws that measure a prompt's entropy and choose its engine: numbered from -32 on, and never judged."""
 PROMPTS_PER_SEARCH = 16
-"""Prompts in a shard of completions that are drawn without replacement."""
+"""Prompts in a shard of completions that are drawn without replacement, or only counted; fewer of many draws."""
+COUNTED_PER_SHARD = 2**24
+"""A shard of counted draws holds about this many: all of each of its prompts."""
 PROMPTS_PER_FACTS = 16
 """Prompts in one file of what a certification computed."""
 
@@ -30,12 +32,13 @@ class Part:
     num_samples: int
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"(greedy|pilot|distinct|sample)(-\d+)+", self.name):  # it becomes a file's name
+        if not re.fullmatch(r"(greedy|pilot|distinct|counted|sample)(-\d+)+", self.name):  # it becomes a file's name
             raise InputError(f"layout has a part {self.name!r}: that is no name of a shard")
 
     @property
     def kind(self) -> str:
-        """``greedy``; ``pilot``, not judged; ``sample``, independent draws; ``distinct``, drawn without replacement."""
+        """``greedy``; ``pilot``, not judged; ``sample``, independent draws; ``counted``, such draws of which only the
+        counts are known; ``distinct``, drawn without replacement."""
         return self.name.split("-")[0]
 
     @property
@@ -47,6 +50,11 @@ class Part:
     def greedy(self) -> bool:
         """Whether the part holds greedy completions, one for each prompt."""
         return self.kind == "greedy"
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its completions are what an audit judges a prompt by."""
+        return self.kind in ("sample", "counted", "distinct")
 
     @property
     def judged(self) -> bool:
@@ -82,6 +90,10 @@ def plan_layout(
         all_prompts("greedy", 256, 0, 1)
     if engine == "auto":
         all_prompts("pilot", 256, -NUM_PILOT, NUM_PILOT)
+    if engine == "counted":
+        group = min(PROMPTS_PER_SEARCH, max(1, COUNTED_PER_SHARD // num_samples))
+        all_prompts(engine, group, 0, num_samples)
+        return parts
     if engine != "iid":
         all_prompts("distinct", PROMPTS_PER_SEARCH, 0, most_distinct)
     if engine == "without-replacement":
@@ -105,5 +117,5 @@ def sizes(info: Mapping[str, Any]) -> dict[str, Any]:
     if info.get("rule"):
         found["rounds"] = info["rule"]["sizes"]
     if isinstance(engine, Mapping) and engine["name"] != "iid":
-        found |= {"engine": engine["name"], "most_distinct": engine["most_distinct"]}
+        found |= {"engine": engine["name"], "most_distinct": engine.get("most_distinct", 0)}
     return found

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -29,11 +28,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from leakbound.errors import IncompleteRunError, RunMismatchError
-from leakbound.records import Draw, Prompt, SamplingParams, Shard, prompts_checksum
+from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, prompts_checksum
 from leakbound.runs.cache import check_same
 from leakbound.runs.files import (
     json_bytes,
@@ -49,8 +47,12 @@ from leakbound.runs.files import (
 from leakbound.runs.layout import Part, plan_layout, sizes
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
+from leakbound.runs.whole import whole, whole_order
+from leakbound.workers import Crew
 
 FORMAT = SEALED
+COUNTED = 4
+"""The format of folders of counted draws: a version that does not know them reads none."""
 NO_ORDER = (1,)
 """Formats that hold no order of the draws, so that their bounds are those that need none."""
 OLD_FORMATS = (*NO_ORDER, 2)
@@ -70,6 +72,8 @@ _DRAWS = pa.schema(
         ("places", pa.list_(pa.int64())),
     ]
 )
+_OPEN = (pa.field("tokens", pa.list_(pa.int64())), pa.field("certainty", pa.float64()))
+"""Only in pieces of counted draws: what is known of a prefix whose draws have not been split, one row each."""
 _ASCENDING = ("places.list.element",)
 _COUNTS = pa.schema([_DRAWS.field(name) for name in ("prompt_id", "first", "count")])
 _SCORES = pa.schema([("prompt_id", pa.string()), ("first", pa.int64()), ("score", pa.float64())])
@@ -97,6 +101,8 @@ class Run:
         self.engine: dict[str, Any] = engine if isinstance(engine, dict) else {"name": "iid"}
         self.ours = False
         """Whether the caller gave what run.json says, so that it may be acted on; a folder that was opened is data."""
+        self.crew: Crew | None = None
+        """The workers that draw it; they score and bound it as well."""
 
     @classmethod
     def start(cls, path: str | Path, info: dict[str, Any], prompts: Sequence[Prompt]) -> Run:
@@ -109,7 +115,7 @@ class Run:
         path = Path(path).expanduser()
         parts = plan_layout(len(prompts), info["num_samples"], **sizes(info))
         layout = [asdict(part) for part in parts]
-        info = json.loads(json.dumps({"format": FORMAT, **info, "layout": layout}))
+        info = json.loads(json.dumps({"format": _format(info), **info, "layout": layout}))
         with storing(path):
             there = (path / "run.json").exists()
             taken = _taken(path)
@@ -122,6 +128,8 @@ class Run:
                 )
             check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout"))
             sweep(path)
+            if (path / "pieces").exists():  # it was killed between a part's draws and the end of its pieces
+                run._drop_pieces([part for part in run.parts if run.has_draws(part)])
             run.ours = True
             return run
         if taken:
@@ -146,10 +154,10 @@ class Run:
             raise RunMismatchError(f"run is {str(path)!r}: there is no run.json in it; give a run folder") from error
         except Exception as error:  # somebody else's file: whatever it raises, it is no run
             raise RunMismatchError(f"run is {str(path)!r}: its run.json cannot be read: {error}") from error
-        if info.get("format") not in (FORMAT, *OLD_FORMATS):
+        if info.get("format") not in (FORMAT, COUNTED, *OLD_FORMATS):
             raise RunMismatchError(
                 f"run is {str(path)!r}: format {info.get('format')!r}, but this version reads "
-                f"{', '.join(map(str, (*OLD_FORMATS, FORMAT)))}"
+                f"{', '.join(map(str, (*OLD_FORMATS, FORMAT, COUNTED)))}"
             )
         if info["format"] >= SEALED and not id:
             raise RunMismatchError(f"run is {str(path)!r}: its run.json has no checksum: {COPY}")
@@ -160,7 +168,16 @@ class Run:
             if said is not None and said != prompts_checksum(prompts):
                 raise ValueError("it holds other prompts than run.json says")
         with loading(path / "run.json", COPY):
-            return cls(path, info, prompts, id)
+            run = cls(path, info, prompts, id)
+            if {info["format"] == COUNTED} != {
+                run.engine["name"] == "counted",
+                *(p.kind == "counted" for p in run.parts if p.sampled),
+            }:
+                raise RunMismatchError(
+                    f"run is {str(path)!r}: format {info['format']} with engine {run.engine['name']!r}: {COUNTED} is "
+                    f"that of counted draws, and of no others; {COPY}"
+                )
+            return run
 
     def shard(self, part: Part, prompts: Sequence[Prompt] | None = None) -> Shard:
         """The shard of one part of the layout, or of those of its prompts that are still drawn."""
@@ -193,25 +210,44 @@ class Run:
             stale.unlink()  # a server that is asked again says something else
         table = pa.Table.from_pylist(rows, schema=_DRAWS)
         write_table(self._draws(part), table, ascending=_ASCENDING, where=self._where("draws", part.name))
-        for piece in self._pieces(part):
-            piece.unlink()
+        self._drop_pieces([part])
+
+    def _drop_pieces(self, parts: Sequence[Part]) -> None:
+        """The pieces of parts that are complete go."""
+        for part in parts:
+            for piece in self._pieces(part):
+                piece.unlink()
         with contextlib.suppress(OSError):  # others are kept, or there is none
             (self.path / "pieces").rmdir()
 
     def pieces(self, part: Part) -> list[Draw]:
         """The draws that are kept of a part that was interrupted."""
-        draws: list[Draw] = []
-        for file in self._pieces(part):
-            with self._reading(file, "leakbound sample"):
-                rows, _ = read_table(file, _DRAWS, self._where("pieces", file.stem))
-                draws += [_draw(row) for row in rows]
-        return draws
+        return [_draw(row) for file in self._pieces(part) for row in self._piece(part, file) if row["tokens"] is None]
 
-    def write_piece(self, part: Part, draws: Sequence[Draw]) -> None:
-        """Keep some draws of a part until it is complete."""
+    def branches(self, part: Part) -> list[Branch]:
+        """Where a part of counted draws goes on: at its prompts, or at the prefixes that its last piece left open."""
+        files = self._pieces(part)
+        if not files:
+            return [Branch(p.id, (), part.num_samples) for p in self.prompts[part.start : part.stop]]
+        return [
+            Branch(row["prompt_id"], tuple(row["tokens"]), row["count"], row["logprob"], row["certainty"])
+            for row in self._piece(part, files[-1])
+            if row["tokens"] is not None
+        ]
+
+    def _piece(self, part: Part, file: Path) -> list[dict[str, Any]]:
+        schema = _DRAWS if part.kind != "counted" else pa.schema([*_DRAWS, *_OPEN])
+        with self._reading(file, "leakbound sample"):
+            return [{"tokens": None, **row} for row in read_table(file, schema, self._where("pieces", file.stem))[0]]
+
+    def write_piece(self, part: Part, draws: Sequence[Draw], open: Sequence[Branch] = ()) -> None:
+        """Keep some draws of a part until it is complete; of counted draws also the prefixes that are ``open``."""
         number = 1 + max((int(file.stem.split(".")[1]) for file in self._pieces(part)), default=-1)
         file = self.path / "pieces" / f"{part.name}.{number:05d}.parquet"
-        table = pa.Table.from_pylist(_storable(draws), schema=_DRAWS)
+        rows, schema = _storable(draws), _DRAWS
+        if part.kind == "counted":
+            rows, schema = [*rows, *map(vars, open)], pa.schema([*_DRAWS, *_OPEN])
+        table = pa.Table.from_pylist(rows, schema=schema)
         write_table(file, table, ascending=_ASCENDING, where=self._where("pieces", file.stem))
 
     def _pieces(self, part: Part) -> list[Path]:
@@ -320,7 +356,8 @@ class Run:
         absent = part.kind == "distinct" or (part.kind == "sample" and (self.rule or self.engine["name"] != "iid"))
         for prompt_id, mine in found.items():
             number = sum(row["count"] for row in mine)
-            right = _whole_order(mine, part.num_samples) if part.kind == "distinct" else _whole(mine, part)
+            right = whole_order(mine, part.num_samples) if part.kind == "distinct" else whole(mine, part)
+            right &= part.kind != "counted" or all(row["places"] is None for row in mine)
             if not right and not (absent and number == 0):
                 said = f"{number} draws, not {part.num_samples}"
                 if number == part.num_samples:
@@ -342,13 +379,18 @@ def _taken(path: Path) -> bool:
     )
 
 
-def _draw(row: dict[str, Any]) -> Draw:
-    return Draw(**{**row, "places": row["places"] and tuple(row["places"])})
+def _format(info: Mapping[str, Any]) -> int:
+    """The format of a run: counted draws have one of their own."""
+    return COUNTED if sizes(info).get("engine") == "counted" else FORMAT
+
+
+def _draw(row: Mapping[str, Any]) -> Draw:
+    return Draw(**{name: row[name] for name in _DRAWS.names if name != "places"}, places=row["places"])
 
 
 def _storable(draws: Sequence[Draw]) -> list[dict[str, Any]]:
     """The draws as rows of a file."""
-    rows = _numbered([asdict(d) for d in draws])
+    rows = _numbered([dict(vars(d)) for d in draws])
     for row in rows:
         row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
     return rows
@@ -358,28 +400,6 @@ def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows; where a prompt's places are not known for all of its rows, they are known for none."""
     unknown = {row["prompt_id"] for row in rows if row["places"] is None}
     return [{**row, "places": None} if row["prompt_id"] in unknown else row for row in rows]
-
-
-def _whole(rows: Sequence[Mapping[str, Any]], part: Part) -> bool:
-    """Whether these are all of a prompt's draws of the part, and, where their places are known, each once."""
-    if sum(row["count"] for row in rows) != part.num_samples:
-        return False
-    places = [row["places"] for row in rows]
-    if None in places:
-        return True
-    numbers = np.sort(np.concatenate([np.asarray(some, dtype=np.int64) for some in places]))
-    return numbers.size == part.num_samples and bool(
-        (numbers == np.arange(part.first, part.first + part.num_samples)).all()
-    )
-
-
-def _whole_order(rows: Sequence[Mapping[str, Any]], most: int) -> bool:
-    """Whether these are the first ``most`` completions drawn without replacement, each once, or all there are."""
-    if [(row["first"], row["count"]) for row in rows] != [(i, 1) for i in range(len(rows))] or len(rows) > most:
-        return False
-    if any(row["logprob"] is None for row in rows):
-        return False
-    return len(rows) == most or math.fsum(math.exp(row["logprob"]) for row in rows) > 1 - 1e-6
 
 
 def _slug(scorer: str) -> str:

@@ -15,6 +15,7 @@ from leakbound.models.hf import HFModel, budget, memory
 from leakbound.models.hf import model as model_module
 from leakbound.models.hf import walk as walk_module
 from leakbound.models.hf.forward import Segment
+from leakbound.models.hf.prefixes import Prefixes
 from leakbound.records import Prompt, SamplingParams, Shard, byte_count
 
 MANY = tuple(Prompt(str(i), text, "c") for i, text in enumerate(["a b", "c", "d d a", "b a c d", "a a", "c d c"]))
@@ -49,7 +50,7 @@ def test_a_budget_counts_what_the_process_has_taken_and_every_row(tokenizer, mon
     assert room == pytest.approx(50_000)
     token = 2 * 2 * 8 * 4  # layers, keys and values, numbers, bytes
     assert box._forward.row_bytes == token
-    wide = Segment(model_module.Prefixes.roots([[2] * 30], [0], 1, 0))
+    wide = Segment(Prefixes.roots([[2] * 30], [0], 1, 0))
     assert box._forward.fitting(wide) == int(budget.PASTS * room / (2 * token * 30))  # it waits for all its draws
     with torch.inference_mode():
         step = box._forward.run([wide])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from decimal import MIN_EMIN, ROUND_CEILING, Context, Decimal
+from decimal import MIN_EMIN, ROUND_CEILING, Context, Decimal, localcontext
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,13 @@ from leakbound.records import Draw
 
 Floats = NDArray[np.float64]
 ARITHMETIC = Context(prec=60, rounding=ROUND_CEILING, Emin=MIN_EMIN)
+FEW_TERMS = 10_000
+"""Longer sums are made from their largest terms down, and end where the rest is negligible."""
+HALF_LOG_2_PI = Decimal("0.918938533204672741780329736405617639861397473637783412817152")
+STIRLING = (
+    (1, 12), (-1, 360), (1, 1260), (-1, 1680), (1, 1188), (-691, 360360), (1, 156), (-3617, 122400), (43867, 244188),
+    (-174611, 125400), (77683, 5796), (-236364091, 1506960),
+)  # fmt: skip
 SHRINK = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, *(1 - 0.5**j for j in range(2, 13)))
 BELOW = (0.4, 0.12, 0.12, 0.12, 0.1, 0.04, 0.02, *[0.08 / 9] * 9)
 STEADY = [0.999 * 1.6**-j for j in range(18)]
@@ -29,12 +37,39 @@ def at_most_probability(k: int, n: int, p: float) -> Decimal:
     other = ctx.subtract(Decimal(1), Decimal(p))
     if k >= n or other <= 0:
         return Decimal(int(k >= n))
+    if k > FEW_TERMS:
+        return _summed_down(k, n, chance, other)
     term = total = ctx.power(other, n)
     odds = ctx.divide(chance, other)
     for i in range(k):
         term = ctx.multiply(ctx.multiply(term, odds), ctx.divide(Decimal(n - i), Decimal(i + 1)))
         total = ctx.add(total, term)
     return total
+
+
+def _summed_down(k: int, n: int, p: Decimal, q: Decimal) -> Decimal:
+    """The same from the k-th term down, until all that are left, at most a geometric series, are 10^-45 of the sum."""
+    with localcontext(ARITHMETIC):
+        logs = log_factorial(n) - log_factorial(k) - log_factorial(n - k) + k * p.ln() + (n - k) * q.ln()
+        total = term = logs.exp() * (1 + Decimal("1e-42"))
+        odds = q / p
+        for i in range(k, 0, -1):
+            ratio = odds * i / (n - i + 1)
+            term *= ratio
+            total += term
+            if ratio < 1 and term / (1 - ratio) < total * Decimal("1e-45"):
+                break
+        return total * (1 + Decimal("1e-44"))
+
+
+def log_factorial(n: int) -> Decimal:
+    """ln n! to 45 digits behind the point at n = 10^9, by Stirling's series: its 12 terms miss 10^-70 from 1000 on."""
+    with localcontext(ARITHMETIC):
+        if n < 1000:
+            return Decimal(math.factorial(n)).ln()
+        x = Decimal(n)
+        terms = [a / (b * x ** (2 * j + 1)) for j, (a, b) in enumerate(STIRLING)]
+        return (x + Decimal("0.5")) * x.ln() - x + sum(terms, HALF_LOG_2_PI)
 
 
 def against_mixture(k: int, n: int, p: float) -> Decimal:
@@ -234,8 +269,9 @@ def two_tails(k: int, n: int, alpha: float, claims: Moments) -> list[bool]:
     right = []
     for claim, (value, peak) in zip(claims, values, strict=True):
         middle, seen = math.floor(peak * n), value(k / n)
-        low = max((i for i in range(middle + 1) if value(i / n) <= seen), default=-1)
-        high = min((i for i in range(middle + 1, n + 1) if value(i / n) <= seen), default=n + 1)
+        up, down = range(middle + 1), range(middle + 1, n + 1)  # the value rises to its peak, and falls behind it
+        low = bisect_right(up, seen, key=lambda i: value(i / n)) - 1
+        high = middle + 1 + bisect_left(down, -seen, key=lambda i: -value(i / n))
         ends = [] if claim >= value(peak) else [_where(value, claim, 0.0, peak), _where(value, claim, 1.0, peak)]
         chances = [
             (at_most_probability(low, n, p) if low >= 0 else 0)
@@ -313,6 +349,8 @@ def band_holds(claims: Mapping[int, float], n: int, alpha: float) -> bool:
         r, level = (int(known[-1]) if known.size else 0), (1 - claim) * (1 - 1e-13)
         if level > r / n - eps and level > 0:
             eta = max(eta, float(special.betainc(r, n - r + 1, level)) if r else 1.0)
+    if n > 2**20:  # by the union bound
+        return ranks.size * eta + math.exp(-2 * n * eps**2) <= alpha * (1 + 1e-9)
     if eta >= alpha:  # one rank alone would be crossed too often
         return False
     local = special.betaincinv(ranks, n - ranks + 1.0, eta)

@@ -19,6 +19,9 @@ CUSHION = 1e-9
 FFT_CUSHION = 1e-6
 """The same where products are long enough for a Fourier transform."""
 
+EXACT = 2**20
+"""For more draws the probability is not computed: it would take minutes, and the union bound is a few percent wider."""
+
 NEGLIGIBLE = 1e-18
 """States with less probability than this are dropped, which can only lower the result."""
 
@@ -92,12 +95,15 @@ def calibrate(n: int, alpha: float) -> tuple[float, float]:
     equal local level with non-crossing probability >= 1 - alpha. Bisection in ln eta returns the safe end.
 
     Where alpha is too small for the exact probability (about 1e-7), P(a crossing) <= n eta + exp(-2 n eps^2), which is
-    alpha for eta = (alpha - alpha^1.21) / n and eps = 1.1 sqrt(ln(1/alpha) / (2 n)).
+    alpha for eta = (alpha - alpha^1.21) / n and eps = 1.1 sqrt(ln(1/alpha) / (2 n)). For more draws than EXACT the same
+    with the number of ranks that carry a level instead of n.
     """  # fmt: skip
     from scipy import special  # here, because importing it takes 0.2 s
 
     wanted = 1 - alpha + (CUSHION if n <= 50_000 else FFT_CUSHION)
     by_union = (alpha - alpha**1.21) / n, 1.1 * math.sqrt(-math.log(alpha) / (2 * n))
+    if n > EXACT:
+        return (alpha - alpha**1.21) / constrained_ranks(n).size, by_union[1]
     if wanted >= 1:
         return by_union
     eps = 1.1 * float(special.smirnovi(n, alpha)) if n <= 2000 else by_union[1]
@@ -131,11 +137,14 @@ def calibrate(n: int, alpha: float) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def band_levels(n: int, alpha: float) -> Floats:
-    """b_0 = 0, b_1, ..., b_n of the hybrid band at level alpha; ranks without a level of their own take that before."""
-    eta, eps = calibrate(n, alpha)
+def _carried(n: int, alpha: float) -> tuple[Ints, Floats]:
+    """The ranks that carry a level, and b_0 = 0 and their levels."""
     ranks = constrained_ranks(n)
-    levels = np.concatenate([[0.0], hybrid_levels(ranks, n, eta, eps)])
-    full = levels[np.searchsorted(ranks, np.arange(n + 1), side="right")]
-    full.flags.writeable = False
-    return full
+    return ranks, np.concatenate([[0.0], hybrid_levels(ranks, n, *calibrate(n, alpha))])
+
+
+def band_levels(n: int, alpha: float, at: Ints | None = None) -> Floats:
+    """b_i of the hybrid band at level alpha for the i in ``at``, by default 0, 1, ..., n; b_0 = 0, and ranks without
+    a level of their own take that before."""
+    ranks, levels = _carried(n, alpha)
+    return levels[np.searchsorted(ranks, np.arange(n + 1) if at is None else at, side="right")]

@@ -313,7 +313,10 @@ class Forward:
         """
         self.budget.keep()
         root = self._root(segments)
-        if root in self.begun:
+        if (
+            root in self.begun
+        ):  # it costs what it did, so that what a walk gets done does not depend on the walks before
+            self.spent += self.budget.seconds(len(segments[0]), segments[0].prefixes.ids.size)
             return replace(self.begun[root], prefixes=segments[0].prefixes)
         parents = [(s.cache, s.parents) for s in segments if s.cache is not None and s.parents is not None]
         if self.switch is not None and segments[0].width == self.switch + 1:

@@ -21,8 +21,8 @@ from leakbound.records import SamplingParams
 class Leaf:
     """A finished completion: its prompt's place, the new tokens, and what they say.
 
-    ``logprob``: log P of the tokens under the deployed law, in nats; ``draws``: the numbers, within the shard, of the
-    draws that gave it, ascending, none in a search; ``value``: its rank in a search.
+    ``logprob``: log P of the tokens under the deployed law, in nats; ``count``: how many draws gave it, none in a
+    search; ``draws``: their numbers within the shard, ascending, where they have any; ``value``: its rank in a search.
     """
 
     prompt: int
@@ -31,6 +31,7 @@ class Leaf:
     finish_reason: str
     num_tokens: int
     logprob: float
+    count: int
     draws: tuple[int, ...]
     value: float
 
@@ -40,9 +41,8 @@ class Leaf:
 
     def generation(self, first: int = 0) -> Generation:
         """The same with its tokens, as it leaves the model; it stands for itself where it was not drawn."""
-        places = self.places(first) or None
-        count = max(len(self.draws), 1)
-        return Generation(self.tokens, self.text, self.finish_reason, self.num_tokens, self.logprob, count, places)
+        places, said = self.places(first) or None, (self.tokens, self.text, self.finish_reason, self.num_tokens)
+        return Generation(*said, self.logprob, max(self.count, 1), places)
 
 
 class Leaves:
@@ -108,7 +108,8 @@ class Leaves:
             done[row] |= bool(cuts)
             if not done[row]:
                 continue
-            start = int(firsts[row])
+            start, size = int(firsts[row]), int(prefixes.sizes[row])
+            draws = () if prefixes.draws is None else tuple(prefixes.draws[start : start + size].tolist())
             leaves.append(
                 Leaf(
                     int(prefixes.prompt[row]),
@@ -117,7 +118,8 @@ class Leaves:
                     "stop" if cuts or ended[row] else "length",
                     len(said),
                     float(prefixes.logprob[row]),
-                    tuple(prefixes.draws[start : start + int(prefixes.sizes[row])].tolist()),
+                    size,
+                    draws,
                     float(prefixes.value[row]),
                 )
             )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import ForcedAnswer, Generation, TokenLikelihood
 from leakbound.models.hf.attested import FORMATS, SMALL, forced_answers, rounded
+from leakbound.models.hf.counted import Branches
 from leakbound.models.hf.faults import faults
 from leakbound.models.hf.forward import Forward, Segment, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
@@ -22,9 +23,8 @@ from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
 from leakbound.models.hf.packed import how_quantised, how_stored
-from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.search import close_to, find_near, perturbed, search
-from leakbound.models.hf.walk import walk
+from leakbound.models.hf.walk import Waiting, gather, numbered, roots
 from leakbound.models.template import (
     OTHER_PROMPTS,
     chat_source,
@@ -33,7 +33,7 @@ from leakbound.models.template import (
     other_prompts,
     resolve_template,
 )
-from leakbound.records import Draw, Prompt, SamplingParams, Shard, byte_count
+from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, byte_count
 
 
 @dataclass
@@ -190,13 +190,30 @@ class HFModel:
             draws = [np.flatnonzero(left[p.id]) for p in some]
             if (leaves and seconds < math.inf) or not any(map(len, draws)):
                 continue
-            roots = self._roots(some, decoding, draws)
-            part = replace(shard, prompts=tuple(some))
-            enough = max(seconds, 3 * max(self._forward.budget.seconds(len(r), r.width * len(r)) for r in roots))
-            found = list(walk(self._forward, roots, self._leaves, part, decoding, enough))
-            self.work.draws += sum(len(x.draws) for x in found)
+            begun = self._roots(some, decoding, draws)
+            grow = numbered(replace(shard, prompts=tuple(some)), self._forward.budget.room)
+            found = gather(Waiting(self._forward, begun), self._leaves, grow, decoding, seconds)
             leaves += [replace(x, prompt=places[x.prompt]) for x in found]
         return sorted(leaves, key=lambda leaf: (leaf.prompt, leaf.draws[0]))
+
+    @torch.inference_mode()
+    def count(self, shard: Shard, params: SamplingParams, open: Sequence[Branch]) -> tuple[list[Draw], list[Branch]]:
+        """Some of the draws that ``open`` holds, only counted: :class:`~leakbound.models.base.Counting`."""
+        names, draws, left = [p.id for p in shard.prompts], list[Draw](), list[Branch]()
+        for decoding, _, some in self._decodings(shard.prompts, params):
+            ids = [p.id for p in some]
+            mine = [(ids.index(b.prompt_id), b) for b in open if b.prompt_id in ids]
+            if draws or not mine:
+                left += [b for _, b in mine]
+                continue
+            branches = Branches(replace(shard, prompts=tuple(some)), mine)
+            counts = np.bincount([i for i, _ in mine], minlength=len(some))
+            begun = self._roots(some, decoding, [np.zeros(min(c, 1), dtype=np.int64) for c in counts])
+            waiting = Waiting(self._forward, [branches.begin(root) for root in begun])
+            found = gather(waiting, self._leaves, branches.grow, decoding, SITTING)
+            draws += [Draw(ids[x.prompt], x.text, x.count, 0, x.finish_reason, x.num_tokens, x.logprob) for x in found]
+            left += [b for _, b in branches.left(waiting.left)]
+        return draws, sorted(left, key=lambda b: (names.index(b.prompt_id), b.tokens))
 
     @torch.inference_mode()
     def distinct(
@@ -366,27 +383,13 @@ class HFModel:
     def _roots(
         self, prompts: Sequence[Prompt], params: SamplingParams, draws: Sequence[NDArray[np.int64]] | None = None
     ) -> list[Segment]:
-        """The prompts, in segments of like length: of equal length where the architecture cannot be padded.
-
-        A prompt is always in the same segment, whichever of its draws are left; segments without draws are left out.
-        """
+        """The prompts with their draws, as what waits first."""
         encoded = self._encode(prompts, params.max_tokens)
         self._forward.begin(encoded, params.max_tokens)
-        order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
-        groups: list[list[int]] = []
-        for i in order:
-            fits = groups and len(groups[-1]) < self._forward.beginning(len(encoded[i]))
-            if fits and (self._forward.pads or len(encoded[groups[-1][0]]) == len(encoded[i])):
-                groups[-1].append(i)
-            else:
-                groups.append([i])
-        fill = self._forward.fill
-        return [
-            Segment(Prefixes.roots([encoded[i] for i in group], group, 0, fill, draws and [draws[i] for i in group]))
-            for group in groups
-            if draws is None or any(len(draws[i]) for i in group)
-        ]
+        return roots(self._forward, encoded, draws)
 
 
 PIECE = 6.0
 """Nominal seconds of passes after which no more rows are begun; those that are go on to their end."""
+SITTING = 120.0
+"""The same where draws are only counted: what waits then has to be reached again, token by token."""

@@ -20,7 +20,8 @@ class Prefixes:
     ``prompt``: whose it is; ``depth``: how many new tokens; ``length``: all tokens; ``logprob``: log P of the new
     tokens in nats; ``value``: its rank in a search; ``certainty``: the sum over its positions of the likeliest tokens'
     probabilities, where these decide; all of shape (rows,). ``ids``: (rows, width), right-aligned.
-    ``sizes``: how many draws share each row, and ``draws`` their numbers, row after row, ascending within a row.
+    ``sizes``: how many draws share each row, and ``draws`` their numbers, row after row, ascending within a row; None
+    where draws are counted and have no numbers.
     """
 
     prompt: Ints
@@ -31,7 +32,7 @@ class Prefixes:
     certainty: Floats
     ids: Ints
     sizes: Ints
-    draws: Ints
+    draws: Ints | None
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -81,9 +82,11 @@ class Prefixes:
 
     def take(self, rows: Ints) -> Prefixes:
         """Some rows, in the order given."""
-        sizes = self.sizes[rows]
-        starts = (np.cumsum(self.sizes) - self.sizes)[rows]
-        offsets = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+        sizes, draws = self.sizes[rows], None
+        if self.draws is not None:
+            starts = (np.cumsum(self.sizes) - self.sizes)[rows]
+            offsets = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+            draws = self.draws[offsets + np.arange(len(offsets))]
         return Prefixes(
             self.prompt[rows],
             self.depth[rows],
@@ -93,11 +96,11 @@ class Prefixes:
             self.certainty[rows],
             self.ids[rows],
             sizes,
-            self.draws[offsets + np.arange(len(offsets))],
+            draws,
         )
 
     def children(
-        self, parents: Ints, tokens: Ints, logps: Floats, values: Floats, sizes: Ints, draws: Ints
+        self, parents: Ints, tokens: Ints, logps: Floats, values: Floats, sizes: Ints, draws: Ints | None
     ) -> Prefixes:
         """One row for each pair of parent and next token."""
         return Prefixes(
@@ -136,5 +139,5 @@ class Prefixes:
             column("certainty"),
             np.concatenate(ids),
             column("sizes"),
-            column("draws"),
+            None if parts[0].draws is None else column("draws"),
         )

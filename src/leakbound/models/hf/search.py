@@ -131,7 +131,7 @@ def find_near(
         if (prompt, tokens) not in known:
             text = leaves.texts([list(tokens)])[0]
             p, value = float(prefixes.logprob[row]), float(prefixes.value[row])
-            found.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, (), value))
+            found.append(Leaf(prompt, tokens, text, "prefix", len(tokens), p, 0, (), value))
 
     def distance(leaf: Leaf) -> int:
         spoken = np.array(leaf.tokens[: leaf.num_tokens], dtype=np.int64)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,6 +29,31 @@ FULL = 0.9
 """A batch this full does not wait for more rows: joining them would move all others."""
 
 
+Grow = Callable[[Prefixes, NextToken], tuple[Prefixes, Ints]]
+"""Prefixes and the laws of their next tokens -> their children, with the rows of their parents."""
+
+
+def roots(forward: Forward, encoded: Sequence[Sequence[int]], draws: Sequence[Ints] | None = None) -> list[Segment]:
+    """Prompts, given by their tokens, in segments of like length: of equal length where they cannot be padded.
+
+    A prompt is always in the same segment, whichever of its draws are left; segments without draws are left out.
+    """
+    groups: list[list[int]] = []
+    for i in sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i)):
+        fits = groups and len(groups[-1]) < forward.beginning(len(encoded[i]))
+        if fits and (forward.pads or len(encoded[groups[-1][0]]) == len(encoded[i])):
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return [
+        Segment(
+            Prefixes.roots([encoded[i] for i in group], group, 0, forward.fill, draws and [draws[i] for i in group])
+        )
+        for group in groups
+        if draws is None or any(len(draws[i]) for i in group)
+    ]
+
+
 class Waiting:
     """Segments that wait for their next token, deepest last; it hands them out in full batches.
 
@@ -38,6 +64,8 @@ class Waiting:
     def __init__(self, forward: Forward, roots: list[Segment]) -> None:
         self.forward = forward
         self.segments = roots[::-1]
+        self.left: list[Segment] = []
+        """What was left out."""
 
     def __bool__(self) -> bool:
         return bool(self.segments)
@@ -68,8 +96,14 @@ class Waiting:
         room, kept = self.forward.rows, list[Segment]()
         while self.segments and room > 0:
             segment = self.segments.pop()
-            kept.append(segment if len(segment) <= room else segment.split(room)[0])
+            if len(segment) > room:
+                segment, rest = segment.split(room)
+                self.segments.append(rest)
+            kept.append(segment)
             room -= len(segment)
+        for segment in self.segments:
+            segment.forget()
+        self.left += self.segments
         self.segments = kept[::-1]
 
     def pop(self) -> list[Segment]:
@@ -109,12 +143,14 @@ class Randomness:
 
     def of(self, prefixes: Prefixes) -> NDArray[np.float64]:
         """The number that decides the next token of each draw."""
-        out = np.empty(len(prefixes.draws))
+        draws = prefixes.draws
+        assert draws is not None  # only counted prefixes have none, and grow by `split`
+        out = np.empty(len(draws))
         names, which = np.unique(np.stack([prefixes.prompt, prefixes.depth]), axis=1, return_inverse=True)
         of_draw = np.repeat(which.reshape(-1), prefixes.sizes)
         for i, (prompt, depth) in enumerate(names.T.tolist()):
             mine = of_draw == i if names.shape[1] > 1 else slice(None)
-            out[mine] = self._all(prompt, depth)[prefixes.draws[mine]]
+            out[mine] = self._all(prompt, depth)[draws[mine]]
         return out
 
     def _all(self, prompt: int, depth: int) -> NDArray[np.float64]:
@@ -129,20 +165,14 @@ class Randomness:
 
 
 def walk(
-    forward: Forward,
-    roots: list[Segment],
-    leaves: Leaves,
-    shard: Shard,
-    params: SamplingParams,
-    seconds: float = math.inf,
+    waiting: Waiting, leaves: Leaves, grow: Grow, params: SamplingParams, seconds: float = math.inf
 ) -> Iterator[Leaf]:
-    """The distinct completions of a shard with their draws, as they finish.
+    """The distinct completions of what waits with their draws, as they finish.
 
     After so many nominal seconds of passes no more rows are begun: what a batch holds goes on to its end, and the draws
     of all others are left out, those of one prefix together.
     """
-    room = forward.budget.room
-    waiting, randomness = Waiting(forward, roots), Randomness(shard, UNIFORMS * room / 8)
+    forward = waiting.forward
     end = forward.spent + seconds
     while waiting:
         batch = waiting.pop()
@@ -151,7 +181,7 @@ def walk(
             waiting.push(batch[::-1])
             continue
         laws = leaves.laws(step.prefixes, step.logits, params, forward.laws_at_once)
-        grown = [(*grow(prefixes, law, randomness), first) for prefixes, law, first in laws]
+        grown = [(*grow(prefixes, law), first) for prefixes, law, first in laws]
         children = Prefixes.join([some for some, _, _ in grown], trim=False)
         parents = np.concatenate([rows + first for _, rows, first in grown])
         done, finished = leaves.find(children, params)
@@ -163,9 +193,24 @@ def walk(
             waiting.land()
 
 
-def grow(prefixes: Prefixes, law: NextToken, randomness: Randomness) -> tuple[Prefixes, Ints]:
+def gather(waiting: Waiting, leaves: Leaves, grow: Grow, params: SamplingParams, seconds: float) -> list[Leaf]:
+    """What :func:`walk` finds in so many nominal seconds, and at least in three times those of reading the prompts."""
+    forward = waiting.forward
+    enough = max(seconds, 3 * max(forward.budget.seconds(len(r), r.width * len(r)) for r in waiting.segments))
+    found = list(walk(waiting, leaves, grow, params, enough))
+    forward.work.draws += sum(leaf.count for leaf in found)
+    return found
+
+
+def numbered(shard: Shard, room: float) -> Grow:
+    """Growth of draws that have numbers, each with random numbers of its own, for which there is so much room."""
+    return partial(_grow, Randomness(shard, UNIFORMS * room / 8))
+
+
+def _grow(randomness: Randomness, prefixes: Prefixes, law: NextToken) -> tuple[Prefixes, Ints]:
     """Let every draw pick its next token; draws of a row that picked the same one become a child. With its parents."""
-    owner = prefixes.owner
+    owner, draws = prefixes.owner, prefixes.draws
+    assert draws is not None  # only counted prefixes have none, and grow by `split`
     size = law.probs.shape[1]
     picked = law.pick(torch.from_numpy(randomness.of(prefixes)), torch.from_numpy(owner)).cpu().numpy()
     pairs = owner * size + picked
@@ -179,4 +224,4 @@ def grow(prefixes: Prefixes, law: NextToken, randomness: Randomness) -> tuple[Pr
     device = law.probs.device
     logps = law.logprob(torch.from_numpy(parents).to(device), torch.from_numpy(tokens).to(device)).cpu().numpy()
     sizes = np.diff(np.append(starts, len(pairs)))
-    return prefixes.children(parents, tokens, logps, np.zeros(len(parents)), sizes, prefixes.draws[order]), parents
+    return prefixes.children(parents, tokens, logps, np.zeros(len(parents)), sizes, draws[order]), parents
