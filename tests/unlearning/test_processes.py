@@ -130,3 +130,36 @@ def test_adapters_start_the_same_in_each_process(tmp_path):
     states = [prepare(new_model("tiny", tokenizer, seed=0, max_length=16), config).state_dict() for _ in range(2)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert any("lora_A" in name and states[0][name].any() for name in states[0])
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+from leakbound.errors import InputError
+from leakbound.runs.files import is_main
+from leakbound.unlearning import FinetuneConfig
+from leakbound.unlearning.running import on_main
+
+config = FinetuneConfig(data="d", model="m", out=sys.argv[1], device="cpu")
+print(on_main(config, lambda: ["drawn", is_main()]))
+
+def fail():
+    raise InputError("no such file")
+
+try:
+    on_main(config, fail)
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_what_the_main_process_finds_or_raises_is_found_or_raised_in_all(tmp_path):
+    env = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    line = [sys.executable, "-c", TOGETHER, str(tmp_path / "out")]
+    both = [
+        subprocess.Popen(line, env=env | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=200)[0] for process in both]
+    assert said == ["['drawn', True]\nno such file\n"] * 2
