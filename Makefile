@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus browser neighbours neighbours-heavy lint docs wheel tutorials clean
+.PHONY: setup demo demo-real test quick test-cpus browser ray neighbours neighbours-heavy lint docs wheel tutorials clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,16 @@ quick: setup
 test-cpus: setup
 	ATEN_CPU_CAPABILITY=default $(PYTEST) -m trains
 	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE $(PYTEST) -m trains
+
+# A cluster of two nodes on this machine, in an environment of its own.
+ray: .venv-ray/.ready
+	.venv-ray/bin/python -m pytest tests/distributed -m ray
+
+.venv-ray/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]' ray==2.60.0 pytest pytest-timeout hypothesis
+	touch $@
 
 # What drives Chromium; it and its driver are installed first where that is possible.
 browser: setup
@@ -93,7 +103,7 @@ wheel:
 	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
-	rm -rf $(VENV) $(NEIGHBOURS) runs site dist
+	rm -rf $(VENV) $(NEIGHBOURS) .venv-ray runs site dist
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped

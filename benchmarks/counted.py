@@ -77,9 +77,7 @@ if args.vllm:
     asked = [args.model, args.question, args.vllm_draws, args.temperature, args.top_p, args.max_tokens]
     done = subprocess.run([args.vllm, "-c", VLLM, json.dumps(asked)], capture_output=True, text=True, check=True)
     seconds, distinct = json.loads(done.stdout.strip().splitlines()[-1])
-    print(
-        f"vLLM: {args.vllm_draws} draws in {seconds:.1f} s, {distinct}: {seconds / args.vllm_draws:.4f} s a draw"
-    )
+    print(f"vLLM: {args.vllm_draws} draws in {seconds:.1f} s, {distinct}: {seconds / args.vllm_draws:.4f} s a draw")
     for n, wall, _ in found:
         print(f"n = {n:,}: {wall / n:.3g} s a draw, vLLM's is {seconds / args.vllm_draws / (wall / n):,.1f} times that")
 if args.out is not None:

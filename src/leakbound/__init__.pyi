@@ -32,6 +32,7 @@ from .errors import (
     RunMismatchError,
     StorageError,
     TrainingError,
+    WorkerError,
 )
 from .evaluating.config import Answering, BenchmarkConfig, ContinualConfig, HowAsked, LoadingModel, Sampled
 from .evaluating.running import benchmark
@@ -48,7 +49,7 @@ from .models.opening import Loading
 from .proving.goal import Goal
 from .proving.rounds import unlearn_until
 from .reading.prompts import load_prompts
-from .records import Draw, Prompt, SamplingParams, Shard
+from .records import Branch, Draw, Prompt, SamplingParams, Shard
 from .results.attestation import Attestation
 from .results.audit import Audit, PromptAudit, ScoredCompletion
 from .results.benchmark import BenchmarkRun
@@ -66,6 +67,7 @@ from .suites.base import Asking, QuestionAnswer, Suite
 from .suites.biographies import biographies
 from .unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 from .viewing.serving import view
+from .workers import Workers
 
 __version__: str
 
@@ -79,6 +81,7 @@ __all__ = [
     "BenchmarkConfig",
     "BenchmarkRun",
     "Bound",
+    "Branch",
     "Certification",
     "Comparison",
     "ContinualConfig",
@@ -133,6 +136,8 @@ __all__ = [
     "Verdicts",
     "Verification",
     "Work",
+    "WorkerError",
+    "Workers",
     "attest",
     "audit",
     "average_mean_bound",

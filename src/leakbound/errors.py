@@ -9,6 +9,7 @@
     │   └── RunMismatchError             a run folder that belongs to another run
     ├── IncompleteRunError               draws or scores are missing: no statement may be made yet; exit code 3
     ├── StorageError                     the disk is full, a folder cannot be written: exit code 5
+    ├── WorkerError                      workers died, or none came: what is done is kept; exit code 6
     └── TrainingError                    training went wrong (a loss that is not finite, a collapsed model); exit code 4
 
 ``assert`` is for our own mistakes; these are for everybody else's.
@@ -49,6 +50,12 @@ class StorageError(LeakboundError):
     """Something cannot be stored: the disk is full, the folder read-only, the name too long. What was there stays."""
 
     exit_code = 5
+
+
+class WorkerError(LeakboundError):
+    """Workers died of a piece of work again and again, or there were none. The message has the last one's words."""
+
+    exit_code = 6
 
 
 class Interrupted(KeyboardInterrupt):

@@ -364,8 +364,7 @@ def test_marks_know_what_was_judged_before(tmp_path, judged):
     run = draw(tmp_path / "run", prompts=PROMPTS[:1])
     marks = Marks(run, "noting:seen")
     marks.known = {("p0", PROMPTS[0].target): 0.25}
-    for part in run.parts:
-        marks.score(part)
+    assert list(marks.score(run.parts)) == run.parts
     assert judged == [("I do not know.", PROMPTS[0].target)]
     values = {d.text: value for part in run.parts for d, value in run.read_scored(part, "noting:seen")}
     assert values == {PROMPTS[0].target: 0.25, "I do not know.": 0.0}

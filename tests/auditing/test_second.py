@@ -360,3 +360,12 @@ def test_weighted_draws():
     assert masses.weighted_holds(x, counts, lower, 0.01)
     assert not masses.weighted_holds(x, counts, lower * 1.001, 0.01)
     assert masses.weighted_holds(x, counts, 0.0, 0.01)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.3, 1.0])
+def test_many_equal_draws_leave_every_mixture_of_bets_a_number(score):
+    """10^4 draws: bets that a mixture has no share of may be e^8000 times those that it has."""
+    prompts = average.Prompts(((score,), (10_000.0,), False), 1)
+    for weights in average.mixtures(2)[0]:
+        for p in (0.01, 0.5, 0.99):
+            assert all(math.isfinite(x) for x in prompts.at(p, weights))

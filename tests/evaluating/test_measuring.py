@@ -8,9 +8,11 @@ import torch
 from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.errors import InputError
+from leakbound.evaluating import measuring
 from leakbound.evaluating.measuring import Meaning, evaluate, measure, with_reference_losses
 from leakbound.models.fake import FakeModel
 from leakbound.models.hf import HFModel
+from leakbound.models.opening import Loading
 from leakbound.suites import QuestionAnswer, Suite
 from leakbound.suites.base import Asking
 
@@ -196,3 +198,13 @@ def test_what_cannot_be_evaluated(model):
         evaluate(model, uneven, progress=False)
     with pytest.raises(InputError, match="its set forget holds no questions"):
         evaluate(model, Suite("w", (), (), evaluated={"forget": ()}), progress=False)
+
+
+def test_workers_measure_the_same_in_the_same_order(monkeypatch):
+    monkeypatch.setattr(measuring, "CHUNK", 1)
+    here, away = (
+        evaluate("away_models:Likely", WORLD, gradient_norms=True, loading=loading, progress=False)
+        for loading in (None, Loading(workers=2))
+    )
+    assert "token_entropy" in here.sets["forget"].values
+    assert away.to_json() == here.to_json()

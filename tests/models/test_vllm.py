@@ -149,7 +149,10 @@ def infinite(one):
         (changed(logprobs=None), "no log-probability for each of its"),
         (lambda one: one.logprobs.pop() and None, "no log-probability for each of its"),
         (unlike, "no log-probability for each of its"),
-        (changed(token_ids=[2, 3], logprobs=[{2: SimpleNamespace(logprob=-1.0)}] * 1, finish_reason="length"), "no log"),
+        (
+            changed(token_ids=[2, 3], logprobs=[{2: SimpleNamespace(logprob=-1.0)}] * 1, finish_reason="length"),
+            "no log",
+        ),
         (
             changed(token_ids=[2], logprobs=[{2: SimpleNamespace(logprob=-1.0)}], finish_reason="length"),
             "cut it after 1 tokens, max_tokens is 8",

@@ -154,6 +154,11 @@ class LLM:
 def install(monkeypatch, llm=LLM):
     """Put this package in vllm's place."""
     package, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
-    package.LLM, package.SamplingParams, package.__version__, request.LoRARequest = llm, SamplingParams, "0", LoRARequest
+    package.LLM, package.SamplingParams, package.__version__, request.LoRARequest = (
+        llm,
+        SamplingParams,
+        "0",
+        LoRARequest,
+    )
     for module in (package, lora, request):
         monkeypatch.setitem(sys.modules, module.__name__, module)

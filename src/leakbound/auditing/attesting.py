@@ -54,6 +54,7 @@ def attest(
     if params.stop:
         raise InputError(f"stop is {params.stop!r}: a server does not tell the tokens that it cuts off; leave it out")
     asked, loading = open_prompts(prompts), loading or Loading()
+    loading.check_here("attest")
     served = server if isinstance(server, OpenAIModel) else open_model(server, loading=loading.only(SERVING))
     if not isinstance(served, OpenAIModel):
         raise InputError(f"server is {server!r}: give the address of a server, http://HOST/v1#MODEL")

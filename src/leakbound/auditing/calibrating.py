@@ -34,6 +34,7 @@ def calibrate(
     if params.adaptive_mode != "prompt":
         mode = f"adaptive_mode is {params.adaptive_mode!r}"
         raise InputError(f"{mode}: only the threshold for prompts can be calibrated; give 'prompt'")
+    (loading or Loading()).check_here("calibrate")
     questions = open_prompts(prompts)
     opened = open_model(model, tokenizer=tokenizer, template=template, loading=loading)
     if not hasattr(opened, "confidence"):

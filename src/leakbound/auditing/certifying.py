@@ -78,6 +78,7 @@ def certify(
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
     questions = open_scorable(prompts, statement)
     loading = loading or Loading()
+    loading.check_here("certify")
     template = template if out is None else as_recorded(out, template)
     box = _open(model, "model", tokenizer, template, loading)
     other = None

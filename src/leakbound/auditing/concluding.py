@@ -24,6 +24,8 @@ from leakbound.records import Draw, Prompt
 from leakbound.results.audit import PromptAudit, ScoredCompletion
 from leakbound.runs.layout import Part
 from leakbound.scoring import get_scorer, is_binary
+from leakbound.workers import Crew, Do
+from leakbound.workers.crew import collected
 
 SURVIVAL_GRID = tuple(i / 100 for i in range(100))
 """Where the survival band is reported; the band holds for all x at once, so the choice costs nothing."""
@@ -247,6 +249,27 @@ def judge(everyone: Sequence[Collected], levels: Levels, method: str, watches: d
         else _judge_independent(c, levels, next(moments), METHODS[method]["survival"], watches.get(c.prompt.id))
         for c in everyone
     ]  # fmt: skip
+
+
+TOGETHER = 64
+"""Prompts that a worker judges at once."""
+
+
+def spread_judge(
+    everyone: Sequence[Collected], levels: Levels, method: str, watches: dict[str, Watch], crew: Crew | None
+) -> list[PromptAudit]:
+    """:func:`judge`, by workers where there are any: what is said about a prompt does not depend on the others."""
+    if crew is None:
+        return judge(everyone, levels, method, watches)
+    groups = [everyone[start : start + TOGETHER] for start in range(0, len(everyone), TOGETHER)]
+
+    def of_group(do: Do, group: Sequence[Collected]) -> list[PromptAudit]:
+        mine = {c.prompt.id: watches[c.prompt.id] for c in group if c.prompt.id in watches}
+        found: list[PromptAudit] = do(judge, group, levels, method, mine)
+        return found
+
+    name = "bounds of {0[0].prompt.id!r} and those after it".format
+    return [one for some in collected(crew, groups, of_group, name) for one in some]
 
 
 def _judge_independent(

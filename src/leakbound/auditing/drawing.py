@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
+from leakbound.models.away import crew_of, through
 from leakbound.models.base import Counting, Remote, Sampler, check_asked, in_pieces
 from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, load_prompts
@@ -28,6 +30,8 @@ from leakbound.runs.layout import Part
 from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, is_built_in, score_completions
+from leakbound.workers import Crew, Do, Workers, crew_for, spread
+from leakbound.workers.crew import here
 
 Prompts = str | Path | Iterable[Prompt | dict[str, Any]]
 """A file, a hub data set, or prompts (or mappings with text and target)."""
@@ -131,62 +135,91 @@ def sample(
         "num_samples": num_samples,
         "seed": seed,
         "statement": asdict(statement),
-        "versions": software_versions(),
+        "versions": crew.do(software_versions) if (crew := crew_of(sampler)) else software_versions(),
         **({} if rule is None else {"rule": rule.to_json()}),
         **({} if planned is None else {"engine": planned}),
         **({} if draws_per_shard is None else {"draws_per_shard": draws_per_shard}),
     }
     run = Run.start(out, info, questions)
+    run.crew = crew_of(sampler)
     missing = [part for part in run.missing_draws() if rule is None or part.greedy]
-    engines: dict[str, str] = {}
+    pilots = [part for part in missing if part.kind in ("greedy", "pilot")]
     total = sum(part.num_draws for part in missing)
     with keeping(run.said_kept):
         with Progress(f"drawing {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
-            for part in missing:
-                if not engines and part.kind in ("sample", "distinct"):
-                    engines = chosen_engines(run)  # all pilots are there by now: the layout has them first
-                if part.kind == "counted":
-                    assert isinstance(sampler, Counting)  # plan_engine asked for one
-                    count_part(run, part, sampler, shown)
-                else:
-                    keep(run, part, partial(draw_part, run, part, sampler, engines), shown)
+            draw_parts(run, pilots, sampler, partial(draw_part, run, {}), shown)
+            others = [part for part in missing if part not in pilots and part.kind != "counted"]
+            engines = chosen_engines(run) if others else {}
+            draw_parts(run, others, sampler, partial(draw_part, run, engines), shown)
+            for part in (part for part in missing if part.kind == "counted"):
+                assert isinstance(sampler, Counting)  # plan_engine asked for one
+                count_part(run, part, sampler, shown)
         if rule is not None:
             watch(run, sampler, progress=progress)
     return run
 
 
-def keep(
-    run: Run, part: Part, drawn: Callable[[Sequence[Draw]], Iterable[tuple[list[Draw], bool]]], shown: Progress
+Drawn = tuple[list[Draw], bool | None]
+"""A piece of a part and whether it is the last one; None: what was known of the part before."""
+
+
+def draw_parts(
+    run: Run,
+    parts: Sequence[Part],
+    sampler: Sampler,
+    drawn: Callable[[Sampler, Part, Sequence[Draw]], Iterable[tuple[list[Draw], bool]]],
+    shown: Progress,
 ) -> None:
-    """Draw one part of a run, each piece on the disk before the next one begins; ``drawn`` takes those known."""
-    known = run.pieces(part)
-    left = part.num_draws - shown.skip(sum(draw.count for draw in known))
-    order = {p.id: i for i, p in enumerate(run.prompts[part.start : part.stop])}
-    for piece, last in drawn(known):
-        if last:
-            if known:  # as if the shard had been drawn in one go
-                piece = sorted([*known, *piece], key=lambda draw: (order[draw.prompt_id], draw.first))
-            run.write_draws(part, piece)
-            more = left
-        else:
-            run.write_piece(part, piece)
-            known += piece
-            more = sum(draw.count for draw in piece)
-        left -= more
-        shown.advance(more)
+    """Draw parts of a run, each piece on the disk before the next one of its part begins; ``drawn`` takes those known.
+
+    A part is a pure function of the run's settings: where workers hold the sampler, each of them draws another part.
+    """
+
+    def of_part(do: Do, part: Part) -> Iterator[Drawn]:
+        known = run.pieces(part)
+        yield known, None
+        yield from drawn(through(sampler, do), part, known)
+
+    pieces: dict[Part, list[Draw]] = {}
+    with spread(crew_of(sampler), parts, of_part, lambda part: part.name) as found:
+        for part, (piece, last) in found:
+            done = sum(draw.count for draw in piece)
+            if last is None:
+                if part not in pieces:
+                    shown.skip(done)
+                pieces[part] = piece
+            elif last:
+                known = pieces.pop(part)
+                before = sum(draw.count for draw in known)
+                if known:  # as if the shard had been drawn in one go
+                    order = {p.id: i for i, p in enumerate(run.prompts[part.start : part.stop])}
+                    piece = sorted([*known, *piece], key=lambda draw: (order[draw.prompt_id], draw.first))
+                run.write_draws(part, piece)
+                shown.advance(part.num_draws - before)
+            else:
+                run.write_piece(part, piece)
+                pieces[part] = [*pieces[part], *piece]
+                shown.advance(done)
 
 
-def score(run: Run, scorer: str | None = None, *, progress: bool = False) -> None:
+def score(run: Run, scorer: str | None = None, *, workers: Workers | None = None, progress: bool = False) -> None:
     """Score every distinct completion of the run once; the default scorer is the one that run.json names.
+
+    ``workers`` do it; by default those that drew, where it was drawn here.
 
     InputError where that is not built in and the run was opened, not started: a folder is data, name it again.
     """
     name = named_scorer(run, scorer)
     missing = [part for part in run.missing_scores(name) if not run.rule or run.has_draws(part)]
-    marks = Marks(run, name)
-    with run.going_through("scoring", missing, show=progress) as parts:
-        for part in parts:
-            marks.score(part)
+    total = sum(part.num_draws for part in missing)
+    with Progress(f"scoring {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
+        for part in Marks(run, name, crew_on(run, workers)).score(missing):
+            shown.advance(part.num_draws)
+
+
+def crew_on(run: Run, workers: Workers | None) -> Crew | None:
+    """Those who work on a run: whom the caller names, or those who drew it."""
+    return run.crew if workers is None else crew_for(workers)
 
 
 def named_scorer(run: Run, given: str | None = None) -> str:
@@ -205,23 +238,49 @@ def named_scorer(run: Run, given: str | None = None) -> str:
 class Marks:
     """The scores that one scorer gives in a run: each distinct completion of a prompt is judged once."""
 
-    def __init__(self, run: Run, name: str) -> None:
-        self.run, self.name = run, name
+    def __init__(self, run: Run, name: str, crew: Crew | None = None) -> None:
+        self.run, self.name, self.crew = run, name, crew
         self.prompts = {p.id: p for p in run.prompts}
         self.known: dict[tuple[str, str], float] = {}
+        """The scores; NaN of what is being judged."""
 
     @cached_property
     def scorer(self) -> Scorer:
         """Loaded when something is scored: what only reads scores needs none."""
         return get_scorer(self.name)
 
-    def score(self, part: Part) -> None:
-        """Score the draws of one part and store the result."""
-        draws = self.run.read_draws(part)
-        new = list(dict.fromkeys(k for d in draws if (k := (d.prompt_id, d.text)) not in self.known))
-        pairs = [(text, self.prompts[prompt_id]) for prompt_id, text in new]
-        self.known.update(zip(new, score_completions(self.scorer, pairs), strict=True))
-        self.run.write_scores(part, self.name, draws, [self.known[d.prompt_id, d.text] for d in draws])
+    def score(self, parts: Sequence[Part]) -> Iterator[Part]:
+        """Score the draws of these parts and store the results, in this order; each part when it is stored."""
+
+        def to_judge() -> Iterator[tuple[Part, list[Draw], list[tuple[str, str]]]]:
+            for part in parts:
+                draws = self.run.read_draws(part)
+                new = list(dict.fromkeys(k for d in draws if (k := (d.prompt_id, d.text)) not in self.known))
+                self.known.update(dict.fromkeys(new, math.nan))
+                yield part, draws, new
+
+        def judged(do: Do, job: tuple[Part, list[Draw], list[tuple[str, str]]]) -> Iterator[list[float]]:
+            pairs = [(text, self.prompts[prompt_id]) for prompt_id, text in job[2]]
+            yield score_completions(self.scorer, pairs) if do is here else do(_scored, self.name, pairs)
+
+        waiting = list(parts)
+        done: dict[Part, list[Draw]] = {}
+        with spread(self.crew, to_judge(), judged, lambda job: f"scores of {job[0].name}") as found:
+            for (part, draws, new), scores in found:
+                self.known.update(zip(new, scores, strict=True))
+                done[part] = draws
+                while waiting and waiting[0] in done:  # its completions stand in it or in those before it
+                    part, draws = waiting[0], done.pop(waiting.pop(0))
+                    self.run.write_scores(part, self.name, draws, [self.known[d.prompt_id, d.text] for d in draws])
+                    yield part
+
+
+def _scored(scorer: str, pairs: Sequence[tuple[str, Prompt]]) -> list[float]:
+    """:func:`score_completions`, by a worker, which loads a scorer once."""
+    return score_completions(_loaded(scorer), pairs)
+
+
+_loaded = lru_cache(maxsize=1)(get_scorer)
 
 
 def watch(
@@ -240,30 +299,28 @@ def watch(
     fixed = run.info["statement"]
     rule = StoppingRule.from_json(run.rule, threshold=fixed["threshold"], alpha=fixed["alpha"])
     watches = {p.id: Watch(rule) for p in run.prompts}
-    marks = Marks(run, fixed["scorer"])
+    marks = Marks(run, fixed["scorer"], run.crew)
     rounds: dict[int, list[Part]] = {}
     for part in run.parts:
         if not part.greedy:
             rounds.setdefault(int(part.name.split("-")[1]), []).append(part)
     if sampler is not None:
-        for part in [p for p in run.missing_scores(marks.name) if p.greedy]:
-            marks.score(part)
+        for _ in marks.score([p for p in run.missing_scores(marks.name) if p.greedy]):
+            pass
     budget = sum(part.num_draws for group in rounds.values() for part in group)
     with Progress(f"rounds of {run.path.name}", budget, "draws of the budget", show=progress) as shown:
         for _, group in sorted(rounds.items()):
             still = {prompt_id for prompt_id, w in watches.items() if not w.ended}
             found: dict[str, list[tuple[float, int]]] = {prompt_id: [] for prompt_id in still}
-            for part in group:
-                members = [p for p in run.prompts[part.start : part.stop] if p.id in still]
-                if not members:
-                    shown.advance(part.num_draws)
-                    continue
-                if sampler is not None and not run.has_draws(part):
-                    keep(run, part, partial(in_pieces, sampler, run.shard(part, members), run.params), shown)
-                else:
-                    shown.advance(part.num_draws)
-                if sampler is not None and not run.has_scores(part, marks.name):
-                    marks.score(part)
+            members = {part: [p for p in run.prompts[part.start : part.stop] if p.id in still] for part in group}
+            asked = [part for part in group if members[part]]
+            missing = [part for part in asked if not run.has_draws(part)] if sampler is not None else []
+            shown.advance(sum(part.num_draws for part in group if part not in missing))
+            if sampler is not None:
+                draw_parts(run, missing, sampler, partial(_round, run, members), shown)
+                for _ in marks.score([part for part in asked if not run.has_scores(part, marks.name)]):
+                    pass
+            for part in asked:
                 for draw, value in run.read_scored(part, marks.name):
                     found[draw.prompt_id].append((value, draw.count))
                     if each is not None:
@@ -271,6 +328,13 @@ def watch(
             for prompt_id, pairs in found.items():
                 watches[prompt_id].add(np.array([v for v, _ in pairs]), np.array([c for _, c in pairs]))
     return watches
+
+
+def _round(
+    run: Run, members: Mapping[Part, Sequence[Prompt]], sampler: Sampler, part: Part, known: Sequence[Draw]
+) -> Iterator[tuple[list[Draw], bool]]:
+    """The draws of a part of a round, of the prompts that it is still about."""
+    return in_pieces(sampler, run.shard(part, members[part]), run.params, known)
 
 
 def software_versions() -> dict[str, str]:

@@ -78,7 +78,7 @@ def plan_engine(engine: str, sampler: Sampler, num_samples: int, rule: object | 
 
 
 def draw_part(
-    run: Run, part: Part, sampler: Sampler, engines: dict[str, str], known: Sequence[Draw]
+    run: Run, engines: dict[str, str], sampler: Sampler, part: Part, known: Sequence[Draw]
 ) -> Iterator[tuple[list[Draw], bool]]:
     """The draws of one part that are not ``known``, piece by piece, and whether a piece is the last one.
 

@@ -51,6 +51,7 @@ def preview_cost(
     The pilot's time grows in proportion; shared prefixes make the real run cheaper than that, never its law different.
     """
     check_count("num_samples", num_samples, least=1)
+    (loading or Loading()).check_here("plan")
     questions = open_prompts(prompts)
     sampler = open_model(model, template=template, loading=loading)
     check_asked(sampler, questions, params or SamplingParams())

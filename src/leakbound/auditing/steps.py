@@ -8,8 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from leakbound.auditing.concluding import METHODS, Collected, Levels, average_leak, average_score, judge
-from leakbound.auditing.drawing import Prompts, Statement, named_scorer, open_scorable, sample, score, watch
+from leakbound.auditing.concluding import METHODS, Collected, Levels, average_leak, average_score, spread_judge
+from leakbound.auditing.drawing import (
+    Prompts,
+    Statement,
+    crew_on,
+    named_scorer,
+    open_scorable,
+    sample,
+    score,
+    watch,
+)
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
@@ -21,6 +30,7 @@ from leakbound.runs.files import kept
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 from leakbound.scoring import BatchScorer, get_scorer
+from leakbound.workers import Workers
 
 __all__ = ["Statement", "audit", "bound", "sample", "score"]
 
@@ -81,6 +91,7 @@ def bound(
     threshold: float | None = None,
     alpha: float | None = None,
     method: str = "default",
+    workers: Workers | None = None,
     progress: bool = False,
 ) -> Audit:
     """Bound what the run's scores say, and write audit.json; no model is needed.
@@ -88,9 +99,11 @@ def bound(
     What is not given is as run.json fixed it; a scorer that is not built in must be named again where the run was
     opened, not started. A statement chosen after the draws is allowed, and marked as not planned.
     ``method`` "paper" gives the bounds of arXiv 2410.03523 throughout. Where prompts may have stopped early, every
-    bound is one that holds at whatever round that was.
+    bound is one that holds at whatever round that was. ``workers`` as in :func:`score`.
     """
-    result = concluded(run, scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=progress)
+    result = concluded(
+        run, scorer=scorer, threshold=threshold, alpha=alpha, method=method, workers=workers, progress=progress
+    )
     result.save(run.path / "audit.json")
     return result
 
@@ -102,6 +115,7 @@ def concluded(
     threshold: float | None = None,
     alpha: float | None = None,
     method: str = "default",
+    workers: Workers | None = None,
     progress: bool = False,
 ) -> Audit:
     """:func:`bound` without writing it down."""
@@ -141,7 +155,7 @@ def concluded(
     for one in everyone:
         if not run.rule:
             one.check(run.info["num_samples"])
-    results = tuple(judge(everyone, levels, method, watches))
+    results = tuple(spread_judge(everyone, levels, method, watches, crew_on(run, workers)))
     units = {p.leak.unit for p in results}
     unit = units.pop() if len(units) == 1 else "draws, some without replacement"
     worst = replace(worst_prompt_bound([p.leak for p in results]), unit=unit)

@@ -25,6 +25,7 @@ from leakbound.results.check import Asked, Finding, Verdicts
 from leakbound.results.verdicts import average_verdict, counted, each_verdict, every_verdict
 from leakbound.runs.cache import checksum, read
 from leakbound.runs.store import Run
+from leakbound.workers import Workers
 
 STAGES = 4
 """How often the average prompt is looked at: after a 64th, a 16th, a quarter and all of the draws."""
@@ -39,6 +40,7 @@ def check(
     out: str | Path,
     *,
     name: str = "policy",
+    workers: Workers | None = None,
     progress: bool = True,
     each: Callable[[Finding, bool], None] | None = None,
 ) -> Verdicts:
@@ -47,14 +49,14 @@ def check(
     A verdict is read again, and nothing drawn, where model, prompts and claim are those of a folder that is there: a
     model of a folder or file is known by the checksum of all its bytes. Any other, as one behind a server, is drawn
     from at each check. A check that was interrupted goes on where it stopped. ``each`` is called with every verdict as
-    it falls, and whether it was read again.
+    it falls, and whether it was read again. ``workers`` draw, in place of those that the policy names.
 
     :raises InputError: something of the policy cannot be used.
     """
     opened: dict[Any, Sampler] = {}
     findings = []
     for model, demand in policy.pairs:
-        finding, before = _Claimed(policy, model, demand, Path(out), progress, opened).finding()
+        finding, before = _Claimed(policy, model, demand, Path(out), workers or Workers(), progress, opened).finding()
         findings.append(finding)
         if each is not None:
             each(finding, before)
@@ -90,6 +92,7 @@ class _Claimed:
     model: str
     demand: Demand
     out: Path
+    workers: Workers
     progress: bool
     opened: dict[Any, Sampler]
     """The model that is loaded, for the next claim about it."""
@@ -141,7 +144,8 @@ class _Claimed:
         key = self.source, how.template, how.loading
         if key not in self.opened:
             self.opened.clear()  # two may not fit
-            self.opened[key] = open_model(self.source, template=how.template, loading=how.loading)
+            loading = replace(how.loading, **vars(self.workers)) if self.workers.away else how.loading
+            self.opened[key] = open_model(self.source, template=how.template, loading=loading)
         return self.opened[key]
 
     def drawn(self, prompts: tuple[Prompt, ...], folder: Path) -> Finding:

@@ -9,6 +9,7 @@ from leakbound.cli.options import Asked, Drawn, Flat, Model, Out
 from leakbound.errors import InputError
 from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams
+from leakbound.workers import Workers
 
 
 @app.command
@@ -75,7 +76,12 @@ def sample(
 
 
 @app.command
-def score(run: Path, *, scorer: str | None = None) -> None:
+def score(
+    run: Path,
+    *,
+    scorer: str | None = None,
+    workers: Annotated[Workers, Flat] = Workers(),  # noqa: B008 - frozen
+) -> None:
     """Score the draws of a run folder; no model is needed.
 
     :param run: The run folder.
@@ -84,7 +90,7 @@ def score(run: Path, *, scorer: str | None = None) -> None:
     from leakbound.auditing import steps
     from leakbound.runs.store import Run
 
-    steps.score(Run.open(run), scorer, progress=True)
+    steps.score(Run.open(run), scorer, workers=workers, progress=True)
 
 
 @app.command
@@ -95,12 +101,15 @@ def bound(
     threshold: float | None = None,
     alpha: float | None = None,
     method: str = "default",
+    workers: Annotated[Workers, Flat] = Workers(),  # noqa: B008 - frozen
 ) -> None:
     """Bound the scores of a run folder and write audit.json; what is not given is as run.json fixed it."""
     from leakbound.auditing import steps
     from leakbound.runs.store import Run
 
-    result = steps.bound(Run.open(run), scorer=scorer, threshold=threshold, alpha=alpha, method=method, progress=True)
+    result = steps.bound(
+        Run.open(run), scorer=scorer, threshold=threshold, alpha=alpha, method=method, workers=workers, progress=True
+    )
     show(result)
 
 

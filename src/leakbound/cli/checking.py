@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 from leakbound.cli.app import app, say, show
-from leakbound.cli.options import Out
+from leakbound.cli.options import Flat, Out
+from leakbound.workers import Workers
 
 
 @app.command
@@ -14,6 +16,7 @@ def check(
     model: str | None = None,
     junit: Path | None = None,
     summary: Path | None = None,
+    workers: Annotated[Workers, Flat] = Workers(),  # noqa: B008 - frozen
     out: Out = Path("runs/check"),
 ) -> None:
     """Check models against a policy: draw until each claim is settled. Exit code 0 proven, 1 refuted, 3 undecided.
@@ -37,7 +40,7 @@ def check(
     def each(finding: Finding, before: bool) -> None:
         say(f"{finding}{' (nothing has changed since it was found)' if before else ''}")
 
-    found = run_check(Policy.read(policy, model=model), out, name=policy.name, each=each)
+    found = run_check(Policy.read(policy, model=model), out, name=policy.name, workers=workers, each=each)
     found.save(out)
     report.write_html(found, out / "check.html")
     show(found)

@@ -8,12 +8,11 @@ A loss is the mean negative log-likelihood per answer token in nats, the end tok
 set has wrong answers and no paraphrase, the right answer takes the paraphrase's place (arXiv 2401.06121).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +20,16 @@ from numpy.typing import NDArray
 from leakbound import metrics
 from leakbound.errors import InputError
 from leakbound.metrics.questions import QuestionSet
+from leakbound.models.away import crew_of, through
 from leakbound.models.base import Sampler, TokenLikelihood
 from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard, check_count
 from leakbound.results.evaluation import Evaluation
 from leakbound.runs.cache import Cache
-from leakbound.runs.progress import keeping, steps
+from leakbound.runs.progress import Progress, keeping
 from leakbound.scoring.lexical import rouge_1, rouge_l, rouge_l_f1
 from leakbound.suites.base import Asking, QuestionAnswer, Suite
+from leakbound.workers import Do, spread
 
 FORMAT = 1
 """Counted up when the values of a part change, so that older parts are computed again."""
@@ -37,6 +38,7 @@ CHUNK = 64
 MAX_TOKENS = 200
 """The longest greedy answer, in tokens."""
 
+Result = TypeVar("Result")
 Floats = NDArray[np.float64]
 Similarities = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """(text, reference) pairs -> how alike they are, in [0, 1]."""
@@ -163,12 +165,28 @@ def _measure(
     return Measured(Evaluation(str(described.get("model")), suite.name, sets), dict(parts.seconds))
 
 
-def _chunks(
-    what: str, name: str, rows: Sequence[QuestionAnswer], progress: bool
-) -> AbstractContextManager[Iterator[Sequence[QuestionAnswer]]]:
-    """The questions of each call of the model, and how many of them are done."""
+def _each_chunk(
+    what: str,
+    name: str,
+    rows: Sequence[QuestionAnswer],
+    model: Any,
+    ask: Callable[[Any, Sequence[QuestionAnswer]], Iterable[Result]],
+    progress: bool,
+) -> list[Result]:
+    """What ``ask(model, questions)`` says of each question, some of them at a time, in their order."""
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    return steps(chunks, f"{what}: {name}", unit="questions", weight=len, show=progress)
+    found: dict[int, list[Result]] = {}
+
+    def of_chunk(do: Do, i: int) -> Iterator[list[Result]]:
+        yield list(ask(through(model, do), chunks[i]))
+
+    shown = Progress(f"{what}: {name}", len(rows), "questions", show=progress)
+    numbers = range(len(chunks))
+    with shown, spread(crew_of(model), numbers, of_chunk, lambda i: f"{what} {i} of {name}") as answers:
+        for i, answer in answers:
+            found[i] = answer
+            shown.advance(len(chunks[i]))
+    return [one for i in numbers for one in found[i]]
 
 
 def _likelihoods(model: AnswerLikelihood, name: str, rows: Sequence[QuestionAnswer], progress: bool) -> dict[str, Any]:
@@ -176,12 +194,13 @@ def _likelihoods(model: AnswerLikelihood, name: str, rows: Sequence[QuestionAnsw
     wrong = {len(row.perturbed_answers) for row in rows}
     if len(wrong) > 1:
         raise InputError(f"set {name}: its questions have {sorted(wrong)} wrong answers: give all the same number")
-    found: list[list[TokenLikelihood]] = []
-    with _chunks("likelihoods", name, rows, progress) as chunks:
-        for some in chunks:
-            texts = [[row.answer, *([row.paraphrased_answer] if row.paraphrased_answer else []), *row.perturbed_answers]
-                     for row in some]  # fmt: skip
-            found += model.answer_likelihoods([row.question for row in some], texts)
+
+    def ask(model: AnswerLikelihood, some: Sequence[QuestionAnswer]) -> list[list[TokenLikelihood]]:
+        texts = [[row.answer, *([row.paraphrased_answer] if row.paraphrased_answer else []), *row.perturbed_answers]
+                 for row in some]  # fmt: skip
+        return model.answer_likelihoods([row.question for row in some], texts)
+
+    found = _each_chunk("likelihoods", name, rows, model, ask, progress)
     right = [some[0] for some in found]
     values: dict[str, Any] = {
         "answer_loss": [x.loss for x in right],
@@ -203,12 +222,12 @@ def _likelihoods(model: AnswerLikelihood, name: str, rows: Sequence[QuestionAnsw
 
 def _gradients(model: Any, name: str, rows: Sequence[QuestionAnswer], progress: bool) -> dict[str, Any]:
     """The norm of the gradient of each right answer's loss."""
-    norms: list[float] = []
-    with _chunks("gradients", name, rows, progress) as chunks:
-        for some in chunks:
-            found = model.answer_gradient_norms([row.question for row in some], [row.answer for row in some])
-            norms += [float(norm) for norm in found]
-    return {"mia_gradient_norm": norms}
+
+    def ask(model: Any, some: Sequence[QuestionAnswer]) -> list[float]:
+        found = model.answer_gradient_norms([row.question for row in some], [row.answer for row in some])
+        return [float(norm) for norm in found]
+
+    return {"mia_gradient_norm": _each_chunk("gradients", name, rows, model, ask, progress)}
 
 
 def _generations(
@@ -216,11 +235,12 @@ def _generations(
 ) -> dict[str, Any]:
     """One greedy answer to each question, and what its words say."""
     greedy = SamplingParams(temperature=0.0, max_tokens=asking.max_tokens or MAX_TOKENS, stop=asking.stop)
-    texts: list[str] = []
-    with _chunks("generations", name, rows, progress) as chunks:
-        for some in chunks:
-            prompts = tuple(Prompt(row.id, row.question, row.answer) for row in some)
-            texts += [draw.text for draw in model.sample(Shard(prompts, 0, 1, 0), greedy)]
+
+    def ask(model: Sampler, some: Sequence[QuestionAnswer]) -> list[str]:
+        prompts = tuple(Prompt(row.id, row.question, row.answer) for row in some)
+        return [draw.text for draw in model.sample(Shard(prompts, 0, 1, 0), greedy)]
+
+    texts = _each_chunk("generations", name, rows, model, ask, progress)
     pairs = [(text, row.answer) for text, row in zip(texts, rows, strict=True)]
     values = {
         "rouge1_recall": [rouge_1(*pair) for pair in pairs],

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from leakbound.auditing.verdicts import every_verdict
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.plugging.in_order import MANAGER
 from leakbound.records import Draw, Prompt
 from leakbound.results.audit import Audit
+from leakbound.results.verdicts import every_verdict
 from leakbound.runs.store import Run
 
 NO_TIME = "1970-01-01T00:00:00+00:00"

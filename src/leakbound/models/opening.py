@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from leakbound.errors import InputError
+from leakbound.models.away import away
 from leakbound.models.base import Sampler
 from leakbound.models.openai import OpenAIModel
 from leakbound.plugins import Table, named_object
 from leakbound.records import byte_count, check_texts
+from leakbound.workers import Workers, crew_for
 
 
 @dataclass(frozen=True)
-class Loading:
-    """How a folder, a hub id or a GGUF file becomes a model. Weights are read from safetensors or GGUF only."""
+class Loading(Workers):
+    """How a folder, a hub id or a GGUF file becomes a model, and where. Weights: safetensors or GGUF only."""
 
     revision: str | None = None
     """Branch, tag or commit on the hub."""
@@ -34,7 +36,7 @@ class Loading:
     """The model that an adapter's folder changes, where it is not the one that the folder names."""
     memory: str | None = None
     """The most memory that the weights and all that drawing takes may have, such as 1.5GB; by default half of what the
-    process may still take."""
+    process may still take. Workers of this machine share it; with ray it is that of each one."""
     server: Literal["vllm", "llama.cpp", "openai", "other"] = "other"
     """What a server is, so that it is sent every parameter by its name; openai: only those of the protocol."""
     per_request: int = 32
@@ -45,6 +47,7 @@ class Loading:
     """Settings of vLLM's engine in this process, NAME=VALUE, such as tensor_parallel_size=2."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "not_sent", check_texts("not_sent", self.not_sent))
         object.__setattr__(self, "vllm", check_texts("vllm", self.vllm))
         if self.memory is not None:
@@ -53,20 +56,34 @@ class Loading:
     def to_json(self) -> dict[str, Any]:
         """The settings by name; the younger ones only where they are not the usual ones: older folders have none.
 
-        Without the memory, which changes no law.
+        Without the memory and the workers, which change no law.
         """
-        names = {*WEIGHTS[:4], *self.given()} - {"memory"}
+        names = {*WEIGHTS[:4], *self.given()} - {"memory", *SPREAD}
         return {name: value for name, value in vars(self).items() if name in names}
 
     def given(self) -> dict[str, Any]:
         """The settings that are not the usual ones."""
         return {name: value for name, value in vars(self).items() if value != getattr(Loading, name)}
 
+    def of_worker(self) -> Loading:
+        """The settings with which one of the workers loads its model."""
+        alone = Loading(**{name: value for name, value in vars(self).items() if name not in SPREAD})
+        if self.memory is None or self.ray is not None:
+            return alone
+        return replace(alone, memory=f"{byte_count('memory', self.memory) / self.workers / 1000:.3f}KB")
+
+    def check_here(self, what: str) -> None:
+        """InputError where workers are named for what one process does."""
+        if self.away:
+            said = f"ray is {self.ray!r}" if self.ray else f"workers is {self.workers}"
+            raise InputError(f"{said}: {what} works in one process; leave it out")
+
     def only(self, names: Sequence[str]) -> Loading:
         """The settings of these names, all others as usual: where a server and weights stand side by side."""
         return Loading(**{name: value for name, value in vars(self).items() if name in names})
 
 
+SPREAD = tuple(field.name for field in fields(Workers))
 WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base", "memory", "device_map")
 SERVING = ("server", "per_request", "not_sent")
 VLLM = ("revision", "dtype", "trust_remote_code", "base")
@@ -80,8 +97,8 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loa
     """A Sampler from its name, from a model and tokenizer of transformers, or the Sampler itself.
 
     A name is a folder or a hub id; the address of a server, ``http://HOST/v1#MODEL``; ``package:object``, a Sampler or
-    what makes one; or ``BACKEND:REST`` with a name of ``BACKENDS``, such as ``vllm:FOLDER``.
-    InputError for what is none of these.
+    what makes one; or ``BACKEND:REST`` with a name of ``BACKENDS``, such as ``vllm:FOLDER``. InputError for what is
+    none of these. With workers the model is opened by them, and nothing of it is here.
     """
     given = {
         **({} if tokenizer is None else {"tokenizer": tokenizer}),
@@ -93,7 +110,9 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loa
         return model
     if isinstance(model, str | Path):
         backend, name = _split(model) if isinstance(model, str) else ("transformers", str(model))
-        _check_used(model, given, USED.get(backend, ("template", *WEIGHTS, *SERVING)))
+        _check_used(model, given, (*USED.get(backend, ("template", *WEIGHTS, *SERVING)), *SPREAD))
+        if loading is not None and (crew := crew_for(loading)):
+            return away(crew, (_opened, (model, template, loading.of_worker())))
         return BACKENDS[backend](name, template, loading or Loading())
     if not hasattr(model, "config"):
         raise InputError(f"model is {model!r}: give a folder, a hub id, a model of transformers, or a Sampler")
@@ -103,6 +122,11 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loa
     tokenizer = tokenizer if tokenizer is not None else hf.load_tokenizer(name)
     opened: Sampler = hf.HFModel(model, tokenizer, template=template, name=name)
     return opened
+
+
+def _opened(model: str | Path, template: str, loading: Loading) -> Sampler:
+    """:func:`open_model`, by a worker."""
+    return open_model(model, template=template, loading=loading)
 
 
 def _split(model: str) -> tuple[str, str]:
@@ -132,6 +156,8 @@ def _check_used(model: Any, given: Mapping[str, Any], used: Sequence[str]) -> No
     if unused := {name: value for name, value in given.items() if name not in used}:
         shown = ", ".join(f"{name} is {value!r:.60}" for name, value in unused.items())
         whose = "http://HOST/v1#NAME" if set(unused) <= set(SERVING) else "a folder or a hub id"
+        if set(unused) <= set(SPREAD):  # an object cannot go to other processes; its name can
+            whose = "the folder, the hub id or the package:object that every worker can open for itself"
         what = repr(model) if isinstance(model, str | Path) else f"a {type(model).__name__}"
         raise InputError(f"{shown}, and model is {what}, which has no use for that: leave it out, or give {whose}")
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from leakbound.auditing.stopping import StoppingRule, Watch
-from leakbound.auditing.verdicts import every_verdict
 from leakbound.errors import InputError
+from leakbound.results.verdicts import every_verdict
 
 
 @dataclass

@@ -26,11 +26,11 @@ from transformers import Trainer, TrainerCallback
 
 from leakbound.auditing.drawing import Prompts, Statement, open_scorable
 from leakbound.auditing.steps import audit
-from leakbound.auditing.verdicts import every_verdict
 from leakbound.bounds import look_shares
 from leakbound.errors import InputError
 from leakbound.records import SamplingParams, check_count
 from leakbound.results.audit import Audit
+from leakbound.results.verdicts import every_verdict
 
 
 class LeakAudit(TrainerCallback):  # type: ignore[misc]

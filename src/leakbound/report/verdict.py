@@ -30,7 +30,7 @@ def title(found: Findings, said: Answer) -> str:
     if not said.mark:
         return found.title
     only = f" for answers of at most {_max_tokens(found.audit)} tokens" if _limited(found.audit) == "cut" else ""
-    word = WORDS[every_verdict(found.audit, found.audit.alpha)]
+    word = WORDS[every_verdict(found.audit.prompts, found.audit.alpha)]
     return f"{word}{only if word == 'Proven' else ''}: {said.tolerance}"
 
 
@@ -47,7 +47,7 @@ def answer(found: Findings) -> Answer:
         step, command = _ask_for_one(found)
         measured = f" P(leak) was measured to within {rule['width']:g}." if rule.get("width") else ""
         return Answer(wanted, f"None.{measured} {_claimable(found)}", _each(audit), step, command)
-    verdict = every_verdict(audit, audit.alpha)
+    verdict = every_verdict(audit.prompts, audit.alpha)
     step, command = _after(found, verdict, until)
     return Answer(wanted, f"{WORDS[verdict]}. {_reason(audit, verdict)}", show_confidence(audit.alpha), step, command,
                   "open" if verdict == "proven" and _limited(audit) else verdict)  # fmt: skip

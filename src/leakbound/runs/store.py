@@ -48,6 +48,7 @@ from leakbound.runs.layout import Part, plan_layout, sizes
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
 from leakbound.runs.whole import whole, whole_order
+from leakbound.workers import Crew
 
 FORMAT = SEALED
 COUNTED = 4
@@ -100,6 +101,8 @@ class Run:
         self.engine: dict[str, Any] = engine if isinstance(engine, dict) else {"name": "iid"}
         self.ours = False
         """Whether the caller gave what run.json says, so that it may be acted on; a folder that was opened is data."""
+        self.crew: Crew | None = None
+        """The workers that draw it; they score and bound it as well."""
 
     @classmethod
     def start(cls, path: str | Path, info: dict[str, Any], prompts: Sequence[Prompt]) -> Run:
@@ -125,6 +128,8 @@ class Run:
                 )
             check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout"))
             sweep(path)
+            if (path / "pieces").exists():  # it was killed between a part's draws and the end of its pieces
+                run._drop_pieces([part for part in run.parts if run.has_draws(part)])
             run.ours = True
             return run
         if taken:
@@ -205,8 +210,13 @@ class Run:
             stale.unlink()  # a server that is asked again says something else
         table = pa.Table.from_pylist(rows, schema=_DRAWS)
         write_table(self._draws(part), table, ascending=_ASCENDING, where=self._where("draws", part.name))
-        for piece in self._pieces(part):
-            piece.unlink()
+        self._drop_pieces([part])
+
+    def _drop_pieces(self, parts: Sequence[Part]) -> None:
+        """The pieces of parts that are complete go."""
+        for part in parts:
+            for piece in self._pieces(part):
+                piece.unlink()
         with contextlib.suppress(OSError):  # others are kept, or there is none
             (self.path / "pieces").rmdir()
 

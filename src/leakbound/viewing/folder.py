@@ -14,8 +14,9 @@ from typing import Any
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError, LeakboundError
 from leakbound.records import SamplingParams
-from leakbound.report.findings import Findings, Row, find
+from leakbound.report.findings import Findings, find
 from leakbound.report.parts import Tone
+from leakbound.report.rows import Row
 from leakbound.results.audit import Audit
 from leakbound.results.certificate import Certification, PromptCertificate
 from leakbound.runs.store import Run

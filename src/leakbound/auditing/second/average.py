@@ -53,7 +53,7 @@ class Prompts:
         """ln of the mixture's capital, and how fast it rises."""
         room, c = self.ceiling - p, (1 - KEPT)[:, None]
         factors = 1 - c + c * self.kept / room
-        logs = np.log(factors) @ self.counts
+        logs = np.where(weights > 0, np.log(factors) @ self.counts, -np.inf)  # a bet without a share is no measure
         share = weights * np.exp(logs - logs.max())
         slopes = (c * self.kept / room**2 / factors) @ self.counts
         return float(logs.max() + math.log(share.sum())), float(share @ slopes / share.sum())

@@ -6,11 +6,13 @@ Costs are counted, never timed: the same batches, and so the same bytes, whateve
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 from leakbound.errors import InputError
 from leakbound.models.hf.memory import free_bytes, release_cached, taken_bytes
 from leakbound.wording import in_bytes
+from leakbound.workers.processes import SHARING
 
 SPARE = 5 * 2**24
 """Bytes for what nobody counts: activations of one pass, laws of a few rows, objects of Python."""
@@ -67,7 +69,7 @@ class Budget:
     def settle(self) -> None:
         """Fix the room, once the weights are where they stay."""
         if self.given is None:
-            self.room = free_bytes(self.device) / 2
+            self.room = free_bytes(self.device) / 2 / int(os.environ.get(SHARING, "1"))
         else:
             for tensor in self.tensors if self.device.type == "cpu" else ():
                 tensor.detach().flatten()[::1024].sum()  # a file that is mapped takes memory once it is read

@@ -144,7 +144,7 @@ class Randomness:
     def of(self, prefixes: Prefixes) -> NDArray[np.float64]:
         """The number that decides the next token of each draw."""
         draws = prefixes.draws
-        assert draws is not None
+        assert draws is not None  # only counted prefixes have none, and grow by `split`
         out = np.empty(len(draws))
         names, which = np.unique(np.stack([prefixes.prompt, prefixes.depth]), axis=1, return_inverse=True)
         of_draw = np.repeat(which.reshape(-1), prefixes.sizes)
@@ -210,7 +210,7 @@ def numbered(shard: Shard, room: float) -> Grow:
 def _grow(randomness: Randomness, prefixes: Prefixes, law: NextToken) -> tuple[Prefixes, Ints]:
     """Let every draw pick its next token; draws of a row that picked the same one become a child. With its parents."""
     owner, draws = prefixes.owner, prefixes.draws
-    assert draws is not None
+    assert draws is not None  # only counted prefixes have none, and grow by `split`
     size = law.probs.shape[1]
     picked = law.pick(torch.from_numpy(randomness.of(prefixes)), torch.from_numpy(owner)).cpu().numpy()
     pairs = owner * size + picked

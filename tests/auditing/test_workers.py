@@ -1,0 +1,183 @@
+"""An audit by workers writes the bytes of an audit without them, whatever dies on the way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from leakbound.auditing.steps import audit, bound, sample, score
+from leakbound.errors import InputError, Interrupted, WorkerError
+from leakbound.models import FakeModel
+from leakbound.models.opening import Loading, open_model
+from leakbound.records import Prompt, SamplingParams
+from leakbound.runs import layout
+from leakbound.runs.store import Run
+from leakbound.workers import Workers
+
+PROMPTS = [Prompt(f"p{i}", f"What is {i}?", f"secret {i}", ("answer",) if i % 2 else ()) for i in range(6)]
+TWO = Loading(workers=2)
+ASKED = {"scorer": "rouge_l", "num_samples": 40, "progress": False, "draws_per_shard": 15}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(layout, "DRAWS_PER_SHARD", 80)
+
+
+def files(folder, but=()):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in but}
+
+
+@pytest.fixture
+def gradual(tmp_path, monkeypatch):
+    """The folder that says which workers die, and the files of an audit without workers."""
+    without = audit("away_models:Gradual", PROMPTS, out=tmp_path / "run", **ASKED) and files(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "without")
+    (tmp_path / "dies").mkdir()
+    monkeypatch.setenv("AWAY", str(tmp_path / "dies"))
+    return tmp_path / "dies", without
+
+
+@pytest.mark.parametrize("more", [{}, {"until": "leak<=0.3", "draws_per_shard": None}], ids=["plain", "until"])
+def test_the_same_bytes_with_workers_and_without(tmp_path, more):
+    for name, loading in (("without", None), ("with", TWO)):
+        result = audit("away_models:FAKE", PROMPTS, out=tmp_path / name / "run", loading=loading, **ASKED | more)
+        assert result.prompts[2].num_leaks > 0
+    assert files(tmp_path / "with") == files(tmp_path / "without")
+
+
+@pytest.mark.slow
+def test_a_folder_is_scored_and_bounded_by_workers(tmp_path):
+    run = sample("away_models:FAKE", PROMPTS, tmp_path / "run", num_samples=20)
+    score(run)
+    before = bound(run), files(tmp_path / "run")
+    for file in (tmp_path / "run" / "scores").rglob("*.parquet"):
+        file.unlink()
+    (tmp_path / "run" / "audit.json").unlink()
+    again = Run.open(tmp_path / "run")
+    score(again, workers=Workers(workers=2))
+    assert (bound(again, workers=Workers(workers=1)), files(tmp_path / "run")) == before
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_change_nothing(tmp_path, gradual):
+    dies, without = gradual
+    for name in ("greedy-p0-1.once", "sample-p0-2.once", "sample-p2-0.once", "sample-p4.once"):
+        (dies / name).touch()
+    audit("away_models:Gradual", PROMPTS, out=tmp_path / "run", loading=TWO, **ASKED)
+    assert list(dies.iterdir()) == []
+    assert files(tmp_path / "run") == without
+
+
+@pytest.mark.slow
+def test_a_piece_that_kills_its_workers_is_named_and_what_is_done_is_kept(tmp_path, gradual):
+    dies, without = gradual
+    (dies / "sample-p0-2.always").touch()  # the second piece of the first shard
+    with pytest.raises(WorkerError, match=r"(?s)sample-0000\d was given up: .*signal 9.*my last words"):
+        audit("away_models:Gradual", PROMPTS, out=tmp_path / "run", loading=Loading(workers=1), **ASKED)
+    assert list((tmp_path / "run" / "pieces").iterdir())
+    (dies / "sample-p0-2.always").unlink()
+    audit("away_models:Gradual", PROMPTS, out=tmp_path / "run", loading=TWO, **ASKED)
+    assert files(tmp_path / "run") == without
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups")
+@pytest.mark.parametrize("with_what", ["SIGKILL", "SIGINT"])
+def test_a_driver_that_is_stopped_goes_on_where_it_was(tmp_path, gradual, with_what):
+    dies, without = gradual
+    (dies / "sample-p2-0.sleep").touch()
+    code = f"""
+import leakbound.runs.layout as layout
+layout.DRAWS_PER_SHARD = 80
+from leakbound.auditing.steps import audit
+from leakbound.models.opening import Loading
+from leakbound.records import Prompt
+prompts = [Prompt(f"p{{i}}", f"What is {{i}}?", f"secret {{i}}", ("answer",) if i % 2 else ()) for i in range(6)]
+audit("away_models:Gradual", prompts, out={str(tmp_path / "run")!r}, loading=Loading(workers=2), **{ASKED})
+"""
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.Popen([sys.executable, "-c", code], env=path, stderr=subprocess.PIPE, start_new_session=True)
+    for _ in range(3000):
+        if list((tmp_path / "run" / "draws").glob("sample-*.parquet")):
+            break
+        time.sleep(0.01)
+    os.killpg(driver.pid, getattr(signal, with_what))
+    said = driver.communicate(timeout=30)[1].decode()
+    assert ("draws are kept in" in said) == (with_what == "SIGINT")
+    (dies / "sample-p2-0.sleep").unlink()
+    audit("away_models:Gradual", PROMPTS, out=tmp_path / "run", loading=Loading(workers=1), **ASKED)
+    assert files(tmp_path / "run") == without
+
+
+def test_ctrl_c_ends_the_workers_and_says_what_is_kept(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(Run, "write_draws", lambda self, part, draws: kept.append(part) or interrupt())
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="0 of 246 draws are kept"):
+        sample("away_models:FAKE", PROMPTS, tmp_path / "run", num_samples=40, loading=TWO)
+    assert len(kept) == 1
+
+
+def test_what_no_worker_can_open_is_said_as_without_workers(tmp_path):
+    said = []
+    for loading in (None, TWO):
+        with pytest.raises(InputError) as caught:
+            sample("away_models:Loud", PROMPTS, tmp_path / "run", loading=loading)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    with pytest.raises(InputError, match="does not show the probabilities") as caught:
+        sample("away_models:FAKE", PROMPTS, tmp_path / "run", engine="without-replacement", loading=TWO)
+    assert "FakeModel does not" in str(caught.value)
+    with pytest.raises(InputError, match=r"workers is 2, and model is a FakeModel.*package:object"):
+        sample(FakeModel(), PROMPTS, tmp_path / "run", loading=TWO)
+
+
+def test_a_model_that_is_away_has_the_methods_that_it_has_here():
+    here, away = (open_model("away_models:Gradual", loading=loading) for loading in (None, Loading(workers=1)))
+    assert away.describe() == here.describe()
+    names = ("sample", "sample_more", "check", "distinct", "agreement", "loglikelihood", "reads_turns", "tokenizer")
+    assert [hasattr(away, name) for name in names] == [hasattr(here, name) for name in names]
+
+
+def test_the_memory_is_shared_and_no_file_tells_of_workers():
+    loading = Loading(workers=4, memory="2GB", threads=3, revision="v1")
+    assert loading.of_worker() == Loading(memory="500000.000KB", revision="v1")
+    assert loading.to_json() == Loading(revision="v1").to_json()
+    assert repr(loading) == repr(Loading(memory="2GB", revision="v1"))
+    assert Loading(ray="auto", memory="2GB").of_worker() == Loading(memory="2GB")
+
+
+@pytest.mark.slow
+def test_a_real_model_is_drawn_without_torch_in_the_driver(tmp_path):
+    import tiny_models
+
+    model, tokenizer = tiny_models.tiny_model("llama"), tiny_models.word_tokenizer()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    prompts = [Prompt(f"p{i}", text, "a b") for i, text in enumerate(("a", "b c", "d", "c c a", "b"))]
+    how = {"params": SamplingParams(max_tokens=4), "template": "raw", "engine": "auto", **ASKED, "num_samples": 64}
+    audit(str(tmp_path / "model"), prompts, out=tmp_path / "without" / "run", **how)
+    code = f"""
+import sys
+import leakbound.runs.layout as layout
+layout.DRAWS_PER_SHARD = 80
+from leakbound.auditing.steps import audit
+from leakbound.models.opening import Loading
+from leakbound.records import Prompt, SamplingParams
+prompts = [Prompt(f"p{{i}}", text, "a b") for i, text in enumerate(("a", "b c", "d", "c c a", "b"))]
+how = {{**{ {k: v for k, v in how.items() if k != "params"} }, "params": SamplingParams(max_tokens=4)}}
+audit({str(tmp_path / "model")!r}, prompts, out={str(tmp_path / "with" / "run")!r}, loading=Loading(workers=2), **how)
+print([name for name in ("torch", "transformers") if name in sys.modules])
+"""
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1:] == ["[]"], run.stderr
+    page = ("report.html",)  # pictures are not rendered here, and there they are
+    assert files(tmp_path / "with", page) == files(tmp_path / "without", page)
