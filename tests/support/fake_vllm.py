@@ -1,6 +1,7 @@
 """A package with vLLM's interface, as strict as vLLM: its engine is transformers, one token at a time.
 
-``install(monkeypatch)`` puts it in vllm's place. Parameters that vLLM has not, or that it is given in another way, raise.
+``install(monkeypatch)`` puts it in vllm's place. What vLLM does not know, or takes in another
+form, raises.
 """
 
 import sys
@@ -105,7 +106,8 @@ class LLM:
         self.calls, self.law = [], {}
 
     def generate(self, prompts, sampling_params=None, *, use_tqdm=True, lora_request=None):
-        assert isinstance(prompts, list) and isinstance(sampling_params, list), "a list of each"
+        assert isinstance(prompts, list)
+        assert isinstance(sampling_params, list)
         if len(prompts) != len(sampling_params):
             raise ValueError("The lengths of prompts and sampling_params must be the same.")
         if lora_request is not None and not self.enable_lora:

@@ -32,7 +32,7 @@ def engine_settings(told: Sequence[str]) -> dict[str, Any]:
         name, _, value = one.partition("=")
         if name == "data_parallel_size":
             raise InputError(
-                f"vllm holds {one!r}: the engine in this process is one replica; give each process its prompts instead"
+                f"vllm holds {one!r}: the engine in a process is one replica; give --workers, each has one"
             )
         if name not in SETTINGS or not value:
             raise InputError(f"vllm holds {one!r}: give NAME=VALUE with a name of {', '.join(SETTINGS)}")
