@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 
-
 from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard
 
@@ -49,8 +48,9 @@ def measured(engine: str, args: argparse.Namespace) -> None:
             test = time.process_time() - begin
         total = args.n * len(prompts)
         print(json.dumps({
-            "engine": engine, "temperature": temperature, "draws": total, "distinct": len(draws), "cpu_s": round(spent, 1),
-            "wall_s": round(wall, 1), "draws_per_cpu_s": round(total / spent, 2), "peak_gib": round(peak, 2),
+            "engine": engine, "temperature": temperature, "draws": total, "distinct": len(draws),
+            "cpu_s": round(spent, 1), "wall_s": round(wall, 1),
+            "draws_per_cpu_s": round(total / spent, 2), "peak_gib": round(peak, 2),
             "test_cpu_s": round(test, 1),
         }), flush=True)  # fmt: skip
 
