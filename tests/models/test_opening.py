@@ -33,6 +33,13 @@ def loaded(monkeypatch):
     hf = SimpleNamespace(HFModel=HFModel, load_tokenizer=lambda name: f"tokenizer of {name}")
     monkeypatch.setitem(sys.modules, "leakbound.models.hf", hf)
     monkeypatch.setattr(leakbound.models, "hf", hf, raising=False)
+
+    def vllm(*given, **named):
+        made.append(("vllm", given, named))
+
+    monkeypatch.setitem(
+        sys.modules, "leakbound.models.vllm", SimpleNamespace(VLLMModel=vllm, engine_settings=lambda told: list(told))
+    )
     return made
 
 
@@ -47,6 +54,12 @@ def test_a_folder_or_hub_id_is_loaded_as_asked(loaded):
         ("loaded", ("org/name",), {"template": "auto", **usual}),
         ("loaded", ("some/folder",), {"template": "raw", **other}),
     ]
+
+
+def test_vllm_is_given_what_it_has_a_use_for(loaded):
+    given = {"revision": "v1", "dtype": "float16", "trust_remote_code": True, "base": "org/base"}
+    open_model("vllm:org/name", template="raw", loading=Loading(**given, vllm=("enforce_eager=true",)))
+    assert loaded == [("vllm", ("org/name", "raw"), {"settings": ["enforce_eager=true"], **given})]
 
 
 def test_a_model_in_memory_keeps_its_tokenizer_and_name(loaded):
@@ -81,6 +94,7 @@ SETTINGS = {
     "server": {"loading": Loading(server="vllm")},
     "per_request": {"loading": Loading(per_request=4)},
     "not_sent": {"loading": Loading(not_sent=("top_k",))},
+    "vllm": {"loading": Loading(vllm=("enforce_eager=true",))},
 }
 WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base")
 SERVING = ("server", "per_request", "not_sent")
@@ -95,6 +109,7 @@ SERVING = ("server", "per_request", "not_sent")
         ("transformers:org/name", ("template", *WEIGHTS)),
         ("http://localhost:1/v1#m", SERVING),
         ("openai:http://localhost:1/v1#m", SERVING),
+        ("vllm:org/name", ("template", "revision", "dtype", "trust_remote_code", "base", "vllm")),
         (f"{__name__}:fake", ()),
         (f"module:{__name__}:fake", ()),
         (FakeModel(), ()),

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.drawing import Prompts, open_prompts
-from leakbound.bounds.attested import SLACK, AttestedLaw, Copies, most_likely
+from leakbound.bounds.attested import SLACK
 from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.base import check_asked
 from leakbound.models.openai import OpenAIModel, ServedAnswer
 from leakbound.models.opening import SERVING, WEIGHTS, Loading, open_model
+from leakbound.models.witness import Witness
 from leakbound.records import Prompt, SamplingParams, check_count
 from leakbound.results.attestation import Attestation, Fault
 from leakbound.runs.progress import Progress
-
-COPIES = "copies of earlier answers"
 
 
 def attest(
@@ -63,38 +62,24 @@ def attest(
     if not hasattr(known, "attested"):
         raise InputError(f"weights is a {type(known).__name__}, which shows no laws: give a folder of weights")
     check_asked(served, asked, params)
-    law: AttestedLaw | None = None
-    copies, contradictions, answers, tokens = Copies(), [], 0, 0
+    witness, contradictions = Witness(known, params, slack), []
     with Progress("attest", len(asked) * num_samples, unit="answers", show=progress) as bar:
         for prompt, some in _answers(served, asked, num_samples, params, seed):
             wrong = [_contradiction(prompt, answer, params, known.vocabulary) for answer in some]
             contradictions += [said for said in wrong if said]
-            told = [
-                answer
-                for x, said in zip(some, wrong, strict=True)
-                if not said and (answer := _tokens(x, known, served))
-            ]
-            without = law.given_up if law else frozenset()
-            earlier = copies.seen.get(prompt.id)
-            asked_of = {"slack": slack, "earlier": earlier, "without": without}
-            forced_answers = known.attested(prompt, told, params, **asked_of) if told else []
-            for answer, forced in zip(told, forced_answers, strict=True):
-                factors = dict(forced.factors)
-                factors[COPIES] = copies.add(prompt.id, answer, most_likely(forced.logprobs, slack=slack))
-                law = law or AttestedLaw(tuple(factors))
-                law.add(factors)
-                answers, tokens = answers + 1, tokens + len(answer)
+            plain = [_tokens(x, known, served) for x, said in zip(some, wrong, strict=True) if not said]
+            witness.add(prompt, [tokens for tokens in plain if tokens])
             bar.advance(len(some))
-            if contradictions or (law is not None and law.refuted(alpha) and law.settled):
+            if contradictions or (witness.law.refuted(alpha) and witness.law.settled):
                 break
-    if law is None and not contradictions:
+    law = witness.law
+    if not law.names and not contradictions:
         raise InputError("prompts: every answer of the server was empty, so that there is nothing to test")
-    law = law or AttestedLaw(())
     order = sorted(law.names, key=lambda name: (-law.log_evidence[name], name))
     found = Attestation(
-        served.describe(), known.describe(), {**asdict(params), "stop": list(params.stop)}, alpha, slack, answers,
-        tokens, law.refuted(alpha), law.log_most, tuple(Fault(name, law.log_evidence[name]) for name in order),
-        tuple(contradictions),
+        served.describe(), known.describe(), {**asdict(params), "stop": list(params.stop)}, alpha, slack,
+        law.answers, witness.tokens, law.refuted(alpha), law.log_most,
+        tuple(Fault(name, law.log_evidence[name]) for name in order), tuple(contradictions),
     )  # fmt: skip
     if out is not None:
         found.save(out)

@@ -43,10 +43,13 @@ class Loading(Workers):
     """The most completions that a server is asked for at a time."""
     not_sent: tuple[str, ...] = ()
     """Parameters, asked to be off, that a server refuses: they are not sent, and run.json says so."""
+    vllm: tuple[str, ...] = ()
+    """Settings of vLLM's engine in this process, NAME=VALUE, such as tensor_parallel_size=2."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "not_sent", check_texts("not_sent", self.not_sent))
+        object.__setattr__(self, "vllm", check_texts("vllm", self.vllm))
         if self.memory is not None:
             byte_count("memory", self.memory)
 
@@ -83,7 +86,10 @@ class Loading(Workers):
 SPREAD = tuple(field.name for field in fields(Workers))
 WEIGHTS = ("revision", "dtype", "device", "trust_remote_code", "base", "memory", "device_map")
 SERVING = ("server", "per_request", "not_sent")
-USED = {"transformers": ("template", *WEIGHTS), "openai": SERVING, "module": ()}
+VLLM = ("revision", "dtype", "trust_remote_code", "base")
+USED = {
+    "transformers": ("template", *WEIGHTS), "openai": SERVING, "module": (), "vllm": ("template", *VLLM, "vllm"),
+}  # fmt: skip
 """What our back ends have a use for, of what can be given beside a name; those of others judge for themselves."""
 
 
@@ -91,8 +97,8 @@ def open_model(model: Any, *, tokenizer: Any = None, template: str = "auto", loa
     """A Sampler from its name, from a model and tokenizer of transformers, or the Sampler itself.
 
     A name is a folder or a hub id; the address of a server, ``http://HOST/v1#MODEL``; ``package:object``, a Sampler or
-    what makes one; or ``BACKEND:REST`` with a name of ``BACKENDS``. InputError for what is none of these. With workers
-    the model is opened by them, and nothing of it is here.
+    what makes one; or ``BACKEND:REST`` with a name of ``BACKENDS``, such as ``vllm:FOLDER``. InputError for what is
+    none of these. With workers the model is opened by them, and nothing of it is here.
     """
     given = {
         **({} if tokenizer is None else {"tokenizer": tokenizer}),
@@ -162,6 +168,14 @@ def _transformers(name: str, template: str, loading: Loading) -> Sampler:
     return opened
 
 
+def _vllm(name: str, template: str, loading: Loading) -> Sampler:
+    _hf(name)  # its tokenizer, and the law that the draws are tested with
+    from leakbound.models.vllm import VLLMModel, engine_settings
+
+    settings = engine_settings(loading.vllm)
+    return VLLMModel(name, template, settings=settings, **{field: getattr(loading, field) for field in VLLM})
+
+
 def _openai(name: str, template: str, loading: Loading) -> Sampler:
     return OpenAIModel.from_url(name, **{field: getattr(loading, field) for field in SERVING})
 
@@ -197,6 +211,9 @@ Backend = Callable[[str, str, Loading], Sampler]
 """``(name, template, loading) -> Sampler``; what a back end has no use for it may leave."""
 
 BACKENDS: Table[Backend] = Table(
-    "model", "leakbound.backends", Callable, {"transformers": _transformers, "openai": _openai, "module": _module}
+    "model",
+    "leakbound.backends",
+    Callable,
+    {"transformers": _transformers, "openai": _openai, "module": _module, "vllm": _vllm},
 )
 """The back ends by name. A package adds one by an entry point; its models are named ``BACKEND:REST``."""
