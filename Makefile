@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus browser ray neighbours neighbours-heavy lint docs wheel tutorials clean
+.PHONY: setup demo demo-real test quick test-cpus browser ray neighbours neighbours-heavy sharded sharded-table lint docs wheel tutorials clean
 
 setup: $(VENV)/.ready
 
@@ -95,6 +95,21 @@ docs: setup  # docs/build.py: made pages, the site, what may not be missing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/build.py
 
+# DDP, FSDP2 and DeepSpeed on two CPU processes against one, in an environment of its own.
+SHARDED := .venv-sharded
+$(SHARDED)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SHARDED)
+	$(SHARDED)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 setuptools wheel ninja
+	$(SHARDED)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]'
+	DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(SHARDED)/bin/pip install --quiet --disable-pip-version-check --no-build-isolation deepspeed==0.19.8
+	touch $@
+
+sharded: $(SHARDED)/.ready
+	$(SHARDED)/bin/python benchmarks/sharding.py --check
+
+sharded-table: $(SHARDED)/.ready
+	$(SHARDED)/bin/python benchmarks/sharding.py --out docs/results/sharding.md
+
 # Runs the notebooks; with WRITE=--write it keeps what they print.
 tutorials: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tutorials]'
@@ -105,7 +120,7 @@ wheel: setup
 	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
-	rm -rf $(VENV) $(NEIGHBOURS) .venv-ray runs site dist
+	rm -rf $(VENV) $(NEIGHBOURS) $(SHARDED) .venv-ray runs site dist
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped

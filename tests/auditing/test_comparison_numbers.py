@@ -320,7 +320,10 @@ def test_a_run_of_distinct_completions_uses_their_probabilities():
         "later": [draw("i", "not there yet")],
     }
     run = SimpleNamespace(
-        parts=[SimpleNamespace(sampled=kind != "greedy", name=kind) for kind in parts],
+        parts=[
+            SimpleNamespace(kind="sample" if kind == "later" else kind, name=kind, sampled=kind != "greedy")
+            for kind in parts
+        ],
         has_draws=lambda part: part.name != "later",
         read_draws=lambda part: iter(parts[part.name]),
         info={"num_samples": 6},

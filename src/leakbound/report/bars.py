@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leakbound.report import style
 from leakbound.results.comparison import Comparison
@@ -12,6 +12,8 @@ from leakbound.wording import brief
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+CUT = "not known: cut"
 
 
 def prompts_drawn(found: Comparison, width: int = style.WIDE, *, order: Sequence[int]) -> Figure:
@@ -26,13 +28,16 @@ def prompts_drawn(found: Comparison, width: int = style.WIDE, *, order: Sequence
         ("not told from guessing", [m.greedy_leaks + m.num_hidden - sum(m.told) for m in found.models],
          style.COLOURS["guessed"]),
         ("clean, no leak seen", [m.num_asked - m.greedy_leaks - m.num_hidden for m in found.models], style.LINE),
-        ("not known: cut", [found.num_prompts - m.num_asked for m in found.models], style.COLOURS["unseen"]),
+        (CUT, [found.num_prompts - m.num_asked for m in found.models], style.COLOURS["unseen"]),
     )  # fmt: skip
     start = [0] * len(order)
     for name, numbers, colour in kinds:
         some = [numbers[i] for i in order]
         if any(some):
-            ax.barh(range(len(order)), some, left=start, color=colour, label=name, height=0.6)
+            look: dict[str, Any] = {"color": colour}
+            if name == CUT:
+                look = {"color": "none", "edgecolor": colour, "hatch": "////"}
+            ax.barh(range(len(order)), some, left=start, label=name, height=0.6, **look)
         start = [a + b for a, b in zip(start, some, strict=True)]
     ax.set_xlim(0, found.num_prompts)
     ax.set_xlabel("prompts", fontsize=11, color=style.MUTED)

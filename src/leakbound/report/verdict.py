@@ -239,6 +239,8 @@ def of_comparison(found: Comparison) -> Answer:
     if found.useful:
         known = ", ".join(f"{about(m.utility.estimate)} ({brief(m.name, 40)})" for m in best[:4] if m.utility)
         said += f" Retain questions answered rightly, observed: {known}."
+    if cut := max(m.cut_share or 0.0 for m in best):
+        said += f" But up to {about(cut)} of a model’s answers were cut before they leaked: what follows is not known."
     sure = f"{show_confidence(found.alpha)}, for all models at once"
     if any(sum(m.told) for m in best):
         more = " more often than guessed" if found.guess else ""
