@@ -105,6 +105,12 @@ def run(kind, processes, text, work, out, *, codes=(0,)):
     return float(known.read_text())
 
 
+def family(pid):
+    """A process and all below it, the lowest last; the launcher's workers have sessions of their own."""
+    below = [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+    return [pid, *(one for child in below for one in family(child))]
+
+
 def killed(kind, processes, text, work, out):
     """A launch that is killed once it has written a checkpoint; the step of the newest."""
     process = start(command(kind, processes, text, work, out), work / f"{out.name}.killed.log")
@@ -112,7 +118,8 @@ def killed(kind, processes, text, work, out):
     while not list(folder.glob("checkpoint-*/trainer_state.json")) and process.poll() is None:
         time.sleep(0.02)
     assert process.poll() is None, f"ended before it was killed: {process.args}"
-    os.killpg(process.pid, signal.SIGKILL)
+    for pid in family(process.pid):
+        os.kill(pid, signal.SIGKILL)
     process.wait()
     assert not out.exists()
     return max(int(file.parent.name.split("-")[1]) for file in folder.glob("checkpoint-*/trainer_state.json"))
@@ -168,7 +175,7 @@ def resumed(work, kinds):
                 continue
             if not told.exists():
                 told.write_text(str(killed(kind, before, RESUMED, work, out)))
-            step = told.read_text()
+            step = told.read_text().strip()
             try:
                 seconds = run(kind, after, f"{RESUMED} --resume", work, out)
             except RuntimeError as error:
@@ -176,6 +183,7 @@ def resumed(work, kinds):
                     raise
                 yield kind, before, after, step, None, 0.0
                 continue
+            assert json.loads((out / "training.json").read_text())["config"]["resume"], "it was not killed"
             yield kind, before, after, step, difference(one, out), seconds
 
 
@@ -194,10 +202,12 @@ def until(work, kinds):
 
 
 def draws(folder):
-    from leakbound.runs.store import Run
+    """The draws of a proof, texts, counts and places, shard by shard."""
+    import pyarrow.parquet as pq
 
-    run = Run.open(folder / "proof")
-    return [(d.prompt_id, d.text, d.count) for part in run.parts for d in run.read_draws(part)]
+    names = ["prompt_id", "text", "count", "first", "places"]
+    files = sorted((folder / "proof" / "draws").glob("*.parquet"))
+    return [pq.read_table(file, columns=names).to_pylist() for file in files]
 
 
 def page(work, kinds, cases, also):
@@ -217,7 +227,7 @@ def page(work, kinds, cases, also):
             yield f"| {kind} | {before} | {after} | {step} | {said} | {seconds:.0f} |"
     if "until" in also:
         yield "\n`--until leak<=0.5`, two processes against one:\n"
-        yield "| how | difference | the proof's draws are equal |\n|---|---|---|"
+        yield "| how | difference | the draws of the proof are equal |\n|---|---|---|"
         for kind, far, same in until(work, kinds):
             yield f"| {kind} | {far:.1e} | {'yes' if same else 'no'} |"
     yield "\nThe commands, with `--accumulation 4` for one process and 2 for two:\n"
