@@ -131,11 +131,11 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-def difference(first, second):
+def difference(first, second, limit=1e-5):
     """The largest absolute difference of a weight; weights that are tied may be written once or twice."""
     one, other = weights(first), weights(second)
     far = max(float((one[name] - other[name]).abs().max()) for name in one.keys() & other.keys())
-    if far >= 1e-5 and second.name != "model":
+    if far >= limit and second.name != "model":
         WRONG.append(f"{second}: {far:.1e} from {first}")
     return far
 
@@ -168,7 +168,7 @@ def resumed(work, kinds):
     one = work / "resumed-one"
     run("one", 1, RESUMED, work, one)
     for kind in kinds:
-        for before, after in ((2, 1), (1, 2)) if not kind.startswith("deepspeed") else ((2, 2), (2, 1)):
+        for before, after in ((2, 1), (1, 2)) if kind == "ddp" else ((2, 4), (2, 1)):
             out = work / f"resumed-{kind}-{before}-{after}"
             told = work / f"{out.name}.step"
             if KNOWN and not told.exists():
@@ -176,10 +176,12 @@ def resumed(work, kinds):
             if not told.exists():
                 told.write_text(str(killed(kind, before, RESUMED, work, out)))
             step = told.read_text().strip()
-            try:
+            try:  # accelerate starts no FSDP in one process: its checkpoints are refused there, as DeepSpeed's
                 seconds = run(kind, after, f"{RESUMED} --resume", work, out)
+            except NotRunError:
+                continue
             except RuntimeError as error:
-                if "was written by" not in str(error):
+                if "was written" not in str(error):
                     raise
                 yield kind, before, after, step, None, 0.0
                 continue
@@ -198,7 +200,7 @@ def until(work, kinds):
             continue
         if not (same := draws(out) == draws(folders["one"])):
             WRONG.append(f"{out}: other draws than {folders['one']}")
-        yield kind, difference(folders["one"], out), same
+        yield kind, difference(folders["one"], out, 1e-4), same  # two trainings, one after the other
 
 
 def draws(folder):
