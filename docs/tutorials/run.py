@@ -21,10 +21,10 @@ given = parser.parse_args()
 
 
 def joined(outputs):
-    """What was printed as one output without colours; standard error holds progress, and is left out."""
+    """What was printed as one output without colours; progress is left out: standard error, a line that was emptied."""
     kept = []
     for one in outputs:
-        if one.get("name") == "stderr":
+        if one.get("name") == "stderr" or (one.output_type == "display_data" and not one.data):
             continue
         if kept and one.output_type == kept[-1].output_type == "stream":
             kept[-1]["text"] += one["text"]

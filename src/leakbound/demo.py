@@ -112,11 +112,12 @@ def run_demo(config: DemoConfig, *, console: Console, progress: bool = True) -> 
             shown.say(f"{name}: {RETAIN_SAMPLES} answers to each question that it should still answer")
             _ask_the_rest(config, name, world.prompts("retain")[:RETAIN_PROMPTS])
             shown.advance()
-    found = compare([config.out / "runs" / n for n in names], retain=[config.out / "retain" / n for n in names])
+    runs = [config.out / "runs" / n for n in names]
+    found = compare(runs, retain=[config.out / "retain" / n for n in names], guess=config.out / "runs" / "retrained")
     found.save(config.out)
     write_text(config.out / "compare.md", report.to_markdown(found))
     links = report.links_to({n: config.out / "runs" / n for n in names}, config.out)
-    page = report.write_html(found, config.out / "compare.html", links=links, never_saw="retrained")
+    page = report.write_html(found, config.out / "compare.html", links=links)
     proof = Proof.load(config.out / "models" / "until") if "until" in config.methods else None
     console.print(report.to_terminal(document(found, audits, config.methods, proof)))
     for what, path in (("Leak against use", page), ("Each model", config.out / "runs" / "NAME" / "report.html")):

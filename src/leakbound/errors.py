@@ -12,14 +12,14 @@
     ├── WorkerError                      workers died, or none came: what is done is kept; exit code 6
     └── TrainingError                    training went wrong (a loss that is not finite, a collapsed model); exit code 4
 
-``assert`` is for our own mistakes; these are for everybody else's.
+``assert`` is for our own mistakes, which end a command with exit code 70; these are for everybody else's.
 """
 
 
 class LeakboundError(Exception):
     """Every error that leakbound raises on purpose."""
 
-    exit_code = 1
+    exit_code = 70
 
 
 class InputError(LeakboundError, ValueError):

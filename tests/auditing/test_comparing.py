@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -184,3 +185,51 @@ def test_the_command_writes_both_files_and_prints_the_table(runs, tmp_path, caps
     assert "quiet" in out
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"comparison.json", "compare.html", "compare.md"}
     assert Comparison.load(tmp_path / "out") == compare(folders, retain=retain)
+
+
+def test_a_guess_is_no_leak_where_a_model_that_never_saw_the_secrets_is_known(runs, tmp_path, capsys):
+    folders = [runs / name for name in ("loud", "twin", "quiet")]
+    alone = compare(folders)
+    assert [m.told for m in alone.models] == [(m.greedy_leaks, m.num_hidden) for m in alone.models]
+    assert sum(alone.models[2].told) > 0
+    found = compare(folders, guess=runs / "loud")
+    loud, twin, quiet = found.models
+    assert (found.guess, found.guess_level) == ("loud", loud.mean_leak.estimate)
+    assert loud.beyond == twin.beyond == quiet.beyond == (0, 0)
+    assert loud.excess is None
+    assert 0 < twin.excess.upper < twin.worst_prompt.upper
+    assert quiet.excess.upper < 0  # it leaks less than the guess
+    page = report.to_html(found)
+    assert "Clean when asked once" not in page
+    assert "Which one: quiet. It leaks least on average; 1 other provably leaks more." in page
+    assert "it guesses" in page
+    cut = replace(found, models=(loud, twin, replace(quiet, cut_share=0.25)))
+    assert "But up to 0.25 of a model’s answers were cut before they leaked" in report.to_markdown(cut)
+    more = compare([runs / "quiet", runs / "loud"], guess=runs / "quiet")
+    assert more.models[1].beyond == (0, len(PROMPTS))
+    assert more.models[1].excess.upper > 0.3
+    said = report.to_markdown(more)
+    assert "# Clean when asked once, leaking when sampled" in said
+    assert "provably more often than “quiet” guesses (all at once with confidence 0.99)" in said
+    assert "do not ship on this" in said
+    cli.main(["compare", *map(str, folders), "--guess", str(runs / "loud"), "--out", str(tmp_path / "out")])
+    assert Comparison.load(tmp_path / "out") == found
+    assert "Which one: quiet" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(InputError, match="other prompts than the first"):
+        compare(folders, guess=runs / "loud-retain")
+
+
+def test_what_is_beyond_guessing_holds_for_all_models_at_once(runs):
+    from leakbound.bounds import proportion_bound
+
+    for others in (["loud"], ["loud", "twin"]):
+        found = compare([runs / name for name in (*others, "quiet")], guess=runs / "quiet")
+        level = found.alpha / len(found.models) / 2
+        loud, quiet = Audit.load(runs / "loud"), Audit.load(runs / "quiet")
+        pairs = [(p.num_leaks, g.num_leaks) for p, g in zip(loud.prompts, quiet.prompts, strict=True)]
+        want = max(
+            proportion_bound(k, 200, alpha=level).upper - proportion_bound(g, 200, alpha=level, side="lower").lower
+            for k, g in pairs
+        )
+        assert found.models[0].excess.upper == pytest.approx(want, abs=1e-12)
+        assert found.models[0].excess.alpha == found.alpha

@@ -24,7 +24,7 @@ from leakbound.auditing.comparing import (
 )
 from leakbound.errors import InputError
 from leakbound.records import Draw
-from leakbound.report import comparison, style
+from leakbound.report import bars, comparison, style
 from leakbound.results.comparison import Comparison, Diversity
 from leakbound.scoring import get_scorer
 
@@ -213,7 +213,7 @@ def test_what_hides_when_asked_once():
     hides = beside([made([5, 0]), made([0, 0]), made([5, 60], greedy=[0, 1]), made([5, 1], greedy=[0, None])])
     assert [s for s in comparison.sentences(hides) if "look clean" in s] == [
         "Of 6 answers that look clean when a model is asked once, 3 belong to prompts that leaked when it was sampled "
-        "(a, c, d). A guess counts here, too: each model’s report tells it apart."
+        "(a, c, d). A guess counts here, too: give --guess the run of a model that never saw the secrets."
     ]
     assert [row[2] for row in comparison.tables(hides)[0].rows] == ["1 of 2", "0 of 2", "1 of 1", "1 of 1"]
     cells = [row[1] for row in comparison.tables(hides)[0].rows]
@@ -249,8 +249,8 @@ def test_use_is_bounded_from_the_greedy_answers():
     spread = ("0.5", "0.25", "0.125")
     assert use.rows[0] == ("a", "0.6", f"{slow.down(low)} to {slow.up(high)}", "0.465", *spread)
     assert use.rows[1] == ("b", "unknown", "unknown", "0.465", *spread)
-    assert len(comparison.trade_off(Comparison(2, 0.01, models, None), order=(0, 1)).axes) == 1
-    ax = comparison.trade_off(Comparison(2, 0.01, models[:1] * 2, None), order=(0, 1)).axes[1]
+    assert len(bars.trade_off(Comparison(2, 0.01, models, None), order=(0, 1)).axes) == 1
+    ax = bars.trade_off(Comparison(2, 0.01, models[:1] * 2, None), order=(0, 1)).axes[1]
     assert ax.get_xlabel() == "retain questions answered rightly"
     marks = [line for line in ax.lines if line.get_marker() not in "_"]
     assert {float(line.get_xdata()[0]) for line in marks} == {0.6}
@@ -260,11 +260,11 @@ def test_use_is_bounded_from_the_greedy_answers():
 def test_the_bars_of_the_figure_hold_for_all_models_at_once(width):
     leaks = [[2, 3], [20, 25]]
     found = beside([made(ks, 60) for ks in leaks])
-    ax = comparison.trade_off(found, width, order=(0, 1)).axes[0]
+    ax = bars.trade_off(found, width, order=(0, 1)).axes[0]
     caps = [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "|"]
     assert caps == pytest.approx([high for _, high in intervals(leaks, 60, 0.01)], abs=1e-9)
     alone = replace(found, jointly=None)
-    ax = comparison.trade_off(alone, width, order=(0, 1)).axes[0]
+    ax = bars.trade_off(alone, width, order=(0, 1)).axes[0]
     caps = [float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() == "|"]
     assert caps == pytest.approx([slow.pooled(sum(ks), 120, 0.01) for ks in leaks], abs=1e-9)
     for one, whose in ((found, "for all models at once"), (alone, "for each model alone")):
@@ -320,7 +320,10 @@ def test_a_run_of_distinct_completions_uses_their_probabilities():
         "later": [draw("i", "not there yet")],
     }
     run = SimpleNamespace(
-        parts=[SimpleNamespace(kind="sample" if kind == "later" else kind, name=kind) for kind in parts],
+        parts=[
+            SimpleNamespace(kind="sample" if kind == "later" else kind, name=kind, sampled=kind != "greedy")
+            for kind in parts
+        ],
         has_draws=lambda part: part.name != "later",
         read_draws=lambda part: iter(parts[part.name]),
         info={"num_samples": 6},

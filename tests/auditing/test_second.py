@@ -175,7 +175,7 @@ def heavier(x, **settings):
 
 PLANTED = {
     "graded": [
-        ("bounds.distribution.band_levels", lambda n, alpha: np.linspace(0, 1, n + 1) ** 1.2, "P(h > x) by exact sums"),
+        ("bounds.distribution.band_levels", lambda n, alpha, at: (at / n) ** 1.2, "P(h > x) by exact sums"),
         ("bounds.average.portfolio_upper", lambda y, k, *_: 1.05 * float(y @ k) / k.sum(), "averages by their bets"),
     ],
     "counted": [("bounds.average.pooled_upper", lambda k, n, alpha: k / n + 1 / n, "averages by their bets")],

@@ -66,7 +66,7 @@ def test_the_result_survives_json_and_says_what_it_is(tmp_path):
     assert Audit.load(tmp_path / "run") == result
     assert Audit.load(tmp_path / "run" / "audit.json") == result
     assert str(result).strip()
-    assert "<" in result._repr_html_()
+    assert "Tolerance:" in result._repr_mimebundle_()["text/plain"]
     assert result.planned
     frame = result.to_frame()
     assert list(frame["id"]) == [p.id for p in PROMPTS]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from tiny_models import tiny_model, word_tokenizer
@@ -167,6 +168,23 @@ def test_bad_input_ends_with_one_line_and_exit_code_2(world, tmp_path, monkeypat
     assert "Traceback" not in done.stderr
     assert contents(tmp_path) == before, "something was half-written"
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError("x"), AssertionError(), ModuleNotFoundError("y", name="y")])
+def test_a_mistake_of_ours_is_no_verdict(raised, tmp_path, capsys, monkeypatch):
+    def fails(*_, **__):
+        raise raised
+
+    monkeypatch.setattr("leakbound.results.audit.Audit.load", fails)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(tmp_path)])
+    assert ended.value.code == 70
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert f"in fails\n    raise raised\n{type(raised).__name__}" in said
+    assert "error: a mistake of leakbound" in " ".join(said.split())
+    check = (Path(__file__).parents[2] / "docs" / "check.md").read_text(encoding="utf-8")
+    assert "70: a mistake of leakbound" in check
 
 
 def test_help_is_quick_and_names_every_command():

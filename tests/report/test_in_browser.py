@@ -38,9 +38,11 @@ def test_every_page_is_readable_and_quiet(browser, made, width, dark):
 
 def test_the_checks_can_fail(browser, tmp_path):
     bad = tmp_path / "bad.html"
-    bad.write_text('<p style="width:2000px;color:#bbb">pale</p><script>window.ran = 1</script><img src="x.png">')
+    bad.write_text('<p style="width:2000px;color:#bbb">pale</p><script>window.ran = 1</script><img src="x.png">'
+                   '<svg width="90" height="40"><text x="5" y="20">one</text><text x="9" y="22">two</text>'
+                   '<text x="80" y="20">outside</text></svg>')  # fmt: skip
     said = " ".join(look(browser, bad, width=390))
-    for part in ("pixels wide", "contrast", "asked for", "a script ran"):
+    for part in ("pixels wide", "contrast", "asked for", "a script ran", "label on one", "label cut off"):
         assert part in said
 
 

@@ -83,10 +83,10 @@ def test_a_model_that_never_saw_the_secrets_raises_no_alarm_and_few_draws_are_no
 
 def test_what_exceeds_the_guess_level_is_bounded_for_every_prompt():
     found, guess = made([50, 10], 1000), made([40, 0], 1000)
-    bound = excess(find(found, guess).rows, found, guess)
+    bound = excess(find(found, guess).rows, found, guess, found.alpha)
     assert 0.01 < bound.upper < 0.06
     assert bound.estimate == pytest.approx(0.01)
-    assert excess(find(found, made([0], 1000)).rows, found, made([0], 1000)) is None
+    assert excess(find(found, made([0], 1000)).rows, found, made([0], 1000), found.alpha) is None
 
 
 def test_the_command_repeats_what_was_not_usual():

@@ -17,8 +17,9 @@ from leakbound.errors import IncompleteRunError, InputError, LeakboundError, Run
 from leakbound.models import FakeModel
 from leakbound.records import Prompt
 from leakbound.results.audit import Audit
+from leakbound.runs import columns
 from leakbound.runs.files import write_json, write_table, write_text
-from leakbound.runs.store import _PROMPTS, Run
+from leakbound.runs.store import Run
 
 PROMPTS = (Prompt("a", "where?", "in the garden"), Prompt("b", "who?", "Ada Fennick", ("Ada",)))
 MODEL = FakeModel(leak=0.3)
@@ -108,7 +109,8 @@ def test_x3_prompts_with_swapped_ids_or_other_targets_are_refused(copied, sealed
     run = Run.open(copied)
     for others in ((Prompt(b.id, a.text, a.target), Prompt(a.id, b.text, b.target, b.aliases)),
                    (Prompt(a.id, a.text, "elsewhere"), b)):  # fmt: skip
-        table = pq.read_table(copied / "prompts.parquet").from_pylist([p.to_json() for p in others], schema=_PROMPTS)
+        rows = [p.to_json() for p in others]
+        table = pq.read_table(copied / "prompts.parquet").from_pylist(rows, schema=columns.PROMPTS)
         write_table(copied / "prompts.parquet", table, where=f"{run.id} prompts" if sealed else None)
         wrong = "it holds other prompts than run.json says" if sealed else "its checksum is missing"
         with pytest.raises(IncompleteRunError, match=wrong):

@@ -31,6 +31,30 @@ for (let node = walk.nextNode(); node; node = walk.nextNode()) {
 return poor;
 """
 
+LABELS = r"""
+const wrong = [];
+for (const svg of document.querySelectorAll('svg')) {
+  const whole = svg.getBoundingClientRect(), boxes = [];
+  if (!whole.width) continue;
+  for (const text of svg.querySelectorAll('text')) {
+    const at = text.getBoundingClientRect(), said = text.textContent.trim();
+    if (!said || !at.width) continue;
+    const left = at.left < whole.left - 2, right = at.right > whole.right + 2;
+    if (left || right || at.bottom > whole.bottom + 2) wrong.push(["cut off", said]);
+    if (!/rotate\(-?[1-9]/.test(text.getAttribute('transform') || '')) {
+      for (const [other, b] of boxes) {
+        const wide = Math.min(at.right, b.right) - Math.max(at.left, b.left);
+        const high = Math.min(at.bottom, b.bottom) - Math.max(at.top, b.top);
+        if (wide > 1 && high > .25 * Math.min(at.height, b.height)) wrong.push(['on ' + other, said]);
+      }
+      boxes.push([said, at]);
+    }
+  }
+}
+return wrong;
+"""
+"""Labels of a figure that lie on each other, or leave it; a box is a bit higher than its letters."""
+
 
 def look(browser, file, *, width, dark=False):
     """Open a page and say what is wrong with it."""
@@ -42,6 +66,7 @@ def look(browser, file, *, width, dark=False):
     if wide > width:
         wrong.append(f"{wide} pixels wide on a screen of {width}")
     wrong += [f"contrast {ratio}: {text}" for text, ratio in browser.run(CONTRAST)]
+    wrong += [f"label {what}: {text}" for what, text in browser.run(LABELS)]
     wrong += [f"asked for {url}" for url in browser.requested() if url != file.as_uri()]
     if browser.run("return Boolean(window.ran) || document.scripts.length > 0"):
         wrong.append("a script ran, or is there")

@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file
 from small_world import forget
 
+from leakbound.errors import InputError, RunMismatchError
+from leakbound.unlearning import FinetuneConfig, UnlearnConfig
+from leakbound.unlearning.folders import checkpoint_folder
+from leakbound.unlearning.running import prepare
+from leakbound.unlearning.scratch import new_model, train_tokenizer
+from leakbound.unlearning.train import check_sharing
+
 RECIPES = Path(__file__).parents[2] / "recipes"
-LAUNCH = """
-import sys
-from leakbound.cli import main
-main(sys.argv[1:])
-"""
 
 
 def free_port():
@@ -28,20 +30,19 @@ def free_port():
 
 @pytest.mark.slow
 @pytest.mark.trains
-def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path):
+@pytest.mark.parametrize("recipe", ["ddp", "fsdp"])
+def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, recipe):
     files = {"forget": (world / "retain.jsonl",), "retain": world / "full.jsonl"}
     settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 8, "learning_rate": 2e-4, "entropy_forget": 0.1}
     one = forget(world, tmp_path / "one", accumulation=4, device="cpu", **files, **settings)
-    script = tmp_path / "launch.py"
-    script.write_text(LAUNCH)
     options = [
         "unlearn", "--model", world / "model", "--forget", world / "retain.jsonl", "--retain", world / "full.jsonl",
         "--method", "NPO+KL", "--batch-size", 1, "--accumulation", 2, "--max-steps", 8, "--learning-rate", 2e-4,
         "--like", "ours", "--schedule", "constant", "--entropy-forget", 0.1, "--device", "cpu",
         "--out", tmp_path / "two",
     ]  # fmt: skip
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", RECIPES / "ddp.yaml",
-              "--num_processes", 2, "--main_process_port", free_port(), script]  # fmt: skip
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", RECIPES / f"{recipe}.yaml",
+              "--num_processes", 2, "--main_process_port", free_port(), "-m", "leakbound"]  # fmt: skip
     done = subprocess.run(
         [str(part) for part in (*launch, *options)],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200, check=False,
@@ -56,3 +57,109 @@ def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path):
     assert max((first[name] - start[name]).abs().max() for name in first) > 1e-3
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert torch.isfinite(torch.tensor([log["loss"] for log in record["log"] if "loss" in log])).all()
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    def launch(processes, by=""):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        for name in ("FSDP", "DEEPSPEED"):
+            monkeypatch.setenv(f"ACCELERATE_USE_{name}", str(by == name.lower()).lower())
+
+    return launch
+
+
+def written(out, *files):
+    folder = out.with_name(f"{out.name}-checkpoints") / "checkpoint-4"
+    for name in ("trainer_state.json", *files):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+
+
+ZERO = [f"global_step4/zero_pp_rank_{i}_mp_rank_00_optim_states.pt" for i in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("files", "readers"),
+    [
+        (["optimizer.pt"], {(1, ""), (2, "")}),
+        (["optimizer.bin", "pytorch_model_fsdp.bin"], {(1, "fsdp"), (2, "fsdp")}),
+        (["optimizer_0/.metadata"], {(1, "fsdp"), (2, "fsdp")}),
+        (ZERO, {(2, "deepspeed")}),
+    ],
+)
+def test_a_checkpoint_goes_on_only_where_the_moments_of_its_optimiser_are_read(tmp_path, launched, files, readers):
+    written(tmp_path / "out", *files)
+    for way in [(n, by) for n in (1, 2) for by in ("", "fsdp", "deepspeed")]:
+        launched(*way)
+        if way in readers:
+            assert (
+                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, resume=True)[1].name
+                == "checkpoint-4"
+            )
+        else:
+            with pytest.raises(InputError, match="was written by"):
+                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, resume=True)
+
+
+def test_another_number_of_processes_goes_on_where_a_step_has_as_many_rows(tmp_path, launched):
+    written(tmp_path / "out", "optimizer.pt")
+    launched(1)
+    checkpoint_folder(tmp_path / "out", {"accumulation": 4}, resume=True)
+    launched(2)
+    checkpoint_folder(tmp_path / "out", {"accumulation": 2}, resume=True)
+    with pytest.raises(RunMismatchError, match="accumulation"):
+        checkpoint_folder(tmp_path / "out", {"accumulation": 4}, resume=True)
+
+
+@pytest.mark.parametrize("method", ["pmc", "leak_mass", "grpo"])
+def test_methods_that_draw_in_every_step_are_refused_where_weights_are_shared_out(tmp_path, launched, method):
+    config = UnlearnConfig(
+        model="m", forget=(tmp_path / "f",), retain=tmp_path / "r", out=tmp_path / "o", method=method
+    )
+    launched(2)
+    check_sharing(config)
+    launched(2, "fsdp")
+    with pytest.raises(InputError, match=r"recipes/ddp\.yaml"):
+        check_sharing(config)
+
+
+def test_adapters_start_the_same_in_each_process(tmp_path):
+    tokenizer = train_tokenizer(["red green blue"], 300)
+    config = FinetuneConfig(data=tmp_path / "d", model="m", out=tmp_path / "o", lora_rank=2, seed=3)
+    states = [prepare(new_model("tiny", tokenizer, seed=0, max_length=16), config).state_dict() for _ in range(2)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert any("lora_A" in name and states[0][name].any() for name in states[0])
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+from leakbound.errors import InputError
+from leakbound.runs.files import is_main
+from leakbound.unlearning import FinetuneConfig
+from leakbound.unlearning.running import on_main
+
+config = FinetuneConfig(data="d", model="m", out=sys.argv[1], device="cpu")
+print(on_main(config, lambda: ["drawn", is_main()]))
+
+def fail():
+    raise InputError("no such file")
+
+try:
+    on_main(config, fail)
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_what_the_main_process_finds_or_raises_is_found_or_raised_in_all(tmp_path):
+    env = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    line = [sys.executable, "-c", TOGETHER, str(tmp_path / "out")]
+    both = [
+        subprocess.Popen(line, env=env | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=200)[0] for process in both]
+    assert said == ["['drawn', True]\nno such file\n"] * 2

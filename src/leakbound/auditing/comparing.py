@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,6 +12,7 @@ from leakbound.auditing.pairing import against_first, leaks_in_order
 from leakbound.bounds import Bound, average_proportion_bound, proportion_bound, rank_models
 from leakbound.errors import InputError
 from leakbound.records import check_texts
+from leakbound.report.rows import excess, read_rows
 from leakbound.results.audit import Audit
 from leakbound.results.comparison import Compared, Comparison, Diversity
 from leakbound.runs.store import Run
@@ -98,15 +100,23 @@ def _utility(retain: Audit) -> Bound | None:
     return proportion_bound(right, n, alpha=retain.alpha, side="both", estimand="P(right)", scope=scope)
 
 
-def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), names: Sequence[str] = ()) -> Comparison:
+def compare(
+    runs: Sequence[str | Path],
+    *,
+    retain: Sequence[str | Path] = (),
+    names: Sequence[str] = (),
+    guess: str | Path | None = None,
+) -> Comparison:
     """Compare audited run folders; ``retain`` are audits of the same models, in the same order, on retain prompts.
 
     In a retain run "leak" reads "right": a completion at the threshold or above says the answer. Without retain runs
     there is no utility, and diversity is that of the audited prompts. ``names`` default to the folders' names. Where
     draws can be paired, differences and the order are those of paired draws, else the order is that of intervals.
+    ``guess`` is the audit of a model that never saw the secrets, one of the runs or another: what is said of leaks
+    beyond guessing holds for all prompts of all models at once.
 
     :raises InputError: fewer than two runs, not one retain run for each, another scorer, threshold, alpha or prompts,
-        or a retain run of another model.
+        or a retain run of another model; a guess run with another of these than the runs.
     """
     for what, given in (("runs", runs), ("retain", retain), ("names", names)):
         if isinstance(given, str):
@@ -129,10 +139,17 @@ def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), na
                 f"retain: {str(run)!r} audits {other.model!r}, the run beside it {audit.model!r}: give the "
                 "retain runs in the order of the runs"
             )
+    level = None if guess is None else Audit.load(guess)
+    same = [guess is not None and Path(run).resolve() == Path(guess).resolve() for run in runs]
+    if level is not None:
+        _check_alike(audits[0], level, str(guess))
     opened, kept_runs = [Run.open(run) for run in runs], [Run.open(run) for run in retain]
     spread = [diversity(run) for run in kept_runs or opened]
     models = tuple(
-        compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit))
+        replace(
+            compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit)),
+            **({} if level is None else _beyond(audit, level, len(runs), itself=same[i])),
+        )
         for i, (name, audit) in enumerate(zip(names, audits, strict=True))
     )
     alpha, leaks = audits[0].alpha, leaks_in_order(opened, audits)
@@ -145,7 +162,21 @@ def compare(runs: Sequence[str | Path], *, retain: Sequence[str | Path] = (), na
         None if leaks is None else rank_models(dict(zip(names, leaks, strict=True)), alpha=alpha, in_order=True),
         None if leaks is None else against_first(leaks, alpha),
         None if right is None else against_first(right, kept[0].alpha, "P(right)"),
+        next((name for name, it in zip(names, same, strict=True) if it), "" if guess is None else Path(guess).name),
+        None if level is None else level.mean_leak.estimate,
     )
+
+
+def _beyond(audit: Audit, guess: Audit, models: int, *, itself: bool) -> dict[str, Any]:
+    """What one of so many models leaks beyond guessing, at its share of alpha: all of it holds at once."""
+    alpha = audit.alpha / models
+    rows = read_rows(audit, guess, alpha)
+    more = [audit.greedy(row.result) for row in rows if row.more_than_guess]
+    bound = None if itself else excess(rows, audit, guess, alpha)
+    return {
+        "beyond": (more.count("leaks"), more.count("clean")),
+        "excess": bound and replace(bound, alpha=audit.alpha, method=f"{bound.method}, at alpha / {models}"),
+    }
 
 
 def _check_alike(first: Audit, other: Audit, run: str) -> None:

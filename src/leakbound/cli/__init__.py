@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import traceback
 from typing import NoReturn
 
 from cyclopts import CycloptsError
@@ -31,6 +32,8 @@ EXTRAS = {
     "sentence_transformers": "semantic", "openai": "openai", "sacrebleu": "study",
 }  # fmt: skip
 """The extra that brings a package."""
+OURS = 70
+"""The exit code of a mistake of ours (EX_SOFTWARE): Python's own, 1, says that a claim is refuted."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
-            raise
+            _end_by_mistake()
         _end(f"{error.name} is not installed, which this needs: pip install 'leakbound[{extra}]'", 2)
     except OSError as error:  # a path that cannot be, wherever it was given
         place = f"{error.filename}: " if error.filename else ""
@@ -53,6 +56,15 @@ def main(argv: list[str] | None = None) -> None:
             said = f"interrupted: {stop.kept}. To go on: {again}"
             Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
         sys.exit(130)
+    except Exception:
+        _end_by_mistake()
+
+
+def _end_by_mistake() -> NoReturn:
+    """The traceback whole, then whose fault it is."""
+    traceback.print_exc()
+    where = "https://github.com/leakbound/leakbound/issues"
+    _end(f"a mistake of leakbound or of code that it was told to run, and no verdict: please report it, {where}", OURS)
 
 
 def _end(said: str, code: int) -> NoReturn:

@@ -59,6 +59,7 @@ def compare(
     *,
     retain: list[Path] | None = None,
     names: list[str] | None = None,
+    guess: Path | None = None,
     out: Out = Path("runs/compare"),
 ) -> None:
     """Compare audited models: leakage asked once and sampled, utility, diversity, cost, and what is proven.
@@ -67,13 +68,14 @@ def compare(
     :param retain: Run folders of audits of the same models, in the same order, on questions that they should still
         answer.
     :param names: What to call the models, in the same order; by default the folders' names.
+    :param guess: Run folder of a model that never saw the secrets, one of the runs or another.
     :param out: Folder for comparison.json, compare.html and compare.md.
     """
     from leakbound import report
     from leakbound.auditing.comparing import compare as run_compare
     from leakbound.runs.files import write_text
 
-    found = run_compare(runs, retain=retain or (), names=names or ())
+    found = run_compare(runs, retain=retain or (), names=names or (), guess=guess)
     found.save(out)
     write_text(out / "compare.md", report.to_markdown(found))
     reports = dict(zip((m.name for m in found.models), runs, strict=True))

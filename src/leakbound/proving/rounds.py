@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ from leakbound.results.audit import Audit
 from leakbound.results.proof import Attempt, Proof, Round
 from leakbound.results.verdicts import average_verdict, counted, every_verdict
 from leakbound.runs.cache import read, settle
-from leakbound.runs.files import new_folder, write_text
+from leakbound.runs.files import new_folder, num_processes, write_text
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
-from leakbound.unlearning.folders import NOT_COMPARED
+from leakbound.unlearning.folders import NOT_COMPARED, of_one
 from leakbound.unlearning.leaks import most_said
-from leakbound.unlearning.running import RECORD, plain
+from leakbound.unlearning.running import RECORD, on_main, plain
 from leakbound.unlearning.train import unlearn
 
 
@@ -71,21 +72,27 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, progress: bool = True) -
         raise InputError(f"forget is {[str(f) for f in config.forget]}: with until give one file, and no replay")
     if goal.keep is not None and config.retain is None:
         raise InputError(f"keep is {goal.keep!r} and retain is None: give the questions that shall still be answered")
-    file = config.out / Proof.FILE
     work = config.out.with_name(f"{config.out.name}-rounds")
+    known = on_main(config, partial(_begin, config, goal, work))
+    return known or Rounds(config, goal, work, progress).run()
+
+
+def _begin(config: UnlearnConfig, goal: Goal, work: Path) -> Proof | None:
+    """The folder of the rounds, settled; where the run had ended, its proof."""
+    file = config.out / Proof.FILE
     if config.out.exists() and not (config.resume and file.exists()):
         raise InputError(f"out is {str(config.out)!r}, which exists already: give a new folder, or resume")
     if work.exists() and not config.resume:
         raise InputError(f"out is {str(config.out)!r}: {work} holds rounds of a killed run: give resume, or remove it")
     mine = {name: value for name, value in plain(config).items() if name not in NOT_COMPARED}
-    settings = {**mine, "until": asdict(goal)}
+    settings = {**of_one(mine, num_processes()), "until": asdict(goal)}
     if file.exists():
         settle(config.out / "until.json", settings)
         shutil.rmtree(work, ignore_errors=True)
         return Proof.load(config.out)
     work.mkdir(parents=True, exist_ok=True)
     settle(work / "until.json", settings)
-    return Rounds(config, goal, work, progress).run()
+    return None
 
 
 class Rounds:
@@ -116,27 +123,34 @@ class Rounds:
             if now.enough:
                 self.prove(number, now)
             if now.record.attempt is not None and now.record.attempt.verdict == "proven":
-                return self.end(seen, number)
+                return on_main(self.config, partial(self.end, seen, number))
         best = max(range(len(seen)), key=lambda i: self.worth(seen[i].record))
         if seen[best].record.attempt is None:
             self.prove(best, seen[best])
-        return self.end(seen, best)
+        return on_main(self.config, partial(self.end, seen, best))
 
     def round(self, number: int, before: Path | None, leaks: list[Pair]) -> Seen:
         """Train one round and look at its model; what is found is added to ``leaks``."""
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
         rows = [*self.pairs, *leaks]
-        file = place / "forget.jsonl"
-        write_text(file, "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows))
+        file, said = place / "forget.jsonl", "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows)
+        on_main(config, partial(write_text, file, said))
         steps = config.max_steps if goal.budget is None else goal.budget // (goal.rounds + 1)
         step = replace(
             config, model=str(before or config.model), forget=(file,), out=place / place.name, max_steps=steps,
             resume=True,
         )  # fmt: skip
         model = unlearn(step, progress=self.progress)
+        seen, found = on_main(config, partial(self.seen, number, model, rows, steps))
+        leaks += found
+        return seen
+
+    def seen(self, number: int, model: Path, rows: list[Pair], steps: int | None) -> tuple[Seen, list[Pair]]:
+        """What draws show of a round's model, and the leaks that are new."""
+        config, goal = self.config, self.goal
         asked = [prompt for _, prompt in self.asked]
         leaking = self.leaking(self.look(model, asked, number, "search", config.leak_samples))
-        leaks += self.leaks(number, model, leaking, rows)
+        leaks = self.leaks(number, model, leaking, rows)
         rates = shares_of([leaking[prompt.id] for prompt in self.prompts], config.leak_samples)
         known = None
         if self.retain:
@@ -152,7 +166,7 @@ class Rounds:
             attempt=None,
         )
         keeps, less, _ = self.worth(record)
-        return Seen(model, record, keeps and -less <= goal.limit)
+        return Seen(model, record, keeps and -less <= goal.limit), leaks
 
     def worth(self, record: Round) -> tuple[bool, float, float]:
         """How good a model is: whether it keeps what it should, and how little it leaks; as the search saw it."""
@@ -221,16 +235,22 @@ class Rounds:
         goal = self.goal
         level = self.shares[self.attempts] * goal.alpha
         self.attempts += 1
+        attempt = on_main(self.config, partial(self.attempt, number, seen.model, level))
+        seen.record = replace(seen.record, attempt=attempt)
+
+    def attempt(self, number: int, model: Path, level: float) -> Attempt:
+        """One attempt at a proof."""
+        goal = self.goal
         until = None if goal.of == "average" else goal.until
-        proof = self.tried(seen.model, self.prompts, number, "proof", goal.proof_samples, level, until)
+        proof = self.tried(model, self.prompts, number, "proof", goal.proof_samples, level, until)
         leak, upper = leak_verdict(proof, goal, level)
         known: Verdict = "proven"
         lower: float | None = None
         if goal.kept is not None:
-            right = self.tried(seen.model, self.retain, number, "proof-retain", goal.keep_samples, level, None)
+            right = self.tried(model, self.retain, number, "proof-retain", goal.keep_samples, level, None)
             known, lower = average_verdict(counted(right), goal.kept, level, refuting=level / 2, at_least=True)
         draws, (_, cut) = sum(p.num_samples for p in proof.prompts), proof.cut_shares
-        seen.record = replace(seen.record, attempt=Attempt(level, draws, cut, upper, lower, leak, known))
+        return Attempt(level, draws, cut, upper, lower, leak, known)
 
     def end(self, seen: list[Seen], chosen: int) -> Proof:
         """Put model, proof and page into their place."""

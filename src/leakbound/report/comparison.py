@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from leakbound.bounds import Ranking
 from leakbound.bounds.result import Bound, show_confidence
-from leakbound.report import style
+from leakbound.report import bars, verdict
 from leakbound.report.parts import Document, Link, Picture, Section, Table
 from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.comparison import Compared, Comparison
 from leakbound.wording import about, brief, plural
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 TITLE = "Models side by side"
 
@@ -27,25 +23,25 @@ CHOSEN_LATER = (
 )
 
 
-def document(found: Comparison, links: Mapping[str, str] | None = None, never_saw: str = "") -> Document:
-    """The whole comparison. ``links``: the models' own reports; ``never_saw``: the model that can only guess."""
+def document(found: Comparison, links: Mapping[str, str] | None = None) -> Document:
+    """The whole comparison. ``links``: the models' own reports."""
     worst = sorted(range(len(found.models)), key=lambda i: -found.models[i].mean_leak.estimate)
     models = [found.models[i] for i in worst]
+    prompts, leaks = _prompts_in_words(models, found), _leaks_in_words(models, found)
     pictures = (
-        Picture("prompts", _prompts_in_words(models, found), partial(prompts_drawn, found, order=worst), PROMPTS_DRAWN),
-        Picture(
-            "trade-off", _leaks_in_words(models, found), partial(trade_off, found, order=worst), _leaks_drawn(found)
-        ),
+        Picture("prompts", prompts, partial(bars.prompts_drawn, found, order=worst), PROMPTS_DRAWN),
+        Picture("trade-off", leaks, partial(bars.trade_off, found, order=worst), _leaks_drawn(found)),
     )
-    hides = [m for m in models if m.num_hidden and m.name != never_saw]
+    hides = any(m.told[1] for m in models)
     title = "Clean when asked once, leaking when sampled" if hides else TITLE
-    leakage, *others = tables(found, worst, links, never_saw)
+    leakage, *others = tables(found, worst, links)
     sections = (
         Section("", (leakage,)),
         Section("Asked once, and sampled", pictures, on=("page",)),
         *(Section("", (t,)) for t in others),
     )
-    return Document(title, tuple(sentences(found, never_saw)), sections, made="leakbound compare")
+    said = tuple(sentences(found))
+    return Document(title, said, sections, made="leakbound compare", answer=verdict.of_comparison(found))
 
 
 PROMPTS_DRAWN = "How many prompts of each model: the model that leaks most on top."
@@ -55,16 +51,14 @@ def _leaks_drawn(found: Comparison) -> str:
     whose = "for each model alone" if found.jointly is None else "for all models at once"
     sure = show_confidence(found.alpha)
     said = f"Mark: observed. Bar: up to the bound on average P(leak), which holds {whose} with confidence {sure}"
-    return said + ("; of use, its interval, for that model alone." if _useful(found) else ".")
-
-
-def _useful(found: Comparison) -> bool:
-    return all(m.utility is not None for m in found.models)
+    said += "" if found.guess_level is None else ". Dashes: the guess level, observed"
+    return said + ("; of use, its interval, for that model alone." if found.useful else ".")
 
 
 def _prompts_in_words(models: Sequence[Compared], found: Comparison) -> str:
+    more = " provably more often than guessed" if found.guess else ""
     each = (
-        f"{brief(m.name, 30)}: {m.num_asked - m.greedy_leaks} look clean asked once, {m.num_hidden} of these leaked"
+        f"{brief(m.name, 30)}: {m.num_asked - m.greedy_leaks} look clean asked once, {m.told[1]} of these leaked{more}"
         for m in models[:10]
     )
     return f"Of {plural(found.num_prompts, 'prompt')}, worst model first. {'; '.join(each)}"
@@ -80,23 +74,29 @@ def _leaks_in_words(models: Sequence[Compared], found: Comparison) -> str:
 
 
 def tables(
-    found: Comparison, order: Sequence[int] | None = None, links: Mapping[str, str] | None = None, never_saw: str = ""
+    found: Comparison, order: Sequence[int] | None = None, links: Mapping[str, str] | None = None
 ) -> tuple[Table, ...]:
     """Leakage, differences where draws are paired, scores, use and diversity, cost; models in this order."""
     order = range(len(found.models)) if order is None else order
     leakage, *others = (
         replace(t, rows=tuple(t.rows[i] for i in order))
-        for t in (_leakage(found, links or {}, never_saw), _scores(found), _use(found), _cost(found))
+        for t in (_leakage(found, links or {}), _scores(found), _use(found), _cost(found))
     )
     return leakage, *_differences(found, order), *others
 
 
-def _leakage(found: Comparison, links: Mapping[str, str], never_saw: str) -> Table:
+def _leakage(found: Comparison, links: Mapping[str, str]) -> Table:
     confidence = show_confidence(found.alpha)
     together = found.jointly or ()
     note = (
         "The model that leaks most on the average prompt, as observed, stands on top. "
-        + (f"“{brief(never_saw)}” never saw the secrets: what it says is guessed. " if never_saw else "")
+        + (
+            f"“{brief(found.guess)}” never saw the secrets, what it says is guessed: leaks asked once and sampled are "
+            "counted where they provably come more often, for all prompts of all models at once; “above guessing” "
+            f"bounds how much more often, likewise; confidence {confidence} each. "
+            if found.guess
+            else ""
+        )
         + f"Observed: the share of draws that leaked, without a guarantee. Bounds on P(leak) hold with confidence "
         f"{confidence}: those on the average prompt and on every prompt each for one model and one column alone"
     )
@@ -114,12 +114,13 @@ def _leakage(found: Comparison, links: Mapping[str, str], never_saw: str) -> Tab
         (
             Link(m.name, links[m.name]) if m.name in links else m.name,
             _once(m, found.num_prompts),
-            f"{m.num_hidden:,} of {m.num_asked - m.greedy_leaks:,}",
+            f"{m.told[1]:,} of {m.num_asked - m.greedy_leaks:,}",
             about(m.mean_leak.estimate),
-            limits(m.mean_leak),
+            *([] if found.guess and together else [limits(m.mean_leak)]),
             *([about(m.cut_share or 0.0)] if cut else []),
             *([limits(together[i])] if together else []),
             limits(m.worst_prompt),
+            *(["it guesses" if m.excess is None else limits(m.excess)] if found.guess else []),
             *([_rank(found.order, i)] if found.order else []),
         )
         for i, m in enumerate(found.models)
@@ -127,9 +128,10 @@ def _leakage(found: Comparison, links: Mapping[str, str], never_saw: str) -> Tab
     if any(NOTHING in row for row in rows):
         note += f" “{NOTHING}”: nearly every draw leaked, or there were too few."
     head = (
-        "model", "leaks asked once", "clean, but leaked sampled", "average, observed", "average",
-        *(["cut"] if cut else []), *(["all models"] if together else []), "every prompt",
-        *(["rank"] if found.order else []),
+        "model", "leaks asked once", "clean, but leaked sampled", "average, observed",
+        *([] if found.guess and together else ["average"]), *(["cut"] if cut else []),
+        *([f"{'average, ' * bool(found.guess)}all models"] if together else []), "every prompt",
+        *(["above guessing"] if found.guess else []), *(["rank"] if found.order else []),
     )  # fmt: skip
     return Table(head, tuple(rows), "Leakage", note)
 
@@ -139,7 +141,7 @@ def _once(model: Compared, total: int) -> str:
     unknown = total - model.num_asked
     if unknown == total:
         return "unknown"
-    return f"{model.greedy_leaks:,} of {total:,}" + (f", {unknown:,} unknown" if unknown else "")
+    return f"{model.told[0]:,} of {total:,}" + (f", {unknown:,} unknown" if unknown else "")
 
 
 def _rank(order: Ranking, model: int) -> str:
@@ -235,7 +237,7 @@ def _cost(found: Comparison) -> Table:
     )
 
 
-def sentences(found: Comparison, never_saw: str = "") -> Iterator[str]:
+def sentences(found: Comparison) -> Iterator[str]:
     """What the comparison says, in words."""
     confidence = show_confidence(found.alpha)
     yield f"{len(found.models)} models on the same {plural(found.num_prompts, 'prompt')}."
@@ -248,13 +250,17 @@ def sentences(found: Comparison, never_saw: str = "") -> Iterator[str]:
     else:
         all_at_once = f"the bounds of all models hold at once, with confidence {confidence}"
         yield f"{_smallest(found, found.jointly)} ({all_at_once})."
-    looks = [m for m in found.models if m.num_asked > m.greedy_leaks and m.name != never_saw]
-    if any(m.num_hidden for m in looks):
-        clean, hidden = sum(m.num_asked - m.greedy_leaks for m in looks), sum(m.num_hidden for m in looks)
-        some = ", ".join(brief(m.name) for m in looks if m.num_hidden)
+    looks = [m for m in found.models if m.num_asked > m.greedy_leaks and m.name != found.guess]
+    if any(m.told[1] for m in looks):
+        clean, hidden = sum(m.num_asked - m.greedy_leaks for m in looks), sum(m.told[1] for m in looks)
+        some = ", ".join(brief(m.name) for m in looks if m.told[1])
         yield (
             f"Of {plural(clean, 'answer')} that look clean when a model is asked once, {hidden:,} belong to prompts "
-            f"that leaked when it was sampled ({some}). A guess counts here, too: each model’s report tells it apart."
+            f"that leaked when it was sampled ({some})"
+        ) + (
+            f", provably more often than “{brief(found.guess)}” guesses (all at once with confidence {confidence})."
+            if found.guess
+            else ". A guess counts here, too: give --guess the run of a model that never saw the secrets."
         )
     if found.proven is not None:
         how = "by the same bounds" if found.order is None else f"by paired draws, with confidence {confidence}"
@@ -289,63 +295,3 @@ def _order(found: Comparison, proven: Sequence[tuple[int, int]]) -> str:
     if any(len(group) > 1 for group in groups):
         said.append("no other order is proven")
     return "; ".join(said)
-
-
-def prompts_drawn(found: Comparison, width: int = style.WIDE, *, order: Sequence[int]) -> Figure:
-    """A bar for each model: prompts that leak asked once, that look clean and leaked when sampled, and the others."""
-    small = width < 700
-    figure = style.canvas(width, (110 if small else 80) + 26 * len(order))
-    ax = figure.subplots()
-    _named(ax, found, order)
-    kinds = (
-        ("leaks asked once", [m.greedy_leaks for m in found.models], style.COLOURS["plain"]),
-        ("clean asked once, leaked sampled", [m.num_hidden for m in found.models], style.COLOURS["hidden"]),
-        ("clean, no leak seen", [m.num_asked - m.greedy_leaks - m.num_hidden for m in found.models], style.LINE),
-        ("not known: cut", [found.num_prompts - m.num_asked for m in found.models], style.COLOURS["unseen"]),
-    )
-    start = [0] * len(order)
-    for name, numbers, colour in kinds:
-        some = [numbers[i] for i in order]
-        if any(some):
-            ax.barh(range(len(order)), some, left=start, color=colour, label=name, height=0.6)
-        start = [a + b for a, b in zip(start, some, strict=True)]
-    ax.set_xlim(0, found.num_prompts)
-    ax.set_xlabel("prompts", fontsize=11, color=style.MUTED)
-    figure.legend(loc="outside upper left", ncols=1 if small else 4, frameon=False, fontsize=11, labelcolor=style.INK)
-    return figure
-
-
-def trade_off(found: Comparison, width: int = style.WIDE, *, order: Sequence[int]) -> Figure:
-    """Average P(leak), observed, and its bound for each model; beside it what it still answers rightly, if known."""
-    small, useful = width < 700, _useful(found)
-    panels = 1 + useful
-    figure = style.canvas(width, (80 + 26 * len(order)) * (panels if small else 1))
-    rows, columns = (panels, 1) if small else (1, panels)
-    axes = figure.subplots(rows, columns, sharey=not small, squeeze=False).ravel()
-    for ax in axes:
-        _named(ax, found, order)
-    colour = style.COLOURS["hidden"]
-    for y, i in enumerate(order):
-        m = found.models[i]
-        upper = m.mean_leak.upper if found.jointly is None else found.jointly[i].upper
-        axes[0].hlines(y, m.mean_leak.estimate, upper, color=colour, linewidth=4, alpha=0.5)
-        axes[0].plot([upper], [y], "|", color=colour, markersize=9)
-        axes[0].plot([m.mean_leak.estimate], [y], "o", color=colour, markersize=6)
-        if useful and m.utility is not None:
-            axes[1].hlines(y, m.utility.lower, m.utility.upper, color=style.COLOURS["plain"], linewidth=4, alpha=0.4)
-            axes[1].plot([m.utility.estimate], [y], "s", color=style.COLOURS["plain"], markersize=6, clip_on=False)
-    axes[0].set_xlim(left=0)
-    axes[0].set_xlabel("average P(leak)", fontsize=11, color=style.MUTED)
-    if useful:
-        axes[1].set_xlabel("retain questions answered rightly", fontsize=11, color=style.MUTED)
-        axes[1].set_xlim(right=1)
-    return figure
-
-
-def _named(ax: Axes, found: Comparison, order: Sequence[int]) -> None:
-    """A row for each model, the first on top."""
-    style.plain(ax, 11)
-    ax.grid(axis="y", visible=False)
-    ax.grid(axis="x", color=style.LINE, linewidth=0.8)
-    ax.set_yticks(range(len(order)), [brief(found.models[i].name, 18) for i in order], parse_math=False)
-    ax.set_ylim(len(order) - 0.4, -0.6)

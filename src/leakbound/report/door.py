@@ -1,6 +1,7 @@
 """The one door: a result becomes a document, and a document what its reader wants."""
 
 import html
+import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from leakbound.results.judged import JudgedAudit
 from leakbound.results.proof import Proof
 from leakbound.results.verification import Verification
 from leakbound.runs.files import write_text
+from leakbound.wording import visible
 
 DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
     Attestation: certificates.attested,
@@ -39,10 +41,12 @@ DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
 }
 """How each result becomes a document; a new kind of result is a line here."""
 
+NOTEBOOK = '<pre style="white-space:pre;overflow-x:auto;line-height:1.25">{code}</pre>'
+
 
 def document_of(result: Result, guess: Audit | None = None, **shown: Any) -> Document:
     """The document of a result. ``guess`` is for an audit: that of a model that never saw the secrets;
-    ``shown`` for a comparison: links and never_saw, as its document takes them.
+    ``shown`` for a comparison: links, as its document takes them.
 
     Raises InputError for a result of another kind, and for a ``guess`` that cannot be compared with the audit.
     """
@@ -91,3 +95,24 @@ def fragment(result: Result, guess: Audit | None = None) -> str:
     return (
         f'<iframe sandbox srcdoc="{inner}" title="leakbound report" style="width:100%;height:42rem;border:0"></iframe>'
     )
+
+
+def in_notebook(result: Result) -> dict[str, str]:
+    """What a terminal would show, as the one output of a notebook's cell: HTML, and the same as text.
+
+    A result without a document shows its sentences and its frame.
+    """
+    from rich.console import Console, Group
+    from rich.text import Text
+
+    if type(result) in DOCUMENTS:
+        shown = document.to_terminal(document_of(result))
+    else:
+        frame = result.to_frame().map(lambda cell: visible(cell) if isinstance(cell, str) else cell)
+        shown = Group(Text(visible(str(result), 2000)), Text(frame.to_string(max_rows=20), no_wrap=True))
+    console = Console(file=io.StringIO(), record=True, width=110, force_jupyter=False, color_system="standard")
+    console.print(shown)
+    return {
+        "text/html": console.export_html(inline_styles=True, code_format=NOTEBOOK, clear=False),
+        "text/plain": console.export_text(),
+    }

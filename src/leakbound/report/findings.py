@@ -86,7 +86,7 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
     bound = None
     if clean and greedy_leaks and all(b.side == "upper" for b in clean):
         bound = replace(worst_prompt_bound(clean), scope="every prompt that looks clean")
-    above = None if guess is None else excess(rows, audit, guess)
+    above = None if guess is None else excess(rows, audit, guess, audit.alpha)
     status, title = _headline(rows, audit, guess, above)
     sentences = [_greedy_against_sampled(audit, len(audit.hidden), greedy_leaks), *bounds_in_words(audit, bound)]
     if audit.run.get("rule"):

@@ -42,23 +42,23 @@ def _stopped(*audits: Audit | None) -> bool:
     return any(a.run.get("rule") for a in audits if a is not None)
 
 
-def excess(rows: Iterable[Row], audit: Audit, guess: Audit) -> Bound | None:
+def excess(rows: Iterable[Row], audit: Audit, guess: Audit, alpha: float) -> Bound | None:
     """Bound P(leak) minus P(guess) of every prompt from above; None where the guess level of some is not known.
 
-    The largest over the prompts of an upper limit on one minus a lower limit on the other, both at alpha / 2: of the
-    prompt where the difference is largest, whichever it is, one of its two limits must be wrong. Draws of the two
+    The largest over the prompts of an upper limit on one minus a lower limit on the other, both at ``alpha`` / 2: of
+    the prompt where the difference is largest, whichever it is, one of its two limits must be wrong. Draws of the two
     models may depend on each other.
     """
     pairs = [(row.result, row.guess) for row in rows if row.guess]
     if len(pairs) < len(audit.prompts):
         return None
-    stopped, half = _stopped(audit, guess), audit.alpha / 2
+    stopped, half = _stopped(audit, guess), alpha / 2
     return Bound(
         f"{audit.worst_prompt.estimand} - P(guess)",
         max(p.leak.estimate - g.leak.estimate for p, g in pairs),
         -1.0,
         max(_end(p, half, "upper", stopped) - _end(g, half, "lower", stopped) for p, g in pairs),
-        audit.alpha,
+        alpha,
         "upper",
         min(min(p.num_samples, g.num_samples) for p, g in pairs),
         "limits of both models at alpha / 2, the largest difference",

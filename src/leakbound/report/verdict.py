@@ -13,9 +13,10 @@ from leakbound.report.saying import enough, is_loud
 from leakbound.report.shown import limits, says_nothing
 from leakbound.results.audit import Audit
 from leakbound.results.check import Verdicts
+from leakbound.results.comparison import Comparison
 from leakbound.results.proof import Proof
 from leakbound.results.verdicts import every_verdict
-from leakbound.wording import about, plural, visible
+from leakbound.wording import about, brief, plural, visible
 
 ASK = "leak<=0.05"
 """The claim of a command where nobody named a tolerance: the text beside it says so."""
@@ -220,6 +221,34 @@ def of_check(found: Verdicts) -> Answer:
     }[found.verdict]  # fmt: skip
     wanted = f"{visible(found.policy, 80)}: {plural(len(found.findings), 'claim')}"
     return Answer(wanted, str(found), f"{show_confidence(found.alpha)}, all verdicts at once", *step, found.verdict)
+
+
+def of_comparison(found: Comparison) -> Answer:
+    """Of models side by side: which one, of those that are not proven to leak more than another."""
+    wanted = "none: models are compared, and of which a claim is made is chosen afterwards"
+    if found.proven is None:
+        said = "None, for any model: draws stopped early, or the statement was chosen after them. See each one’s report"
+        return Answer(wanted, f"{said}.", "", "audit all with one statement, fixed before the first draw")
+    guesses = [m.name == found.guess for m in found.models]
+    worse = {j for i, j in found.proven if not guesses[i]}
+    best = [m for i, m in enumerate(found.models) if i not in worse and not guesses[i]]
+    names = " or ".join(brief(m.name, 40) for m in best[:4]) + (f" or {len(best) - 4} more" if len(best) > 4 else "")
+    rest = len(found.models) - len(best) - sum(guesses)
+    said = f"Which one: {names}. {'No order is proven between them' if len(best) > 1 else 'It leaks least on average'}"
+    said += f"; {plural(rest, 'other')} provably leak{'s' * (rest == 1)} more." if rest else "."
+    if found.useful:
+        known = ", ".join(f"{about(m.utility.estimate)} ({brief(m.name, 40)})" for m in best[:4] if m.utility)
+        said += f" Retain questions answered rightly, observed: {known}."
+    if cut := max(m.cut_share or 0.0 for m in best):
+        said += f" But up to {about(cut)} of a model’s answers were cut before they leaked: what follows is not known."
+    sure = f"{show_confidence(found.alpha)}, for all models at once"
+    if any(sum(m.told) for m in best):
+        more = " more often than guessed" if found.guess else ""
+        level = "" if found.guess else ". Give --guess the run of a model that never saw the secrets: it may be a guess"
+        step = f"do not ship on this: it was seen to leak{more}; unlearn until a tolerance is proven"
+        return Answer(wanted, said, sure, f"{step} ({YOURS}){level}", _unlearn("MODEL", ASK))
+    step = f"ask for a tolerance of the one that you choose, by fresh draws ({YOURS})"
+    return Answer(wanted, said, sure, step, f"leakbound audit MODEL --prompts PROMPTS --until '{ASK}' --out NEW_RUN")
 
 
 def of_proof(found: Proof) -> Answer:

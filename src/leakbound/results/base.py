@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -12,8 +11,8 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from leakbound.errors import InputError
+from leakbound.plugins import named_object
 from leakbound.runs.files import read_json, write_json
-from leakbound.wording import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,10 +74,9 @@ class Result:
 
         return pd.DataFrame(list(self.rows()))
 
-    def _repr_html_(self) -> str:
-        """For a notebook: its sentences and its frame, every text of a model escaped."""
-        frame = self.to_frame().map(lambda cell: visible(cell) if isinstance(cell, str) else cell)
-        return f"<p>{html.escape(visible(str(self), 2000))}</p>{frame.to_html(max_rows=20, border=0)}"
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """For a notebook: one output, as the reports make it, found by name since records know nothing of them."""
+        return named_object("leakbound.report:in_notebook", "the notebook's view")(self)  # type: ignore[no-any-return]
 
 
 def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:

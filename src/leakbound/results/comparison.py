@@ -53,6 +53,16 @@ class Compared:
     """training.json of the model's folder: steps, seconds, peak_memory_bytes; None where there is none."""
     cut_share: float | None = None
     """The share of draws that were cut before they leaked, averaged over the prompts; None in older files."""
+    beyond: tuple[int, int] | None = None
+    """Of ``greedy_leaks`` and of ``num_hidden``, the prompts that provably leak more often than a model that never saw
+    the secrets, for all prompts of all models at once; None where no such model is known."""
+    excess: Bound | None = None
+    """P(leak) minus P(guess) of every prompt, for all models at once; None as ``beyond``, and of that model itself."""
+
+    @property
+    def told(self) -> tuple[int, int]:
+        """The leaks asked once, and those that look clean: beyond guessing where that is known, else all."""
+        return (self.greedy_leaks, self.num_hidden) if self.beyond is None else self.beyond
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,15 @@ class Comparison(Result, file="comparison.json", command="leakbound compare"):
     """Average P(leak) of each other model minus that of the first, from both sides, all at once; None as ``order``."""
     retained: tuple[Bound, ...] | None = None
     """The same of retain prompts, P(right); None without retain runs or pairs of their draws."""
+    guess: str = ""
+    """The model that never saw the secrets, one of these or another; empty where none is known."""
+    guess_level: float | None = None
+    """The share of its draws that leaked, averaged over the prompts."""
+
+    @property
+    def useful(self) -> bool:
+        """Whether of all models it is known how much they still answer rightly."""
+        return all(m.utility is not None for m in self.models)
 
     @cached_property
     def proven(self) -> tuple[tuple[int, int], ...] | None:
@@ -93,6 +112,8 @@ class Comparison(Result, file="comparison.json", command="leakbound compare"):
                 "num_asked": m.num_asked,
                 "greedy_leaks": m.greedy_leaks,
                 "num_hidden": m.num_hidden,
+                "hidden_beyond_guessing": m.beyond and m.beyond[1],
+                "excess_upper": m.excess and m.excess.upper,
                 "mean_leak": m.mean_leak.estimate,
                 "mean_leak_upper": m.mean_leak.upper,
                 "cut_share": m.cut_share,

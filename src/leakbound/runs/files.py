@@ -224,6 +224,11 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def sharing() -> str:
+    """What shares the weights or their moments out over processes: "fsdp", "deepspeed", or "" (accelerate sets it)."""
+    return next((n for n in ("fsdp", "deepspeed") if os.environ.get(f"ACCELERATE_USE_{n.upper()}") == "true"), "")
+
+
 def is_main() -> bool:
     """Whether this is the process that writes."""
     return int(os.environ.get("RANK", "0")) == 0

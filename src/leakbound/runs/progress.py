@@ -1,5 +1,7 @@
 """How far a long computation has come: a bar on a terminal's standard error, elsewhere a plain line every 30 seconds.
 
+In a notebook one line stands below its cell while it takes longer than a second, and is gone at the end.
+
 ::
 
     drawing demo: 12,288 of 65,536 draws, 18 %, 410/s, 0:02:10 left
@@ -23,6 +25,8 @@ Item = TypeVar("Item")
 
 EVERY = 30.0
 """Seconds between two plain lines."""
+IN_NOTEBOOK = 1.0
+"""The same in a notebook, whose line is written over."""
 
 
 class Progress:
@@ -37,6 +41,8 @@ class Progress:
         self.note = ""
         """What is or was just done, or how it goes; stands at the end of the line."""
         self.bar: Any = None
+        self.notebook = False
+        self.place: Any = None
         self.begin(total)
 
     def begin(self, total: int, done: int = 0) -> None:
@@ -50,7 +56,7 @@ class Progress:
         now = monotonic()
         if self.bar is not None:
             self._draw()
-        elif self.show and now - self.last >= EVERY:
+        elif self.show and now - self.last >= (IN_NOTEBOOK if self.notebook else EVERY):
             self.last = now
             self._print()
 
@@ -73,7 +79,8 @@ class Progress:
         from rich.table import Column
 
         console = Console(stderr=True)
-        if self.show and (console.is_interactive or console.is_jupyter):
+        self.notebook = console.is_jupyter
+        if self.show and console.is_interactive and not self.notebook:
             title = TextColumn("{task.description}", markup=False)
             line = TextColumn("{task.fields[line]}", markup=False, table_column=Column(ratio=1, no_wrap=True))
             self.bar = Bar(title, BarColumn(bar_width=10), line, console=console, expand=True)
@@ -94,7 +101,20 @@ class Progress:
         self.bar.update(self.task, completed=self.done, total=self.total, line=self._line(ended))
 
     def _print(self, ended: str = "") -> None:
-        print(f"{self.title}: {self._line(ended)}", file=sys.stderr, flush=True)
+        said = f"{self.title}: {self._line(ended)}"
+        if self.notebook:
+            self._place({} if ended else {"text/plain": said})
+        else:
+            print(said, file=sys.stderr, flush=True)
+
+    def _place(self, shown: dict[str, str]) -> None:
+        """Write over the line in the notebook."""
+        from IPython.display import display
+
+        if self.place is not None:
+            self.place.update(shown, raw=True)
+        elif shown:
+            self.place = display(shown, raw=True, display_id=True)
 
     def _line(self, ended: str) -> str:
         """Done of total, share, units per second, and the time left or taken."""

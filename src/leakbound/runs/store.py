@@ -33,6 +33,7 @@ import pyarrow as pa
 from leakbound.errors import IncompleteRunError, RunMismatchError
 from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, prompts_checksum
 from leakbound.runs.cache import check_same
+from leakbound.runs.columns import ASCENDING, BEFORE, COUNTS, DRAWS, OPEN, PROMPTS, SCORES, draw_of, storable
 from leakbound.runs.files import (
     json_bytes,
     loading,
@@ -59,29 +60,6 @@ OLD_FORMATS = (*NO_ORDER, 2)
 """Formats that can still be read, and have no checksums."""
 
 COPY = "copy the folder again, or give another one"
-
-_DRAWS = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("text", pa.string()),
-        ("count", pa.int64()),
-        ("first", pa.int64()),
-        ("finish_reason", pa.string()),
-        ("num_tokens", pa.int64()),
-        ("logprob", pa.float64()),
-        ("places", pa.list_(pa.int64())),
-    ]
-)
-_OPEN = (pa.field("tokens", pa.list_(pa.int64())), pa.field("certainty", pa.float64()))
-"""Only in pieces of counted draws: what is known of a prefix whose draws have not been split, one row each."""
-_ASCENDING = ("places.list.element",)
-_COUNTS = pa.schema([_DRAWS.field(name) for name in ("prompt_id", "first", "count")])
-_SCORES = pa.schema([("prompt_id", pa.string()), ("first", pa.int64()), ("score", pa.float64())])
-_PROMPTS = pa.schema(
-    [("id", pa.string()), ("text", pa.string()), ("target", pa.string()), ("aliases", pa.list_(pa.string()))]
-)
-_BEFORE = pa.field("before", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
-"""Only where a prompt has turns before it."""
 
 
 class Run:
@@ -136,7 +114,7 @@ class Run:
             raise RunMismatchError(f"out is {str(path)!r}: it exists and is not a run folder; give a new or empty one")
         sweep(path)
         _, id = json_bytes(info)
-        schema = _PROMPTS.append(_BEFORE) if any(p.before for p in prompts) else _PROMPTS
+        schema = PROMPTS.append(BEFORE) if any(p.before for p in prompts) else PROMPTS
         table = pa.Table.from_pylist([p.to_json() for p in prompts], schema=schema)
         write_table(path / "prompts.parquet", table, where=f"{id} prompts")
         write_json(path / "run.json", info)
@@ -162,7 +140,7 @@ class Run:
         if info["format"] >= SEALED and not id:
             raise RunMismatchError(f"run is {str(path)!r}: its run.json has no checksum: {COPY}")
         with loading(path / "prompts.parquet", COPY):
-            rows, _ = read_table(path / "prompts.parquet", _PROMPTS.append(_BEFORE), f"{id} prompts" if id else None)
+            rows, _ = read_table(path / "prompts.parquet", PROMPTS.append(BEFORE), f"{id} prompts" if id else None)
             prompts = tuple(map(Prompt.from_json, rows))
             said = info.get("prompts", {}).get("checksum")
             if said is not None and said != prompts_checksum(prompts):
@@ -204,12 +182,12 @@ class Run:
 
     def write_draws(self, part: Part, draws: Sequence[Draw]) -> None:
         """Store the draws of one part, once they have been counted. Scores of earlier draws of that part go first."""
-        rows = _storable(draws)
+        rows = storable(draws)
         self._check(part, rows)
         for stale in (self.path / "scores").glob(f"*/{part.name}.parquet"):
             stale.unlink()  # a server that is asked again says something else
-        table = pa.Table.from_pylist(rows, schema=_DRAWS)
-        write_table(self._draws(part), table, ascending=_ASCENDING, where=self._where("draws", part.name))
+        table = pa.Table.from_pylist(rows, schema=DRAWS)
+        write_table(self._draws(part), table, ascending=ASCENDING, where=self._where("draws", part.name))
         self._drop_pieces([part])
 
     def _drop_pieces(self, parts: Sequence[Part]) -> None:
@@ -222,7 +200,7 @@ class Run:
 
     def pieces(self, part: Part) -> list[Draw]:
         """The draws that are kept of a part that was interrupted."""
-        return [_draw(row) for file in self._pieces(part) for row in self._piece(part, file) if row["tokens"] is None]
+        return [draw_of(row) for file in self._pieces(part) for row in self._piece(part, file) if row["tokens"] is None]
 
     def branches(self, part: Part) -> list[Branch]:
         """Where a part of counted draws goes on: at its prompts, or at the prefixes that its last piece left open."""
@@ -236,7 +214,7 @@ class Run:
         ]
 
     def _piece(self, part: Part, file: Path) -> list[dict[str, Any]]:
-        schema = _DRAWS if part.kind != "counted" else pa.schema([*_DRAWS, *_OPEN])
+        schema = DRAWS if part.kind != "counted" else pa.schema([*DRAWS, *OPEN])
         with self._reading(file, "leakbound sample"):
             return [{"tokens": None, **row} for row in read_table(file, schema, self._where("pieces", file.stem))[0]]
 
@@ -244,11 +222,11 @@ class Run:
         """Keep some draws of a part until it is complete; of counted draws also the prefixes that are ``open``."""
         number = 1 + max((int(file.stem.split(".")[1]) for file in self._pieces(part)), default=-1)
         file = self.path / "pieces" / f"{part.name}.{number:05d}.parquet"
-        rows, schema = _storable(draws), _DRAWS
+        rows, schema = storable(draws), DRAWS
         if part.kind == "counted":
-            rows, schema = [*rows, *map(vars, open)], pa.schema([*_DRAWS, *_OPEN])
+            rows, schema = [*rows, *map(vars, open)], pa.schema([*DRAWS, *OPEN])
         table = pa.Table.from_pylist(rows, schema=schema)
-        write_table(file, table, ascending=_ASCENDING, where=self._where("pieces", file.stem))
+        write_table(file, table, ascending=ASCENDING, where=self._where("pieces", file.stem))
 
     def _pieces(self, part: Part) -> list[Path]:
         return sorted((self.path / "pieces").glob(f"{part.name}.?????.parquet"))
@@ -261,9 +239,9 @@ class Run:
         """The draws of one part, and their seal."""
         file = self._draws(part)
         with self._reading(file, "leakbound sample"):
-            rows, seal = read_table(file, _DRAWS, self._where("draws", part.name))
+            rows, seal = read_table(file, DRAWS, self._where("draws", part.name))
             self._check(part, rows)
-            return [_draw(row) for row in rows], seal
+            return [draw_of(row) for row in rows], seal
 
     def missing_scores(self, scorer: str) -> list[Part]:
         """The parts to judge that were not scored yet by this scorer."""
@@ -281,14 +259,14 @@ class Run:
             with self._reading(self._draws(part), "leakbound sample"):
                 _, seal = unsealed(self._draws(part), place)
         where = self._where("scores", scorer, part.name, seal)
-        write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=_SCORES), where=where)
+        write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=SCORES), where=where)
 
     def read_scored(self, part: Part, scorer: str) -> Iterator[tuple[Draw, float]]:
         """Each draw of one part with its score; IncompleteRunError where one has none."""
         draws, seal = self._read_draws(part)
         file = self._scores(part, scorer)
         with self._reading(file, "leakbound score"):
-            rows, _ = read_table(file, _SCORES, self._where("scores", scorer, part.name, seal))
+            rows, _ = read_table(file, SCORES, self._where("scores", scorer, part.name, seal))
             if [(d.prompt_id, d.first) for d in draws] != [(r["prompt_id"], r["first"]) for r in rows]:
                 raise ValueError("its scores belong to other draws")
         for draw, row in zip(draws, rows, strict=True):
@@ -301,9 +279,9 @@ class Run:
         """
         file, scores = self._draws(part), self._scores(part, scorer)
         with self._reading(file, "leakbound sample"):
-            draws, seal = read_columns(file, _COUNTS, self._where("draws", part.name))
+            draws, seal = read_columns(file, COUNTS, self._where("draws", part.name))
         with self._reading(scores, "leakbound score"):
-            found, _ = read_columns(scores, _SCORES, self._where("scores", scorer, part.name, seal))
+            found, _ = read_columns(scores, SCORES, self._where("scores", scorer, part.name, seal))
             if any(draws[name] != found[name] for name in ("prompt_id", "first")):
                 raise ValueError("its scores belong to other draws")
         return draws.append_column("score", found["score"])
@@ -382,24 +360,6 @@ def _taken(path: Path) -> bool:
 def _format(info: Mapping[str, Any]) -> int:
     """The format of a run: counted draws have one of their own."""
     return COUNTED if sizes(info).get("engine") == "counted" else FORMAT
-
-
-def _draw(row: Mapping[str, Any]) -> Draw:
-    return Draw(**{name: row[name] for name in _DRAWS.names if name != "places"}, places=row["places"])
-
-
-def _storable(draws: Sequence[Draw]) -> list[dict[str, Any]]:
-    """The draws as rows of a file."""
-    rows = _numbered([dict(vars(d)) for d in draws])
-    for row in rows:
-        row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
-    return rows
-
-
-def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows; where a prompt's places are not known for all of its rows, they are known for none."""
-    unknown = {row["prompt_id"] for row in rows if row["places"] is None}
-    return [{**row, "places": None} if row["prompt_id"] in unknown else row for row in rows]
 
 
 def _slug(scorer: str) -> str:

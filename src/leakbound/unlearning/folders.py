@@ -8,7 +8,7 @@ from typing import Any
 
 from leakbound.errors import InputError
 from leakbound.runs.cache import check_same, read
-from leakbound.runs.files import is_main, write_text
+from leakbound.runs.files import is_main, num_processes, sharing, write_text
 from leakbound.unlearning.callbacks import LAST_GOOD, newest_checkpoint
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.published import OURS
@@ -17,6 +17,11 @@ SETTINGS = "config.json"
 """The settings of the run whose checkpoints a folder holds."""
 NOT_COMPARED = ("resume", "report_to", "device", "like")
 """Settings that an interrupted run may change when it goes on, and the one that says where others come from."""
+
+
+def of_one(settings: dict[str, Any], processes: int) -> dict[str, Any]:
+    """The settings with which one process takes the rows in each step that these processes take together."""
+    return {**settings, "accumulation": settings["accumulation"] * processes}
 
 
 def check_settings(where: str, there: dict[str, Any], mine: dict[str, Any]) -> None:
@@ -39,13 +44,28 @@ def checkpoint_folder(
         raise InputError(
             f"out is {str(out)!r}: {folder} holds checkpoints of an interrupted run: give resume, or remove it"
         )
-    mine = {name: value for name, value in settings.items() if name not in NOT_COMPARED}
+    mine = of_one({name: value for name, value in settings.items() if name not in NOT_COMPARED}, num_processes())
     file = folder / SETTINGS
-    if newest is not None and file.exists():
-        check_settings(f"resume: {folder}", read(file), mine)
+    if newest is not None:
+        _check_shares(newest)
+        if file.exists():
+            check_settings(f"resume: {folder}", read(file), mine)
     if is_main():
         write_text(file, json.dumps(mine, indent=1) + "\n")
     return folder, newest
+
+
+def _check_shares(checkpoint: Path) -> None:
+    """InputError where this launch cannot read the optimiser's moments: transformers would go on without them."""
+    shares = len(list(checkpoint.glob("global_step*/*_optim_states.pt")))
+    wrote = (
+        "deepspeed" if shares else "fsdp" if {f.name for f in checkpoint.glob("optimizer*")} - {"optimizer.pt"} else ""
+    )
+    if wrote != sharing() or shares not in (0, num_processes()):
+        there = f"recipes/{wrote}.yaml" if wrote else "one process or recipes/ddp.yaml"
+        raise InputError(
+            f"resume: {checkpoint} was written by {there}{f' with {shares} processes' if shares else ''}: go on so"
+        )
 
 
 def drop_checkpoints(config: TrainingConfig) -> None:

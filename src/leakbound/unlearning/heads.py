@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from leakbound.runs.files import num_processes
+from leakbound.runs.files import num_processes, sharing
 from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.losses.blocks import Laws
 
@@ -51,7 +51,7 @@ def find_head(model: Any) -> nn.Linear | None:
 
     Asked by example: what the layer is made to say must come out of the model as it is, however large it is.
     """
-    if hasattr(model, "module") or num_processes() > 1:  # wrapped: gradients of what is used outside are not shared
+    if hasattr(model, "module") or num_processes() > 1 or sharing():  # gradients of what is used outside are not shared
         return None
     base = inner(model)
     head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None

@@ -5,22 +5,23 @@ import json
 import os
 import random
 import resource
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import transformers
 from transformers import TrainingArguments
 
-from leakbound.errors import InputError, ModelError
+from leakbound.errors import LeakboundError, ModelError
 from leakbound.models.hf.loading import load_model, pick_device, without_bars
 from leakbound.reading.pairs import Pair
-from leakbound.runs.files import is_main, num_processes
+from leakbound.runs.files import is_main, num_processes, sharing
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, is_adapted
 from leakbound.unlearning.config import Forgetting, TrainingConfig
 from leakbound.unlearning.data import Example, encode
@@ -29,8 +30,13 @@ from leakbound.unlearning.trainer import UnlearningTrainer
 
 RECORD = "training.json"
 """The file beside the weights that says how they were made and what that cost."""
+LONGEST = 7 * 24 * 3600
+"""Seconds that processes wait for the main one, which may draw for long; one that dies is noticed by the launcher."""
 ADAPTER = "adapter"
 """The folder beside merged weights that holds the adapter alone."""
+
+
+Found = TypeVar("Found")
 
 
 def plain(config: TrainingConfig) -> dict[str, Any]:
@@ -49,13 +55,19 @@ def load(name: str, config: TrainingConfig) -> Any:
     device = "cpu" if config.device == "cpu" else "auto"
     if device == "auto" and num_processes() > 1 and torch.cuda.is_available():
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if sharing() == "deepspeed":  # all of it in each process: after a training ZeRO 3 would share it out as it loads
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()
     return load_model(name, dtype="float32", device=device, trust_remote_code=config.trust_remote_code)
 
 
 def prepare(model: Any, config: TrainingConfig) -> Any:
     """The model with adapters and recomputed activations, where the run wants them."""
     if config.lora_rank:
-        model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
+        with torch.random.fork_rng(devices=[]):  # the same adapter in each process
+            torch.manual_seed(config.seed)
+            model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha)
     if config.gradient_checkpointing:
         checkpoint_activations(model)
     return model
@@ -97,7 +109,47 @@ def arguments(config: TrainingConfig, folder: Path, *, max_steps: int | None) ->
         logging_steps=1 if config.save_every else 5,  # no checkpoint before the guard saw its step
         report_to=config.report_to,
         disable_tqdm=True,
+        ddp_timeout=LONGEST,
     )
+
+
+def on_main(config: TrainingConfig, work: Callable[[], Found]) -> Found:
+    """What ``work`` gives in the main process, or the error it raises, in every process; the others wait.
+
+    The bytes that are drawn then do not depend on what memory the others have, and none waits for one that failed.
+    """
+    if num_processes() == 1:
+        return work()
+    from accelerate.utils import broadcast_object_list
+
+    _ = arguments(config, config.out, max_steps=None).device  # where this is first: here the processes meet
+    box: list[Any] = [None, None]
+    if is_main():
+        try:
+            box[0] = work()
+        except LeakboundError as error:
+            box[1] = error
+    broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    found: Found = box[0]
+    return found
+
+
+def whole(trainer: UnlearningTrainer, config: TrainingConfig, folder: Path) -> Any:
+    """The trained model with all its weights in this process: itself, or where they are shared out, a copy of it."""
+    if not sharing():
+        return trainer.model
+    place = folder / "whole"
+    trainer.save_model(str(place))
+    trainer.accelerator.wait_for_everyone()
+    model = load(str(place), config)
+    for mine, shared in zip(model.parameters(), trainer.model.parameters(), strict=True):
+        mine.requires_grad_(shared.requires_grad)
+    trainer.accelerator.wait_for_everyone()
+    if is_main():
+        shutil.rmtree(place)
+    return model
 
 
 class Cost:
@@ -133,7 +185,7 @@ def save(trainer: UnlearningTrainer, tokenizer: Any, config: TrainingConfig, fol
     taken = cost.to_json()
     with without_bars():
         if is_adapted(trainer.model):
-            _save_merged(trainer, folder)
+            _save_merged(trainer, config, folder)
         else:
             trainer.save_model(str(folder))  # all processes: with FSDP or DeepSpeed the weights are gathered
     trainer.accelerator.wait_for_everyone()
@@ -147,12 +199,16 @@ def save(trainer: UnlearningTrainer, tokenizer: Any, config: TrainingConfig, fol
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _save_merged(trainer: UnlearningTrainer, folder: Path) -> None:
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise InputError("lora_rank: merging adapters of a sharded model is not supported: launch with DDP instead")
+def _save_merged(trainer: UnlearningTrainer, config: TrainingConfig, folder: Path) -> None:
+    model = trainer.model
+    if sharing():  # what was gathered goes into a model that is not shared out
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if is_main():
+            model = prepare(load(str(vars(config)["model"]), config), config)
+            model.load_state_dict(state)
     if is_main():
-        trainer.model.save_pretrained(folder / ADAPTER)
-        trainer.model.merge_and_unload().save_pretrained(folder)
+        model.save_pretrained(folder / ADAPTER)
+        model.merge_and_unload().save_pretrained(folder)
 
 
 @contextmanager

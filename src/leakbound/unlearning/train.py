@@ -16,13 +16,13 @@ from leakbound.errors import InputError
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.runs.cache import read
-from leakbound.runs.files import new_folder
+from leakbound.runs.files import new_folder, num_processes, sharing
 from leakbound.runs.progress import Progress, keeping
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_checkpoint
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
-from leakbound.unlearning.folders import check_settings, checkpoint_folder, drop_checkpoints, is_kept
+from leakbound.unlearning.folders import check_settings, checkpoint_folder, drop_checkpoints, is_kept, of_one
 from leakbound.unlearning.groups import Groups
 from leakbound.unlearning.leaks import FindLeaks, by_question, find_leaks
 from leakbound.unlearning.losses import random_direction
@@ -112,7 +112,8 @@ def _done(config: TrainingConfig) -> bool:
     file = config.out / RECORD
     if not config.resume or not file.exists():
         return False
-    check_settings(f"resume: {config.out}", read(file)["config"], running.plain(config))
+    record, mine = read(file), of_one(running.plain(config), num_processes())
+    check_settings(f"resume: {config.out}", of_one(record["config"], record.get("processes", 1)), mine)
     drop_checkpoints(config)
     return True
 
@@ -157,18 +158,22 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             else:
                 for pair, example in zip(new, examples, strict=True):
                     (leaks.setdefault(pair.question, []) if pair.leak else forget).append(example)
-            known = [] if anew is not None else run.weighed(model, leaks.values())
+            weighed = partial(run.weighed, model, leaks.values())
+            known = running.on_main(config, weighed) if leaks and anew is None else []
             data = PairedData(forget, retain, seed=config.seed, leaks=known)
             trainer = run.train(
                 model, data, cost, objective=objective, weights=Weights.of(config), passes=passes, guard=guard,
                 anew=anew, callbacks=extra, round=round,
             )  # fmt: skip
             if round < config.leak_rounds:
-                new = find_leaks(model, tokenizer, rows, config, round=round, progress=progress)
+                model = running.whole(trainer, config, folder)
+                look = partial(find_leaks, model, tokenizer, rows, config, round=round, progress=progress)
+                new = running.on_main(config, look)
                 if not new:
                     break
                 rows += new
         running.save(trainer, tokenizer, config, folder, cost)
+    trainer.accelerator.wait_for_everyone()  # the next request reads what this one named
     drop_checkpoints(config)
     return config.out
 
@@ -193,12 +198,28 @@ def passes_of(model: Any, tokenizer: Any, config: UnlearnConfig, reference: Any)
     return Passes(layer, direction, config.me_mask, reference, target, config.kl_mask, config.ce_u_skip)
 
 
+def check_sharing(config: TrainingConfig) -> None:
+    """InputError for what cannot be done with weights that processes share out."""
+    if not (by := sharing()):
+        return
+    remedy = f"launch with recipes/ddp.yaml, not with {by}"
+    if isinstance(config, UnlearnConfig):
+        objective = find_objective(config.method)
+        if objective.uses("sampled") or objective.uses("group"):
+            raise InputError(f"method is {config.method!r}, which draws from the model in every step: {remedy}")
+        if config.leak_rounds and config.lora_rank:
+            raise InputError(f"leak_rounds is {config.leak_rounds} beside lora_rank {config.lora_rank}: {remedy}")
+    if config.lora_rank and getattr(config, "model", None) is None:
+        raise InputError(f"lora_rank is {config.lora_rank} for a model from scratch: {remedy}")
+
+
 class Run:
     """One call of a command: its settings and folders, and what every training of it shares."""
 
     def __init__(self, config: TrainingConfig, folder: Path, tokenizer: Any, progress: bool) -> None:
         self.config, self.folder, self.tokenizer, self.progress = config, folder, tokenizer, progress
         self.pad_id = running.find_pad_id(tokenizer)
+        check_sharing(config)
         self.checkpoints: Path | None = None
         self.newest: Path | None = None
         if config.save_every:

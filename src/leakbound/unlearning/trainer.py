@@ -28,7 +28,7 @@ LEAST_STATES = 2**26
 
 
 def piece_tokens(model: Any) -> int:
-    """How many tokens to train on in one pass: about those whose states take two fifths of what the weights take.
+    """How many tokens to train on in one pass: about those whose states take half of what the weights take.
 
     A token leaves about 20 numbers of the hidden size in each layer, and one where layers are computed again.
     """
@@ -37,7 +37,7 @@ def piece_tokens(model: Any) -> int:
     kept = 1 if getattr(base, "is_gradient_checkpointing", False) else 20
     token = kept * text.num_hidden_layers * text.hidden_size * weight.element_size()
     weights = sum(p.numel() * p.element_size() for p in base.parameters())
-    return int(max(0.4 * weights, LEAST_STATES) / token)
+    return int(max(weights / 2, LEAST_STATES) / token)
 
 
 @dataclass(frozen=True)
