@@ -117,7 +117,7 @@ docs: setup  # docs/build.py: made pages, the site, what may not be missing
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/build.py
 
-# DDP, FSDP2 and DeepSpeed on two CPU processes against one, in an environment of its own.
+# DDP and DeepSpeed on two CPU processes against one, in an environment of its own.
 SHARDED := .venv-sharded
 $(SHARDED)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(SHARDED)

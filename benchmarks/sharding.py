@@ -1,4 +1,4 @@
-"""One process against two that share a model out: the same commands under DDP, FSDP2 and DeepSpeed, on a CPU.
+"""One process against two that share a model out: the same commands under DDP and DeepSpeed, on a CPU.
 
     .venv-sharded/bin/python benchmarks/sharding.py        (make sharded)
 
@@ -105,6 +105,12 @@ def run(kind, processes, text, work, out, *, codes=(0,)):
     return float(known.read_text())
 
 
+def family(pid):
+    """A process and all below it, the lowest last; the launcher's workers have sessions of their own."""
+    below = [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
+    return [pid, *(one for child in below for one in family(child))]
+
+
 def killed(kind, processes, text, work, out):
     """A launch that is killed once it has written a checkpoint; the step of the newest."""
     process = start(command(kind, processes, text, work, out), work / f"{out.name}.killed.log")
@@ -112,7 +118,8 @@ def killed(kind, processes, text, work, out):
     while not list(folder.glob("checkpoint-*/trainer_state.json")) and process.poll() is None:
         time.sleep(0.02)
     assert process.poll() is None, f"ended before it was killed: {process.args}"
-    os.killpg(process.pid, signal.SIGKILL)
+    for pid in family(process.pid):
+        os.kill(pid, signal.SIGKILL)
     process.wait()
     assert not out.exists()
     return max(int(file.parent.name.split("-")[1]) for file in folder.glob("checkpoint-*/trainer_state.json"))
@@ -124,11 +131,11 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-def difference(first, second):
+def difference(first, second, limit=1e-5):
     """The largest absolute difference of a weight; weights that are tied may be written once or twice."""
     one, other = weights(first), weights(second)
     far = max(float((one[name] - other[name]).abs().max()) for name in one.keys() & other.keys())
-    if far >= 1e-5 and second.name != "model":
+    if far >= limit and second.name != "model":
         WRONG.append(f"{second}: {far:.1e} from {first}")
     return far
 
@@ -161,21 +168,24 @@ def resumed(work, kinds):
     one = work / "resumed-one"
     run("one", 1, RESUMED, work, one)
     for kind in kinds:
-        for before, after in ((2, 1), (1, 2)) if not kind.startswith("deepspeed") else ((2, 2), (2, 1)):
+        for before, after in ((2, 1), (1, 2)) if kind == "ddp" else ((2, 4), (2, 1)):
             out = work / f"resumed-{kind}-{before}-{after}"
             told = work / f"{out.name}.step"
             if KNOWN and not told.exists():
                 continue
             if not told.exists():
                 told.write_text(str(killed(kind, before, RESUMED, work, out)))
-            step = told.read_text()
-            try:
+            step = told.read_text().strip()
+            try:  # accelerate starts no FSDP in one process: its checkpoints are refused there, as DeepSpeed's
                 seconds = run(kind, after, f"{RESUMED} --resume", work, out)
+            except NotRunError:
+                continue
             except RuntimeError as error:
-                if "was written by" not in str(error):
+                if "was written" not in str(error):
                     raise
                 yield kind, before, after, step, None, 0.0
                 continue
+            assert json.loads((out / "training.json").read_text())["config"]["resume"], "it was not killed"
             yield kind, before, after, step, difference(one, out), seconds
 
 
@@ -190,14 +200,16 @@ def until(work, kinds):
             continue
         if not (same := draws(out) == draws(folders["one"])):
             WRONG.append(f"{out}: other draws than {folders['one']}")
-        yield kind, difference(folders["one"], out), same
+        yield kind, difference(folders["one"], out, 1e-4), same  # two trainings, one after the other
 
 
 def draws(folder):
-    from leakbound.runs.store import Run
+    """The draws of a proof, texts, counts and places, shard by shard."""
+    import pyarrow.parquet as pq
 
-    run = Run.open(folder / "proof")
-    return [(d.prompt_id, d.text, d.count) for part in run.parts for d in run.read_draws(part)]
+    names = ["prompt_id", "text", "count", "first", "places"]
+    files = sorted((folder / "proof" / "draws").glob("*.parquet"))
+    return [pq.read_table(file, columns=names).to_pylist() for file in files]
 
 
 def page(work, kinds, cases, also):
@@ -217,7 +229,7 @@ def page(work, kinds, cases, also):
             yield f"| {kind} | {before} | {after} | {step} | {said} | {seconds:.0f} |"
     if "until" in also:
         yield "\n`--until leak<=0.5`, two processes against one:\n"
-        yield "| how | difference | the proof's draws are equal |\n|---|---|---|"
+        yield "| how | difference | the draws of the proof are equal |\n|---|---|---|"
         for kind, far, same in until(work, kinds):
             yield f"| {kind} | {far:.1e} | {'yes' if same else 'no'} |"
     yield "\nThe commands, with `--accumulation 4` for one process and 2 for two:\n"
@@ -239,7 +251,9 @@ def main():
     parser.add_argument("--check", action="store_true", help="fail where weights differ by 1e-5 or draws differ")
     given = parser.parse_args()
     sharded = ["deepspeed", "deepspeed3"] if importlib.util.find_spec("deepspeed") else []
-    kinds = given.kinds if given.kinds is not None else ["ddp", "fsdp", *sharded]
+    kinds = (
+        given.kinds if given.kinds is not None else ["ddp", *sharded]
+    )  # accelerate runs FSDP as DDP on a CPU: nothing would be shown
     KNOWN.extend([True] * given.known)
     if not given.resume:
         shutil.rmtree(given.work, ignore_errors=True)

@@ -78,7 +78,8 @@ def test_an_audit_through_it_writes_down_the_engine(engine, base, tmp_path):
     assert told["tested_draws"] == 32
     assert told["engine"] == {
         "version": "0", "dtype": "float32", "generation_config": "vllm", "logprobs_mode": "processed_logprobs",
-        "load_format": "safetensors", "enable_prefix_caching": True, "seed": 0, "enforce_eager": True,
+        "load_format": "safetensors", "enable_prefix_caching": True, "enable_chunked_prefill": False, "seed": 0,
+        "enforce_eager": True,
     }  # fmt: skip
     known = HFModel.load(base, device="cpu")
     draws = [draw for part in run.parts for draw in run.read_draws(part)]

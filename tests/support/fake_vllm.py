@@ -82,6 +82,7 @@ class LLM:
     logprobs_mode: str = field(kw_only=True, default="raw_logprobs")
     load_format: str = field(kw_only=True, default="auto")
     enable_prefix_caching: bool | None = field(kw_only=True, default=None)
+    enable_chunked_prefill: bool | None = field(kw_only=True, default=None)
     seed: int = field(kw_only=True, default=0)
     trust_remote_code: bool = field(kw_only=True, default=False)
     disable_log_stats: bool = field(kw_only=True, default=False)

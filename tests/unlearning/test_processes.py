@@ -30,7 +30,7 @@ def free_port():
 
 @pytest.mark.slow
 @pytest.mark.trains
-@pytest.mark.parametrize("recipe", ["ddp", "fsdp"])
+@pytest.mark.parametrize("recipe", ["ddp"])
 def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, recipe):
     files = {"forget": (world / "retain.jsonl",), "retain": world / "full.jsonl"}
     settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 8, "learning_rate": 2e-4, "entropy_forget": 0.1}

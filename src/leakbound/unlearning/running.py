@@ -122,7 +122,8 @@ def on_main(config: TrainingConfig, work: Callable[[], Found]) -> Found:
         return work()
     from accelerate.utils import broadcast_object_list
 
-    _ = arguments(config, config.out, max_steps=None).device  # where this is first: here the processes meet
+    if not torch.distributed.is_initialized():  # else it would take away what a trainer still needs to save
+        _ = arguments(config, config.out, max_steps=None).device
     box: list[Any] = [None, None]
     if is_main():
         try:
