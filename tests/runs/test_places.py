@@ -169,6 +169,15 @@ def test_prefixes_and_markers_of_folders_are_no_files(store):
     assert (scores.is_dir(), (scores / "a" / "x.parquet").is_dir(), (scores / "c").exists()) == (True, False, False)
 
 
+def test_a_package_that_is_missing_is_named_with_the_remedy(monkeypatch):
+    def absent(*args, **more):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", absent)
+    with pytest.raises(StorageError, match=r"Install s3fs to access S3\): pip install 'leakbound\[storage\]'"):
+        Run.open("s3://bucket/run")
+
+
 def test_what_is_only_written_to_a_disk_says_so(store):
     for out in (Path(f"{store}/run"), place(f"{store}/run")):
         with pytest.raises(InputError, match="only written to a disk"), new_folder(out):

@@ -47,9 +47,12 @@ class Place(PurePosixPath):
 
     def _ask(self, name: str, *args: Any, **more: Any) -> Any:
         """A method of the file system, of this place."""
-        from fsspec.core import url_to_fs  # an extra, which folders on a disk do without
+        try:
+            from fsspec.core import url_to_fs  # an extra, which folders on a disk do without
 
-        system, path = url_to_fs(str(self), use_listings_cache=False)
+            system, path = url_to_fs(str(self), use_listings_cache=False)
+        except ImportError as error:
+            raise StorageError(f"{self} needs a package ({error}): pip install 'leakbound[storage]'") from error
         return _again(lambda: getattr(system, name)(path, *args, **more), str(self))
 
     def read_bytes(self) -> bytes:
@@ -137,7 +140,7 @@ def _again(request: Callable[[], Found], where: str) -> Found:
     for number in range(TRIES):
         try:
             return request()
-        except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, ImportError):
+        except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
             raise
         except Exception as error:  # each store has its own
             said = " ".join(str(error).split())[:200] or type(error).__name__
