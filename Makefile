@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: setup demo demo-real test quick test-cpus browser ray neighbours neighbours-heavy sharded sharded-table vllm lint docs wheel tutorials clean
+.PHONY: setup demo demo-real test quick test-cpus browser ray storage neighbours neighbours-heavy sharded sharded-table vllm lint docs wheel tutorials clean
 
 setup: $(VENV)/.ready
 
@@ -55,6 +55,16 @@ ray: .venv-ray/.ready
 	$(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]' ray==2.60.0 pytest pytest-timeout hypothesis
+	touch $@
+
+# An S3 server on this machine whose requests fail, in an environment of its own.
+storage: .venv-storage/.ready
+	.venv-storage/bin/python -m pytest tests/storage -m storage
+
+.venv-storage/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-storage
+	.venv-storage/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[storage]' 'moto[server]==5.2.5' pytest pytest-timeout hypothesis
 	touch $@
 
 # What drives Chromium; it and its driver are installed first where that is possible, else each test says what it needs.
@@ -132,7 +142,7 @@ wheel: setup
 	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
-	rm -rf $(VENV) $(NEIGHBOURS) $(SHARDED) .venv-ray .venv-vllm runs site dist
+	rm -rf $(VENV) $(NEIGHBOURS) $(SHARDED) .venv-ray .venv-vllm .venv-storage runs site dist
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped

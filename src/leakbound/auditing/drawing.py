@@ -27,6 +27,7 @@ from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, check_count, prompts_checksum
 from leakbound.runs.layout import Part
+from leakbound.runs.places import place
 from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, is_built_in, score_completions
@@ -73,7 +74,8 @@ def open_scorable(prompts: Prompts, statement: Statement) -> tuple[Prompt, ...]:
 
 def as_recorded(out: str | Path, template: str) -> str:
     """The template; where the run in ``out`` told its chat template a date, the chat template at that date."""
-    if template not in ("auto", "chat") or not os.path.exists(Path(out).expanduser() / "run.json"):
+    file = place(out) / "run.json"
+    if template not in ("auto", "chat") or not (os.path.exists(file) if isinstance(file, Path) else file.exists()):
         return template  # also where a path cannot be, which the run itself refuses
     recorded = Run.open(out).info.get("model") or {}
     return f"chat@{recorded['date']}" if recorded.get("date") else template

@@ -14,7 +14,7 @@ from leakbound.auditing.concluding import METHODS
 from leakbound.auditing.drawing import named_scorer
 from leakbound.auditing.second import claims
 from leakbound.auditing.steps import concluded
-from leakbound.errors import IncompleteRunError, LeakboundError
+from leakbound.errors import IncompleteRunError, LeakboundError, StorageError
 from leakbound.records import Draw, Prompt
 from leakbound.results.audit import Audit
 from leakbound.results.base import Result
@@ -44,6 +44,8 @@ def verify(path: str | Path, *, scorer: str | None = None) -> Verification:
     def check(what: str, look: Callable[[], int]) -> bool:
         try:
             checks.append(Check(what, look()))
+        except StorageError:  # what cannot be read now is neither right nor wrong
+            raise
         except Exception as error:  # somebody else's folder: whatever it makes us raise, it is not right
             said = str(error) if isinstance(error, LeakboundError) else f"{type(error).__name__}: {error}"
             checks.append(Check(what, 0, said))

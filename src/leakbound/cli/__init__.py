@@ -30,6 +30,7 @@ EXTRAS = {
         ("accelerate", "datasets", "peft", "safetensors", "tokenizers", "torch", "transformers"), "hf"
     ),
     "sentence_transformers": "semantic", "openai": "openai", "sacrebleu": "study",
+    **dict.fromkeys(("fsspec", "s3fs"), "storage"),
 }  # fmt: skip
 """The extra that brings a package."""
 OURS = 70

@@ -10,6 +10,7 @@ from leakbound.auditing.settings import Drawn, Flat, How
 from leakbound.models.opening import BACKENDS
 from leakbound.reading.prompts import load_prompts, with_system
 from leakbound.records import Prompt
+from leakbound.runs.places import place
 
 __all__ = ["Asked", "Drawn", "Flat", "Model", "Out"]
 
@@ -20,7 +21,7 @@ Model = Annotated[
         "package:object for a sampler of your own, or BACKEND:NAME with one of " + ", ".join(BACKENDS)
     ),
 ]
-Out = Annotated[Path, Parameter(name=["--out", "-o"])]
+Out = Annotated[Path, Parameter(name=["--out", "-o"], converter=lambda _, tokens: place(tokens[0].value))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from leakbound.results.judged import JudgedAudit
 from leakbound.results.proof import Proof
 from leakbound.results.verification import Verification
 from leakbound.runs.files import write_text
+from leakbound.runs.places import place
 from leakbound.wording import visible
 
 DOCUMENTS: Mapping[type[Result], Callable[..., Document]] = {
@@ -76,8 +77,9 @@ def to_csv(result: Result, guess: Audit | None = None) -> str:
 
 def write_html(result: Result, path: str | Path, guess: Audit | None = None, **shown: Any) -> Path:
     """Write the page whole or not at all, and return the file."""
-    write_text(Path(path), to_html(result, guess, **shown))
-    return Path(path)
+    file = place(path)
+    write_text(file, to_html(result, guess, **shown))
+    return file
 
 
 def links_to(reports: Mapping[str, Path], beside: Path) -> dict[str, str]:

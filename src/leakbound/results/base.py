@@ -6,13 +6,14 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
-from leakbound.errors import InputError
+from leakbound.errors import InputError, StorageError
 from leakbound.plugins import named_object
 from leakbound.runs.files import read_json, write_json
+from leakbound.runs.places import place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ class Result:
 
     def save(self, path: str | Path) -> Path:
         """Write the record whole or not at all, and return it: ``FILE`` in a folder, or a file that ends in .json."""
-        file = Path(path).expanduser()
+        file = place(path)
         file = file if file.suffix == ".json" else file / self.FILE
         write_json(file, self.to_json(), ascii=self.ASCII)
         return file
@@ -53,12 +54,14 @@ class Result:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """The record in a folder or a file of its own. Raises InputError where there is none."""
-        file = Path(path).expanduser()
+        file = place(path)
         try:
             file = file / cls.FILE if file.is_dir() else file
             return cls.from_json(read_json(file)[0])
         except FileNotFoundError as error:
             raise InputError(f"path is {str(path)!r}: there is no {cls.FILE}; run `{cls.COMMAND}` first") from error
+        except StorageError:
+            raise
         except Exception as error:  # a file of somebody else's: whatever it raises, the remedy is the same
             raise InputError(
                 f"path is {str(file)!r}: it cannot be read ({error}); run `{cls.COMMAND}` again"
@@ -100,7 +103,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def _typed(kind: Any, value: Any) -> Any:

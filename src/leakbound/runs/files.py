@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from leakbound.errors import IncompleteRunError, InputError, LeakboundError, StorageError
+from leakbound.runs.places import Place, place
 from leakbound.runs.seals import NAME, SEALED, ZEROS, seal, unsealed
 
 
@@ -93,9 +94,12 @@ def json_bytes(data: Mapping[str, Any], where: str = "", *, ascii: bool = False)
     return seal(text.encode(), ".json", where)
 
 
-def write_json(file: Path, data: Mapping[str, Any], where: str = "", *, ascii: bool = False) -> None:
-    """Write a sealed JSON object whole or not at all; ``where`` it belongs is part of the seal."""
-    _write(file, json_bytes(data, where, ascii=ascii)[0])
+def write_json(file: Path, data: Mapping[str, Any], where: str = "", *, ascii: bool = False, new: bool = False) -> None:
+    """Write a sealed JSON object whole or not at all; ``where`` it belongs is part of the seal.
+
+    ``new``: in a store StorageError where another process has put another one there.
+    """
+    _write(file, json_bytes(data, where, ascii=ascii)[0], new=new)
 
 
 def read_json(file: Path, where: str = "") -> tuple[dict[str, Any], str]:
@@ -155,10 +159,15 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return names
 
 
-def _write(file: Path, data: bytes) -> None:
-    """Under a temporary name beside ``file``, synced and renamed to it; its folder, which holds the name, is synced."""
+def _write(file: Path, data: bytes, *, new: bool = False) -> None:
+    """Under a temporary name beside ``file``, synced and renamed to it; its folder, which holds the name, is synced.
+    In a store by one request."""
     with storing(file):
-        new = [folder for folder in file.parents if not folder.exists()]
+        if isinstance(file, Place):
+            file.put(data, new=new)
+            return
+        _on_disk(file)
+        fresh = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
         sweep(file.parent, file.name)
         temporary = file.with_name(f".{_unfinished(file.name)}.tmp")
@@ -170,8 +179,13 @@ def _write(file: Path, data: bytes) -> None:
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
-        for folder in (file.parent, *(made.parent for made in new)):
+        for folder in (file.parent, *(made.parent for made in fresh)):
             _sync(folder)
+
+
+def _on_disk(path: Path) -> None:
+    if isinstance(place(path), Place):
+        raise InputError(f"out is {str(place(path))!r}: this is only written to a disk; give a folder of this machine")
 
 
 def _sync(folder: Path) -> None:
@@ -190,6 +204,8 @@ def _unfinished(name: str) -> str:
 def sweep(folder: Path, name: str | None = None) -> None:
     """Remove what a process of this machine that is no more has left half-written below a folder; with a ``name``
     only what was to get that name in the folder itself."""
+    if isinstance(folder, Place):
+        return
     known = r".+" if name is None else re.escape(name)
     wanted = re.compile(rf"\.{known}\.{re.escape(socket.gethostname())}\.(\d+)(-\w+)?\.tmp")
     for left in folder.rglob(".*.tmp") if name is None else [folder / entry for entry in os.listdir(folder)]:
@@ -242,6 +258,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     Of several processes the main one makes and names it; the others get the same path.
     """
     with storing(out):
+        _on_disk(out)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -270,7 +287,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 def kept(out: str | Path | None) -> Iterator[Path]:
     """``out``; where nobody asked to keep anything a folder of the system's, for as long as it is used."""
     if out is not None:
-        yield Path(out)
+        yield place(out)
         return
     folder = _made(Path(tempfile.gettempdir()) / "leakbound")
     try:

@@ -30,7 +30,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from leakbound.errors import IncompleteRunError, RunMismatchError
+from leakbound.errors import IncompleteRunError, RunMismatchError, StorageError
 from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, prompts_checksum
 from leakbound.runs.cache import check_same
 from leakbound.runs.columns import ASCENDING, BEFORE, COUNTS, DRAWS, OPEN, PROMPTS, SCORES, draw_of, storable
@@ -46,6 +46,7 @@ from leakbound.runs.files import (
     write_table,
 )  # fmt: skip
 from leakbound.runs.layout import Part, plan_layout, sizes
+from leakbound.runs.places import place
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
 from leakbound.runs.whole import whole, whole_order
@@ -90,7 +91,7 @@ class Run:
         where it is not the usual; the layout is added. A folder whose run.json says otherwise is refused
         (RunMismatchError) and stays as it is; only ``versions`` may differ.
         """
-        path = Path(path).expanduser()
+        path = place(path)
         parts = plan_layout(len(prompts), info["num_samples"], **sizes(info))
         layout = [asdict(part) for part in parts]
         info = json.loads(json.dumps({"format": _format(info), **info, "layout": layout}))
@@ -117,7 +118,7 @@ class Run:
         schema = PROMPTS.append(BEFORE) if any(p.before for p in prompts) else PROMPTS
         table = pa.Table.from_pylist([p.to_json() for p in prompts], schema=schema)
         write_table(path / "prompts.parquet", table, where=f"{id} prompts")
-        write_json(path / "run.json", info)
+        write_json(path / "run.json", info, new=True)
         run = cls(path, info, tuple(prompts), id)
         run.ours = True
         return run
@@ -125,11 +126,13 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """The run in ``path``; RunMismatchError where there is none."""
-        path = Path(path).expanduser()
+        path = place(path)
         try:
             info, id = read_json(path / "run.json")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunMismatchError(f"run is {str(path)!r}: there is no run.json in it; give a run folder") from error
+        except StorageError:
+            raise
         except Exception as error:  # somebody else's file: whatever it raises, it is no run
             raise RunMismatchError(f"run is {str(path)!r}: its run.json cannot be read: {error}") from error
         if info.get("format") not in (FORMAT, COUNTED, *OLD_FORMATS):

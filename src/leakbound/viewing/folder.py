@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from leakbound.report.parts import Tone
 from leakbound.report.rows import Row
 from leakbound.results.audit import Audit
 from leakbound.results.certificate import Certification, PromptCertificate
+from leakbound.runs.places import place
 from leakbound.runs.store import Run
 from leakbound.scoring.table import SCORERS
 from leakbound.viewing.answers import Shards, Tally
@@ -193,7 +193,7 @@ def _looks(path: Path) -> tuple[object, ...]:
     stats = []
     for name in ("run.json", "audit.json", "certificate.json", "draws", "pieces", "scores", "facts"):
         try:
-            found = os.stat(path / name)
+            found = (path / name).stat()
             stats.append((name, found.st_size, found.st_mtime_ns))
         except OSError:
             stats.append((name, 0, 0))
@@ -222,7 +222,7 @@ def _decoding(params: SamplingParams) -> str:
 def run_folders(paths: list[Path]) -> list[Path]:
     """Which folders are meant. InputError where there is no run in one of them."""
     found: list[Path] = []
-    for path in (p.expanduser() for p in paths):
+    for path in map(place, paths):
         inner = [path] if (path / "run.json").exists() else sorted(file.parent for file in path.glob("*/run.json"))
         if not inner:
             raise InputError(
