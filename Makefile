@@ -142,7 +142,7 @@ wheel: setup
 	PYTHON=$(PYTHON) .ci/wheel
 
 clean:
-	rm -rf $(VENV) $(NEIGHBOURS) $(SHARDED) .venv-ray .venv-storage .venv-vllm runs site dist
+	rm -rf $(VENV) $(NEIGHBOURS) $(SHARDED) .venv-ray .venv-vllm .venv-storage runs site dist
 
 .PHONY: mutation
 mutation: setup  # would the tests notice one changed operator? goes on where it was stopped
