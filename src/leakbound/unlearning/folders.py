@@ -21,7 +21,8 @@ NOT_COMPARED = ("resume", "report_to", "device", "like")
 
 def of_one(settings: dict[str, Any], processes: int) -> dict[str, Any]:
     """The settings with which one process takes the rows in each step that these processes take together."""
-    return {**settings, "accumulation": settings["accumulation"] * processes}
+    together = {"accumulation": settings["accumulation"] * processes} if "accumulation" in settings else {}
+    return {**settings, **together}
 
 
 def check_settings(where: str, there: dict[str, Any], mine: dict[str, Any]) -> None:
