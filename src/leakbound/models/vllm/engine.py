@@ -123,7 +123,7 @@ class Engine:
             "logprobs_mode": "processed_logprobs",
             "load_format": "safetensors",
             "enable_prefix_caching": True,
-            "enable_chunked_prefill": False,  # a processor's engine ends where a seeded request's prompt is cut in two
+            "enable_chunked_prefill": False,  # it seems that a CPU engine ends where a seeded prompt is cut in two
             "seed": 0,
             **adapted,
             **self.settings,
