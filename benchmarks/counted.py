@@ -16,12 +16,8 @@ import subprocess
 import time
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
 import torch
-from speed_models import measured
+from speed_models import draw_growth, measured
 
 from leakbound.models.hf import HFModel
 from leakbound.records import Branch, Prompt, SamplingParams, Shard
@@ -82,12 +78,4 @@ if args.vllm:
         print(f"n = {n:,}: {wall / n:.3g} s a draw, vLLM's is {seconds / args.vllm_draws / (wall / n):,.1f} times that")
 if args.out is not None:
     sizes, walls, mib = zip(*found, strict=True)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-    left.loglog(sizes, walls, "o-", color="#0b7a75", label="counted")
-    left.loglog(sizes, [walls[0] * n / sizes[0] for n in sizes], ":", color="grey", label="linear")
-    left.set(xlabel="draws of one prompt", ylabel="seconds", title=f"Time ({Path(args.model).name})")
-    left.legend(frameon=False)
-    right.semilogx(sizes, mib, "o-", color="#0b7a75")
-    right.set(xlabel="draws of one prompt", ylabel="peak MiB above start", title="Memory", ylim=(0, max(*mib, 1) * 1.3))
-    figure.savefig(args.out, metadata={"Date": None})
-    print(f"picture: {args.out}")
+    draw_growth(args.out, sizes, walls, mib, label="counted", ylabel="seconds", title=f"Time ({Path(args.model).name})")

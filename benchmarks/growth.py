@@ -15,12 +15,8 @@ import argparse
 import itertools
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
 import torch
-from speed_models import make, measured, world
+from speed_models import draw_growth, make, measured, world
 
 from leakbound.models.hf import HFModel
 from leakbound.reading.prompts import load_prompts
@@ -61,13 +57,5 @@ if args.folder is not None:
     raise SystemExit
 
 draws, seconds, mib, _ = zip(*found, strict=True)
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-left.loglog(draws, seconds, "o-", color="#0b7a75", label="measured")
-left.loglog(draws, [seconds[0] * n / draws[0] for n in draws], ":", color="grey", label="linear")
-left.set(xlabel="draws of one prompt", ylabel="CPU seconds", title=f"Time ({args.model} model, 1M)")
-left.legend(frameon=False)
-right.semilogx(draws, mib, "o-", color="#0b7a75")
-right.set(xlabel="draws of one prompt", ylabel="peak MiB above start", title="Memory", ylim=(0, max(*mib, 1) * 1.3))
-args.out.parent.mkdir(parents=True, exist_ok=True)
-figure.savefig(args.out, metadata={"Date": None})
-print(f"picture: {args.out}")
+title = f"Time ({args.model} model, 1M)"
+draw_growth(args.out, draws, seconds, mib, label="measured", ylabel="CPU seconds", title=title)

@@ -98,3 +98,22 @@ def measured():
         out["cpu"], out["wall"] = time.process_time() - cpu, time.time() - wall
         stop.set()
         thread.join()
+
+
+def draw_growth(out, sizes, seconds, mib, *, label: str, ylabel: str, title: str) -> None:
+    """Time, beside what is linear in the draws, and peak memory."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    left.loglog(sizes, seconds, "o-", color="#0b7a75", label=label)
+    left.loglog(sizes, [seconds[0] * n / sizes[0] for n in sizes], ":", color="grey", label="linear")
+    left.set(xlabel="draws of one prompt", ylabel=ylabel, title=title)
+    left.legend(frameon=False)
+    right.semilogx(sizes, mib, "o-", color="#0b7a75")
+    right.set(xlabel="draws of one prompt", ylabel="peak MiB above start", title="Memory", ylim=(0, max(*mib, 1) * 1.3))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, metadata={"Date": None})
+    print(f"picture: {out}")
