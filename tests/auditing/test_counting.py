@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import mpmath
 import pytest
+from interrupted import interrupt
 from noting import PROMPTS
 from tiny_models import tiny_model, word_tokenizer
 
@@ -119,17 +120,9 @@ def test_what_is_killed_goes_on_to_the_same_bytes(tmp_path, monkeypatch, stop):
     monkeypatch.setattr(model_module, "SITTING", 1e-9)
 
     def begin(out, stop=None):
-        box, calls = HFModel(tiny_model(), word_tokenizer(), batch_rows=4), []
+        box = HFModel(tiny_model(), word_tokenizer(), batch_rows=4)
         box._forward.budget.seconds = lambda rows, tokens: 1.0
-        real = box.count
-
-        def some(*args):
-            calls.append(args)
-            if len(calls) == stop:
-                raise KeyboardInterrupt
-            return real(*args)
-
-        monkeypatch.setattr(box, "count", some)
+        calls = interrupt(monkeypatch, box, "count", stop)
         sample(box, prompts, out, num_samples=10**6, params=SamplingParams(max_tokens=5), engine="counted")
         return len(calls)
 

@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from interrupted import interrupt
 from noting import PROMPTS, Noting
 from tiny_models import tiny_model, word_tokenizer
 
@@ -91,17 +92,9 @@ def test_a_real_model_that_is_killed_goes_on_to_the_same_bytes(tmp_path, monkeyp
     monkeypatch.setattr(model_module, "PIECE", 1e-9)
 
     def begin(out, stop=None):
-        box, calls = HFModel(tiny_model(), word_tokenizer(), batch_rows=8), []
+        box = HFModel(tiny_model(), word_tokenizer(), batch_rows=8)
         box._forward.budget.seconds = lambda rows, tokens: 1.0
-        real = box.sample_more
-
-        def some(*args):
-            calls.append(args)
-            if len(calls) == stop:
-                raise KeyboardInterrupt
-            return real(*args)
-
-        monkeypatch.setattr(box, "sample_more", some)
+        interrupt(monkeypatch, box, "sample_more", stop)
         sample(box, prompts, out, num_samples=100, params=params)
 
     begin(tmp_path / "usual")
