@@ -58,15 +58,23 @@ class Law:
         """Expected number of tokens of the distinct completions of n draws."""
         return float(np.average(reached(n, self.nats) * self.tokens, weights=self.weights))
 
+    def by_depth(self, n: float) -> Floats:
+        """For each draw, the rows of each depth that it stands for; (tokens of the longest, draws)."""
+        depth = np.arange(int(self.tokens.max()))[:, None]
+        return reached(n, self.nats * depth / self.tokens) * (depth < self.tokens)
+
     def levels(self, n: float) -> Floats:
         """Expected number of rows of each depth: distinct prefixes of 0, 1, ... tokens that are read."""
-        depth = np.arange(int(self.tokens.max()))[:, None]
-        found = reached(n, self.nats * depth / self.tokens) * (depth < self.tokens)
-        return np.asarray(np.average(found, weights=self.weights, axis=1), dtype=np.float64)
+        return np.asarray(np.average(self.by_depth(n), weights=self.weights, axis=1), dtype=np.float64)
 
     def rows(self, n: float) -> float:
         """Expected number of rows."""
         return float(self.levels(n).sum())
+
+    @property
+    def spread(self) -> float:
+        """The coefficient of variation of -log P."""
+        return math.sqrt(float(np.average((self.nats - self.entropy) ** 2, weights=self.weights))) / self.entropy
 
 
 @dataclass(frozen=True)
