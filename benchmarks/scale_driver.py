@@ -1,4 +1,4 @@
-"""What the driver does, measured: with the draws of a shard, with a store, and with a crew that sleeps (docs/scale.md)."""
+"""What the driver does, measured: with a shard's draws, with a store, with a crew that sleeps (docs/scale.md)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,250 @@
+"""The tables of docs/scale.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scale_cost import H100, LLAMA_8B, Law
+from scale_crew import Driver, Outcome, on_paper, simulate
+from scale_plan import DRAWS, LATENCY, LOAD, MORE_ROWS, MTBF, PROMPTS, WORKERS, Plan
+from scipy.optimize import nnls
+
+EVERYTHING = ("writes", "known", "files")
+"""What the driver does."""
+
+
+def table(heads: str, rows: Iterable[Sequence[Any]]) -> str:
+    """Markdown."""
+    names = heads.split("|")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+
+
+def short(value: float) -> str:
+    """Three digits, thousands set apart."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
+    """Audits measured here beside what was expected; the constants of those that fix them."""
+    fits = [one for one in found if one["case"]["fits"]]
+    constants: dict[str, float] = {}
+    for kind in sorted({one["kind"] for one in found}):
+        mine = [one for one in fits if one["kind"] == kind]
+        work = np.array([[one["rows"], one["case"]["prompts"] * one["case"]["draws"] * one["length"]] for one in mine])
+        taken = np.array([one["seconds"] for one in mine])
+        (of_row, of_token), _ = nnls(work / taken[:, None], np.ones(len(mine)))
+        constants |= {f"{kind} row": float(of_row), f"{kind} token": float(of_token)}
+    files = [(one["files"], one["distinct"], one["tokens_distinct"], one["bytes"]) for one in fits]
+    files += [(one["pilot_files"], one["pilot_distinct"], one["pilot_tokens"], one["pilot_bytes"]) for one in found]
+    known = np.array(files, dtype=float)
+    shares, _ = nnls(known[:, :3] / known[:, 3:], np.ones(len(known)))
+    constants |= dict(zip(("bytes file", "bytes distinct", "bytes token"), map(float, shares), strict=True))
+    rows = []
+    for one in found:
+        case = one["case"]
+        law = Law(*map(np.array, one["law"]))
+        n, prompts, kind = case["draws"], case["prompts"], one["kind"]
+        expected = prompts * law.rows(n)
+        alone = prompts * Law.even(one["entropy"], max(1, round(one["length"])), one["spread"]).rows(n)
+        seconds = constants[f"{kind} row"] * expected + constants[f"{kind} token"] * prompts * n * law.length
+        size = shares @ [one["files"], prompts * law.distinct(n), prompts * law.distinct_tokens(n)]
+        how = f"T {case['temperature']:g}" + (f", top-p {case['top_p']:g}" if case["top_p"] < 1 else "")
+        rows.append(
+            (
+                case["model"], f"{prompts} x {n:,} x {case['tokens']}, {how}", f"{one['entropy']:.2g}",
+                f"{expected:,.0f}", f"{one['rows']:,}", f"**{expected / one['rows']:.2f}**",
+                f"{alone / one['rows']:.2f}", f"{seconds:.3g}", f"{one['seconds']:.3g}",
+                f"**{seconds / one['seconds']:.2f}**", f"{size / 1e3:,.0f}", f"{one['bytes'] / 1e3:,.0f}",
+                f"**{size / one['bytes']:.2f}**", "fixes them" if case["fits"] else "predicted",
+            )
+        )  # fmt: skip
+    heads = (
+        "model|prompts x draws x tokens|nats|rows, expected|measured|ratio|of entropy alone|CPU s, expected|measured"
+        "|ratio|kB, expected|measured|ratio|constants"
+    )
+    return table(heads, rows), constants
+
+
+def slept(crews: list[dict[str, Any]]) -> str:
+    """The real crew beside its simulation."""
+    rows = [
+        (
+            f"{one['workers']:,}", f"{one['shards']:,} x {one['pieces']}", one["seconds"], one["driver"],
+            one["mtbf"] or "for ever", f"{one['real']:.2f}", f"{one['simulated']:.2f}",
+            f"{one['least']:.2f} to {one['most']:.2f}",
+            f"{one['real'] / one['simulated']:.2f}",
+        )
+        for one in crews
+    ]  # fmt: skip
+    heads = "workers|shards x pieces|s a shard|driver, s a piece|a worker lives, s|crew, s|simulated, s|of ten|ratio"
+    return table(heads, rows)
+
+
+def on_gpus(plans: dict[str, Plan], bytes_of: dict[str, float]) -> str:
+    """GPU hours and bytes of each law."""
+    rows = []
+    for name, plan in plans.items():
+        law, more = plan.law, replace(plan, rows=MORE_ROWS)
+        unmerged = DRAWS * law.length / law.rows(DRAWS)
+        distinct, tokens = law.distinct(DRAWS), law.distinct_tokens(DRAWS)
+        size = PROMPTS * (distinct * bytes_of["bytes distinct"] + tokens * bytes_of["bytes token"])
+        rows.append(
+            (
+                name, f"{law.entropy:.0f} in {law.length:.0f} tokens", f"{distinct:,.0f}", f"{law.rows(DRAWS):,.0f}",
+                f"{unmerged:.1f}", short(plan.work / 3600), short(more.work / 3600),
+                short(more.work / 3600 * unmerged), f"{size / 1e9:.2g}",
+            )
+        )  # fmt: skip
+    heads = (
+        "entropy|nats|distinct answers a prompt|rows a prompt|drawn tokens over rows"
+        f"|GPU hours, {plans['high'].rows:.0f} rows a pass|{MORE_ROWS} rows|{MORE_ROWS} rows, nothing merged|GB stored"
+    )
+    return table(heads, rows)
+
+
+def hours(seconds: float) -> str:
+    """Of the clock."""
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def simulated(plans: dict[str, Plan], runs: dict[str, Callable[[Plan], Plan]]) -> tuple[str, dict[Any, Outcome]]:
+    """All laws, on so many workers, as the code is and otherwise."""
+    rows, kept = [], {}
+    for name, plan in plans.items():
+        for how, change in runs.items():
+            one = change(plan)
+            stages = one.stages()
+            for workers in WORKERS:
+                out = kept[name, how, workers] = simulate(one.staff(workers), stages, 1)
+                paper = on_paper(one.staff(workers), stages, one.spread)
+                whole = workers * out.wall / 100
+                rows.append(
+                    (
+                        name, how, f"{workers:,}", hours(out.wall), hours(paper), f"{paper / out.wall:.2f}",
+                        *(f"{x / whole:.1f}" for x in (out.useful, out.waiting, out.idle, out.lost, out.loading)),
+                        f"{out.driver / out.wall * 100:.0f}", out.deaths,
+                    )
+                )  # fmt: skip
+    heads = (
+        "entropy|code|workers|time, simulated|formula|ratio|% drawing|% waiting for the driver|% without a shard"
+        "|% lost by deaths|% first loading|% of the time the driver works|deaths"
+    )
+    return table(heads, rows), kept
+
+
+def limits(disk: Plan, store: Plan, mended: Plan) -> str:
+    """What ends the growth, and from how many workers on."""
+    *_, stage = disk.stages()
+    alone = [replace(one, driver=Driver()) for one in disk.stages()]
+    thin = next(
+        w for w in range(1, 10**5, 8)
+        if disk.work / w < 0.8 * on_paper(replace(disk.staff(w), load=0.0, mtbf=math.inf), alone, disk.spread)
+    )  # fmt: skip
+    lost = (stage.seconds.mean() / stage.pieces / 2 + LOAD) / MTBF
+    rows = [
+        ("the driver, all it does, on a disk", f"{disk.most(*EVERYTHING):,}", "the sum of the next three"),
+        (
+            "looking through `pieces/` for each piece", f"{disk.most('files'):,}",
+            "`runs/store.py: write_piece` (glob), `runs/files.py: sweep` (listdir): it has all shards' pieces",
+        ),
+        (
+            "sending what is known of a shard for each piece", f"{disk.most('known'):,}",
+            "`models/base.py: in_pieces`: all earlier draws with their texts; their numbers would do",
+        ),
+        ("unpacking and writing draws", f"{disk.most('writes'):,}", "one process writes all: decision 13's price"),
+        (
+            "the driver, all it does, in a store", f"{store.most(*EVERYTHING):,}",
+            f"each piece is a put, a removal and lists of 1,000 names, {LATENCY:g} s each, one after the other",
+        ),
+        ("the driver, mended", f"{mended.most(*EVERYTHING):,}", "what is left is unpacking and writing"),
+        ("the last shards, a fifth of the workers' time", f"{thin:,}", f"{disk.shards:,} shards; one is never split"),
+        ("deaths", "any number", f"they cost {lost:.2%} of the work, as many as there may be"),
+    ]  # fmt: skip
+    return table("limit|begins at, workers|why", rows)
+
+
+def afterwards(plans: dict[str, Plan], c: dict[str, float]) -> str:
+    """Scoring and bounding, which the driver feeds."""
+    rows = []
+    for name, plan in plans.items():
+        distinct = PROMPTS * plan.law.distinct(DRAWS)
+        rows.append(
+            (
+                name, short(distinct / 1e6), hours(distinct * c["score_contains"]),
+                hours(distinct * max(0.0, c["score_rouge_l"] - c["score_contains"])),
+                hours(distinct * c["read_scored"]), hours(PROMPTS * c["bound"]),
+                short(distinct * c["known_bytes"] / 1e9), short(distinct * c["collected_bytes"] / 1e9),
+            )
+        )  # fmt: skip
+    heads = (
+        "entropy|million distinct answers|scoring: driver|workers together, ROUGE-L|bounding: driver|workers together"
+        "|driver's GB while scoring|while bounding"
+    )
+    return table(heads, rows)
+
+
+def rounds(plans: dict[str, Plan], c: dict[str, float]) -> tuple[str, str]:
+    """``audit --until``: what clean prompts cost; and ``unlearn --until``, roughly."""
+    from leakbound.auditing.stopping import StoppingRule, clean_look
+
+    rule = StoppingRule("leak<=0.01", None, DRAWS, 0.5, 0.01)
+    proven = next(n for n in rule.sizes() if clean_look(n, rule.claim).verdict == "proven")
+    ends = [n for n in rule.sizes() if n <= proven]
+    each = np.diff([0, *ends]).tolist()
+    stops, trained = [], []
+    for name, plan in plans.items():
+        stages = plan.stages(each)
+        work = sum(float(stage.seconds.sum()) for stage in stages)
+        judged = PROMPTS * sum(plan.law.distinct(n) for n in each) * c["score_contains"]
+        walls = [simulate(plan.staff(w), stages, 1).wall + judged for w in WORKERS[1:]]
+        stops.append((name, proven, len(ends), short(work / 3600), f"{plan.work / work:.1f}", *map(hours, walls)))
+        seconds = {
+            n: math.ceil(PROMPTS / max(1, 16_384 // n)) * plan.seconds(n, max(1, 16_384 // n)) for n in (64, *each)
+        }
+        alone = seconds[64] + sum(seconds[n] for n in each)
+        train = 5 * 2 * PROMPTS * 256 * 6 * LLAMA_8B.parameters / (H100.flops * H100.share)
+        trained.append(
+            (name, short(train / 3600), short(seconds[64] / 3600), short((alone - seconds[64]) / 3600),
+             hours(5 * (train / 64 + alone)), hours(5 * (train + alone) / 64))
+        )  # fmt: skip
+    first = table(
+        "entropy|draws until proven|rounds|GPU hours|times fewer than for all draws|64 workers|1,024 workers", stops
+    )
+    second = table(
+        "entropy|training a round, GPU hours|search|proof|5 rounds: training on 64 GPUs, draws on one|draws on 64 too",
+        trained,
+    )
+    return first, second
+
+
+def picture(plan: Plan, runs: dict[str, Callable[[Plan], Plan]], out: Path) -> None:
+    """Time against workers."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    sizes, many = [1, 4, 16, 64, 256, 1024, 2048], np.unique(np.geomspace(1, 2048, 60).astype(int))
+    for (how, change), colour in zip(runs.items(), ("#0b7a75", "#b5541c", "#4a5fa5"), strict=True):
+        one = change(plan)
+        stages = one.stages()
+        walls = [simulate(one.staff(w), stages, 1).wall / 3600 for w in sizes]
+        axes.loglog(sizes, walls, "o", color=colour, label=how)
+        axes.loglog(
+            many, [on_paper(one.staff(int(w)), stages, one.spread) / 3600 for w in many], "-", color=colour, lw=1
+        )
+    axes.loglog(many, plan.work / 3600 / many, ":", color="grey", label="work / workers")
+    axes.set(
+        xlabel="workers, each with an H100", ylabel="hours", title="10,000 prompts x 4,096 draws, 8B, high entropy"
+    )
+    axes.legend(frameon=False)
+    figure.savefig(out, metadata={"Date": None})
