@@ -70,7 +70,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
 
 def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
     """What stands between the marks of the page, in its order; the picture goes where ``drawn`` says."""
-    audits, costs = found["audits"], found["driver"]
+    audits = found["audits"]
+    costs = found["driver"] | {f"requests_{name}": found["requests"][name] for name in ("piece", "shard")}
     check, constants = checked(audits)
     rows, of_row, of_pass = usual_rows()
     spreads = {one["case"]["model"]: one["rows_spread"] / 2 for one in audits if one["case"]["fits"]}
@@ -78,22 +79,23 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
     runs: dict[str, Callable[[Plan], Plan]] = {
         "as it is, on a disk": lambda plan: plan,
         "as it is, in a store": lambda plan: replace(plan, store=True),
-        "mended": lambda plan: replace(plan, mended=True, rows=MORE_ROWS),
+        "mended, on a disk": lambda plan: replace(plan, mended=True, rows=MORE_ROWS),
+        "mended, in a store": lambda plan: replace(plan, mended=True, rows=MORE_ROWS, store=True),
     }
-    time, kept = simulated(plans, runs)
-    three = [change(plans["high"]) for change in runs.values()]
+    time, where, kept = simulated(plans, runs)
+    disk, store, mended, stored = (change(plans["high"]) for change in runs.values())
     if drawn is not None:
         picture(plans["high"], runs, drawn)
     gpu = {name: short(plan.work / 3600) for name, plan in plans.items()}
-    disk, _, mended = ({w: hours(kept["high", how, w].wall) for w in (64, 1024)} for how in runs)
-    ends = [f"{one.most(*EVERYTHING):,}" for one in three]
+    now, _, then, _ = ({w: hours(kept["high", how, w].wall) for w in (64, 1024)} for how in runs)
+    ends = [f"{one.most(*EVERYTHING):,}" for one in (disk, store, mended)]
     verdict = (
         f"On paper the audit takes {gpu['low']}, {gpu['medium']} or {gpu['high']} H100 hours at low, medium and high "
-        f"entropy.\nHigh entropy takes {disk[64]} on 64 workers and {disk[1024]} on 1,024: **from about {ends[0]} "
+        f"entropy.\nHigh entropy takes {now[64]} on 64 workers and {now[1024]} on 1,024: **from about {ends[0]} "
         f"workers on, {ends[1]} in an object\nstore, more of them bring little or nothing**, because one process, the "
-        "driver, takes every piece.\nNot GPUs, deaths or last shards end it, but how often the driver "
-        f"is asked and what it does then: with that [mended](#what-ends-it)\nand batches of {MORE_ROWS} rows it would be "
-        f"{mended[64]} and {mended[1024]}, and the driver would end it at {ends[2]} workers."
+        "driver, takes all.\nNot GPUs, deaths or last shards end it, but how often the driver is asked and what "
+        f"it does then: with that [mended](#what-ends-it)\nand batches of {MORE_ROWS} rows it would be {then[64]} and "
+        f"{then[1024]}, and the driver would end it at {ends[2]} workers."
     )
     names = ("unpack", "pack", "piece", "shard", "read", "read_scored", "score_contains", "score_rouge_l")
     driver = {
@@ -120,13 +122,13 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
         "An H100 computes as long as it reads\nits weights and what is remembered at "
         f"{H100.balance(LLAMA_8B, HEAD + TOKENS / 2):,.0f} rows."
     )
-    few, more = three[2].stages()[1].pieces, three[0].stages()[1].pieces
+    few, more = mended.stages[1].pieces, disk.stages[1].pieces
     pieces = f"At high entropy; a shard has {more} pieces, {few} when mended:"
     return [
         verdict,
         f"{on_gpus(plans, constants)}\n\n{batch}",
-        time,
-        f"{pieces}\n\n{limits(*three)}",
+        f"{time}\n\nWhere the workers' time goes at high entropy:\n\n{where}",
+        f"{pieces}\n\n{limits(disk, store, mended, stored)}",
         afterwards(plans, costs),
         *rounds(plans, costs),
         f"{check}\n\n{fixed}",

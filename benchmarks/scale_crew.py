@@ -165,18 +165,19 @@ def on_paper(staff: Staff, stages: Sequence[Stage], spread: float) -> float:
     """The same by a formula; ``spread``: sigma of the shards' seconds, lognormal.
 
     Of each stage the larger of two: what the driver takes; and the work over the workers, with what deaths cost, and at
-    the end the longest of the last shards less what the others still had to do. Loading comes on top, once.
+    the end the longest of the last shards less what the others still had to do, with the loading of new workers.
     """
-    total = staff.load
+    total, loaded = 0.0, 0
     for stage in stages:
         count, mean, workers = len(stage.seconds), float(stage.seconds.mean()), min(staff.workers, len(stage.seconds))
         sigma = math.hypot(spread, staff.slow)
-        one = mean / stage.pieces
-        loss = 1 + (one / 2 + staff.load) / staff.mtbf
+        loss = 1 + (mean / stage.pieces / 2 + staff.load) / staff.mtbf
         longest = mean * math.exp(sigma * math.sqrt(2 * math.log(workers)) - sigma**2 / 2) if workers > 1 else mean
         tail = max(0.0, longest - mean * math.exp(sigma**2) / 2) if workers < count else longest - mean
         work = count * mean * loss / (workers * math.exp(staff.slow**2)) + (workers > 1) * tail
         costs, files = stage.driver, workers * (stage.pieces - 1) / 2
         each = costs.piece + costs.file * files + costs.known * (stage.pieces - 1) / 2
+        work += staff.load * (workers > loaded)
+        loaded = max(loaded, workers)
         total += max(work, count * (stage.pieces * each + costs.shard * (stage.pieces > 1)))
     return total

@@ -93,21 +93,26 @@ class Plan:
         if self.store:
             driver = replace(
                 driver,
-                piece=driver.piece + 2 * LATENCY,
-                shard=driver.shard + (5 + pieces) * LATENCY,
+                piece=driver.piece + (c["requests_piece"] - 1) * LATENCY,  # the last one removes it, with the shard
+                shard=driver.shard + (c["requests_shard"] + pieces) * LATENCY,
                 file=0.0 if self.mended else driver.file + LATENCY / LISTED,
             )
         count = math.ceil(PROMPTS / prompts)
         return Stage(seconds * lognormal(rng, self.spread, count), pieces, driver)
 
-    def stages(self, rounds: Sequence[int] = ()) -> list[Stage]:
-        """The greedy answers, then the draws; or the draws of each of some rounds."""
+    def rounds(self, sizes: Sequence[int]) -> list[Stage]:
+        """The greedy answers, then the draws of each round."""
         rng = np.random.default_rng(7)
-        return [self.stage(1, 256, rng), *(self.stage(n, max(1, 16_384 // n), rng) for n in rounds or (self.draws,))]
+        return [self.stage(1, 256, rng), *(self.stage(n, max(1, 16_384 // n), rng) for n in sizes)]
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The greedy answers, then the draws."""
+        return self.rounds([self.draws])
 
     def taken(self, workers: int) -> dict[str, float]:
         """Seconds of the driver for all draws, by what they go into."""
-        *_, stage = self.stages()
+        *_, stage = self.stages
         d, files = stage.driver, min(workers, self.shards) * (stage.pieces - 1) / 2
         of_pieces = self.shards * stage.pieces
         return {

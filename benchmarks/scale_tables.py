@@ -95,17 +95,19 @@ def on_gpus(plans: dict[str, Plan], bytes_of: dict[str, float]) -> str:
         law, more = plan.law, replace(plan, rows=MORE_ROWS)
         unmerged = DRAWS * law.length / law.rows(DRAWS)
         distinct, tokens = law.distinct(DRAWS), law.distinct_tokens(DRAWS)
+        each = plan.costs["requests_shard"] + plan.costs["requests_piece"] * plan.stages[1].pieces
+        asked = plan.shards * each
         size = PROMPTS * (distinct * bytes_of["bytes distinct"] + tokens * bytes_of["bytes token"])
         rows.append(
             (
                 name, f"{law.entropy:.0f} in {law.length:.0f} tokens", f"{distinct:,.0f}", f"{law.rows(DRAWS):,.0f}",
                 f"{unmerged:.1f}", short(plan.work / 3600), short(more.work / 3600),
-                short(more.work / 3600 * unmerged), f"{size / 1e9:.2g}",
+                short(more.work / 3600 * unmerged), f"{size / 1e9:.2g}", f"{asked / 1e6:.2g}",
             )
         )  # fmt: skip
     heads = (
         "entropy|nats|distinct answers a prompt|rows a prompt|drawn tokens over rows"
-        f"|GPU hours, {plans['high'].rows:.0f} rows a pass|{MORE_ROWS} rows|{MORE_ROWS} rows, nothing merged|GB stored"
+        f"|GPU hours, {plans['high'].rows:.0f} rows a pass|{MORE_ROWS} rows|{MORE_ROWS} rows, nothing merged|GB stored|million requests to a store"
     )
     return table(heads, rows)
 
@@ -115,39 +117,44 @@ def hours(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
-def simulated(plans: dict[str, Plan], runs: dict[str, Callable[[Plan], Plan]]) -> tuple[str, dict[Any, Outcome]]:
-    """All laws, on so many workers, as the code is and otherwise."""
-    rows, kept = [], {}
+def simulated(
+    plans: dict[str, Plan], runs: dict[str, Callable[[Plan], Plan]]
+) -> tuple[str, str, dict[tuple[str, str, int], Outcome]]:
+    """All laws, on so many workers, as the code is and otherwise; and where the time goes at high entropy."""
+    rows, shares, kept = [], [], {}
     for name, plan in plans.items():
         for how, change in runs.items():
             one = change(plan)
-            stages = one.stages()
+            walls, ratios = [], []
             for workers in WORKERS:
-                out = kept[name, how, workers] = simulate(one.staff(workers), stages, 1)
-                paper = on_paper(one.staff(workers), stages, one.spread)
+                out = kept[name, how, workers] = simulate(one.staff(workers), one.stages, 1)
+                walls.append(hours(out.wall))
+                ratios.append(f"{on_paper(one.staff(workers), one.stages, one.spread) / out.wall:.2f}")
                 whole = workers * out.wall / 100
-                rows.append(
-                    (
-                        name, how, f"{workers:,}", hours(out.wall), hours(paper), f"{paper / out.wall:.2f}",
-                        *(f"{x / whole:.1f}" for x in (out.useful, out.waiting, out.idle, out.lost, out.loading)),
-                        f"{out.driver / out.wall * 100:.0f}", out.deaths,
+                if name == "high" and workers > 1:
+                    spent = (out.useful, out.waiting, out.idle, out.lost, out.loading)
+                    of_driver = f"{out.driver / out.wall * 100:.0f}"
+                    shares.append(
+                        (how, f"{workers:,}", *(f"{x / whole:.1f}" for x in spent), of_driver, f"{out.deaths}")
                     )
-                )  # fmt: skip
-    heads = (
-        "entropy|code|workers|time, simulated|formula|ratio|% drawing|% waiting for the driver|% without a shard"
-        "|% lost by deaths|% first loading|% of the time the driver works|deaths"
+            rows.append((name, how, *walls, ", ".join(ratios)))
+    heads = "entropy|code|" + "|".join(f"{w:,} worker{'s' * (w > 1)}" for w in WORKERS) + "|formula over simulation"
+    where = (
+        "code|workers|% drawing|waiting for the driver|without a shard|lost by deaths|first loading"
+        "|the driver's own time, % of the clock|deaths"
     )
-    return table(heads, rows), kept
+    return table(heads, rows), table(where, shares), kept
 
 
-def limits(disk: Plan, store: Plan, mended: Plan) -> str:
+def limits(disk: Plan, store: Plan, mended: Plan, stored: Plan) -> str:
     """What ends the growth, and from how many workers on."""
-    *_, stage = disk.stages()
-    alone = [replace(one, driver=Driver()) for one in disk.stages()]
+    *_, stage = disk.stages
+    alone = [replace(one, driver=Driver()) for one in disk.stages]
     thin = next(
         w for w in range(1, 10**5, 8)
         if disk.work / w < 0.8 * on_paper(replace(disk.staff(w), load=0.0, mtbf=math.inf), alone, disk.spread)
     )  # fmt: skip
+    sent = disk.shards * stage.pieces * disk.group * DRAWS / 2 * disk.costs["sent"]
     lost = (stage.seconds.mean() / stage.pieces / 2 + LOAD) / MTBF
     rows = [
         ("the driver, all it does, on a disk", f"{disk.most(*EVERYTHING):,}", "the sum of the next three"),
@@ -157,14 +164,15 @@ def limits(disk: Plan, store: Plan, mended: Plan) -> str:
         ),
         (
             "sending what is known of a shard for each piece", f"{disk.most('known'):,}",
-            "`models/base.py: in_pieces`: all earlier draws with their texts; their numbers would do",
+            f"`models/base.py: in_pieces`: all earlier draws with their texts, {sent / 1e12:.2g} TB in all",
         ),
         ("unpacking and writing draws", f"{disk.most('writes'):,}", "one process writes all: decision 13's price"),
         (
             "the driver, all it does, in a store", f"{store.most(*EVERYTHING):,}",
             f"each piece is a put, a removal and lists of 1,000 names, {LATENCY:g} s each, one after the other",
         ),
-        ("the driver, mended", f"{mended.most(*EVERYTHING):,}", "what is left is unpacking and writing"),
+        ("the driver, mended, on a disk", f"{mended.most(*EVERYTHING):,}", "what is left is unpacking and writing"),
+        ("the driver, mended, in a store", f"{stored.most(*EVERYTHING):,}", "what is left are requests one by one"),
         ("the last shards, a fifth of the workers' time", f"{thin:,}", f"{disk.shards:,} shards; one is never split"),
         ("deaths", "any number", f"they cost {lost:.2%} of the work, as many as there may be"),
     ]  # fmt: skip
@@ -201,7 +209,7 @@ def rounds(plans: dict[str, Plan], c: dict[str, float]) -> tuple[str, str]:
     each = np.diff([0, *ends]).tolist()
     stops, trained = [], []
     for name, plan in plans.items():
-        stages = plan.stages(each)
+        stages = plan.rounds(each)
         work = sum(float(stage.seconds.sum()) for stage in stages)
         judged = PROMPTS * sum(plan.law.distinct(n) for n in each) * c["score_contains"]
         walls = [simulate(plan.staff(w), stages, 1).wall + judged for w in WORKERS[1:]]
@@ -234,14 +242,12 @@ def picture(plan: Plan, runs: dict[str, Callable[[Plan], Plan]], out: Path) -> N
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     sizes, many = [1, 4, 16, 64, 256, 1024, 2048], np.unique(np.geomspace(1, 2048, 60).astype(int))
-    for (how, change), colour in zip(runs.items(), ("#0b7a75", "#b5541c", "#4a5fa5"), strict=True):
+    for (how, change), colour in zip(runs.items(), ("#0b7a75", "#b5541c", "#4a5fa5", "#8a6d1b"), strict=True):
         one = change(plan)
-        stages = one.stages()
-        walls = [simulate(one.staff(w), stages, 1).wall / 3600 for w in sizes]
+        walls = [simulate(one.staff(w), one.stages, 1).wall / 3600 for w in sizes]
         axes.loglog(sizes, walls, "o", color=colour, label=how)
-        axes.loglog(
-            many, [on_paper(one.staff(int(w)), stages, one.spread) / 3600 for w in many], "-", color=colour, lw=1
-        )
+        lines = [on_paper(one.staff(int(w)), one.stages, one.spread) / 3600 for w in many]
+        axes.loglog(many, lines, "-", color=colour, lw=1)
     axes.loglog(many, plan.work / 3600 / many, ":", color="grey", label="work / workers")
     axes.set(
         xlabel="workers, each with an H100", ylabel="hours", title="10,000 prompts x 4,096 draws, 8B, high entropy"

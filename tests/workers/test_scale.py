@@ -135,3 +135,15 @@ def test_a_pass_is_bound_by_bytes_below_its_balance_and_by_operations_above():
     assert machine.seconds(model, 1, 0.0) == pytest.approx(machine.seconds(model, rows, 0.0))
     assert machine.seconds(model, 3 * rows, 0.0) == pytest.approx(3 * machine.seconds(model, rows, 0.0))
     assert cost.passes(np.array([1.0, 4.0, 40.0]), 2, 16) == 1 + 1 + 80 / 16
+
+
+def test_the_page_has_a_place_for_all_that_is_printed(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    scale, page = loaded("scale"), (BENCHMARKS.parent / "docs" / "scale.md").read_text(encoding="utf-8")
+    said = [f"part {i}" for i in range(page.count(scale.BEGIN))]
+    once = scale.written(page, said, "made here")
+    assert [once.index(f"\n{part}\n") for part in said] == sorted(once.index(f"\n{part}\n") for part in said)
+    assert scale.written(once, said, "made here") == once
+    assert once.count(scale.END) == page.count(scale.END) == len(said)
+    with pytest.raises(SystemExit, match="marks for"):
+        scale.written(page, said[1:], "made here")
