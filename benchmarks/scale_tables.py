@@ -107,7 +107,8 @@ def on_gpus(plans: dict[str, Plan], bytes_of: dict[str, float]) -> str:
         )  # fmt: skip
     heads = (
         "entropy|nats|distinct answers a prompt|rows a prompt|drawn tokens over rows"
-        f"|GPU hours, {plans['high'].rows:.0f} rows a pass|{MORE_ROWS} rows|{MORE_ROWS} rows, nothing merged|GB stored|million requests to a store"
+        f"|GPU hours, {plans['high'].rows:.0f} rows a pass|{MORE_ROWS} rows|{MORE_ROWS} rows, nothing merged"
+        "|GB stored|million requests to a store"
     )
     return table(heads, rows)
 
