@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -74,7 +75,8 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
     costs = found["driver"] | {f"requests_{name}": found["requests"][name] for name in ("piece", "shard")}
     check, constants = checked(audits)
     rows, of_row, of_pass = usual_rows()
-    spreads = {one["case"]["model"]: one["rows_spread"] / 2 for one in audits if one["case"]["fits"]}
+    four = {one["case"]["model"]: one["rows_spread"] / 2 for one in audits if one["case"]["fits"]}  # of four prompts
+    spreads = {model: math.sqrt(math.log1p(of_shard**2)) for model, of_shard in four.items()}
     plans = {n: Plan(n, costs, spreads[m], rows, (of_row, of_pass)) for n, (_, m) in LAWS.items()}
     runs: dict[str, Callable[[Plan], Plan]] = {
         "as it is, on a disk": lambda plan: plan,

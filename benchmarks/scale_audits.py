@@ -108,7 +108,7 @@ def audited(box: Any, case: Case, prompts: list[Prompt], folder: Path) -> dict[s
         "pieces": pieces,
         "nominal": nominal,
         "distinct": len(whole.nats),
-        "tokens_distinct": float(whole.tokens.sum()),
+        "tokens": float(whole.tokens.sum()),
         "bytes": size_of(folder / "run"),
         "pilot_bytes": size_of(folder / "pilot"),
         "pilot_distinct": len(law.nats),

@@ -42,9 +42,19 @@ def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
         taken = np.array([one["seconds"] for one in mine])
         (of_row, of_token), _ = nnls(work / taken[:, None], np.ones(len(mine)))
         constants |= {f"{kind} row": float(of_row), f"{kind} token": float(of_token)}
-    files = [(one["files"], one["distinct"], one["tokens_distinct"], one["bytes"]) for one in fits]
-    files += [(one["pilot_files"], one["pilot_distinct"], one["pilot_tokens"], one["pilot_bytes"]) for one in found]
-    known = np.array(files, dtype=float)
+    known = np.array(
+        [
+            (
+                one[f"{of}files"],
+                one[f"{of}distinct"] + more,
+                one[f"{of}tokens"] + more * one["length"],
+                one[f"{of}bytes"],
+            )
+            for of, some in (("", fits), ("pilot_", found))
+            for one in some
+            for more in [one["case"]["prompts"]]
+        ]
+    )
     shares, _ = nnls(known[:, :3] / known[:, 3:], np.ones(len(known)))
     constants |= dict(zip(("bytes file", "bytes distinct", "bytes token"), map(float, shares), strict=True))
     rows = []
@@ -52,10 +62,12 @@ def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
         case = one["case"]
         law = Law(*map(np.array, one["law"]))
         n, prompts, kind = case["draws"], case["prompts"], one["kind"]
-        expected = prompts * law.rows(n)
-        alone = prompts * Law.even(one["entropy"], max(1, round(one["length"])), one["spread"]).rows(n)
+        even = Law.even(one["entropy"], max(1, round(one["length"])), one["spread"])
+        expected, alone = (prompts * (x.rows(n) + x.rows(1)) for x in (law, even))  # a greedy answer beside the draws
         seconds = constants[f"{kind} row"] * expected + constants[f"{kind} token"] * prompts * n * law.length
-        size = shares @ [one["files"], prompts * law.distinct(n), prompts * law.distinct_tokens(n)]
+        size = shares @ [
+            one["files"], prompts * (law.distinct(n) + 1), prompts * (law.distinct_tokens(n) + law.length)
+        ]  # fmt: skip
         how = f"T {case['temperature']:g}" + (f", top-p {case['top_p']:g}" if case["top_p"] < 1 else "")
         rows.append(
             (
