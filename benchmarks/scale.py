@@ -44,7 +44,7 @@ BEGIN, END = "<!-- printed -->", "<!-- end -->"
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """What is measured here, once."""
-    from scale_audits import audits
+    from scale_audits import CASES, audits, described
     from scale_driver import crews, driver, requests
 
     from leakbound.runs.store import Run
@@ -66,7 +66,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
             found[name] = step()
             args.out.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(found), encoding="utf-8")
-    return found
+    cases = zip(CASES, found["audits"], strict=True)
+    return found | {"audits": [one | described(case, args.out / str(i)) for i, (case, one) in enumerate(cases)]}
 
 
 def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
@@ -75,7 +76,7 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
     costs = found["driver"] | {f"requests_{name}": found["requests"][name] for name in ("piece", "shard")}
     check, constants = checked(audits)
     rows, of_row, of_pass = usual_rows()
-    four = {one["case"]["model"]: one["rows_spread"] / 2 for one in audits if one["case"]["fits"]}  # of four prompts
+    four = {one["case"].model: one["rows_spread"] / 2 for one in audits if one["case"].fits}  # of four prompts
     spreads = {model: math.sqrt(math.log1p(of_shard**2)) for model, of_shard in four.items()}
     plans = {n: Plan(n, costs, spreads[m], rows, (of_row, of_pass)) for n, (_, m) in LAWS.items()}
     runs: dict[str, Callable[[Plan], Plan]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,10 @@ CASES = (
 
 
 def law_of(run: Run) -> Law:
-    """What the draws of a run show of its law, the average prompt's."""
+    """What the draws of a run show of its law, the average prompt's; an end token counts, for it is drawn."""
     draws = [d for part in run.parts if part.sampled for d in run.read_draws(part)]
-    columns = ([-d.logprob for d in draws], [d.num_tokens for d in draws], [d.count for d in draws])
+    tokens = [max(1, d.num_tokens + (d.finish_reason == "stop")) for d in draws]
+    columns = ([-d.logprob for d in draws], tokens, [d.count for d in draws])
     return Law(*(np.array(column, dtype=float) for column in columns))
 
 
@@ -92,14 +93,7 @@ def audited(box: Any, case: Case, prompts: list[Prompt], folder: Path) -> dict[s
     scored = time.process_time()
     bound(run)
     bounded = time.process_time()
-    law, whole = law_of(pilot), law_of(run)
-    owner = np.array([d.prompt_id for part in pilot.parts if part.sampled for d in pilot.read_draws(part)])
-    each = law.by_depth(case.draws).sum(axis=0) * law.weights
-    by_prompt = np.array([each[owner == p.id].sum() for p in prompts])
     return {
-        "case": asdict(case),
-        "kind": case.kind,
-        "before": before,
         "seconds": drawn - start - before,
         "scoring": scored - drawn,
         "bounding": bounded - scored,
@@ -107,21 +101,30 @@ def audited(box: Any, case: Case, prompts: list[Prompt], folder: Path) -> dict[s
         "passes": count,
         "pieces": pieces,
         "nominal": nominal,
-        "distinct": len(whole.nats),
-        "tokens": float(whole.tokens.sum()),
-        "bytes": size_of(folder / "run"),
-        "pilot_bytes": size_of(folder / "pilot"),
-        "pilot_distinct": len(law.nats),
-        "pilot_tokens": float(law.tokens.sum()),
-        "audit_bytes": (folder / "run" / "audit.json").stat().st_size,
-        "files": 2 * len(run.parts),
-        "pilot_files": 2 * len(pilot.parts),
+    }
+
+
+def described(case: Case, folder: Path) -> dict[str, Any]:
+    """What is read of the folders of a case."""
+    pilot, run = Run.open(folder / "pilot"), Run.open(folder / "run")
+    law, whole = law_of(pilot), law_of(run)
+    owner = np.array([d.prompt_id for part in pilot.parts if part.sampled for d in pilot.read_draws(part)])
+    each = law.by_depth(case.draws).sum(axis=0) * law.weights
+    by_prompt = np.array([each[owner == p.id].sum() for p in run.prompts])
+    found = {
+        "case": case,
+        "law": law,
         "entropy": whole.entropy,
         "length": whole.length,
         "spread": whole.spread,
-        "law": [law.nats.tolist(), law.tokens.tolist(), law.weights.tolist()],
         "rows_spread": float(by_prompt.std() / by_prompt.mean()),
     }
+    for name, one, of in (("", whole, run), ("pilot_", law, pilot)):
+        found[f"{name}files"] = 2 * len(of.parts)
+        found[f"{name}distinct"] = len(one.nats)
+        found[f"{name}tokens"] = float(one.tokens.sum())
+        found[f"{name}bytes"] = size_of(of.path)
+    return found
 
 
 def audits(demo: Path, smol: Path, folder: Path) -> list[dict[str, Any]]:
@@ -143,5 +146,5 @@ def audits(demo: Path, smol: Path, folder: Path) -> list[dict[str, Any]]:
         prompts = (general if case.model == "SmolLM2" else named)[: case.prompts]
         shutil.rmtree(folder / str(number), ignore_errors=True)
         found.append(audited(held[1], case, prompts, folder / str(number)))
-        print(json.dumps({k: v for k, v in found[-1].items() if k != "law"}), flush=True)
+        print(json.dumps(found[-1]), flush=True)
     return found

@@ -3,7 +3,7 @@
 A pass is made for each distinct prefix that at least one of n draws reaches. A prefix of probability p is reached with
 probability 1 - (1 - p)^n, so that the expected number of those of t tokens is the mean, over draws, of
 (1 - (1 - p)^n) / p at the draw's own beginning of t tokens: a few draws tell it for any n. A folder holds log P of
-whole completions; the nats of a beginning are taken as its share of the tokens.
+whole completions: its nats are taken to lie in surprises of :data:`JUMP` nats each, each at any of its tokens.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
 Floats = NDArray[np.float64]
+JUMP = 6.0
+"""Nats of one surprise: a draw has as many as make up its -log P, at least one."""
+MOST_JUMPS = 16
+"""More of them are told apart from even shares by nobody."""
 
 
 def reached(n: float, nats: Floats) -> Floats:
     """(1 - (1 - p)^n) / p at p = exp(-nats): how many things like this one n draws find, for each one found."""
-    p = np.exp(-np.minimum(nats, 600.0))
+    p = np.exp(-np.clip(nats, 0.0, 600.0))
     with np.errstate(divide="ignore"):
         return -np.expm1(n * np.log1p(-p)) / p
 
@@ -32,10 +36,12 @@ class Law:
     nats: Floats
     tokens: Floats
     weights: Floats
+    jump: float = JUMP
+    """Nats of a surprise; 0: every token has its share."""
 
     @classmethod
-    def even(cls, nats: float, tokens: int, spread: float) -> Law:
-        """An invented one: -log P is gamma distributed, with this mean and coefficient of variation; 512 quantiles."""
+    def invented(cls, nats: float, tokens: float, spread: float) -> Law:
+        """-log P is gamma distributed, with this mean and coefficient of variation; 512 quantiles."""
         shape = spread**-2
         found = gammaincinv(shape, (np.arange(512) + 0.5) / 512) * nats / shape
         return cls(found, np.full(512, float(tokens)), np.ones(512))
@@ -60,8 +66,18 @@ class Law:
 
     def by_depth(self, n: float) -> Floats:
         """For each draw, the rows of each depth that it stands for; (tokens of the longest, draws)."""
-        depth = np.arange(int(self.tokens.max()))[:, None]
-        return reached(n, self.nats * depth / self.tokens) * (depth < self.tokens)
+        done = np.arange(math.ceil(self.tokens.max()))[:, None] / self.tokens
+        if not self.jump:
+            return reached(n, self.nats * np.minimum(done, 1)) * (done < 1)
+        found = np.zeros(done.shape)
+        surprises = np.clip(np.ceil(self.nats / self.jump), 1, MOST_JUMPS).astype(int)
+        for many in np.unique(surprises):
+            mine = surprises == many
+            share = np.minimum(done[:, mine], 1)
+            for k in range(many + 1):  # so many of them lie among the first tokens
+                chance = math.comb(many, k) * share**k * (1 - share) ** (many - k)
+                found[:, mine] += chance * reached(n, self.nats[mine] * k / many)
+        return np.asarray(found * (done < 1), dtype=np.float64)
 
     def levels(self, n: float) -> Floats:
         """Expected number of rows of each depth: distinct prefixes of 0, 1, ... tokens that are read."""

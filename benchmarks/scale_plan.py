@@ -18,9 +18,9 @@ LATENCY, LISTED = 0.05, 1000
 PIECE = 10.0
 """Nominal seconds of a piece: HFModel.sample_more."""
 LAWS = {
-    "low": (Law.even(3.0, 16, 1.0), "demo original"),
-    "medium": (Law.even(30.0, 48, 0.5), "demo npo"),
-    "high": (Law.even(150.0, 128, 0.2), "SmolLM2"),
+    "low": (Law.invented(3.0, 16, 1.0), "demo original"),
+    "medium": (Law.invented(30.0, 48, 0.5), "demo npo"),
+    "high": (Law.invented(150.0, 128, 0.2), "SmolLM2"),
 }
 """Invented laws of answers, and the model whose prompts differ as theirs are taken to."""
 WORKERS = (1, 64, 1024)

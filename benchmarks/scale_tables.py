@@ -34,11 +34,11 @@ def short(value: float) -> str:
 
 def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
     """Audits measured here beside what was expected; the constants of those that fix them."""
-    fits = [one for one in found if one["case"]["fits"]]
+    fits = [one for one in found if one["case"].fits]
     constants: dict[str, float] = {}
-    for kind in sorted({one["kind"] for one in found}):
-        mine = [one for one in fits if one["kind"] == kind]
-        work = np.array([[one["rows"], one["case"]["prompts"] * one["case"]["draws"] * one["length"]] for one in mine])
+    for kind in sorted({one["case"].kind for one in found}):
+        mine = [one for one in fits if one["case"].kind == kind]
+        work = np.array([[one["rows"], one["case"].prompts * one["case"].draws * one["length"]] for one in mine])
         taken = np.array([one["seconds"] for one in mine])
         (of_row, of_token), _ = nnls(work / taken[:, None], np.ones(len(mine)))
         constants |= {f"{kind} row": float(of_row), f"{kind} token": float(of_token)}
@@ -52,30 +52,28 @@ def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
             )
             for of, some in (("", fits), ("pilot_", found))
             for one in some
-            for more in [one["case"]["prompts"]]
+            for more in [one["case"].prompts]
         ]
     )
     shares, _ = nnls(known[:, :3] / known[:, 3:], np.ones(len(known)))
     constants |= dict(zip(("bytes file", "bytes distinct", "bytes token"), map(float, shares), strict=True))
     rows = []
     for one in found:
-        case = one["case"]
-        law = Law(*map(np.array, one["law"]))
-        n, prompts, kind = case["draws"], case["prompts"], one["kind"]
-        even = Law.even(one["entropy"], max(1, round(one["length"])), one["spread"])
-        expected, alone = (prompts * (x.rows(n) + x.rows(1)) for x in (law, even))  # a greedy answer beside the draws
-        seconds = constants[f"{kind} row"] * expected + constants[f"{kind} token"] * prompts * n * law.length
-        size = shares @ [
-            one["files"], prompts * (law.distinct(n) + 1), prompts * (law.distinct_tokens(n) + law.length)
-        ]  # fmt: skip
-        how = f"T {case['temperature']:g}" + (f", top-p {case['top_p']:g}" if case["top_p"] < 1 else "")
+        case, law = one["case"], one["law"]
+        n, prompts = case.draws, case.prompts
+        alone = Law.invented(one["entropy"], one["length"], one["spread"])
+        expected, simple = (prompts * (x.rows(n) + x.rows(1)) for x in (law, alone))  # a greedy answer beside the draws
+        seconds = constants[f"{case.kind} row"] * expected + constants[f"{case.kind} token"] * prompts * n * law.length
+        distinct, tokens = prompts * (law.distinct(n) + 1), prompts * (law.distinct_tokens(n) + law.length)
+        size = shares @ [one["files"], distinct, tokens]
+        how = f"T {case.temperature:g}" + (f", top-p {case.top_p:g}" if case.top_p < 1 else "")
         rows.append(
             (
-                case["model"], f"{prompts} x {n:,} x {case['tokens']}, {how}", f"{one['entropy']:.2g}",
+                case.model, f"{prompts} x {n:,} x {case.tokens}, {how}", f"{one['entropy']:.2g}",
                 f"{expected:,.0f}", f"{one['rows']:,}", f"**{expected / one['rows']:.2f}**",
-                f"{alone / one['rows']:.2f}", f"{seconds:.3g}", f"{one['seconds']:.3g}",
+                f"{simple / one['rows']:.2f}", f"{seconds:.3g}", f"{one['seconds']:.3g}",
                 f"**{seconds / one['seconds']:.2f}**", f"{size / 1e3:,.0f}", f"{one['bytes'] / 1e3:,.0f}",
-                f"**{size / one['bytes']:.2f}**", "fixes them" if case["fits"] else "predicted",
+                f"**{size / one['bytes']:.2f}**", "fixed" if case.fits else "",
             )
         )  # fmt: skip
     heads = (

@@ -114,14 +114,20 @@ def test_rows_are_those_of_the_tree_of_all_answers():
     assert law.distinct(n) == pytest.approx(np.sum(1 - (1 - p) ** n))
     assert law.rows(n) == pytest.approx(1)  # of one token, all are read from the prompt
     even = np.full(8, 1 / 8)  # three fair bits: every beginning of t tokens has probability 2^-t
-    law = cost.Law(-np.log(even), np.full(8, 3.0), even)
+    law = cost.Law(-np.log(even), np.full(8, 3.0), even, jump=0)
     assert law.levels(n) == pytest.approx([2**t * (1 - (1 - 2.0**-t) ** n) for t in range(3)])
     assert law.entropy == pytest.approx(math.log(8))
     assert law.distinct_tokens(n) == pytest.approx(3 * law.distinct(n))
 
 
+def test_a_rare_answer_that_branches_off_anywhere_has_rows_of_its_own_behind_that_token():
+    p, n = np.array([0.9, *[0.01] * 10]), 10**9  # all are found; each rare one leaves at any of ten tokens
+    law = cost.Law(-np.log(p), np.full(11, 10.0), p)
+    assert law.levels(n) == pytest.approx([1 + 10 * t / 10 for t in range(10)])
+
+
 def test_an_invented_law_has_its_entropy_and_no_more_rows_than_draws():
-    low, high = cost.Law.even(2.0, 10, 1.0), cost.Law.even(200.0, 10, 0.2)
+    low, high = cost.Law.invented(2.0, 10, 1.0), cost.Law.invented(200.0, 10, 0.2)
     assert low.entropy == pytest.approx(2.0, rel=0.02)
     assert low.rows(1000) < 0.6 * high.rows(1000) <= 0.6 * 1000 * 10
     assert low.rows(2000) < 2 * low.rows(1000)
