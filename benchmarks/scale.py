@@ -100,15 +100,25 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
         f"it does then: with that [mended](#what-ends-it)\nand batches of {MORE_ROWS} rows it would be {then[64]} and "
         f"{then[1024]}, and the driver would end it at {ends[2]} workers."
     )
-    names = ("unpack", "pack", "piece", "shard", "read", "read_scored", "score_contains", "score_rouge_l")
+    of_draw = {
+        "unpack": "an answer of a worker, unpacked",
+        "pack": "a draw that is known, packed for the next question",
+        "piece": "written, in a piece",
+        "shard": "written, in a shard",
+        "read": "read",
+        "scores": "its score, written",
+        "read_scored": "read with its score, and both checked",
+        "score_contains": "scored by a worker, `contains`",
+        "score_rouge_l": "scored by a worker, `rouge_l`",
+    }
     driver = {
-        **{f"{name}, µs a draw": f"{1e6 * costs[name]:.1f}" for name in names},
+        **{f"{said}, µs a draw": f"{1e6 * costs[name]:.1f}" for name, said in of_draw.items()},
         "a draw that repeats an answer, µs": f"{1e6 * costs['place']:.2f}",
         "a piece, whatever is in it, ms": f"{1e3 * costs['each_piece']:.1f}",
+        "of that until it is on the disk, ms of the clock": f"{1e3 * costs['sync']:.1f}",
         "a piece, for each file in `pieces/`, µs": f"{1e6 * costs['file']:.1f}",
-        "bound, by a worker, ms a prompt": f"{1e3 * costs['bound']:.1f}",
+        "bound by a worker, `rouge_l`, ms a prompt": f"{1e3 * costs['bound']:.0f}",
         "bytes of a draw on its way": f"{costs['sent']:.0f}",
-        "bytes of a draw and its score in the folder": f"{costs['both_bytes']:.0f}",
         "requests of a piece; of a shard, its pieces apart": (
             f"{found['requests']['piece']:.0f}; {found['requests']['shard']:.0f}"
         ),
@@ -136,7 +146,8 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
         *rounds(plans, costs),
         f"{check}\n\n{fixed}",
         slept(found["crews"]),
-        f"With {4 * DRAWS:,} draws of 128 tokens, all different:\n\n{table('what|measured', driver.items())}",
+        f"With {4 * DRAWS:,} draws of 128 tokens, all different; of the processor, the fewest of three:\n\n"
+        f"{table('what|measured', driver.items())}",
     ]
 
 

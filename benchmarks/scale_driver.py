@@ -12,11 +12,11 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scale_audits import size_of
 from scale_crew import Driver, Staff, Stage, lognormal, simulate
 
 from leakbound.auditing.concluding import Collected
@@ -101,13 +101,13 @@ def driver(texts: list[str], folder: Path, prompts: int = 4, n: int = 4096) -> d
     found["place"] = (
         least(lambda: unpacked(few_bytes)) + least(lambda: run.write_draws(part, answers))
     ) / all_draws - len(answers) / all_draws * (found["unpack"] + found["shard"])
-    found["place_bytes"] = ((folder / "draws" / f"{part.name}.parquet").stat().st_size) / all_draws
     run.write_draws(part, draws)
     found["read"] = least(lambda: run.read_draws(part)) / all_draws
-    found["bytes"] = size_of(folder) / all_draws
-    found["score_contains"] = least(lambda: score(run, "contains"), 1) / all_draws
-    found["score_rouge_l"] = least(lambda: score(run), 1) / all_draws
-    found["both_bytes"] = (size_of(folder)) / all_draws
+    values = [0.5] * all_draws
+    found["scores"] = least(lambda: run.write_scores(part, "rouge_l", draws, values)) / all_draws
+    for scorer in ("contains", "rouge_l"):
+        (folder / "scores" / scorer / f"{part.name}.parquet").unlink(missing_ok=True)
+        found[f"score_{scorer}"] = least(partial(score, run, scorer), 1) / all_draws - found["read"] - found["scores"]
     found["read_scored"] = least(lambda: list(run.read_scored(part, "rouge_l")), 1) / all_draws
     found["bound"] = (least(lambda: bound(run), 1) - found["read_scored"] * all_draws) / prompts
     tracemalloc.start()

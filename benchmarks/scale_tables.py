@@ -190,19 +190,21 @@ def limits(disk: Plan, store: Plan, mended: Plan, stored: Plan) -> str:
     return table("limit|begins at, workers|why", rows)
 
 
+def judged(c: dict[str, float]) -> float:
+    """Seconds of the driver to have a distinct answer scored: read, sent, written."""
+    return c["read"] + c["pack"] + c["scores"]
+
+
 def afterwards(plans: dict[str, Plan], c: dict[str, float]) -> str:
     """Scoring and bounding, which the driver feeds."""
     rows = []
     for name, plan in plans.items():
         distinct = PROMPTS * plan.law.distinct(DRAWS)
+        times = (judged(c), c["score_rouge_l"], c["read_scored"], c["bound"] * PROMPTS / distinct)
+        memory = (distinct * c["known_bytes"], distinct * c["collected_bytes"])
         rows.append(
-            (
-                name, short(distinct / 1e6), hours(distinct * c["score_contains"]),
-                hours(distinct * max(0.0, c["score_rouge_l"] - c["score_contains"])),
-                hours(distinct * c["read_scored"]), hours(PROMPTS * c["bound"]),
-                short(distinct * c["known_bytes"] / 1e9), short(distinct * c["collected_bytes"] / 1e9),
-            )
-        )  # fmt: skip
+            (name, short(distinct / 1e6), *(hours(distinct * x) for x in times), *(short(x / 1e9) for x in memory))
+        )
     heads = (
         "entropy|million distinct answers|scoring: driver|workers together, ROUGE-L|bounding: driver|workers together"
         "|driver's GB while scoring|while bounding"
@@ -222,8 +224,8 @@ def rounds(plans: dict[str, Plan], c: dict[str, float]) -> tuple[str, str]:
     for name, plan in plans.items():
         stages = plan.rounds(each)
         work = sum(float(stage.seconds.sum()) for stage in stages)
-        judged = PROMPTS * sum(plan.law.distinct(n) for n in each) * c["score_contains"]
-        walls = [simulate(plan.staff(w), stages, 1).wall + judged for w in WORKERS[1:]]
+        scored = PROMPTS * sum(plan.law.distinct(n) for n in each) * (judged(c) + c["read_scored"])
+        walls = [simulate(plan.staff(w), stages, 1).wall + scored for w in WORKERS[1:]]
         stops.append((name, proven, len(ends), short(work / 3600), f"{plan.work / work:.1f}", *map(hours, walls)))
         seconds = {
             n: math.ceil(PROMPTS / max(1, 16_384 // n)) * plan.seconds(n, max(1, 16_384 // n)) for n in (64, *each)
