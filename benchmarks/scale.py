@@ -123,12 +123,14 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
             f"{found['requests']['piece']:.0f}; {found['requests']['shard']:.0f}"
         ),
     }
-    many = [one["nominal"] / one["pieces"] for one in audits if one["pieces"] > 6]
+    many = [
+        one["nominal"] / (one["pieces"] - 1) for one in audits if one["case"].kind == "SmolLM2"
+    ]  # but the greedy one
     named = ", ".join(f"{name} {value:.3g}" for name, value in constants.items())
     sigmas = ", ".join(f"{spreads[m]:.2f} ({n}, as {m})" for n, (_, m) in LAWS.items())
     fixed = (
-        f"- constants: {named};\n- a piece of the audits with more than six: {min(many):.1f} to {max(many):.1f} nominal"
-        f" seconds; {PIECE:g} are planned with;\n- sigma of a shard's seconds: {sigmas}."
+        f"- constants: {named};\n- a piece of SmolLM2's draws: {min(many):.1f} to {max(many):.1f} nominal seconds; "
+        f"{PIECE:g} are planned with, for answers are longer;\n- sigma of a shard's seconds: {sigmas}."
     )
     batch = (
         f"{rows:.0f} rows a pass is what `models/hf/budget.py` takes for an 8B model and {TOKENS} new tokens on a GPU. "

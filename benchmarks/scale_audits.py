@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scale_cost import Law
+from scale_cost import Law, passes
 
 from leakbound.auditing.drawing import sample, score
 from leakbound.auditing.steps import bound
@@ -39,6 +39,8 @@ class Case:
         return self.model.partition(" ")[0]
 
 
+MOST = {"demo": 512, "SmolLM2": 59}
+"""Rows of a pass, as models/hf/budget.py has them for so many parameters and tokens."""
 CASES = (
     Case("demo original", 16, 512, 32, fits=True),
     Case("demo npo", 16, 512, 32, fits=True),
@@ -111,8 +113,10 @@ def described(case: Case, folder: Path) -> dict[str, Any]:
     owner = np.array([d.prompt_id for part in pilot.parts if part.sampled for d in pilot.read_draws(part)])
     each = law.by_depth(case.draws).sum(axis=0) * law.weights
     by_prompt = np.array([each[owner == p.id].sum() for p in run.prompts])
+    shards = [(part.stop - part.start, part.num_samples) for part in run.parts]
     found = {
         "case": case,
+        "passes_expected": sum(passes(law.levels(n), prompts, MOST[case.kind]) for prompts, n in shards),
         "law": law,
         "entropy": whole.entropy,
         "length": whole.length,
@@ -121,6 +125,7 @@ def described(case: Case, folder: Path) -> dict[str, Any]:
     }
     for name, one, of in (("", whole, run), ("pilot_", law, pilot)):
         found[f"{name}files"] = 2 * len(of.parts)
+        found[f"{name}draws"] = sum(part.num_draws for part in of.parts)
         found[f"{name}distinct"] = len(one.nats)
         found[f"{name}tokens"] = float(one.tokens.sum())
         found[f"{name}bytes"] = size_of(of.path)

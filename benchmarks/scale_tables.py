@@ -38,34 +38,29 @@ def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
     constants: dict[str, float] = {}
     for kind in sorted({one["case"].kind for one in found}):
         mine = [one for one in fits if one["case"].kind == kind]
-        work = np.array([[one["rows"], one["case"].prompts * one["case"].draws * one["length"]] for one in mine])
-        taken = np.array([one["seconds"] for one in mine])
-        (of_row, of_token), _ = nnls(work / taken[:, None], np.ones(len(mine)))
-        constants |= {f"{kind} row": float(of_row), f"{kind} token": float(of_token)}
-    known = np.array(
-        [
-            (
-                one[f"{of}files"],
-                one[f"{of}distinct"] + more,
-                one[f"{of}tokens"] + more * one["length"],
-                one[f"{of}bytes"],
-            )
-            for of, some in (("", fits), ("pilot_", found))
-            for one in some
-            for more in [one["case"].prompts]
-        ]
-    )
-    shares, _ = nnls(known[:, :3] / known[:, 3:], np.ones(len(known)))
-    constants |= dict(zip(("bytes file", "bytes distinct", "bytes token"), map(float, shares), strict=True))
+        work = np.array([[one["rows"], one["passes"]] for one in mine]) / [[one["seconds"]] for one in mine]
+        (of_row, of_pass), _ = nnls(work, np.ones(len(mine)))
+        constants |= {f"{kind}, s a row": float(of_row), f"{kind}, s a pass": float(of_pass)}
+    stored = []
+    for of, some in (("", fits), ("pilot_", found)):
+        for one in some:
+            greedy = one["case"].prompts
+            answers, tokens = one[f"{of}distinct"] + greedy, one[f"{of}tokens"] + greedy * one["length"]
+            stored.append([one[f"{of}files"], answers, tokens, one[f"{of}draws"], one[f"{of}bytes"]])
+    known = np.array(stored, dtype=float)
+    shares, _ = nnls(known[:, :4] / known[:, 4:], np.ones(len(known)))
+    names = ("bytes a file", "bytes an answer", "bytes a token of it", "bytes a draw")
+    constants |= dict(zip(names, map(float, shares), strict=True))
     rows = []
     for one in found:
         case, law = one["case"], one["law"]
         n, prompts = case.draws, case.prompts
         alone = Law.invented(one["entropy"], one["length"], one["spread"])
         expected, simple = (prompts * (x.rows(n) + x.rows(1)) for x in (law, alone))  # a greedy answer beside the draws
-        seconds = constants[f"{case.kind} row"] * expected + constants[f"{case.kind} token"] * prompts * n * law.length
+        seconds = constants[f"{case.kind}, s a row"] * expected
+        seconds += constants[f"{case.kind}, s a pass"] * one["passes_expected"]
         distinct, tokens = prompts * (law.distinct(n) + 1), prompts * (law.distinct_tokens(n) + law.length)
-        size = shares @ [one["files"], distinct, tokens]
+        size = shares @ [one["files"], distinct, tokens, one["draws"]]
         how = f"T {case.temperature:g}" + (f", top-p {case.top_p:g}" if case.top_p < 1 else "")
         rows.append(
             (
@@ -107,7 +102,8 @@ def on_gpus(plans: dict[str, Plan], bytes_of: dict[str, float]) -> str:
         distinct, tokens = law.distinct(DRAWS), law.distinct_tokens(DRAWS)
         each = plan.costs["requests_shard"] + plan.costs["requests_piece"] * plan.stages[1].pieces
         asked = plan.shards * each
-        size = PROMPTS * (distinct * bytes_of["bytes distinct"] + tokens * bytes_of["bytes token"])
+        many = {"bytes a file": 2 * plan.shards / PROMPTS, "bytes an answer": distinct, "bytes a token of it": tokens}
+        size = PROMPTS * sum(bytes_of[what] * x for what, x in {**many, "bytes a draw": DRAWS}.items())
         rows.append(
             (
                 name, f"{law.entropy:.0f} in {law.length:.0f} tokens", f"{distinct:,.0f}", f"{law.rows(DRAWS):,.0f}",
