@@ -92,13 +92,15 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
     gpu = {name: short(plan.work / 3600) for name, plan in plans.items()}
     now, _, then, _ = ({w: hours(kept["high", how, w].wall) for w in (64, 1024)} for how in runs)
     ends = [f"{one.most(*EVERYTHING):,}" for one in (disk, store, mended)]
+    seconds = [kept["high", "as it is, on a disk", w].wall for w in (64, 1024)]
+    beyond = "more of them make it slower" if seconds[1] > seconds[0] else "more of them bring little"
     verdict = (
         f"On paper the audit takes {gpu['low']}, {gpu['medium']} or {gpu['high']} H100 hours at low, medium and high "
         f"entropy.\nHigh entropy takes {now[64]} on 64 workers and {now[1024]} on 1,024: **from about {ends[0]} "
-        f"workers on, {ends[1]} in an object\nstore, more of them bring little or nothing**, because one process, the "
-        "driver, takes all.\nNot GPUs, deaths or last shards end it, but how often the driver is asked and what "
-        f"it does then: with that [mended](#what-ends-it)\nand batches of {MORE_ROWS} rows it would be {then[64]} and "
-        f"{then[1024]}, and the driver would end it at {ends[2]} workers."
+        f"workers on, {ends[1]} in an\nobject store, {beyond}**, because one process, the driver, takes all that they "
+        "draw.\nNot GPUs, deaths or last shards end it, but how often the driver is asked and what it does then: with "
+        f"that\n[mended](#what-ends-it) and batches of {MORE_ROWS} rows it would be {then[64]} and {then[1024]}, and "
+        f"the driver would end it at {ends[2]} workers."
     )
     of_draw = {
         "unpack": "an answer of a worker, unpacked",
