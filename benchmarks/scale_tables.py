@@ -32,8 +32,8 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
-    """Audits measured here beside what was expected; the constants of those that fix them."""
+def checked(found: list[dict[str, Any]]) -> tuple[str, str, dict[str, float]]:
+    """Audits measured here beside what was expected; how far that is from it; the constants of those that fix them."""
     fits = [one for one in found if one["case"].fits]
     constants: dict[str, float] = {}
     for kind in sorted({one["case"].kind for one in found}):
@@ -51,7 +51,7 @@ def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
     shares, _ = nnls(known[:, :4] / known[:, 4:], np.ones(len(known)))
     names = ("bytes a file", "bytes an answer", "bytes a token of it", "bytes a draw")
     constants |= dict(zip(names, map(float, shares), strict=True))
-    rows = []
+    rows, ratios = [], []
     for one in found:
         case, law = one["case"], one["law"]
         n, prompts = case.draws, case.prompts
@@ -61,6 +61,8 @@ def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
         seconds += constants[f"{case.kind}, s a pass"] * one["passes_expected"]
         distinct, tokens = prompts * (law.distinct(n) + 1), prompts * (law.distinct_tokens(n) + law.length)
         size = shares @ [one["files"], distinct, tokens, one["draws"]]
+        if not case.fits:
+            ratios.append((expected / one["rows"], seconds / one["seconds"], size / one["bytes"]))
         how = f"T {case.temperature:g}" + (f", top-p {case.top_p:g}" if case.top_p < 1 else "")
         rows.append(
             (
@@ -75,7 +77,10 @@ def checked(found: list[dict[str, Any]]) -> tuple[str, dict[str, float]]:
         "model|prompts x draws x tokens|nats|rows, expected|measured|ratio|of entropy alone|CPU s, expected|measured"
         "|ratio|kB, expected|measured|ratio|constants"
     )
-    return table(heads, rows), constants
+    spans = [f"{what} {min(some):.2f} to {max(some):.2f}" for what, some in zip(
+        ("rows", "seconds", "bytes"), zip(*ratios, strict=True), strict=True
+    )]  # fmt: skip
+    return table(heads, rows), ", ".join(spans), constants
 
 
 def slept(crews: list[dict[str, Any]]) -> str:
