@@ -8,22 +8,27 @@ from typing import NoReturn
 from cyclopts import CycloptsError
 from rich.console import Console
 
-from leakbound.cli import (  # noqa: F401 - their commands
-    attesting,
-    auditing,
-    benchmarking,
-    checking,
-    exporting,
-    importing,
-    judging,
-    studying,
-    training,
-    viewing,
-)
-from leakbound.cli.app import app
+from leakbound.cli.app import app, commands
 from leakbound.errors import Interrupted, LeakboundError, StorageError
 
 __all__ = ["app", "main"]
+
+COMMANDS = {
+    "attesting": ("attest",),
+    "auditing": ("audit", "sample", "score", "bound", "verify", "report", "plan", "certify", "calibrate"),
+    "benchmarking": ("benchmark", "benchmark_table"),
+    "checking": ("check",),
+    "exporting": ("export", "card"),
+    "importing": ("import_",),
+    "judging": ("judge_errors",),
+    "studying": ("study",),
+    "training": ("demo", "finetune", "unlearn", "compare"),
+    "viewing": ("view",),
+}
+"""Module -> its commands; it is imported when one of them is asked for."""
+for _module, _names in COMMANDS.items():
+    for _name in _names:
+        app.command(f"{__name__}.{_module}:{_name}")
 
 EXTRAS = {
     **dict.fromkeys(
@@ -39,6 +44,9 @@ OURS = 70
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; errors that are somebody's input end with one line on standard error."""
     try:
+        if not {*(sys.argv[1:] if argv is None else argv)}.intersection(commands()):
+            for name in commands():  # they will be listed, each with the first line of its own help
+                app[name]
         app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except (LeakboundError, CycloptsError) as error:
         _end(str(error), getattr(error, "exit_code", 2))

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-from leakbound.cli.app import app
 
-
-@app.command
 def view(*runs: Path, port: int = 0, open: bool = True, guess: Path | None = None) -> None:
     """Show runs in the browser, on this machine only: prompts, completions, what leaked; side by side for two.
 

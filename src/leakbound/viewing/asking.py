@@ -127,6 +127,10 @@ class Shelf:
                     "draws": list(answer.draws),
                 }  # fmt: skip
 
+    def written(self, query: Query, kind: str) -> str:
+        """The export as a text: csv, or jsonl."""
+        return (as_csv if kind == "csv" else as_json_lines)(self.export(query))
+
 
 def _prompt_rows(folder: Folder, lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
     """What the report's CSV says of these prompts; without an audit what is known of them."""

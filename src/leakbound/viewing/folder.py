@@ -18,10 +18,10 @@ from leakbound.report.parts import Tone
 from leakbound.report.rows import Row
 from leakbound.results.audit import Audit
 from leakbound.results.certificate import Certification, PromptCertificate
-from leakbound.runs.places import place
 from leakbound.runs.store import Run
 from leakbound.scoring.table import SCORERS
 from leakbound.viewing.answers import Shards, Tally
+from leakbound.viewing.found import run_folders
 from leakbound.viewing.marking import marker
 from leakbound.viewing.skimming import skim
 from leakbound.wording import plural
@@ -217,21 +217,6 @@ def _decoding(params: SamplingParams) -> str:
     said += [f"min-p {params.min_p:g}"] if params.min_p else []
     said += [f"greedy where sure of {params.adaptive_temperature:g}"] if params.adaptive_temperature else []
     return ", ".join(said)
-
-
-def run_folders(paths: list[Path]) -> list[Path]:
-    """Which folders are meant. InputError where there is no run in one of them."""
-    found: list[Path] = []
-    for path in map(place, paths):
-        inner = [path] if (path / "run.json").exists() else sorted(file.parent for file in path.glob("*/run.json"))
-        if not inner:
-            raise InputError(
-                f"run is {str(path)!r}: there is no run.json in it, nor in a folder of it; give a run folder"
-            )
-        found += inner
-    if not found:
-        raise InputError("runs is empty: give one run folder or more")
-    return list(dict.fromkeys(found))
 
 
 def open_folders(paths: list[Path], guess: Path | None = None) -> list[Folder]:

@@ -21,12 +21,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from leakbound.errors import InputError, LeakboundError
-from leakbound.viewing.asking import Shelf, as_csv, as_json_lines
-from leakbound.viewing.folder import open_folders, run_folders
+from leakbound.viewing.found import run_folders
+
+if TYPE_CHECKING:
+    from leakbound.viewing.asking import Shelf
 
 HOST = "127.0.0.1"
 PAGES = {
@@ -63,6 +65,9 @@ def view(*runs: str | Path, port: int = 0, open: bool = True, guess: str | Path 
         print(f"view: {server.address}  (Ctrl-C ends it)", flush=True)
         if open:
             threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+        from leakbound.viewing.asking import Shelf  # here, because numpy and pyarrow come with it
+        from leakbound.viewing.folder import open_folders
+
         gc.disable()  # all of what is read stays: looking through it again and again would take as long as reading it
         server.show(Shelf(open_folders(folders, None if guess is None else Path(guess))))
         gc.freeze()
@@ -142,7 +147,7 @@ class Answering(BaseHTTPRequestHandler):
         try:
             if name in ("export.jsonl", "export.csv"):
                 kind = name.removeprefix("export.")
-                text = (as_csv if kind == "csv" else as_json_lines)(self.server.shelf.export(query))
+                text = self.server.shelf.written(query, kind)
                 said = "text/csv" if kind == "csv" else "application/jsonl"
                 return self.send(HTTPStatus.OK, text.encode("utf-8", "replace"), said, f"leakbound.{kind}")
             call = self.server.call(name)
