@@ -44,8 +44,8 @@ OURS = 70
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; errors that are somebody's input end with one line on standard error."""
     try:
-        if not {*(sys.argv[1:] if argv is None else argv)}.intersection(commands()):
-            for name in commands():  # they will be listed, each with the first line of its own help
+        if not {*(sys.argv[1:] if argv is None else argv)} & {*commands(), "--version"}:
+            for name in commands():  # they will be listed, each with the first lines of its own help
                 app[name]
         app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except (LeakboundError, CycloptsError) as error:

@@ -84,7 +84,8 @@ def read_settings(config: Path) -> dict[str, Any]:
             close = difflib.get_close_matches(str(key), commands(), n=1, cutoff=0.75)
             remedy = f"did you mean {close[0]}?" if close else f"write audit: {{{key}: ...}}, or the command it is for"
             raise InputError(
-                f"{config}: {key!r} is no command; options stand below their command ({', '.join(commands())}): {remedy}"
+                f"{config}: {key!r} is no command; options stand below their command ({', '.join(commands())}): "
+                f"{remedy}"
             )
         for name, option in options.items() if isinstance(options, dict) else ():
             if isinstance(option, list) and any(isinstance(one, list | dict) for one in option):

@@ -28,8 +28,7 @@ def import_(
     :param retain: The same kind of log of a model that was retrained without what is to be forgotten.
     :param out: Folder for evaluation.json and evaluation.md, or the run folder.
     """
-    from leakbound.importing import import_log
-    from leakbound.importing import showing
+    from leakbound.importing import import_log, showing
 
     asked = None if repeats == NOTHING_ASKED else repeats
     found = import_log(format, path, out=out, retain=retain, repeats=asked)

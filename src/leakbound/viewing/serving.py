@@ -14,7 +14,7 @@ import secrets
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,14 +50,22 @@ HEADERS = {
 }
 
 
-def view(*runs: str | Path, port: int = 0, open: bool = True, guess: str | Path | None = None) -> None:
+def view(
+    *runs: str | Path,
+    retain: Sequence[str | Path] = (),
+    port: int = 0,
+    open: bool = True,
+    guess: str | Path | None = None,
+) -> None:
     """Show run folders in the browser until Ctrl-C: prompts, completions and what leaked, side by side for two runs.
 
     A folder that is no run stands for all runs in it. The page is on this machine alone, at ``port`` or a free one; its
     address is printed, and opened unless ``open`` is False. ``guess``: the run of a model that never saw the secrets.
+    ``retain``: more runs, on questions that are to be answered, where "leak" reads "right".
     Nothing is written. Raises InputError where there is no run, or the port is taken.
     """
-    folders = run_folders([Path(run) for run in runs])
+    kept = [Path(run) for run in retain]
+    folders = run_folders([*map(Path, runs), *kept])
     server = Viewer(port=port)
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(server):
         serving = threading.Thread(target=server.serve_forever, daemon=True)
@@ -69,7 +77,7 @@ def view(*runs: str | Path, port: int = 0, open: bool = True, guess: str | Path 
         from leakbound.viewing.folder import open_folders
 
         gc.disable()  # all of what is read stays: looking through it again and again would take as long as reading it
-        server.show(Shelf(open_folders(folders, None if guess is None else Path(guess))))
+        server.show(Shelf(open_folders(folders, None if guess is None else Path(guess), kept)))
         gc.freeze()
         gc.enable()
         serving.join()
