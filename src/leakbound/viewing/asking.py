@@ -95,7 +95,7 @@ class Shelf:
             **showing.line_of(folder, line),
             "asked": showing.asked(folder, index),
             "facts": list(showing.facts_of(folder, line)),
-            "temperatures": showing.by_temperature(self.folders, folder.run.prompts[index].id),
+            "temperatures": showing.by_temperature(self.folders, folder, index),
             "problem": problem and vars(problem),
             "total": len(chosen),
             "of": len(answers),

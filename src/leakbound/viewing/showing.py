@@ -92,6 +92,7 @@ def _right(folder: Folder, audit: Audit) -> dict[str, Any]:
         f"Every one of {plural(total, 'question')} answered rightly at least once",
         "tone": "unseen" if never else "plain",
         "lead": [lead],
+        "confidence": show_confidence(audit.alpha),
         "tiles": [dict(zip(("number", "what", "of", "loud"), tile, strict=True)) for tile in shown],
     }  # fmt: skip
 
@@ -252,11 +253,11 @@ def asked(folder: Folder, index: int) -> list[list[str]]:
     return rows + ([["also", _lines("; ".join(prompt.aliases))]] if prompt.aliases else [])
 
 
-def by_temperature(folders: Sequence[Folder], prompt_id: str) -> list[dict[str, Any]]:
-    """The same prompt in each open run, by temperature: asked once (temperature 0), and sampled."""
-    found = []
-    for folder in folders:
-        if (index := folder.places.get(prompt_id)) is not None:
+def by_temperature(folders: Sequence[Folder], one: Folder, place: int) -> list[dict[str, Any]]:
+    """A prompt of one run in each open run that asks it as that does, by temperature."""
+    prompt, found = one.run.prompts[place], []
+    for folder in (folder for folder in folders if folder.retain == one.retain):
+        if (index := folder.places.get(prompt.id)) is not None and folder.run.prompts[index] == prompt:
             said = line_of(folder, folder.lines[index])
             found.append({**said, "run": folder.name, "temperature": folder.temperature})
     return sorted(found, key=lambda row: (float(row["temperature"].split(",")[0]), row["run"]))
