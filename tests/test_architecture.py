@@ -47,6 +47,13 @@ app["view"].assemble_argument_collection()
 loaded()
 """
     before, after = fresh(code).splitlines()
+    listed = fresh(f"""
+import sys
+from leakbound.cli import main
+main([])
+print([name for name in {slow} if name in sys.modules])""")
+    assert "Prove what a model can leak" in listed  # what each command says of itself, and nothing of it imported
+    assert listed.endswith("[]")
     assert before == "[] ['leakbound.cli.app']"
     assert after == "[] ['leakbound.cli.app', 'leakbound.cli.viewing']"
 

@@ -1,8 +1,10 @@
 """The command line. Each command calls one public function; bad input ends with one line and exit code 2."""
 
+import ast
 import shlex
 import sys
 import traceback
+from importlib.resources import files
 from typing import NoReturn
 
 from cyclopts import CycloptsError
@@ -21,7 +23,6 @@ COMMANDS = {
     "exporting": ("export", "card"),
     "importing": ("import_",),
     "judging": ("judge_errors",),
-    "studying": ("study",),
     "training": ("demo", "finetune", "unlearn", "compare"),
     "viewing": ("view",),
 }
@@ -29,6 +30,19 @@ COMMANDS = {
 for _module, _names in COMMANDS.items():
     for _name in _names:
         app.command(f"{__name__}.{_module}:{_name}")
+app.command(f"{__name__}.studying:study", help="Experiments over many models, each training kept and never repeated.")
+
+
+def _tell() -> None:
+    """For a list of all commands: what each says of itself, read from its source, since importing all takes long."""
+    for module, names in COMMANDS.items():
+        source = files(__name__).joinpath(f"{module}.py").read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef) and node.name in names:
+                said = (ast.get_docstring(node) or "").partition("\n:param")[0]
+                del app[app.name_transform(node.name)]
+                app.command(f"{__name__}.{module}:{node.name}", help=said)
+
 
 EXTRAS = {
     **dict.fromkeys(
@@ -45,8 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line; errors that are somebody's input end with one line on standard error."""
     try:
         if not {*(sys.argv[1:] if argv is None else argv)} & {*commands(), "--version"}:
-            for name in commands():  # they will be listed, each with the first lines of its own help
-                app[name]
+            _tell()
         app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except (LeakboundError, CycloptsError) as error:
         _end(str(error), getattr(error, "exit_code", 2))

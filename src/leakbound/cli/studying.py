@@ -10,7 +10,7 @@ from leakbound.cli.app import say
 from leakbound.cli.options import Flat
 from leakbound.studies import STUDIES, run_study
 
-study = App(name="study", help="Experiments over many models, each training kept and never repeated.")
+study = App(name="study")
 
 
 def command_of(name: str, settings: type[Any]) -> Callable[..., None]:
