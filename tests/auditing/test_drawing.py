@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import os
+import socket
 import sys
 from importlib import metadata
 from types import ModuleType
@@ -358,6 +360,19 @@ def test_scoring_judges_each_completion_of_a_prompt_once(tmp_path, judged, shown
     assert shown.pop() == ("scoring run", 4 * (1 + 20), "draws", True)
     assert run.missing_scores("contains") == []
     assert len(judged) == 8 + len(both)
+
+
+def test_scoring_takes_away_what_a_killed_one_left(tmp_path):
+    run = draw(tmp_path / "run")
+    score(run, "contains")
+    (tmp_path / "run" / "scores" / "contains" / "sample-00000.parquet").unlink()
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    left = tmp_path / "run" / "scores" / "contains" / f".sample-00000.parquet.{socket.gethostname()}.{child}.tmp"
+    left.write_bytes(b"half")
+    score(Run.open(tmp_path / "run"), "contains")
+    assert not left.exists()
 
 
 def test_marks_know_what_was_judged_before(tmp_path, judged):

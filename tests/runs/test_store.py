@@ -2,12 +2,15 @@
 
 import json
 import os
+from collections import Counter
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from leakbound.errors import IncompleteRunError, RunMismatchError
 from leakbound.models import FakeModel
 from leakbound.records import Draw, Prompt, SamplingParams
+from leakbound.runs.places import Place
 from leakbound.runs.store import Run
 
 PROMPTS = tuple(Prompt(f"p{i}", f"question {i}?", f"secret {i}") for i in range(5))
@@ -137,3 +140,122 @@ def test_other_tools_read_the_folder(tmp_path):
     frame = pd.concat(pd.read_parquet(f) for f in (tmp_path / "r" / "draws").glob("sample*.parquet"))
     assert frame["count"].sum() == 50
     assert json.loads((tmp_path / "r" / "run.json").read_text())["num_samples"] == 10
+
+
+@pytest.fixture
+def lists(monkeypatch):
+    """How often each folder of a disk is looked through."""
+    found = Counter()
+
+    def counted(name):
+        real = getattr(os, name)
+
+        def look(folder="."):
+            found[os.path.basename(folder)] += 1
+            return real(folder)
+
+        monkeypatch.setattr(os, name, look)
+
+    counted("listdir")
+    counted("scandir")
+    return found
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """How often an empty store is asked what."""
+    real, found = Place._ask, Counter()
+
+    def ask(self, name, *args, **more):
+        found[name] += 1
+        return real(self, name, *args, **more)
+
+    monkeypatch.setattr(Place, "_ask", ask)
+    yield found
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+def pieces_of(run, part):
+    """Its draws, one in a piece."""
+    params = SamplingParams(temperature=0) if part.greedy else run.params
+    return [[draw] for draw in FakeModel(leak=0.3).sample(run.shard(part), params)]
+
+
+@pytest.mark.parametrize("where", ["disk", "store"])
+def test_a_piece_costs_the_same_however_many_there_are(tmp_path, lists, requests, where):
+    out = tmp_path / "r" if where == "disk" else "memory://r"
+    Run.start(out, info(), PROMPTS)
+    run = Run.start(out, info(), PROMPTS)
+    number = 0
+    lists.clear()
+    requests.clear()
+    for part in run.parts:
+        for piece in pieces_of(run, part):
+            run.write_piece(part, piece)
+            number += 1
+    assert number > 12
+    assert not lists
+    assert requests == ({} if where == "disk" else {"pipe_file": number})
+    again = Run.start(out, info(), PROMPTS)
+    lists.clear()
+    requests.clear()
+    for part in again.parts:
+        kept = [draw for piece in pieces_of(run, part) for draw in piece]
+        assert again.pieces(part) == kept
+        again.write_draws(part, kept)
+    assert not {"pieces", "draws"} & set(lists)
+    assert requests["rm_file"] == (0 if where == "disk" else number)
+    assert requests["ls"] == (0 if where == "disk" else len(run.parts))  # are there scores of earlier draws?
+    assert not again.missing_draws()
+    assert not list(again._names("pieces"))
+
+
+def test_pieces_with_one_that_was_removed_go_on_behind_the_last(tmp_path):
+    run = Run.start(tmp_path / "r", info(), PROMPTS)
+    (part,) = (p for p in run.parts if not p.greedy)
+    first, second, third, *_ = pieces_of(run, part)
+    run.write_piece(part, first)
+    run.write_piece(part, second)
+    folder = tmp_path / "r" / "pieces"
+    assert sorted(f.name for f in folder.iterdir()) == ["sample-00000.00000.parquet", "sample-00000.00001.parquet"]
+    (folder / "sample-00000.00000.parquet").unlink()
+    (folder / "notes.txt").write_text("mine")
+    again = Run.start(tmp_path / "r", info(), PROMPTS)
+    again.write_piece(part, third)
+    assert again.pieces(part) == [*second, *third]
+    assert sorted(f.name for f in folder.iterdir()) == [
+        "notes.txt",
+        "sample-00000.00001.parquet",
+        "sample-00000.00002.parquet",
+    ]
+
+
+def test_two_processes_draw_the_same_run(tmp_path):
+    first = Run.start(tmp_path / "r", info(), PROMPTS)
+    *_, part = first.parts
+    pieces = pieces_of(first, part)
+    first.write_piece(part, pieces[0])
+    second = Run.start(tmp_path / "r", info(), PROMPTS)
+    third = Run.start(tmp_path / "r", info(), PROMPTS)
+    assert second.pieces(part) == pieces[0]
+    for run in (first, second):
+        run.write_piece(part, pieces[1])
+    for run in (first, second):
+        run.write_draws(part, [draw for piece in pieces for draw in piece])
+    assert third.pieces(part) == []
+    assert not (tmp_path / "r" / "pieces").exists()
+
+
+def test_a_run_is_opened_by_as_many_requests_however_many_shards_it_has(requests):
+    asked = []
+    for n in (100_000, 400_000):
+        run = Run.start(f"memory://r{n}", info(num_samples=n), PROMPTS)
+        fill(run, run.parts[1:3])
+        requests.clear()
+        again = Run.start(f"memory://r{n}", info(num_samples=n), PROMPTS)
+        assert len(again.missing_draws()) == len(again.missing_scores("contains")) - 2 == len(run.parts) - 2
+        assert again.said_kept().startswith(f"{sum(p.num_draws for p in run.parts[1:3]):,} of ")
+        asked.append((len(run.parts), dict(requests)))
+    assert asked[0][0] < asked[1][0]
+    assert asked[0][1] == asked[1][1]

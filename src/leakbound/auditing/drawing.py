@@ -26,6 +26,7 @@ from leakbound.models.base import Counting, Remote, Sampler, check_asked, in_pie
 from leakbound.models.opening import Loading, open_model
 from leakbound.reading.prompts import as_prompts, load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams, check_count, prompts_checksum
+from leakbound.runs.files import sweep
 from leakbound.runs.layout import Part
 from leakbound.runs.places import place
 from leakbound.runs.progress import Progress, keeping
@@ -212,7 +213,10 @@ def score(run: Run, scorer: str | None = None, *, workers: Workers | None = None
     InputError where that is not built in and the run was opened, not started: a folder is data, name it again.
     """
     name = named_scorer(run, scorer)
-    missing = [part for part in run.missing_scores(name) if not run.rule or run.has_draws(part)]
+    drawn = set(run.drawn() if run.rule else run.parts)
+    missing = [part for part in run.missing_scores(name) if part in drawn]
+    if missing:
+        sweep(run.path)
     total = sum(part.num_draws for part in missing)
     with Progress(f"scoring {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
         for part in Marks(run, name, crew_on(run, workers)).score(missing):
@@ -316,11 +320,11 @@ def watch(
             found: dict[str, list[tuple[float, int]]] = {prompt_id: [] for prompt_id in still}
             members = {part: [p for p in run.prompts[part.start : part.stop] if p.id in still] for part in group}
             asked = [part for part in group if members[part]]
-            missing = [part for part in asked if not run.has_draws(part)] if sampler is not None else []
+            missing = [part for part in run.missing_draws() if members.get(part)] if sampler is not None else []
             shown.advance(sum(part.num_draws for part in group if part not in missing))
             if sampler is not None:
                 draw_parts(run, missing, sampler, partial(_round, run, members), shown)
-                for _ in marks.score([part for part in asked if not run.has_scores(part, marks.name)]):
+                for _ in marks.score([part for part in run.missing_scores(marks.name) if members.get(part)]):
                     pass
             for part in asked:
                 for draw, value in run.read_scored(part, marks.name):

@@ -122,7 +122,8 @@ def read_json(file: Path, where: str = "") -> tuple[dict[str, Any], str]:
 def write_table(file: Path, table: pa.Table, *, ascending: Sequence[str] = (), where: str | None = None) -> None:
     """Write a Parquet file whole or not at all. ``ascending``: columns of ascending numbers, stored as differences.
 
-    ``where`` the file belongs is part of its seal; None for a file without one.
+    ``where`` the file belongs is part of its seal; None for a file without one. Its folder, which may hold thousands,
+    is not looked through: who begins to write tables sweeps first.
     """
     others = [path for path in _leaves(table.schema) if path not in ascending]
     coded = dict.fromkeys(ascending, "DELTA_BINARY_PACKED")
@@ -134,7 +135,7 @@ def write_table(file: Path, table: pa.Table, *, ascending: Sequence[str] = (), w
         if where is not None:
             writer.add_key_value_metadata({NAME: ZEROS})
     data = sink.getvalue().to_pybytes()
-    _write(file, data if where is None else seal(data, ".parquet", where)[0])
+    _write(file, data if where is None else seal(data, ".parquet", where)[0], swept=True)
 
 
 def read_table(file: Path, schema: pa.Schema, where: str | None = None) -> tuple[list[dict[str, Any]], str]:
@@ -163,9 +164,9 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return names
 
 
-def _write(file: Path, data: bytes, *, new: bool = False) -> None:
+def _write(file: Path, data: bytes, *, new: bool = False, swept: bool = False) -> None:
     """Under a temporary name beside ``file``, synced and renamed to it; its folder, which holds the name, is synced.
-    In a store by one request."""
+    What a killed process left of it goes first, if it is not ``swept``. In a store by one request."""
     with storing(file):
         if isinstance(file, Place):
             file.put(data, new=new)
@@ -173,7 +174,8 @@ def _write(file: Path, data: bytes, *, new: bool = False) -> None:
         _on_disk(file)
         fresh = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
-        sweep(file.parent, file.name)
+        if not swept:
+            sweep(file.parent, file.name)
         temporary = file.with_name(f".{_unfinished(file.name)}.tmp")
         try:
             with temporary.open("wb") as out:

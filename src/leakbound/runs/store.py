@@ -22,9 +22,11 @@ import contextlib
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +109,9 @@ class Run:
                 )
             check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout"))
             sweep(path)
-            if (path / "pieces").exists():  # it was killed between a part's draws and the end of its pieces
-                run._drop_pieces([part for part in run.parts if run.has_draws(part)])
+            run._kept  # noqa: B018 - looked for before threads ask
+            if run._kept:  # it was killed between a part's draws and the end of its pieces
+                run._drop_pieces(run.drawn())
             run.ours = True
             return run
         if taken:
@@ -172,12 +175,19 @@ class Run:
 
     def said_kept(self) -> str:
         """How many draws are on the disk, in words."""
-        counts = [p.num_draws if self.has_draws(p) else sum(d.count for d in self.pieces(p)) for p in self.parts]
+        drawn = set(self.drawn())
+        counts = [p.num_draws if p in drawn else sum(d.count for d in self.pieces(p)) for p in self.parts]
         return f"{sum(counts):,} of {sum(p.num_draws for p in self.parts):,} draws are kept in {self.path}"
+
+    def drawn(self) -> list[Part]:
+        """The parts drawn by now, in the order of the layout; the folder is asked once, not for each of them."""
+        there = self._names("draws")
+        return [part for part in self.parts if self._draws(part).name in there]
 
     def missing_draws(self) -> list[Part]:
         """The parts not drawn yet, in the order of the layout."""
-        return [part for part in self.parts if not self.has_draws(part)]
+        drawn = set(self.drawn())
+        return [part for part in self.parts if part not in drawn]
 
     def has_draws(self, part: Part) -> bool:
         """Whether one part has been drawn."""
@@ -196,18 +206,19 @@ class Run:
     def _drop_pieces(self, parts: Sequence[Part]) -> None:
         """The pieces of parts that are complete go."""
         for part in parts:
-            for piece in self._pieces(part):
-                piece.unlink()
+            for piece in self._kept.pop(part.name, ()):
+                piece.unlink(missing_ok=True)  # another process may draw the same
         with contextlib.suppress(OSError):  # others are kept, or there is none
             (self.path / "pieces").rmdir()
 
     def pieces(self, part: Part) -> list[Draw]:
         """The draws that are kept of a part that was interrupted."""
-        return [draw_of(row) for file in self._pieces(part) for row in self._piece(part, file) if row["tokens"] is None]
+        files = self._kept[part.name] = [f for f in self._kept[part.name] if f.exists()]  # two may draw a run
+        return [draw_of(row) for file in files for row in self._piece(part, file) if row["tokens"] is None]
 
     def branches(self, part: Part) -> list[Branch]:
         """Where a part of counted draws goes on: at its prompts, or at the prefixes that its last piece left open."""
-        files = self._pieces(part)
+        files = self._kept.get(part.name)
         if not files:
             return [Branch(p.id, (), part.num_samples) for p in self.prompts[part.start : part.stop]]
         return [
@@ -223,16 +234,30 @@ class Run:
 
     def write_piece(self, part: Part, draws: Sequence[Draw], open: Sequence[Branch] = ()) -> None:
         """Keep some draws of a part until it is complete; of counted draws also the prefixes that are ``open``."""
-        number = 1 + max((int(file.stem.split(".")[1]) for file in self._pieces(part)), default=-1)
+        kept = self._kept[part.name]
+        number = 1 + int(kept[-1].stem.rpartition(".")[2]) if kept else 0
         file = self.path / "pieces" / f"{part.name}.{number:05d}.parquet"
         rows, schema = storable(draws), DRAWS
         if part.kind == "counted":
             rows, schema = [*rows, *map(vars, open)], pa.schema([*DRAWS, *OPEN])
         table = pa.Table.from_pylist(rows, schema=schema)
         write_table(file, table, ascending=ASCENDING, where=self._where("pieces", file.stem))
+        kept.append(file)
 
-    def _pieces(self, part: Part) -> list[Path]:
-        return sorted((self.path / "pieces").glob(f"{part.name}.?????.parquet"))
+    @cached_property
+    def _kept(self) -> defaultdict[str, list[Path]]:
+        """The pieces of each part by its name, in their order: looked for once, and remembered."""
+        found: defaultdict[str, list[Path]] = defaultdict(list)
+        for name in sorted(self._names("pieces")):
+            if (piece := re.fullmatch(r"(.+)\.\d{5}\.parquet", name)) is not None:
+                found[piece[1]].append(self.path / "pieces" / name)
+        return found
+
+    def _names(self, *folder: str) -> set[str]:
+        """What lies in one of the folders, by one list; nothing where there is no such folder."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return {file.name for file in self.path.joinpath(*folder).iterdir()}
+        return set()
 
     def read_draws(self, part: Part) -> list[Draw]:
         """The draws of one part; IncompleteRunError where they are missing or do not add up."""
@@ -248,7 +273,8 @@ class Run:
 
     def missing_scores(self, scorer: str) -> list[Part]:
         """The parts to judge that were not scored yet by this scorer."""
-        return [part for part in self.parts if part.judged and not self.has_scores(part, scorer)]
+        there = self._names("scores", _slug(scorer))
+        return [part for part in self.parts if part.judged and f"{part.name}.parquet" not in there]
 
     def has_scores(self, part: Part, scorer: str) -> bool:
         """Whether one part has been scored by this scorer."""

@@ -124,7 +124,8 @@ class Tally:
         self.places = places
         self.leaks = np.zeros(len(places), dtype=np.int64)
         self.draws = np.zeros(len(places), dtype=np.int64)
-        self.parts = [p for p in run.parts if p.judged and not p.greedy and run.has_scores(p, scorer)]
+        missing = set(run.missing_scores(scorer))
+        self.parts = [p for p in run.parts if p.judged and not p.greedy and p not in missing]
         self.done = 0
         self.error = ""
 

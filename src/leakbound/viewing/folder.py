@@ -98,7 +98,7 @@ class Folder:
         fixed = str((self.run.info.get("statement") or {}).get("scorer", ""))
         there = sorted(p.name for p in (self.path / "scores").glob("*") if p.is_dir())
         known = dict.fromkeys((self.scorer, fixed, *(name for name in there if name in SCORERS)))
-        scored = [n for n in known if n and any(self.run.has_scores(p, n) for p in self.run.parts)]
+        scored = [n for n in known if n and len(self.run.missing_scores(n)) < sum(p.judged for p in self.run.parts)]
         return tuple(scored) or ((self.scorer,) if self.certified else ())
 
     @property
@@ -157,9 +157,10 @@ class Folder:
             )
         self.problems += self._read(Audit, "audit.json", "audit")
         scorer = self.audit.scorer if self.audit else str(fixed.get("scorer", ""))
-        unscored = [p for p in run.missing_scores(scorer) if run.has_draws(p)]
+        drawn = set(run.drawn())
+        unscored = [p for p in run.missing_scores(scorer) if p in drawn]
         if unscored:
-            judged = sum(run.has_draws(p) for p in run.parts if p.judged)
+            judged = sum(p.judged for p in drawn)
             said = f"{len(unscored)} of {plural(judged, 'shard')} of draws are not scored by {scorer}"
             self.problems.append(Problem(f"{said}: of their answers nothing is known", self.command("score")))
         if self.audit is not None and self.audit.run != run.info:
