@@ -265,3 +265,29 @@ def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_task(two, monk
 def test_ctrl_c_is_for_the_driver_alone(two):
     worker = two.do(away_models.pid)
     assert os.getpgid(worker) != os.getpgid(0)
+
+
+def test_how_much_room_there_is_is_looked_at_every_second_not_at_every_result(monkeypatch):
+    class Room:
+        looks = 0
+
+        def room(self):
+            self.looks += 1
+            return 2
+
+        def hire(self):
+            return self
+
+        def close(self):
+            pass
+
+    place, now = Room(), [0.0]
+    monkeypatch.setattr(crew.time, "monotonic", lambda: now[0])
+    with spread(Crew(place), range(50), lambda do, x: range(10)) as found:
+        for number, _ in enumerate(found):
+            if number == 250:
+                now[0] += crew.LOOK
+            if number == 450:
+                break
+    assert number == 450
+    assert place.looks == 2

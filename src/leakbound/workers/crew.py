@@ -211,8 +211,11 @@ class _Spread:
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Each result with its item."""
         full: float | None = None
+        room, looked = 0, -LOOK
         while True:
-            while (self.back or not self.exhausted) and len(self.running) < self.crew.place.room():
+            if (now := time.monotonic()) >= looked + LOOK:  # a cluster is asked over its network
+                room, looked = self.crew.place.room(), now
+            while (self.back or not self.exhausted) and len(self.running) < room:
                 seat = self.crew.seat()
                 self.running[seat] = threading.Thread(target=self._go, args=(seat,), daemon=True)
                 self.running[seat].start()
