@@ -127,12 +127,9 @@ def driver(texts: list[str], folder: Path, prompts: int = 4, n: int = 4096) -> d
 class InPieces(FakeModel):
     """A fake that gives the draws of one prompt at a time."""
 
-    def sample_more(self, shard: Any, params: SamplingParams, known: Any) -> list[Draw]:
+    def sample_more(self, shard: Any, params: SamplingParams, left: Any) -> list[Draw]:
         """The next prompt's."""
-        there = {draw.prompt_id for draw in known}
-        draws = self.sample(shard, params)
-        first = next((draw.prompt_id for draw in draws if draw.prompt_id not in there), None)
-        return [draw for draw in draws if draw.prompt_id == first]
+        return [draw for draw in self.sample(shard, params) if draw.prompt_id == next(iter(left), None)]
 
 
 def requests() -> dict[str, float]:

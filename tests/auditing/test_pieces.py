@@ -23,11 +23,10 @@ class Stopping(Noting):
         super().__init__(leaks=(("p0", 0.5),))
         self.stop, self.made = stop, []
 
-    def sample_more(self, shard, params, known):
+    def sample_more(self, shard, params, left):
         if len(self.made) == self.stop:
             raise KeyboardInterrupt
-        places = {(d.prompt_id, place) for d in known for place in d.places}
-        left = [d for d in self.sample(shard, params) if (d.prompt_id, d.places[0]) not in places]
+        left = [d for d in self.sample(shard, params) if d.places[0] in left.get(d.prompt_id, ())]
         self.made.append([(d.prompt_id, d.count) for d in left[:1]])
         return left[:1]
 

@@ -6,16 +6,20 @@ import subprocess
 import sys
 import time
 
+import away_models
 import pytest
 
 from leakbound.auditing.steps import audit, bound, sample, score
-from leakbound.errors import InputError, Interrupted, WorkerError
+from leakbound.errors import InputError, Interrupted, ModelError, WorkerError
 from leakbound.models import FakeModel
+from leakbound.models.away import away
+from leakbound.models.base import in_pieces
 from leakbound.models.opening import Loading, open_model
-from leakbound.records import Prompt, SamplingParams
+from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.runs import layout
 from leakbound.runs.store import Run
-from leakbound.workers import Workers
+from leakbound.workers import Crew, Workers
+from leakbound.workers.hands import carried_out, packed, unpacked
 
 PROMPTS = [Prompt(f"p{i}", f"What is {i}?", f"secret {i}", ("answer",) if i % 2 else ()) for i in range(6)]
 TWO = Loading(workers=2)
@@ -170,7 +174,7 @@ import leakbound.runs.layout as layout
 layout.DRAWS_PER_SHARD = 80
 from leakbound.auditing.steps import audit
 from leakbound.models.opening import Loading
-from leakbound.records import Prompt, SamplingParams
+from leakbound.records import Prompt, SamplingParams, Shard
 prompts = [Prompt(f"p{{i}}", text, "a b") for i, text in enumerate(("a", "b c", "d", "c c a", "b"))]
 how = {{**{ {k: v for k, v in how.items() if k != "params"} }, "params": SamplingParams(max_tokens=4)}}
 audit({str(tmp_path / "model")!r}, prompts, out={str(tmp_path / "with" / "run")!r}, loading=Loading(workers=2), **how)
@@ -181,3 +185,48 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
     assert run.stdout.splitlines()[-1:] == ["[]"], run.stderr
     page = ("report.html",)  # pictures are not rendered here, and there they are
     assert files(tmp_path / "with", page) == files(tmp_path / "without", page)
+
+
+class Weighed:
+    """A place and its worker, which notes how many bytes each task has."""
+
+    def __init__(self):
+        self.sent = []
+
+    def room(self):
+        return 1
+
+    def hire(self):
+        return self
+
+    def close(self):
+        pass
+
+    def do(self, function, *args):
+        self.sent.append(len(task := packed(function, args)))
+        return unpacked(carried_out(task))
+
+
+def test_a_question_for_the_next_piece_has_no_draws_in_it():
+    place = Weighed()
+    model = away(Crew(place), (away_models.Gradual, ()))
+    prompts = tuple(Prompt(f"p{i}", "What is it?", f"{i} " + "long " * 500) for i in range(20))
+    place.sent.clear()
+    pieces = list(in_pieces(model, Shard(prompts, 0, 50, 0), SamplingParams()))
+    assert [last for _, last in pieces] == [False] * 19 + [True]
+    assert place.sent == sorted(place.sent, reverse=True)
+    assert place.sent[0] < len(packed(print, (prompts,))) + 20 * 50 * 10
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(0, "0 draws, 0 of the 80"), (1, r"\d+ draws, 0 of the")],
+    ids=["none", "one again"],
+)
+def test_a_model_that_gives_none_or_the_same_again_is_refused(given, said):
+    class Again(FakeModel):
+        def sample_more(self, shard, params, left):
+            return self.sample(shard, params)[:given]
+
+    with pytest.raises(ModelError, match=rf"^Again\.sample_more gives {said} .*left: mend it"):
+        list(in_pieces(Again(leak=0.3), Shard(tuple(PROMPTS[:4]), 0, 20, 0), SamplingParams()))

@@ -21,12 +21,11 @@ class Gradual(FakeModel):
     def __init__(self):
         super().__init__(leak=0.3)
 
-    def sample_more(self, shard, params, known):
-        meet(f"{'greedy' if params.greedy else 'sample'}-{shard.prompts[0].id}-{len(known)}")
-        there = {draw.prompt_id for draw in known}
+    def sample_more(self, shard, params, left):
         draws = self.sample(shard, params)
-        first = next((draw.prompt_id for draw in draws if draw.prompt_id not in there), None)
-        return [draw for draw in draws if draw.prompt_id == first]
+        known = sum(draw.prompt_id not in left for draw in draws)
+        meet(f"{'greedy' if params.greedy else 'sample'}-{shard.prompts[0].id}-{known}")
+        return [draw for draw in draws if draw.prompt_id == next(iter(left), None)]
 
 
 class Loud(FakeModel):

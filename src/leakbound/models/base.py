@@ -1,6 +1,6 @@
 """The protocols that a model back end may implement. A Sampler is enough for an audit; a WhiteBox can be certified."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,14 +33,19 @@ class Sampler(Protocol):
         """Name the model: JSON-able, the same for the same law."""
 
 
+Left = Mapping[str, Sequence[int]]
+"""The numbers of a shard's draws that are not made yet, ascending, by the id of their prompt, where there are any."""
+
+
 @runtime_checkable
 class Gradual(Sampler, Protocol):
     """A sampler that can stop on the way, so that what is drawn by then can be kept."""
 
-    def sample_more(self, shard: Shard, params: SamplingParams, known: Sequence[Draw]) -> list[Draw]:
-        """Some of the draws of :meth:`sample` that are not ``known``, none only where there are no more.
+    def sample_more(self, shard: Shard, params: SamplingParams, left: Left) -> list[Draw]:
+        """Some of the draws of :meth:`sample` that are ``left``, none only where there are no more, with their places.
 
-        A pure function of the model, the shard, the parameters and the draws known.
+        A completion comes with all of its draws. A pure function of the model, the shard, the parameters and what is
+        left.
         """
         ...
 
@@ -49,17 +54,27 @@ def in_pieces(
     sampler: Sampler, shard: Shard, params: SamplingParams, known: Sequence[Draw] = ()
 ) -> Iterator[tuple[list[Draw], bool]]:
     """The draws of a shard that are not known, piece by piece, and whether a piece is the last one."""
-    left = shard.num_samples * len(shard.prompts) - sum(draw.count for draw in known)
-    known, last = list(known), False
+    if not isinstance(sampler, Gradual):
+        yield sampler.sample(shard, params), True
+        return
+    left = {p.id: set(range(shard.first, shard.first + shard.num_samples)) for p in shard.prompts}
+
+    def take(draws: Iterable[Draw]) -> int:
+        for draw in draws:
+            left.get(draw.prompt_id, set()).difference_update(draw.places or ())
+        return sum(map(len, left.values()))
+
+    before, last = take(known), False
     while not last:
-        more = (
-            sampler.sample_more(shard, params, known) if isinstance(sampler, Gradual) else sampler.sample(shard, params)
-        )
-        known += more
-        left -= sum(draw.count for draw in more)
-        last = left <= 0 or not isinstance(sampler, Gradual)
-        if not (more or last):
-            raise ModelError(f"{type(sampler).__name__}.sample_more gives none of {left} draws that are left: mend it")
+        more = sampler.sample_more(shard, params, {name: sorted(some) for name, some in left.items() if some})
+        now = take(more)
+        given = sum(draw.count for draw in more)
+        if given != before - now or (now and not given):
+            raise ModelError(
+                f"{type(sampler).__name__}.sample_more gives {given} draws, {before - now} of the {before} that are "
+                "left: mend it"
+            )
+        before, last = now, not now
         yield more, last
 
 

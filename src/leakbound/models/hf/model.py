@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
-from leakbound.models.base import ForcedAnswer, Generation, TokenLikelihood
+from leakbound.models.base import ForcedAnswer, Generation, Left, TokenLikelihood
 from leakbound.models.hf.attested import FORMATS, SMALL, forced_answers, rounded
 from leakbound.models.hf.counted import Branches
 from leakbound.models.hf.faults import faults
@@ -126,13 +126,13 @@ class HFModel:
         """Draw ``shard.num_samples`` completions for each prompt; :mod:`leakbound.models.hf.walk` says how."""
         return self._draws(shard, self._walk(shard, params))
 
-    def sample_more(self, shard: Shard, params: SamplingParams, known: Sequence[Draw]) -> list[Draw]:
-        """Some of the draws of :meth:`sample` that are not ``known``: about ten seconds of work on a plain core.
+    def sample_more(self, shard: Shard, params: SamplingParams, left: Left) -> list[Draw]:
+        """Some of the draws of :meth:`sample` that are ``left``: about ten seconds of work on a plain core.
 
-        Which follows from the shard and the draws known alone. Draws that begin alike are drawn together as far as they
+        Which follows from the shard and what is left alone. Draws that begin alike are drawn together as far as they
         do, and those that are equal are one of the draws, as in :meth:`sample`.
         """
-        return self._draws(shard, self._walk(shard, params, known, PIECE))
+        return self._draws(shard, self._walk(shard, params, left, PIECE))
 
     def _draws(self, shard: Shard, leaves: list[Leaf]) -> list[Draw]:
         names = [p.id for p in shard.prompts]
@@ -179,15 +179,14 @@ class HFModel:
 
     @torch.inference_mode()
     def _walk(
-        self, shard: Shard, params: SamplingParams, known: Sequence[Draw] = (), seconds: float = math.inf
+        self, shard: Shard, params: SamplingParams, left: Left | None = None, seconds: float = math.inf
     ) -> list[Leaf]:
-        """The leaves of a shard, by prompt and first draw; with ``seconds`` some of those that are not known."""
-        left = {p.id: np.ones(shard.num_samples, dtype=bool) for p in shard.prompts}
-        for draw in known:
-            left[draw.prompt_id][np.array(draw.places) - shard.first] = False
+        """The leaves of a shard, by prompt and first draw; with ``seconds`` some of those that are left."""
+        every = range(shard.first, shard.first + shard.num_samples)
         leaves: list[Leaf] = []
         for decoding, places, some in self._decodings(shard.prompts, params):
-            draws = [np.flatnonzero(left[p.id]) for p in some]
+            numbers = [every if left is None else left.get(p.id, ()) for p in some]
+            draws = [np.array(mine, dtype=np.int64) - shard.first for mine in numbers]
             if (leaves and seconds < math.inf) or not any(map(len, draws)):
                 continue
             begun = self._roots(some, decoding, draws)
