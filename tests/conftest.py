@@ -5,6 +5,7 @@ import gc
 import os
 import ssl
 import sys
+import types
 from pathlib import Path
 
 import hypothesis
@@ -20,17 +21,22 @@ hypothesis.settings.register_profile("leakbound", deadline=None, derandomize=Tru
 hypothesis.settings.load_profile("leakbound")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    """Fast ones first. Of several workers each begins with its part and takes the end of another's when it is done: the
+    long ones are first in theirs, so that no worker is left alone with one."""
+
     def late(item):
         return bool(item.get_closest_marker("slow")) * (2 - bool(item.get_closest_marker("trains")))
 
-    items.sort(key=late)  # stable: fast ones, then the longest, so that two workers end together
+    items.sort(key=late, reverse=hasattr(config, "workerinput"))  # stable
 
 
 def pytest_collection_finish():
     if optional := sys.modules.get("accelerate.utils.imports"):  # looks for a package on the disk twice a step
         optional._is_package_available = functools.cache(optional._is_package_available)
-    gc.freeze()  # every training begins with a collection: half of its time, were it to look through all of torch
+    if memory := sys.modules.get("accelerate.utils.memory"):  # collects before every training: a tenth of a small one
+        memory.gc = types.SimpleNamespace(collect=int)
+    gc.freeze()  # no collection looks through all of torch
 
 
 @pytest.fixture(scope="module", autouse=True)
