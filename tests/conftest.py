@@ -11,6 +11,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from leakbound.report import document
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only get in each other's way
@@ -41,11 +43,18 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="module", autouse=True)
 def _sketched(request):
-    """Pictures are made but not rendered, most of the time of a small audit: only files marked ``renders`` do."""
+    """Pictures are drawn at one width and not rendered, most of the time of a small audit: only files marked
+    ``renders`` have them rendered, and for telephones too."""
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("renders") is None:
-            patch.setattr("leakbound.report.document.svg", lambda figure, name, title: "<svg></svg>")
+            patch.setitem(document._template().environment.filters, "svg", _sketch)
         yield
+
+
+def _sketch(picture, width):
+    if width != "narrow":
+        picture.draw(document.WIDE if width == "wide" else document.NARROW)
+    return "<svg></svg>"
 
 
 @pytest.fixture(scope="session")
