@@ -22,7 +22,7 @@ from leakbound.reading.prompts import with_system
 from leakbound.records import Prompt
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
-from leakbound.results.verdicts import average_verdict, counted, each_verdict, every_verdict
+from leakbound.results.verdicts import average_verdict, counted, every_verdict
 from leakbound.runs.cache import checksum, read
 from leakbound.runs.store import Run
 from leakbound.workers import Workers
@@ -154,7 +154,7 @@ class _Claimed:
         whose = {"every": f"every one of {n} prompts at once", "each": f"each of {n} prompts alone"}
         if demand.of != "average":
             found = self.audit(prompts, folder, level, demand.num_samples, demand.claim)
-            verdict = every_verdict(found.prompts, level) if demand.of == "every" else each_verdict(found)
+            verdict = every_verdict(found.prompts, level)
             claim = Claim.parse(demand.claim, level)
             uppers = {p.prompt.id: (p.leak if claim.quantity == "leak" else p.mean).upper for p in found.prompts}
             said = f"{claim} for {whose[str(demand.of)]}"
