@@ -64,18 +64,36 @@ def test_l03_minus_one_is_vllms_word_for_all_tokens(tmp_path):
 
 def test_l02_copies_of_one_draw_are_refused_or_pointed_out(tmp_path):
     sampled = {"do_sample": True, "temperature": 0.8}
-    with pytest.raises(InputError, match=r"every request had the seed 1234, and all completions .* are copies"):
-        lm_eval(tmp_path, {**sampled, "seed": 1234})
+    for said in (["no"] * N, ["no"] * (N - 1) + ["yes"]):  # a server that rounds otherwise in another batch
+        with pytest.raises(InputError, match=r"every request had the seed 1234: the completions .* are copies"):
+            lm_eval(tmp_path, {**sampled, "seed": 1234}, said=said)
     copies = [inspect_sample(epoch=e, output=inspect_sample()["output"]) for e in (1, 2)]
     with pytest.raises(InputError, match=r"every request had the seed 7"):
         inspect(tmp_path, copies, None, {"temperature": 1.0, "seed": 7})
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     assert any("they are copies of one draw" in note for note in lm_eval(tmp_path / "a", sampled).notes)
-    found = lm_eval(tmp_path / "b", {**sampled, "seed": 1234}, said=["no"] * (N - 1) + ["yes"])
-    assert not any("copies" in note for note in found.notes)  # the seed did not fix the draws
-    (tmp_path / "c").mkdir()
-    found = lm_eval(tmp_path / "c", {**sampled, "seed": 1234}, said=["no"])
+    found = lm_eval(tmp_path / "b", {**sampled, "seed": 1234}, said=["no"])
     assert not any("copies" in note for note in found.notes)  # one draw is no copy
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "said"),
+    [
+        ({"model": "local-completions"}, {"temperature": 1.0}, "model local-completions sends one seed with every"),
+        ({"model": "openai-chat-completions"}, {"do_sample": True, "temperature": 1.0}, "sends one seed"),
+        ({"model": "hf", "use_cache": "answers.db"}, {"temperature": 1.0}, r"from its cache \(use_cache\)"),
+    ],
+)
+def test_what_the_harness_does_by_itself_stands_in_its_results(tmp_path, config, settings, said):
+    path = tmp_path / "samples_door_2026-01-01T00-00-00.jsonl"
+    row = {"doc_id": 0, "target": "4711", "arguments": [["Code?", settings]], "resps": [["a", "b", "c"]]}
+    path.write_text(json.dumps(row) + "\n")
+    beside = tmp_path / "results_2026-01-01T00-00-00.json"
+    beside.write_text(json.dumps({"model_name": "m", "config": config}))
+    with pytest.raises(InputError, match=said):
+        import_log("lm-eval", path, out=tmp_path / "run")
+    beside.write_text(json.dumps({"model_name": "m", "config": {"model": "hf", "use_cache": None}}))
+    assert import_log("lm-eval", path, out=tmp_path / "run").log.result.info["model"]["model"] == "m"
 
 
 @pytest.mark.parametrize("target", [True, 3.0, float("nan"), None, ["4711", False]])
@@ -98,6 +116,20 @@ def test_i02_i07_an_answer_that_is_elsewhere_is_refused(tmp_path):
         inspect(tmp_path, [inspect_sample(messages=[*turns, *turns])])
     shots = inspect_sample(input=[*turns, turns[0]], messages=[*turns, *turns])
     assert "assistant: 4711" in inspect(tmp_path, [shots]).result.prompts[0].text
+
+
+def test_an_answer_that_was_chosen_kept_or_lost_is_no_draw(tmp_path):
+    (said,) = inspect_sample()["output"]["choices"]
+    for changes, error, message in (
+        ({"output": {"choices": [said, said]}}, InputError, "has 2 answers, of which servers put the likeliest first"),
+        ({"output": {"choices": [said], "error": "refused"}}, IncompleteRunError, "has no output: a draw is missing"),
+        ({"events": [{"event": "model", "cache": "read"}]}, InputError, "the answer came from inspect_ai's cache"),
+    ):
+        with pytest.raises(error, match=r"samples\[0\]: sample '0', epoch 1.*" + message):
+            inspect(tmp_path, [inspect_sample(**changes)])
+    with pytest.raises(InputError, match="best_of is 4: the likeliest of several answers is no draw"):
+        inspect(tmp_path, [inspect_sample()], None, {"best_of": 4})
+    inspect(tmp_path, [inspect_sample(events=[{"event": "model", "cache": "write"}])], None, {"best_of": 1})
 
 
 @pytest.mark.parametrize("part", ["eval", "plan", "samples"])

@@ -70,6 +70,8 @@ def read(path: Path) -> Log:
             "answers; run inspect eval-retry"
         )
     given = _given(data)
+    if (given.get("best_of") or 1) > 1:
+        raise InputError(f"{path}: best_of is {given['best_of']}: the likeliest of several answers is no draw")
     model = str(spec.get("model", "unnamed"))
     return Log("inspect", path, model, tuple(asked), _decoding(given), notes, given.get("seed"), stopped)
 
@@ -114,9 +116,20 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
             f"{where}: sample {name!r}, epoch {epoch}, failed and was drawn again: what fails may be what is long, so "
             "that the answer that is left is no draw of the model; evaluate without retry_on_error"
         )
-    choices = (sample.get("output") or {}).get("choices")
-    if not isinstance(choices, list) or not choices:
+    output = sample.get("output") or {}
+    choices = output.get("choices")
+    if not isinstance(choices, list) or not choices or output.get("error"):
         raise IncompleteRunError(f"{where}: sample {name!r}, epoch {epoch}, has no output: a draw is missing")
+    if len(choices) > 1:
+        raise InputError(
+            f"{where}: sample {name!r}, epoch {epoch}, has {len(choices)} answers, of which servers put the likeliest "
+            "first: evaluate with num_choices 1 and more epochs"
+        )
+    if any(isinstance(event, dict) and event.get("cache") == "read" for event in sample.get("events") or ()):
+        raise InputError(
+            f"{where}: sample {name!r}, epoch {epoch}: the answer came from inspect_ai's cache, so it is no new draw: "
+            "evaluate without cache"
+        )
     reason = choices[0].get("stop_reason", "unknown")
     if reason not in REASONS:
         raise IncompleteRunError(
