@@ -56,10 +56,10 @@ class Demand:
         if bool(self.not_worse_than) == bool(self.claim):
             raise InputError(f"claim is {self.claim!r} and not_worse_than {self.not_worse_than!r}: give one of the two")
         if self.not_worse_than:
-            if self.prompts or self.of or not 0 <= self.by < 1:
+            if self.prompts or self.of or self.system or not 0 <= self.by < 1:
                 raise InputError(
                     f"beside not_worse_than give by alone, a number in [0, 1): prompts is {self.prompts!r}, of is "
-                    f"{self.of!r}, by is {self.by!r}"
+                    f"{self.of!r}, system is {self.system!r}, by is {self.by!r}"
                 )
             return
         if not self.prompts:
