@@ -151,6 +151,17 @@ def test_i05_a_lost_sample_is_refused(tmp_path):
     inspect(tmp_path, [inspect_sample()], {"dataset": {"samples": 9}, "config": {"limit": 1}})
 
 
+def test_what_an_interrupted_evaluation_left_behind_was_chosen_by_its_length(tmp_path):
+    samples = [inspect_sample(epoch=e, started_at=f"2026-01-0{e}T00:00:00.5+00:00") for e in (1, 2)]
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({**inspect_log(samples), "stats": {"started_at": "2026-01-02T00:00:00+00:00"}}))
+    with pytest.raises(InputError, match=r"1 of 2 samples are of an evaluation before, which was interrupted"):
+        import_log("inspect", path, out=tmp_path / "run")
+    for moment in ("2026-01-01T00:00:00+00:00", "2026-01-01T00:00:00", "", None):
+        path.write_text(json.dumps({**inspect_log(samples), "stats": {"started_at": moment}}))
+        import_log("inspect", path, out=tmp_path / f"run {moment}")
+
+
 def test_half_a_character_in_an_answer_is_named(tmp_path):
     with pytest.raises(InputError, match=r"line 1: repeat 0 has the lone surrogate \\ud83d"):
         lm_eval(tmp_path, {"do_sample": True, "temperature": 1.0}, said=["\ud83d", "no"])
