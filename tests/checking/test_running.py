@@ -173,6 +173,16 @@ def test_other_software_is_another_law(place, monkeypatch):
     assert running.seen == ["m", "m"]
 
 
+def test_a_store_is_refused_and_an_alpha_that_is_none(place):
+    """There the verdict of yesterday was not found, but its draws were, so that a server's model kept it for good."""
+    rules = policy({"claim": "leak<=0.1"}, models={"m": "http://localhost:1/v1#m"})
+    with pytest.raises(InputError, match=r"out is 's3://bucket/out': this is only written to a disk"):
+        check(rules, "s3://bucket/out", progress=False)
+    with pytest.raises(InputError, match="alpha is 2"):
+        policy({"not_worse_than": "before"}, {"not_worse_than": "then"}, {"not_worse_than": "once"}, models={"m": "m"},
+               alpha=2)  # fmt: skip
+
+
 def test_a_fingerprint_is_of_all_bytes_and_of_the_base(tmp_path):
     one, base = tmp_path / "one", tmp_path / "base"
     for folder in (one, base):

@@ -12,6 +12,7 @@ from leakbound.auditing.drawing import Statement
 from leakbound.auditing.settings import How
 from leakbound.bounds import Claim
 from leakbound.bounds.claims import at_least_claim
+from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams, check_count
@@ -107,6 +108,7 @@ class Policy:
             raise InputError(
                 f"models is {dict(self.models)} and there are {len(self.claims)} claims: give some of each"
             )
+        check_alpha(self.alpha)
         titles = [demand.title for demand in self.claims]
         if twice := next((title for i, title in enumerate(titles) if title in titles[:i]), None):
             raise InputError(f"two claims are called {twice!r}: give each a name of its own")

@@ -23,6 +23,7 @@ from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
 from leakbound.results.verdicts import average_verdict, counted, every_verdict
 from leakbound.runs.cache import checksum, read
+from leakbound.runs.files import on_disk
 from leakbound.runs.store import Run
 from leakbound.scoring import is_built_in, is_pinned
 from leakbound.workers import Workers
@@ -57,9 +58,9 @@ def check(
     :raises InputError: something of the policy cannot be used.
     """
     opened: dict[Any, Sampler] = {}
-    findings = []
+    findings, folder = [], on_disk(out)  # in a store the verdict of before would not be seen, and its draws go on
     for model, demand in policy.pairs:
-        finding, before = _Claimed(policy, model, demand, Path(out), workers or Workers(), progress, opened).finding()
+        finding, before = _Claimed(policy, model, demand, folder, workers or Workers(), progress, opened).finding()
         findings.append(finding)
         if each is not None:
             each(finding, before)
