@@ -100,6 +100,8 @@ class HFModel:
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
+        self._forward.begun.clear()  # what is said of the weights must hold for what is drawn from now on
+        self._sure, self._rounded = {}, {}
         chat = "{text}" not in self.template
         date = self.template.partition("@")[2] if chat else ""
         return {
@@ -169,7 +171,7 @@ class HFModel:
         if not params.adaptive_temperature or params.adaptive_mode != "prompt":
             return [(params, list(range(len(prompts))), list(prompts))]
         usual = replace(params, adaptive_temperature=0.0)
-        key = (tuple(prompts), usual)
+        key = (tuple(prompts), usual, self._forward.weights())
         if key not in self._sure:
             self._sure = {key: self.confidence(prompts, usual)}  # the next piece of a shard asks again
         sure = self._sure[key] >= params.adaptive_temperature
