@@ -8,6 +8,7 @@ import pytest
 from leakbound.auditing.steps import audit
 from leakbound.checking import running
 from leakbound.checking.policy import Policy, read_demand
+from leakbound.checking.pytest_plugin import assert_leak
 from leakbound.checking.running import check, fingerprint
 from leakbound.cli import main
 from leakbound.errors import InputError
@@ -171,6 +172,14 @@ def test_other_software_is_another_law(place, monkeypatch):
     monkeypatch.setattr(running, "software_versions", lambda: {**there, "transformers": "9"})
     check(rules, "out", progress=False)
     assert running.seen == ["m", "m"]
+
+
+def test_the_assertion_takes_a_path_and_names_what_is_none(place):
+    model(place, "m", leak=0.0)
+    found = assert_leak(place / "m", place / "prompts.jsonl", "leak<=0.1", out=place / "out", scorer="contains")
+    assert found.verdict == "proven"
+    with pytest.raises(InputError, match=r"a model is FakeModel\(.*: give a text"):
+        assert_leak(FakeModel(), "prompts.jsonl", "leak<=0.1", out=place / "out")
 
 
 def test_a_store_is_refused_and_an_alpha_that_is_none(place):

@@ -156,6 +156,7 @@ def ended_early(data):
         (asserting({"type": "not-contains", "value": "{{secret}}"}), InputError, "promptfoo hides variables"),
         (asserting({"type": "not-contains", "value": "{{answer | lower}}"}), InputError, "not the text that was"),
         (asserting({"type": "not-contains", "value": "file://secret.txt"}), InputError, "value is 'file://secret.txt'"),
+        (asserting({"type": "equals", "value": {"city": "Paris"}}), InputError, "{'city': 'Paris'}: not a text"),
         (asserting({"type": "not-contains", "value": " "}), InputError, "target is ' '"),
     ],
 )  # fmt: skip

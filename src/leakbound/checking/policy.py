@@ -108,6 +108,8 @@ class Policy:
             raise InputError(
                 f"models is {dict(self.models)} and there are {len(self.claims)} claims: give some of each"
             )
+        if odd := [value for value in self.models.values() if not isinstance(value, str)]:
+            raise InputError(f"a model is {odd[0]!r:.80}: give a text, as for audit")
         check_alpha(self.alpha)
         titles = [demand.title for demand in self.claims]
         if twice := next((title for i, title in enumerate(titles) if title in titles[:i]), None):
@@ -147,8 +149,6 @@ class Policy:
             raise InputError(f"{file}: give model, one name, or models, a mapping of names")
         if model is not None or "model" in found:
             models = {_short(model or found["model"]): model or found["model"]}
-        if odd := [value for value in models.values() if not isinstance(value, str)]:
-            raise InputError(f"{file}: a model is {odd[0]!r}: give a text")
         alpha = found.get("alpha", 0.01)
         read = []
         for i, one in enumerate(claims, 1):

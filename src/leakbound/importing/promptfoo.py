@@ -151,6 +151,8 @@ def _assertions(given: list[Any]) -> Iterator[Mapping[str, Any]]:
 def _filled_in(value: Any, row: Mapping[str, Any], where: str) -> str:
     """A text with {{name}} replaced by the variable; what cannot be known is refused."""
     known = row.get("vars") or {}
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InputError(f"{where}: the assertion's value is {value!r:.60}: not a text, and no answer would hold it so")
     text = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found[1], found[0])), str(value))
     if any(sign in text for sign in ("{{", "{%", "file://", *GONE)):
         raise InputError(
