@@ -101,6 +101,26 @@ def test_weights_that_changed_are_drawn_from_as_they_are(tokenizer, written, mod
     assert now == HFModel(model, tokenizer).sample(shard, params) != before
 
 
+def test_adapters_that_are_switched_off_are_another_law(tokenizer):
+    """The tensors are the same, and so is their checksum."""
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    lora = peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted, shard, params = (
+        peft.get_peft_model(tiny_model(), lora),
+        Shard(PROMPTS, 0, 100, 0),
+        SamplingParams(max_tokens=3),
+    )
+    kept = HFModel(adapted.get_base_model(), tokenizer)
+    on, before = kept.describe(), kept.sample(shard, params)
+    assert on["adapters"] == [["default", 1.0]]
+    with adapted.disable_adapter():
+        now = kept.sample(shard, params)
+        assert {**on, "adapters": []} == kept.describe()
+        assert now == HFModel(adapted.get_base_model(), tokenizer).sample(shard, params) != before
+    assert "adapters" not in HFModel(tiny_model(), tokenizer).describe()
+
+
 def test_shards_share_no_randomness(tokenizer):
     sampler, params = HFModel(tiny_model(), tokenizer), SamplingParams(max_tokens=6)
     results = [

@@ -17,6 +17,7 @@ from leakbound.errors import ModelError
 from leakbound.models.hf.budget import BEGUN, BENCH, PASTS, UNIFORMS, Budget
 from leakbound.models.hf.cache import ROOM, Bench, Kept, Past, cache_bytes, chosen, idle_slots, weigh
 from leakbound.models.hf.memory import is_out_of_memory, release_cached
+from leakbound.models.hf.packed import how_adapted
 from leakbound.models.hf.positions import limit_of, switch_of
 from leakbound.models.hf.prefixes import Ints, Prefixes
 
@@ -380,9 +381,10 @@ class Forward:
         ids = segments[0].prefixes.ids
         return ids.tobytes(), (ids.shape, self.weights())
 
-    def weights(self) -> tuple[tuple[int, int], ...]:
-        """Something that is another one after a step of training; not where ``.data`` was written to."""
-        return tuple((id(p), p._version) for p in self.model.parameters() if not p.is_inference())
+    def weights(self) -> tuple[Any, ...]:
+        """Something that is another one after a step of training or a switch of adapters; ``.data`` changes unseen."""
+        known = [(id(p), p._version) for p in self.model.parameters() if not p.is_inference()]
+        return (*known, str(how_adapted(self.model)))
 
     def _keep(self, root: tuple[bytes, Any], step: Pass) -> None:
         """Keep the pass of some prompts, and of those before as many as fit beside it."""

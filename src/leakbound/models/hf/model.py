@@ -22,7 +22,7 @@ from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
-from leakbound.models.hf.packed import how_quantised, how_stored
+from leakbound.models.hf.packed import how_adapted, how_quantised, how_stored
 from leakbound.models.hf.search import close_to, find_near, perturbed, search
 from leakbound.models.hf.walk import Waiting, gather, numbered, roots
 from leakbound.models.template import (
@@ -115,6 +115,7 @@ class HFModel:
             "template": chat_source(self.tokenizer) if chat else self.template,
             **({"date": date} if date else {}),
             **self.stored,
+            **how_adapted(self.model),
             "end_tokens": self._ends,
         }
 
