@@ -6,12 +6,11 @@ from typing import Annotated, Any
 from cyclopts import App
 from rich.console import Console
 
-from leakbound.cli.app import app, say
+from leakbound.cli.app import say
 from leakbound.cli.options import Flat
 from leakbound.studies import STUDIES, run_study
 
-study = App(name="study", help="Experiments over many models, each training kept and never repeated.")
-app.command(study)
+study = App(name="study")
 
 
 def command_of(name: str, settings: type[Any]) -> Callable[..., None]:

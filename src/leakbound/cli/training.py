@@ -5,7 +5,7 @@ from typing import Annotated
 
 from rich.console import Console
 
-from leakbound.cli.app import app, say, show
+from leakbound.cli.app import say, show
 from leakbound.cli.options import Flat, Out
 from leakbound.demo import DemoConfig
 from leakbound.errors import InputError
@@ -13,7 +13,6 @@ from leakbound.proving.goal import Goal
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
 
 
-@app.command
 def demo(config: Annotated[DemoConfig, Flat] = DemoConfig()) -> None:  # noqa: B008 - frozen
     """Make a small world, train, unlearn and audit in it: what greedy evaluation misses, in minutes, on a CPU."""
     from leakbound.demo import run_demo
@@ -21,7 +20,6 @@ def demo(config: Annotated[DemoConfig, Flat] = DemoConfig()) -> None:  # noqa: B
     run_demo(config, console=Console())
 
 
-@app.command
 def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     """Train a causal language model on question-answer pairs, from a given model or from scratch."""
     from leakbound.unlearning import finetune as run_finetune
@@ -29,7 +27,6 @@ def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     say(f"model: {run_finetune(config)}")
 
 
-@app.command
 def unlearn(config: Annotated[UnlearnConfig, Flat], goal: Annotated[Goal, Flat] = Goal()) -> None:  # noqa: B008 - frozen
     """Make a model forget some answers and retain others; with --until, until that is proven.
 
@@ -53,7 +50,6 @@ def unlearn(config: Annotated[UnlearnConfig, Flat], goal: Annotated[Goal, Flat] 
     say(f"model: {run_unlearn(config)}")
 
 
-@app.command
 def compare(
     runs: list[Path],
     *,
