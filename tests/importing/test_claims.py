@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from contextlib import nullcontext
 
 import pytest
 
@@ -94,6 +95,10 @@ def test_what_the_harness_does_by_itself_stands_in_its_results(tmp_path, config,
         import_log("lm-eval", path, out=tmp_path / "run")
     beside.write_text(json.dumps({"model_name": "m", "config": {"model": "hf", "use_cache": None}}))
     assert import_log("lm-eval", path, out=tmp_path / "run").log.result.info["model"]["model"] == "m"
+    for size, error in ((1, nullcontext()), (2, pytest.raises(IncompleteRunError, match="1 of 2 documents are in it"))):
+        beside.write_text(json.dumps({"n-samples": {"door": {"original": 9, "effective": size}}}))
+        with error:
+            import_log("lm-eval", path, out=tmp_path / f"run {size}")
 
 
 @pytest.mark.parametrize("target", [True, 3.0, float("nan"), None, ["4711", False]])

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from leakbound.errors import InputError
+from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing.drawn import one_file
 from leakbound.importing.imported import Asked, Log
 from leakbound.importing.values import texts
@@ -51,6 +51,13 @@ def read(path: Path) -> Log:
             raise InputError(f"{where}: doc_id {one.prompt.id} differs from its other filter ({kept[0].where})")
         kept[1].add(name)
     documents, results = tuple(one for one, _ in asked.values()), _results(file)
+    task = file.name.removeprefix("samples_").rpartition("_")[0]
+    wanted = ((results.get("n-samples") or {}).get(task) or {}).get("effective", len(documents))
+    if len(documents) != wanted:
+        raise IncompleteRunError(
+            f"{file}: {len(documents)} of {wanted} documents are in it: which are missing may depend on their answers; "
+            "evaluate again"
+        )
     if any(len(one.completions) > 1 for one in documents):
         _check_drawn_anew(file, results.get("config") or {}, given)
     model = str(results.get("model_name") or "unnamed")
