@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from leakbound.auditing.drawing import check_versions, software_versions
 from leakbound.auditing.steps import audit, bound, sample, score
 from leakbound.errors import InputError, Interrupted, WorkerError
 from leakbound.models import FakeModel
@@ -137,6 +138,19 @@ def test_what_no_worker_can_open_is_said_as_without_workers(tmp_path):
     assert "FakeModel does not" in str(caught.value)
     with pytest.raises(InputError, match=r"workers is 2, and model is a FakeModel.*package:object"):
         sample(FakeModel(), PROMPTS, tmp_path / "run", loading=TWO)
+
+
+def test_workers_that_hold_other_models_or_versions_are_refused(tmp_path):
+    said = (
+        r"model is 'fake\(leak=0\.01\)': a worker on .* opened another one than the first worker \(checksum: \d+, now"
+    )
+    with pytest.raises(InputError, match=said):
+        sample("away_models:Replaced", PROMPTS, tmp_path / "run", num_samples=40, loading=TWO)
+    sample("away_models:Replaced", PROMPTS, tmp_path / "alone", num_samples=40, loading=Loading(workers=1))
+    there = software_versions()
+    check_versions(there)
+    with pytest.raises(InputError, match=r"a worker on .* has torch .*, not 9\.9: install the same on every node"):
+        check_versions({**there, "torch": "9.9"})
 
 
 def test_a_model_that_is_away_has_the_methods_that_it_has_here():
