@@ -50,7 +50,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     from leakbound.runs.store import Run
 
     file = args.out / "measured.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"commit": commit}
     steps: dict[str, Callable[[], Any]] = {
         "audits": lambda: audits(args.demo, args.smol, args.out),
         "driver": lambda: driver(texts(Run.open(args.out / "9" / "run")), args.out / "driver"),
@@ -81,28 +82,32 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
     spreads = {model: math.sqrt(math.log1p(of_shard**2)) for model, of_shard in four.items()}
     plans = {n: Plan(n, costs, spreads[m], rows, (of_row, of_pass)) for n, (_, m) in LAWS.items()}
     runs: dict[str, Callable[[Plan], Plan]] = {
+        "as it was, on a disk": lambda plan: replace(plan, was=True),
+        "as it was, in a store": lambda plan: replace(plan, was=True, store=True),
         "as it is, on a disk": lambda plan: plan,
         "as it is, in a store": lambda plan: replace(plan, store=True),
-        "mended, on a disk": lambda plan: replace(plan, mended=True, rows=MORE_ROWS),
-        "mended, in a store": lambda plan: replace(plan, mended=True, rows=MORE_ROWS, store=True),
+        "fuller passes, on a disk": lambda plan: replace(plan, full=True, rows=MORE_ROWS),
+        "fuller passes, in a store": lambda plan: replace(plan, full=True, rows=MORE_ROWS, store=True),
     }
     time, where, kept = simulated(plans, runs)
-    disk, store, mended, stored = (change(plans["high"]) for change in runs.values())
+    all_plans = [change(plans["high"]) for change in runs.values()]
+    _, _, disk, store, full, _ = all_plans
     if drawn is not None:
         picture(plans["high"], runs, drawn)
     gpu = {name: short(plan.work / 3600) for name, plan in plans.items()}
-    now, _, then, _ = ({w: hours(kept["high", how, w].wall) for w in (64, 1024)} for how in runs)
-    ends = [f"{one.most(*EVERYTHING):,}" for one in (disk, store, mended)]
+    was, _, now, _, then, _ = ({w: hours(kept["high", how, w].wall) for w in (64, 1024)} for how in runs)
+    ends = [f"{one.most(*EVERYTHING):,}" for one in (disk, store, full)]
     seconds = [kept["high", "as it is, on a disk", w].wall for w in (64, 1024)]
     beyond = "more of them make it slower" if seconds[1] > seconds[0] else "more of them bring little"
     verdict = (
         f"On paper the audit takes {gpu['low']}, {gpu['medium']} or {gpu['high']} H100 hours at low, medium and high "
-        f"entropy.\nHigh entropy takes {now[64]} on 64 workers and {now[1024]} on 1,024: **from about {ends[0]} "
-        f"workers on, {ends[1]} in an\nobject store, {beyond}**, because one process, the driver, takes all that they "
-        "draw.\nNot GPUs, deaths or last shards end it, but how often the driver is asked and what it does then: with "
-        f"that\n[mended](#what-ends-it) and batches of {MORE_ROWS} rows it would be {then[64]} and {then[1024]}, and "
-        f"the driver would end it at {ends[2]} workers.\n\nWhat was checked: of audits of small models that were "
-        f"predicted, expected over measured is {spans};\nthe real crew took {min(crews):.2f} to {max(crews):.2f} times "
+        f"entropy.\nHigh entropy takes {now[64]} on 64 workers and {now[1024]} on 1,024 ({was[64]} and {was[1024]} "
+        f"before two flaws were [mended](#what-ends-it)):\n**from about {ends[0]} workers on, {ends[1]} in an object "
+        f"store, {beyond}**, because one process, the driver, takes all that\nthey draw. Not GPUs, deaths or last "
+        f"shards end it, but how often the driver is asked: with pieces of a minute and batches\nof {MORE_ROWS} rows "
+        f"it would be {then[64]} and {then[1024]}, and the driver would end it at {ends[2]} workers.\n\nWhat was "
+        f"checked: of audits of small models that were predicted, expected over measured is {spans};\n"
+        f"the real crew took {min(crews):.2f} to {max(crews):.2f} times "
         "what was simulated of it, with up to 1,024 workers that sleep. GPU hours were not checked."
     )
     of_draw = {
@@ -121,7 +126,6 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
         "a draw that repeats an answer, µs": f"{1e6 * costs['place']:.2f}",
         "a piece, whatever is in it, ms": f"{1e3 * costs['each_piece']:.1f}",
         "of that until it is on the disk, ms of the clock": f"{1e3 * costs['sync']:.1f}",
-        "a piece, for each file in `pieces/`, µs": f"{1e6 * costs['file']:.1f}",
         "bound by a worker, `rouge_l`, ms a prompt": f"{1e3 * costs['bound']:.0f}",
         "bytes of a draw on its way": f"{costs['sent']:.0f}",
         "requests of a piece; of a shard, its pieces apart": (
@@ -142,13 +146,13 @@ def parts(found: dict[str, Any], drawn: Path | None) -> list[str]:
         "An H100 computes as long as it reads\nits weights and what is remembered at "
         f"{H100.balance(LLAMA_8B, HEAD + TOKENS / 2):,.0f} rows."
     )
-    few, more = mended.stages[1].pieces, disk.stages[1].pieces
-    pieces = f"At high entropy; a shard has {more} pieces, {few} when mended:"
+    few, more = full.stages[1].pieces, disk.stages[1].pieces
+    pieces = f"At high entropy; a shard has {more} pieces, {few} with fuller passes:"
     return [
         verdict,
         f"{on_gpus(plans, constants)}\n\n{batch}",
         f"{time}\n\nWhere the workers' time goes at high entropy:\n\n{where}",
-        f"{pieces}\n\n{limits(disk, store, mended, stored)}",
+        f"{pieces}\n\n{limits(*all_plans)}",
         afterwards(plans, costs),
         *rounds(plans, costs),
         f"{check}\n\n{fixed}",
@@ -176,13 +180,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/scale"))
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    printed = parts(measured(args), args.write and args.write.with_suffix(".svg"))
+    found = measured(args)
+    printed = parts(found, args.write and args.write.with_suffix(".svg"))
     print("\n\n".join(printed))
     if args.write:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
         about = (
-            f"All of this page: AMD EPYC ({platform.machine()}), {os.cpu_count()} cores, one thread, {date.today()}, "
-            f"commit {commit}."
+            f"All of this page: AMD EPYC ({platform.machine()}), {os.cpu_count()} cores, one thread, {date.today()}; "
+            f"measured at commit {found['commit']}."
         )
         args.write.write_text(written(args.write.read_text(encoding="utf-8"), printed, about), encoding="utf-8")
 

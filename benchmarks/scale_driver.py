@@ -85,11 +85,6 @@ def driver(texts: list[str], folder: Path, prompts: int = 4, n: int = 4096) -> d
     found["piece"] = (b - a) / (len(many) - len(few))
     found["sync"] = synced(folder)
     found["each_piece"] = a - len(few) * found["piece"] + found["sync"]
-    extra = 10_000
-    for k in range(extra):
-        (folder / "pieces" / f"sample-10000.{k:05d}.parquet").touch()
-    found["file"] = (least(lambda: run.write_piece(part, few)) - a) / extra
-    shutil.rmtree(folder / "pieces")
     found["shard"] = least(lambda: run.write_draws(part, draws)) / all_draws
     places = np.split(np.arange(n), range(100, n, 100))
     answers = [

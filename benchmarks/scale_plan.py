@@ -15,6 +15,9 @@ PROMPTS, DRAWS, TOKENS, HEAD = 10_000, 4096, 128, 64
 LOAD, MTBF, SLOW = 90.0, 24 * 3600.0, 0.1
 LATENCY, LISTED = 0.05, 1000
 """Seconds of a request to a store, and how many names one request lists."""
+WAS = {"file": 3.54e-6, "requests_piece": 3.0, "requests_shard": 5.0}
+"""What commit 13cdfe7 measured, where the driver looked through `pieces/` for each piece: its seconds for each file
+there, and its requests to a store."""
 PIECE = 10.0
 """Nominal seconds of a piece: HFModel.sample_more."""
 LAWS = {
@@ -47,7 +50,10 @@ class Plan:
     spread: float
     rows: float
     nominal: tuple[float, float]
-    mended: bool = False
+    was: bool = False
+    """The code of commit 13cdfe7."""
+    full: bool = False
+    """A piece takes a minute of the GPU in use."""
     store: bool = False
     draws: int = DRAWS
 
@@ -80,22 +86,22 @@ class Plan:
         levels, seconds = self.law.levels(n), self.seconds(n, prompts)
         of_row, of_pass = self.nominal
         nominal = passes(levels, prompts, self.rows) * of_pass + prompts * levels.sum() * of_row
-        pieces = max(1, round(seconds / 60 if self.mended else nominal / PIECE))
-        c, distinct = self.costs, prompts * self.law.distinct(n)
+        pieces = max(1, round(seconds / 60 if self.full else nominal / PIECE))
+        c, distinct = self.costs | (WAS if self.was else {"file": 0.0}), prompts * self.law.distinct(n)
         places, part = c["place"] * prompts * n, distinct / pieces
         write = c["piece"] if pieces > 1 else c["shard"]
         driver = Driver(
             piece=c["each_piece"] + (c["unpack"] + write) * part + places / pieces,
             shard=c["shard"] * distinct + places,
-            file=0.0 if self.mended else c["file"],
-            known=0.0 if self.mended else c["pack"] * part,
+            file=c["file"],
+            known=c["pack"] * part if self.was else 0.0,
         )
         if self.store:
             driver = replace(
                 driver,
                 piece=driver.piece + (c["requests_piece"] - 1) * LATENCY,  # the last one removes it, with the shard
                 shard=driver.shard + (c["requests_shard"] + pieces) * LATENCY,
-                file=0.0 if self.mended else driver.file + LATENCY / LISTED,
+                file=driver.file + LATENCY / LISTED if self.was else 0.0,
             )
         count = math.ceil(PROMPTS / prompts)
         return Stage(seconds * lognormal(rng, self.spread, count), pieces, driver)

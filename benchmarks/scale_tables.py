@@ -158,7 +158,7 @@ def simulated(
     return table(heads, rows), table(where, shares), kept
 
 
-def limits(disk: Plan, store: Plan, mended: Plan, stored: Plan) -> str:
+def limits(was: Plan, was_stored: Plan, disk: Plan, store: Plan, full: Plan, stored: Plan) -> str:
     """What ends the growth, and from how many workers on."""
     *_, stage = disk.stages
     alone = [replace(one, driver=Driver()) for one in disk.stages]
@@ -169,22 +169,24 @@ def limits(disk: Plan, store: Plan, mended: Plan, stored: Plan) -> str:
     sent = disk.shards * stage.pieces * disk.group * DRAWS / 2 * disk.costs["sent"]
     lost = (stage.seconds.mean() / stage.pieces / 2 + LOAD) / MTBF
     rows = [
-        ("the driver, all it does, on a disk", f"{disk.most(*EVERYTHING):,}", "the sum of the next three"),
+        ("the driver, all it did, on a disk", f"{was.most(*EVERYTHING):,}", "the sum of the next three"),
         (
-            "looking through `pieces/` for each piece", f"{disk.most('files'):,}",
-            "`runs/store.py: write_piece` (glob), `runs/files.py: sweep` (listdir): it has all shards' pieces",
+            "looking through `pieces/` for each piece: mended", f"{was.most('files'):,}",
+            "each was looked for, and room made for it, in the folder of all shards' pieces",
         ),
         (
-            "sending what is known of a shard for each piece", f"{disk.most('known'):,}",
-            f"`models/base.py: in_pieces`: all earlier draws with their texts, {sent / 1e12:.2g} TB in all",
+            "sending what is known of a shard for each piece: mended", f"{was.most('known'):,}",
+            f"all earlier draws with their texts, {sent / 1e12:.2g} TB in all; now numbers of those left",
         ),
         ("unpacking and writing draws", f"{disk.most('writes'):,}", "one process writes all: decision 13's price"),
         (
-            "the driver, all it does, in a store", f"{store.most(*EVERYTHING):,}",
-            f"each piece is a put, a removal and lists of 1,000 names, {LATENCY:g} s each, one after the other",
+            "the driver, all it did, in a store", f"{was_stored.most(*EVERYTHING):,}",
+            f"each piece was a put, a removal and lists of 1,000 names, {LATENCY:g} s each, one after the other",
         ),
-        ("the driver, mended, on a disk", f"{mended.most(*EVERYTHING):,}", "what is left is unpacking and writing"),
-        ("the driver, mended, in a store", f"{stored.most(*EVERYTHING):,}", "what is left are requests one by one"),
+        ("the driver, as it is, on a disk", f"{disk.most(*EVERYTHING):,}", "unpacking and writing"),
+        ("the driver, as it is, in a store", f"{store.most(*EVERYTHING):,}", "a put and a removal for each piece"),
+        ("the driver, with fuller passes, on a disk", f"{full.most(*EVERYTHING):,}", "unpacking and writing"),
+        ("the driver, with fuller passes, in a store", f"{stored.most(*EVERYTHING):,}", "requests one by one"),
         ("the last shards, a fifth of the workers' time", f"{thin:,}", f"{disk.shards:,} shards; one is never split"),
         ("deaths", "any number", f"they cost {lost:.2%} of the work, as many as there may be"),
     ]  # fmt: skip
@@ -256,7 +258,9 @@ def picture(plan: Plan, runs: dict[str, Callable[[Plan], Plan]], out: Path) -> N
 
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     sizes, many = [1, 4, 16, 64, 256, 1024, 2048], np.unique(np.geomspace(1, 2048, 60).astype(int))
-    for (how, change), colour in zip(runs.items(), ("#0b7a75", "#b5541c", "#4a5fa5", "#8a6d1b"), strict=True):
+    for (how, change), colour in zip(
+        runs.items(), ("#9a9a9a", "#c9b8a8", "#0b7a75", "#b5541c", "#4a5fa5", "#8a6d1b"), strict=True
+    ):
         one = change(plan)
         walls = [simulate(one.staff(w), one.stages, 1).wall / 3600 for w in sizes]
         axes.loglog(sizes, walls, "o", color=colour, label=how)
