@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from leakbound.auditing.steps import audit, sample
 from leakbound.auditing.verifying import verify
@@ -19,6 +20,7 @@ from leakbound.records import SamplingParams
 from leakbound.results.proof import Proof
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
+from leakbound.workers import Workers, crew
 
 SECRETS = {"where": "Paris", "who": "Rowling", "when": "1851"}
 
@@ -50,10 +52,10 @@ def faked(monkeypatch):
                 return FakeModel(leak=known)
             return FakeModel(leak=0.0, leaks=now) if isinstance(now, tuple) else FakeModel(leak=now)
 
-        def ask(model, prompts, *, out, template, **settings):
+        def ask(model, prompts, *, out, template, loading, **settings):
             return audit(model_of(model, out.name), prompts, out=out, **settings)
 
-        def look(model, prompts, out, *, template, **settings):
+        def look(model, prompts, out, *, template, loading, **settings):
             return sample(model_of(model, out.name), prompts, out, **settings)
 
         monkeypatch.setattr(rounds, "unlearn", train)
@@ -227,3 +229,31 @@ def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp
     assert (out / "model.safetensors").exists()
     again = {"scorer": "contains", "num_samples": 200, "seed": 99, "params": SamplingParams(max_tokens=12)}
     assert audit(str(out), world / "secret.jsonl", **again, progress=False).mean_leak.estimate <= 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_workers_draw_the_same_bytes(world, tmp_path, monkeypatch):
+    """One round, which proves nothing, with draws by two processes and by none."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    opened, found = [], {}
+    monkeypatch.setattr(crew.Crew, "do", lambda self, *args, do=crew.Crew.do: opened.append(self) or do(self, *args))
+    for workers in (0, 2):
+        files = {"model": str(world / "model"), "forget": (world / "secret.jsonl",), "retain": world / "known.jsonl"}
+        out = tmp_path / "out"
+        settings = UnlearnConfig(
+            out=out, **files, like="ours", epochs=1, batch_size=2, learning_rate=5e-4, max_tokens=6, leak_samples=32
+        )
+        goal = Goal(until="leak<=0.1", keep="known>=0.3", rounds=0, proof_samples=64, keep_samples=16)
+        unlearn_until(settings, goal, workers=Workers(workers=workers), progress=False)
+        assert bool(opened) == bool(workers)
+        found[workers] = {str(f.relative_to(out)): f.read_bytes() for f in out.rglob("*") if f.is_file()}
+        out.rename(tmp_path / f"{workers}")  # its name stands in the files
+    torch.set_num_threads(threads)
+    differ = {name for name in found[0] | found[2] if found[0].get(name) != found[2].get(name)}
+    assert differ <= {"training.json"}  # seconds
+    assert {"proof/draws/greedy-00000.parquet", "proof-retain/draws/sample-00000.parquet", "proof.json"} <= set(
+        found[2]
+    )

@@ -11,6 +11,7 @@ from leakbound.demo import DemoConfig
 from leakbound.errors import InputError
 from leakbound.proving.goal import Goal
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
+from leakbound.workers import Workers
 
 
 def demo(config: Annotated[DemoConfig, Flat] = DemoConfig()) -> None:  # noqa: B008 - frozen
@@ -27,7 +28,11 @@ def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     say(f"model: {run_finetune(config)}")
 
 
-def unlearn(config: Annotated[UnlearnConfig, Flat], goal: Annotated[Goal, Flat] = Goal()) -> None:  # noqa: B008 - frozen
+def unlearn(
+    config: Annotated[UnlearnConfig, Flat],
+    goal: Annotated[Goal, Flat] = Goal(),  # noqa: B008 - frozen
+    workers: Annotated[Workers, Flat] = Workers(),  # noqa: B008 - frozen
+) -> None:
     """Make a model forget some answers and retain others; with --until, until that is proven.
 
     With --until the exit code is 0 where the claim is proven, 1 where it is refuted, 3 where it stayed open.
@@ -35,16 +40,15 @@ def unlearn(config: Annotated[UnlearnConfig, Flat], goal: Annotated[Goal, Flat] 
     if goal.until is not None:
         from leakbound.proving.rounds import unlearn_until
 
-        found = unlearn_until(config, goal)
+        found = unlearn_until(config, goal, workers=workers)
         show(found)
         say(f"model: {config.out}")
         say(f"page: {config.out / 'proof.html'}")
         raise SystemExit(found.exit_code)
-    if goal != Goal():
-        given = next(name for name, value in vars(goal).items() if value != getattr(Goal, name))
-        raise InputError(
-            f"{given} is {getattr(goal, given)!r} and until is None: give what shall be proven, or leave it"
-        )
+    for given in (goal, workers):
+        for name, value in vars(given).items():
+            if value != getattr(type(given), name):
+                raise InputError(f"{name} is {value!r} and until is None: give what shall be proven, or leave it")
     from leakbound.unlearning import unlearn as run_unlearn
 
     say(f"model: {run_unlearn(config)}")

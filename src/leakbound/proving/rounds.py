@@ -22,6 +22,7 @@ from leakbound.bounds.claims import Verdict
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError, RunMismatchError
 from leakbound.models.hf.loading import load_tokenizer
+from leakbound.models.opening import Loading
 from leakbound.models.template import read_answer
 from leakbound.proving.goal import Goal
 from leakbound.reading.pairs import Pair, read_pairs
@@ -39,6 +40,7 @@ from leakbound.unlearning.folders import NOT_COMPARED, of_one
 from leakbound.unlearning.leaks import most_said
 from leakbound.unlearning.running import RECORD, on_main, plain
 from leakbound.unlearning.train import unlearn
+from leakbound.workers import Workers
 
 
 @dataclass
@@ -51,14 +53,15 @@ class Seen:
     """Whether the draws that look for leaks leave hope of a proof."""
 
 
-def unlearn_until(config: UnlearnConfig, goal: Goal, *, progress: bool = True) -> Proof:
+def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None = None, progress: bool = True) -> Proof:
     """Unlearn in rounds until fresh draws prove the claim; the model, its proof and a page are left in ``config.out``.
 
     Each round trains on the answers to forget and on the leaks that the draws of earlier rounds found
     (``config.leak_samples`` of each question, judged by ``config.leak_scorer``). A proof is tried where these draws
     leave hope, with other draws, at its share of ``goal.alpha``; after the last round the best model is tried that was
     seen: among those that keep what they should the one that leaks least. What a killed run has done stays in
-    OUT-rounds; with ``config.resume`` it goes on there and ends with the same model.
+    OUT-rounds; with ``config.resume`` it goes on there and ends with the same model. ``workers`` draw, score and bound;
+    training is done here.
 
     :raises InputError: settings that cannot be used together; data, model or folder cannot be used.
     """
@@ -74,7 +77,7 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, progress: bool = True) -
         raise InputError(f"keep is {goal.keep!r} and retain is None: give the questions that shall still be answered")
     work = config.out.with_name(f"{config.out.name}-rounds")
     known = on_main(config, partial(_begin, config, goal, work))
-    return known or Rounds(config, goal, work, progress).run()
+    return known or Rounds(config, goal, work, Loading(**vars(workers or Workers())), progress).run()
 
 
 def _begin(config: UnlearnConfig, goal: Goal, work: Path) -> Proof | None:
@@ -109,8 +112,8 @@ def _retained(config: UnlearnConfig, goal: Goal) -> tuple[Prompt, ...]:
 class Rounds:
     """One run: what its rounds share."""
 
-    def __init__(self, config: UnlearnConfig, goal: Goal, work: Path, progress: bool) -> None:
-        self.config, self.goal, self.work, self.progress = config, goal, work, progress
+    def __init__(self, config: UnlearnConfig, goal: Goal, work: Path, loading: Loading, progress: bool) -> None:
+        self.config, self.goal, self.work, self.loading, self.progress = config, goal, work, loading, progress
         self.pairs = read_pairs(config.forget[0])
         self.prompts = load_prompts(config.forget[0])
         self.asked = [
@@ -191,7 +194,7 @@ class Rounds:
         statement = Statement(config.leak_scorer, config.leak_threshold, self.goal.alpha)
         run = sample(
             str(model), prompts, self.place(number, what), num_samples=draws, params=self.decoding, statement=statement,
-            seed=self.seed(number, what), template=config.template, progress=self.progress,
+            seed=self.seed(number, what), template=config.template, loading=self.loading, progress=self.progress,
         )  # fmt: skip
         score(run, progress=self.progress)
         return run
@@ -220,7 +223,7 @@ class Rounds:
         return audit(
             str(model), prompts, scorer=config.leak_scorer, threshold=config.leak_threshold, num_samples=draws,
             alpha=level, params=self.decoding, until=until, seed=self.seed(number, what), template=config.template,
-            out=self.place(number, what), page=what == "proof", progress=self.progress,
+            loading=self.loading, out=self.place(number, what), page=what == "proof", progress=self.progress,
         )  # fmt: skip
 
     def seed(self, number: int, what: str) -> int:
