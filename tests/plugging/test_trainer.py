@@ -38,7 +38,7 @@ def new_trainer(place, *, kind="plain", steps=6, callbacks=(), **more):
     settings = {"learning_rate": 1e-2, "logging_steps": 2, "per_device_train_batch_size": 1, "seed": 0} | more
     args = TrainingArguments(
         output_dir=str(place), use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True, max_steps=steps,
-        gradient_checkpointing=kind == "checkpointing", **settings,
+        activation_checkpointing=kind == "checkpointing", **settings,
     )  # fmt: skip
     return Trainer(
         new_model(kind), args, train_dataset=ROWS, processing_class=word_tokenizer(),

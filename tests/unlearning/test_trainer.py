@@ -296,12 +296,14 @@ def test_pieces_are_small_beside_the_weights_and_never_tiny():
     """SmolLM2's shape: 134,515,008 numbers of 4 bytes, 30 layers of 576, some 1.4 MB of states a token."""
     model = tiny_model()
     assert trainer_module.piece_tokens(model) * 20 * 2 * model.config.hidden_size * 4 >= 2**26 * 0.99
+    layer = types.SimpleNamespace()
     big = types.SimpleNamespace(
         config=types.SimpleNamespace(
             get_text_config=lambda: types.SimpleNamespace(num_hidden_layers=30, hidden_size=576)
         ),
         parameters=lambda: iter([torch.empty(134_515_008, device="meta")]),
+        modules=lambda: [layer],
     )
     assert trainer_module.piece_tokens(big) == 194
-    big.is_gradient_checkpointing = True
+    layer.gradient_checkpointing = True
     assert trainer_module.piece_tokens(big) == 3892

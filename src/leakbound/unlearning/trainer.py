@@ -34,7 +34,7 @@ def piece_tokens(model: Any) -> int:
     """
     base = inner(model)
     text, weight = base.config.get_text_config(), next(base.parameters())
-    kept = 1 if getattr(base, "is_gradient_checkpointing", False) else 20
+    kept = 1 if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()) else 20
     token = kept * text.num_hidden_layers * text.hidden_size * weight.element_size()
     weights = sum(p.numel() * p.element_size() for p in base.parameters())
     return int(max(weights / 2, LEAST_STATES) / token)
