@@ -187,7 +187,7 @@ from leakbound.models.opening import Loading
 from leakbound.records import Prompt, SamplingParams
 prompts = [Prompt(f"p{{i}}", text, "a b") for i, text in enumerate(("a", "b c", "d", "c c a", "b"))]
 how = {{**{ {k: v for k, v in how.items() if k != "params"} }, "params": SamplingParams(max_tokens=4)}}
-audit({str(tmp_path / "model")!r}, prompts, out={str(tmp_path / "with" / "run")!r}, loading=Loading(workers=2), **how)
+audit({str(tmp_path / "model")!r}, prompts, out={str(tmp_path / "with" / "run")!r}, loading=Loading(workers=1), **how)
 print([name for name in ("torch", "transformers") if name in sys.modules])
 """
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
