@@ -101,7 +101,6 @@ def test_weights_that_changed_are_drawn_from_as_they_are(tokenizer, written, mod
     assert now == HFModel(model, tokenizer).sample(shard, params) != before
 
 
-@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")  # of peft
 def test_adapters_that_are_switched_off_are_another_law(tokenizer):
     """The tensors are the same, and so is their checksum."""
     peft = pytest.importorskip("peft")
