@@ -10,6 +10,7 @@ import numpy as np
 
 from leakbound.models import FakeModel
 from leakbound.models.base import TokenLikelihood
+from leakbound.results.comparison import Diversity
 from leakbound.workers import Workers
 
 FAKE = FakeModel(leak=0.2, leaks=(("p1", 0.0), ("p2", 0.9)))
@@ -59,6 +60,12 @@ def square(x):
 def dying(name, value):
     meet(name)
     return value
+
+
+def diverse(run):
+    """A diversity that needs no stems."""
+    meet(run.path.name)
+    return Diversity(len(run.read_draws(run.parts[-1])) / 1000, 0.5, run.info["num_samples"])
 
 
 def refused():
