@@ -137,7 +137,7 @@ def sample(
         "num_samples": num_samples,
         "seed": seed,
         "statement": asdict(statement),
-        "versions": crew.do(software_versions) if (crew := crew_of(sampler)) else software_versions(),
+        "versions": versions_of(sampler),
         **({} if rule is None else {"rule": rule.to_json()}),
         **({} if planned is None else {"engine": planned}),
         **({} if draws_per_shard is None else {"draws_per_shard": draws_per_shard}),
@@ -337,6 +337,12 @@ def _round(
 ) -> Iterator[tuple[list[Draw], bool]]:
     """The draws of a part of a round, of the prompts that it is still about."""
     return in_pieces(sampler, run.shard(part, members[part]), run.params, known)
+
+
+def versions_of(sampler: Any) -> dict[str, str]:
+    """:func:`software_versions` where the model is."""
+    found: dict[str, str] = crew.do(software_versions) if (crew := crew_of(sampler)) else software_versions()
+    return found
 
 
 def software_versions() -> dict[str, str]:
