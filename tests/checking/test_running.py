@@ -95,6 +95,7 @@ def test_an_unchanged_model_is_not_opened_again(place):
     reused = []
     first = check(rules, "out", progress=False, each=lambda _, before: reused.append(before))
     assert running.seen == ["m"]  # once for both claims
+    assert len(list(place.glob("out/**/report.html"))) == 1  # none that calls right answers leaks
     again = check(rules, "out", progress=False, each=lambda _, before: reused.append(before))
     assert running.seen == ["m"]
     assert reused == [False, False, True, True]

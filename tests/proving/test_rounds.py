@@ -96,6 +96,7 @@ def test_it_goes_on_until_fresh_draws_prove_the_claim(files, faked):
     assert "Proven with confidence 0.99" in (out / "proof.html").read_text()
     assert verify(out / "proof").accepted
     assert verify(out / "proof-retain").accepted
+    assert [page.parent.name for page in out.rglob("report.html")] == ["proof"]  # none calls right answers leaks
     assert until(files, {"budget": 33}, resume=True) == found  # done is done
 
 

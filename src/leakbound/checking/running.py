@@ -135,7 +135,8 @@ class _Claimed:
         how = self.demand.how
         return audit(
             self.sampler(), prompts, scorer=how.scorer, threshold=how.threshold, num_samples=draws, alpha=level,
-            params=how.params, seed=how.seed, until=until, out=out, progress=self.progress,
+            params=how.params, seed=how.seed, until=until, out=out, page=self.demand.known is None,
+            progress=self.progress,
         )  # fmt: skip
 
     def sampler(self) -> Sampler:

@@ -6,13 +6,12 @@ from typing import Annotated, Any
 from cyclopts import App
 from rich.console import Console
 
-from leakbound.cli.app import app, say
+from leakbound.cli.app import say
 from leakbound.cli.options import Flat
 from leakbound.studies import STUDIES, run_study
 from leakbound.workers import Workers
 
-study = App(name="study", help="Experiments over many models, each training kept and never repeated.")
-app.command(study)
+study = App(name="study")
 
 
 def command_of(name: str, settings: type[Any]) -> Callable[..., None]:

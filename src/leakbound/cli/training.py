@@ -5,7 +5,7 @@ from typing import Annotated
 
 from rich.console import Console
 
-from leakbound.cli.app import app, say, show
+from leakbound.cli.app import say, show
 from leakbound.cli.options import Flat, Out
 from leakbound.demo import DemoConfig
 from leakbound.errors import InputError
@@ -14,7 +14,6 @@ from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
 from leakbound.workers import Workers
 
 
-@app.command
 def demo(config: Annotated[DemoConfig, Flat] = DemoConfig()) -> None:  # noqa: B008 - frozen
     """Make a small world, train, unlearn and audit in it: what greedy evaluation misses, in minutes, on a CPU."""
     from leakbound.demo import run_demo
@@ -22,7 +21,6 @@ def demo(config: Annotated[DemoConfig, Flat] = DemoConfig()) -> None:  # noqa: B
     run_demo(config, console=Console())
 
 
-@app.command
 def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     """Train a causal language model on question-answer pairs, from a given model or from scratch."""
     from leakbound.unlearning import finetune as run_finetune
@@ -30,7 +28,6 @@ def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     say(f"model: {run_finetune(config)}")
 
 
-@app.command
 def unlearn(config: Annotated[UnlearnConfig, Flat], goal: Annotated[Goal, Flat] = Goal()) -> None:  # noqa: B008 - frozen
     """Make a model forget some answers and retain others; with --until, until that is proven.
 
@@ -54,7 +51,6 @@ def unlearn(config: Annotated[UnlearnConfig, Flat], goal: Annotated[Goal, Flat] 
     say(f"model: {run_unlearn(config)}")
 
 
-@app.command
 def compare(
     runs: list[Path],
     *,

@@ -209,7 +209,7 @@ class Rounds:
         return audit(
             str(model), prompts, scorer=config.leak_scorer, threshold=config.leak_threshold, num_samples=draws,
             alpha=level, params=self.decoding, until=until, seed=self.seed(number, what), template=config.template,
-            out=self.place(number, what), progress=self.progress,
+            out=self.place(number, what), page=what == "proof", progress=self.progress,
         )  # fmt: skip
 
     def seed(self, number: int, what: str) -> int:

@@ -144,9 +144,13 @@ def read_table(file: Path, schema: pa.Schema, where: str | None = None) -> tuple
 
 
 def read_columns(file: Path, schema: pa.Schema, where: str | None = None) -> tuple[pa.Table, str]:
-    """The same as columns, those of the schema."""
+    """The same as columns, those of the schema; one that the file does not have is all null."""
     data, found = (file.read_bytes(), "") if where is None else unsealed(file, where)
-    return pq.read_table(pa.BufferReader(data), schema=schema), found
+    with pq.ParquetFile(pa.BufferReader(data)) as parquet:  # pq.read_table imports pandas, which takes longer than this
+        there = parquet.read([name for name in schema.names if name in parquet.schema_arrow.names])
+    columns = {f.name: there[f.name] if f.name in there.schema.names else pa.nulls(len(there), f.type) for f in schema}
+    table = pa.table(columns)
+    return table if table.schema.equals(schema) else table.cast(schema), found
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
