@@ -56,6 +56,13 @@ class Open(FakeModel):
         return [[] for _ in prompts]
 
 
+class Replaced(FakeModel):
+    """Another one in each process."""
+
+    def describe(self):
+        return {**super().describe(), "checksum": os.getpid()}
+
+
 class Loud(FakeModel):
     """Cannot be made."""
 
