@@ -26,7 +26,7 @@ VLLM = """
 import json, sys, time
 from vllm import LLM, SamplingParams
 model, text, n, temperature, top_p, tokens = json.loads(sys.argv[1])
-engine = LLM(model, dtype="float32", max_model_len=512, seed=0)
+engine = LLM(model, dtype="float32", max_model_len=512, seed=0, enforce_eager=True, enable_chunked_prefill=False)
 chat = [{"role": "user", "content": text}]
 def draw(n, seed):
     how = SamplingParams(n=n, temperature=temperature, top_p=top_p, max_tokens=tokens, seed=seed)

@@ -35,6 +35,29 @@ for module in {modules}:
     assert set(fresh(code).splitlines()) == {"[]"}
 
 
+def test_the_command_line_imports_what_a_command_needs():
+    slow = ["torch", "transformers", "datasets", "pandas", "pyarrow", "numpy", "scipy", "sklearn", "matplotlib", "nltk"]
+    code = f"""
+import sys
+from leakbound.cli import app
+def loaded():
+    print([name for name in {slow} if name in sys.modules], [m for m in sys.modules if m.startswith("leakbound.cli.")])
+loaded()
+app["view"].assemble_argument_collection()
+loaded()
+"""
+    before, after = fresh(code).splitlines()
+    listed = fresh(f"""
+import sys
+from leakbound.cli import main
+main([])
+print([name for name in {slow} if name in sys.modules])""")
+    assert "Prove what a model can leak" in listed  # what each command says of itself, and nothing of it imported
+    assert listed.endswith("[]")
+    assert before == "[] ['leakbound.cli.app']"
+    assert after == "[] ['leakbound.cli.app', 'leakbound.cli.viewing']"
+
+
 def test_exports_are_complete_and_real():
     for name in leakbound.__all__:
         assert getattr(leakbound, name) is not None

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from leakbound.auditing.certifying import certify
+from leakbound.auditing.drawing import check_versions, software_versions
 from leakbound.auditing.steps import audit, bound, sample, score
 from leakbound.errors import InputError, Interrupted, WorkerError
 from leakbound.models import FakeModel
@@ -15,7 +17,7 @@ from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams
 from leakbound.runs import layout
 from leakbound.runs.store import Run
-from leakbound.workers import Workers
+from leakbound.workers import Workers, crew
 
 PROMPTS = [Prompt(f"p{i}", f"What is {i}?", f"secret {i}", ("answer",) if i % 2 else ()) for i in range(6)]
 TWO = Loading(workers=2)
@@ -113,6 +115,30 @@ audit("away_models:Gradual", prompts, out={str(tmp_path / "run")!r}, loading=Loa
     assert files(tmp_path / "run") == without
 
 
+@pytest.mark.slow
+def test_workers_certify_alike_whichever_die(tmp_path, monkeypatch):
+    def certified(name, workers):
+        prompts = [Prompt(f"p{i:02}", f"What is {i}?", f"secret {i * i * i}") for i in range(40)]
+        certify("away_models:Open", prompts, scorer="contains", out=tmp_path / name / "run", progress=False,
+                loading=Loading(workers=workers))  # fmt: skip
+        return files(tmp_path / name / "run")
+
+    without = certified("without", 0)
+    (tmp_path / "dies").mkdir()
+    monkeypatch.setenv("AWAY", str(tmp_path / "dies"))
+    (tmp_path / "dies" / "p37.always").touch()  # the second search of the last file
+    with monkeypatch.context() as patch:
+        patch.setattr(crew, "TRIES", 1)
+        with pytest.raises(WorkerError, match=r"(?s)^facts/00002 was given up: .*my last words"):
+            certified("with", 1)
+    assert (tmp_path / "with" / "run" / "facts" / "00002.part.json").exists()
+    (tmp_path / "dies" / "p37.always").rename(tmp_path / "dies" / "p37.once")
+    assert certified("with", 2) == without
+    assert list((tmp_path / "dies").iterdir()) == []
+    with pytest.raises(InputError, match="workers is 2: certify with a proposal works in one process"):
+        certify("away_models:Open", PROMPTS, proposal="away_models:Open", loading=TWO)
+
+
 def test_ctrl_c_ends_the_workers_and_says_what_is_kept(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(Run, "write_draws", lambda self, part, draws: kept.append(part) or interrupt())
@@ -137,6 +163,19 @@ def test_what_no_worker_can_open_is_said_as_without_workers(tmp_path):
     assert "FakeModel does not" in str(caught.value)
     with pytest.raises(InputError, match=r"workers is 2, and model is a FakeModel.*package:object"):
         sample(FakeModel(), PROMPTS, tmp_path / "run", loading=TWO)
+
+
+def test_workers_that_hold_other_models_or_versions_are_refused(tmp_path):
+    said = (
+        r"model is 'fake\(leak=0\.01\)': a worker on .* opened another one than the first worker \(checksum: \d+, now"
+    )
+    with pytest.raises(InputError, match=said):
+        sample("away_models:Replaced", PROMPTS, tmp_path / "run", num_samples=40, loading=TWO)
+    sample("away_models:Replaced", PROMPTS, tmp_path / "alone", num_samples=40, loading=Loading(workers=1))
+    there = software_versions()
+    check_versions(there)
+    with pytest.raises(InputError, match=r"a worker on .* has torch .*, not 9\.9: install the same on every node"):
+        check_versions({**there, "torch": "9.9"})
 
 
 def test_a_model_that_is_away_has_the_methods_that_it_has_here():
@@ -173,7 +212,7 @@ from leakbound.models.opening import Loading
 from leakbound.records import Prompt, SamplingParams
 prompts = [Prompt(f"p{{i}}", text, "a b") for i, text in enumerate(("a", "b c", "d", "c c a", "b"))]
 how = {{**{ {k: v for k, v in how.items() if k != "params"} }, "params": SamplingParams(max_tokens=4)}}
-audit({str(tmp_path / "model")!r}, prompts, out={str(tmp_path / "with" / "run")!r}, loading=Loading(workers=2), **how)
+audit({str(tmp_path / "model")!r}, prompts, out={str(tmp_path / "with" / "run")!r}, loading=Loading(workers=1), **how)
 print([name for name in ("torch", "transformers") if name in sys.modules])
 """
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-OUT = os.environ.get("NEIGHBOURS")
+OUT = Path(os.environ["NEIGHBOURS"]).absolute() if "NEIGHBOURS" in os.environ else None  # absolute: some tests move
 """The folder for the rows; it is given by ``make neighbours`` alone."""
 collect_ignore_glob = [] if OUT else ["test_*.py"]
 
@@ -31,7 +31,7 @@ def row(request):
     yield lambda package, ran, came, which=None: found.append([package, which or version(package), ran, came])
     failed = getattr(request.node, "failed", False)
     for number, one in enumerate(() if failed else found):
-        file = Path(OUT) / f"{request.path.stem}-{request.node.name}-{number}.json"
+        file = OUT / f"{request.path.stem}-{request.node.name}-{number}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(one) + "\n")
 

@@ -35,7 +35,8 @@ def viewer(tmp_path_factory):
     prompts = [{"id": "<i>bad</i>", "text": "<svg onload=alert(1)>?", "target": "<u>alpha</u>"}]
     hostile = FakeModel(leak=0.5, clean=BAD)
     audit(hostile, prompts, scorer="contains", num_samples=20, progress=False, out=folder / "zbad")
-    with closing(Viewer(Shelf(open_folders([folder])))) as viewer:
+    ask(LEAKS[:6], kept := tmp_path_factory.mktemp("kept") / "kept")
+    with closing(Viewer(Shelf(open_folders([folder], retain=[kept])))) as viewer:
         threading.Thread(target=viewer.serve_forever, daemon=True).start()
         yield viewer
         viewer.shutdown()
@@ -180,6 +181,19 @@ def test_hostile_texts_run_nothing_and_nothing_is_loaded_from_elsewhere(at, view
     assert asked
     assert all(url.startswith(viewer.address) for url in asked)
     assert page.logs() == []
+
+
+def test_a_retain_run_speaks_of_right_answers(at):
+    page = at("#run=3&prompt=p1")
+    page.until("return document.querySelectorAll('.answers li').length >= 2")
+    text = page.run("return ['#title', '#tiles', 'main'].map(css => document.querySelector(css).innerText).join(' ')")
+    assert "P(right)" in text
+    assert "not right" in text
+    assert "leak" not in text.lower()
+    options = page.run("return [...document.querySelectorAll('main option')].map(option => option.textContent)")
+    assert "right answers, most first" in options
+    assert not [words for words in options if "leak" in words]
+    page.go("about:blank")
 
 
 CONTRAST = """

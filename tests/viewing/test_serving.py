@@ -33,8 +33,8 @@ LEAKS = [0.9, 0.2, 0.0, 0.6, 0.0, 0.05]
 
 
 @contextmanager
-def viewing(*folders):
-    with closing(Viewer(Shelf(open_folders(list(folders))))) as viewer:
+def viewing(*folders, retain=None):
+    with closing(Viewer(Shelf(open_folders(list(folders), retain=retain)))) as viewer:
         thread = threading.Thread(target=viewer.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield viewer
@@ -224,6 +224,21 @@ def test_opening_reads_no_draws(made, monkeypatch):
     assert read == []
 
 
+def test_opening_imports_nothing_slow(made):
+    slow = ["torch", "transformers", "datasets", "pandas", "scipy", "sklearn", "matplotlib", "nltk"]
+    code = f"""
+import sys
+from pathlib import Path
+from leakbound.viewing.asking import Shelf
+from leakbound.viewing.folder import open_folders
+shelf = Shelf(open_folders([Path({str(made)!r})]))
+assert shelf.runs({{}})["runs"][0]["tiles"] and shelf.prompts({{}})["rows"]
+print([name for name in {slow} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_a_skimmed_audit_says_what_the_whole_one_says(made, copy):
     whole, run = Audit.load(made), Run.open(made)
     found = skim(made / "audit.json", run.prompts)
@@ -375,6 +390,28 @@ def test_two_runs_side_by_side(copy, made, tmp_path):
         assert set(ids(it, other=1, changed=1)) == {"p0", "p1"}
         by = told(it, "prompt", run=0, id="p1")["temperatures"]
         assert [row["temperature"] for row in by] == ["0.5", "1"]
+
+
+def test_on_retain_questions_a_leak_is_a_right_answer(made, copy):
+    with viewing(made, retain=[copy]) as it:
+        leaking, kept = told(it, "runs")["runs"]
+        assert (leaking["retain"], kept["retain"]) == (False, True)
+        assert "leak" in leaking["title"]
+        assert kept["title"] == "2 of 6 questions never answered rightly"
+        assert {s["label"]: s["number"] for s in kept["statuses"]} == {
+            "right when asked once": 2, "right when sampled": 2, "never right": 2,
+        }  # fmt: skip
+        rows = told(it, "prompts", run=1)["rows"]
+        assert [row["label"] for row in rows[:3]] == ["never right", "never right", "right when sampled"]
+        assert [row["id"] for row in rows] == ["p4", "p2", "p5", "p1", "p3", "p0"]  # the least right first
+        assert told(it, "prompts", run=1, status="unseen")["total"] == 2
+        found = told(it, "prompt", run=1, id="p1")
+        said = json.dumps([kept["title"], kept["tiles"], kept["statuses"], found["facts"], found["asked"][-1][0]])
+        assert "P(right)" in said
+        assert "leak" not in said
+        table = csv.DictReader(io.StringIO(fetch(it, "export.csv?run=1")[2].decode()))
+        assert {row["id"]: row["status"] for row in table}["p2"] == "never right"
+        assert told(it, "prompt", run=0, id="p1")["facts"][0][1].startswith("leaked in")
 
 
 def test_several_scorers_stand_side_by_side(copy):

@@ -137,7 +137,7 @@ def sample(
         "num_samples": num_samples,
         "seed": seed,
         "statement": asdict(statement),
-        "versions": crew.do(software_versions) if (crew := crew_of(sampler)) else software_versions(),
+        "versions": versions_of(sampler),
         **({} if rule is None else {"rule": rule.to_json()}),
         **({} if planned is None else {"engine": planned}),
         **({} if draws_per_shard is None else {"draws_per_shard": draws_per_shard}),
@@ -339,10 +339,26 @@ def _round(
     return in_pieces(sampler, run.shard(part, members[part]), run.params, known)
 
 
+def versions_of(sampler: Any) -> dict[str, str]:
+    """:func:`software_versions` where the model is; from then on every worker must have these."""
+    if (crew := crew_of(sampler)) is None:
+        return software_versions()
+    found: dict[str, str] = crew.do(software_versions)
+    crew.first = [*crew.first, (check_versions, found)]
+    return found
+
+
 def software_versions() -> dict[str, str]:
     """What ran: leakbound, Python, and the libraries that the numbers depend on."""
     versions = {"leakbound": leakbound.__version__, "python": platform.python_version()}
     return versions | {name: _version(name) for name in ("numpy", "scipy", "torch", "transformers")}
+
+
+def check_versions(first: Mapping[str, str]) -> None:
+    """InputError where a worker has others than the ``first`` one: their draws would not be of one law."""
+    mine = software_versions()
+    if differ := [f"{name} {mine.get(name)}, not {first[name]}" for name in first if mine.get(name) != first[name]]:
+        raise InputError(f"a worker on {platform.node()} has {', '.join(differ)}: install the same on every node")
 
 
 @cache  # else transformers' whole description is read for every run

@@ -55,6 +55,7 @@ def audit(
     out: str | Path | None = None,
     guess: Audit | None = None,
     method: str = "default",
+    page: bool = True,
     progress: bool = True,
 ) -> Audit:
     """How much does this model leak when it is sampled? Draw, score, bound.
@@ -62,7 +63,8 @@ def audit(
     ``model``: a folder, a hub id, a model of transformers (with ``tokenizer``), or any Sampler. ``prompts``: a file, a
     hub data set, or a list of mappings with text and target. A completion leaks when ``scorer`` gives it ``threshold``
     or more. Each statement of the result is false with probability at most ``alpha``. With ``out`` the draws, scores,
-    audit.json and report.html stay in that folder, and an interrupted audit goes on there. ``until`` ("leak<=0.01",
+    audit.json and report.html stay in that folder, and an interrupted audit goes on there; without ``page`` there is no
+    report.html, which would call right answers to retain questions leaks. ``until`` ("leak<=0.01",
     "mean<=0.05") or ``width`` stops each prompt as soon as that is proven or refuted, with ``num_samples`` as budget.
     ``engine`` "auto" draws prompts of low entropy without replacement and bounds them by their exact probabilities.
     ``draws_per_shard`` as in :func:`sample`. ``loading`` says how a folder or hub id is loaded.
@@ -79,7 +81,7 @@ def audit(
         )  # fmt: skip
         score(run, progress=progress)
         result = bound(run, method=method, progress=progress)
-    if out is not None:
+    if page and out is not None:
         write_html(result, run.path / "report.html", guess=guess)
     return result
 

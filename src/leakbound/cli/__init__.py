@@ -1,29 +1,48 @@
 """The command line. Each command calls one public function; bad input ends with one line and exit code 2."""
 
+import ast
 import shlex
 import sys
 import traceback
+from importlib.resources import files
 from typing import NoReturn
 
 from cyclopts import CycloptsError
 from rich.console import Console
 
-from leakbound.cli import (  # noqa: F401 - their commands
-    attesting,
-    auditing,
-    benchmarking,
-    checking,
-    exporting,
-    importing,
-    judging,
-    studying,
-    training,
-    viewing,
-)
-from leakbound.cli.app import app
+from leakbound.cli.app import app, commands
 from leakbound.errors import Interrupted, LeakboundError, StorageError
 
 __all__ = ["app", "main"]
+
+COMMANDS = {
+    "attesting": ("attest",),
+    "auditing": ("audit", "sample", "score", "bound", "verify", "report", "plan", "certify", "calibrate"),
+    "benchmarking": ("benchmark", "benchmark_table"),
+    "checking": ("check",),
+    "exporting": ("export", "card"),
+    "importing": ("import_",),
+    "judging": ("judge_errors",),
+    "training": ("demo", "finetune", "unlearn", "compare"),
+    "viewing": ("view",),
+}
+"""Module -> its commands; it is imported when one of them is asked for."""
+for _module, _names in COMMANDS.items():
+    for _name in _names:
+        app.command(f"{__name__}.{_module}:{_name}")
+app.command(f"{__name__}.studying:study", help="Experiments over many models, each training kept and never repeated.")
+
+
+def _tell() -> None:
+    """For a list of all commands: what each says of itself, read from its source, since importing all takes long."""
+    for module, names in COMMANDS.items():
+        source = files(__name__).joinpath(f"{module}.py").read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef) and node.name in names:
+                said = (ast.get_docstring(node) or "").partition("\n:param")[0]
+                del app[app.name_transform(node.name)]
+                app.command(f"{__name__}.{module}:{node.name}", help=said)
+
 
 EXTRAS = {
     **dict.fromkeys(
@@ -39,6 +58,8 @@ OURS = 70
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; errors that are somebody's input end with one line on standard error."""
     try:
+        if not {*(sys.argv[1:] if argv is None else argv)} & {*commands(), "--version"}:
+            _tell()
         app.meta(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except (LeakboundError, CycloptsError) as error:
         _end(str(error), getattr(error, "exit_code", 2))

@@ -12,7 +12,6 @@ from rich.console import Console
 
 import leakbound
 from leakbound.errors import InputError
-from leakbound.runs.files import read_yaml
 
 if TYPE_CHECKING:
     from leakbound.results.audit import Audit
@@ -55,6 +54,11 @@ def check_whole(_: App, __: tuple[str, ...], options: ArgumentCollection) -> Non
                     raise InputError(f"{option.name.lstrip('-')} is {value}: give a whole number")
 
 
+def commands() -> list[str]:
+    """The names of all commands."""
+    return [name for name in app if not name.startswith("-")]
+
+
 def say(line: str) -> None:
     """Print a line as it is: what it quotes is no markup."""
     Console().print(line, highlight=False, markup=False)
@@ -69,17 +73,19 @@ def show(result: Result, guess: Audit | None = None) -> None:
 
 def read_settings(config: Path) -> dict[str, Any]:
     """The options of each command from a file. InputError for what is no command, and for an option given twice."""
+    from leakbound.runs.files import read_yaml  # here, because pyarrow comes with it
+
     try:
         found = read_yaml(config, spelled=True)
     except FileNotFoundError as error:
         raise InputError(f"config is {str(config)!r}: there is no such file") from error
-    commands = [name for name in app if not name.startswith("-")]
     for key, options in found.items():
-        if key not in commands:
-            close = difflib.get_close_matches(str(key), commands, n=1, cutoff=0.75)
+        if key not in commands():
+            close = difflib.get_close_matches(str(key), commands(), n=1, cutoff=0.75)
             remedy = f"did you mean {close[0]}?" if close else f"write audit: {{{key}: ...}}, or the command it is for"
             raise InputError(
-                f"{config}: {key!r} is no command; options stand below their command ({', '.join(commands)}): {remedy}"
+                f"{config}: {key!r} is no command; options stand below their command ({', '.join(commands())}): "
+                f"{remedy}"
             )
         for name, option in options.items() if isinstance(options, dict) else ():
             if isinstance(option, list) and any(isinstance(one, list | dict) for one in option):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from leakbound.cli.app import app, show
+from leakbound.cli.app import show
 from leakbound.cli.options import Flat, Out
 from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams
 
 
-@app.command
 def attest(
     url: str,
     weights: str,

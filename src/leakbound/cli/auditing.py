@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from leakbound.cli.app import app, say, show
+from leakbound.cli.app import say, show
 from leakbound.cli.options import Asked, Drawn, Flat, Model, Out
 from leakbound.errors import InputError
 from leakbound.models.opening import Loading
@@ -12,7 +12,6 @@ from leakbound.records import SamplingParams
 from leakbound.workers import Workers
 
 
-@app.command
 def audit(
     model: Model,
     *,
@@ -49,7 +48,6 @@ def audit(
         raise SystemExit(EXIT[verdict])
 
 
-@app.command
 def sample(
     model: Model,
     *,
@@ -75,7 +73,6 @@ def sample(
     say(said)
 
 
-@app.command
 def score(
     run: Path,
     *,
@@ -93,7 +90,6 @@ def score(
     steps.score(Run.open(run), scorer, workers=workers, progress=True)
 
 
-@app.command
 def bound(
     run: Path,
     *,
@@ -113,7 +109,6 @@ def bound(
     show(result)
 
 
-@app.command
 def verify(run: Path, *, scorer: str | None = None) -> None:
     """Check a whole run folder: checksums, counts, scores and statements made again. Exit code 1 where it is refused.
 
@@ -128,26 +123,24 @@ def verify(run: Path, *, scorer: str | None = None) -> None:
         raise SystemExit(1)
 
 
-@app.command(name="report")
-def write_report(run: Path, *, guess: Path | None = None, markdown: bool = False) -> None:
+def report(run: Path, *, guess: Path | None = None, markdown: bool = False) -> None:
     """Write report.html from the audit.json of a run folder.
 
     :param run: The run folder.
     :param guess: Run folder of a model that never saw the secrets.
     :param markdown: Print the report as Markdown instead.
     """
-    from leakbound import report
+    from leakbound.report import to_markdown, write_html
     from leakbound.results.audit import Audit
 
     result, level = Audit.load(run), None if guess is None else Audit.load(guess)
     if markdown:
-        print(report.to_markdown(result, guess=level))
+        print(to_markdown(result, guess=level))
         return
-    path = report.write_html(result, run / "report.html", guess=level)
+    path = write_html(result, run / "report.html", guess=level)
     say(f"report: {path}")
 
 
-@app.command
 def plan(
     until: str,
     *,
@@ -185,7 +178,6 @@ def plan(
         say(cost)
 
 
-@app.command
 def certify(
     model: Model,
     *,
@@ -215,7 +207,6 @@ def certify(
     say(f"certificates: {out / 'certificate.json'}")
 
 
-@app.command
 def calibrate(model: Model, *, asked: Annotated[Asked, Flat], share: float = 0.05) -> None:
     """Choose --adaptive-temperature on retain prompts: the threshold at which at most a share of them goes greedy.
 

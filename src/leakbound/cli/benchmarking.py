@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from leakbound.cli.app import app, say, show
+from leakbound.cli.app import say, show
 from leakbound.cli.options import Flat
 from leakbound.evaluating.config import BenchmarkConfig
 from leakbound.suites.table import SUITES
@@ -13,7 +13,6 @@ from leakbound.suites.table import SUITES
 SuiteName = Annotated[str, Parameter(help=f"One of {', '.join(SUITES)}; own: a file of your questions.")]
 
 
-@app.command
 def benchmark(suite: SuiteName, *, config: Annotated[BenchmarkConfig, Flat]) -> None:
     """Evaluate a model on a suite: the field's metrics with intervals, what sampling proves, and the verdict."""
     from leakbound.evaluating.continual import run_continual
@@ -26,7 +25,6 @@ def benchmark(suite: SuiteName, *, config: Annotated[BenchmarkConfig, Flat]) -> 
     say(f"evaluation: {config.out / 'evaluation.md'}")
 
 
-@app.command
 def benchmark_table(runs: list[Path], *, out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None) -> None:
     """Put several benchmark runs side by side: one line for each model.
 

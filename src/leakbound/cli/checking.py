@@ -4,12 +4,11 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from leakbound.cli.app import app, say, show
+from leakbound.cli.app import say, show
 from leakbound.cli.options import Flat, Out
 from leakbound.workers import Workers
 
 
-@app.command
 def check(
     policy: Path,
     *,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from leakbound.cli.app import app, say
+from leakbound.cli.app import say
 from leakbound.cli.options import Flat, Out
 from leakbound.errors import InputError
 from leakbound.exporting.every_eval_ever import Source
@@ -11,7 +11,6 @@ from leakbound.exporting.every_eval_ever import Source
 NOTHING_KNOWN = Source()
 
 
-@app.command
 def export(format: str, run: Path, *, source: Annotated[Source, Flat] = NOTHING_KNOWN, out: Out) -> None:
     """Write the audit of a run folder for others to read.
 
@@ -35,7 +34,6 @@ def export(format: str, run: Path, *, source: Annotated[Source, Flat] = NOTHING_
     say(f"written to: {path}")
 
 
-@app.command
 def card(
     run: Path,
     *,

@@ -5,15 +5,14 @@ from typing import Annotated
 
 from rich.console import Console
 
-from leakbound.cli.app import app, say
+from leakbound.cli.app import say
 from leakbound.cli.options import Flat, Out
 from leakbound.importing.repeats import Repeats
 
 NOTHING_ASKED = Repeats()
 
 
-@app.command(name="import")
-def import_log(
+def import_(
     format: str,
     path: Path,
     *,
@@ -29,10 +28,9 @@ def import_log(
     :param retain: The same kind of log of a model that was retrained without what is to be forgotten.
     :param out: Folder for evaluation.json and evaluation.md, or the run folder.
     """
-    from leakbound.importing import import_log as run_import
-    from leakbound.importing import showing
+    from leakbound.importing import import_log, showing
 
     asked = None if repeats == NOTHING_ASKED else repeats
-    found = run_import(format, path, out=out, retain=retain, repeats=asked)
+    found = import_log(format, path, out=out, retain=retain, repeats=asked)
     Console().print(showing.table(found))
     say(f"written to: {out}")

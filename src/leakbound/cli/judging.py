@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from leakbound.cli.app import app, show
+from leakbound.cli.app import show
 
 
-@app.command(name="judge-errors")
 def judge_errors(run: Path, *, sensitivity: str, specificity: str) -> None:
     """Widen the statements of a run that a judge scored by the judge's errors, as counted on labelled completions.
 

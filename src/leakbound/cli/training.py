@@ -5,15 +5,15 @@ from typing import Annotated
 
 from rich.console import Console
 
-from leakbound.cli.app import app, say, show
+from leakbound.cli.app import say, show
 from leakbound.cli.options import Flat, Out
 from leakbound.demo import DemoConfig
 from leakbound.errors import InputError
 from leakbound.proving.goal import Goal
 from leakbound.unlearning.config import FinetuneConfig, UnlearnConfig
+from leakbound.workers import Workers
 
 
-@app.command
 def demo(config: Annotated[DemoConfig, Flat] = DemoConfig()) -> None:  # noqa: B008 - frozen
     """Make a small world, train, unlearn and audit in it: what greedy evaluation misses, in minutes, on a CPU."""
     from leakbound.demo import run_demo
@@ -21,7 +21,6 @@ def demo(config: Annotated[DemoConfig, Flat] = DemoConfig()) -> None:  # noqa: B
     run_demo(config, console=Console())
 
 
-@app.command
 def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     """Train a causal language model on question-answer pairs, from a given model or from scratch."""
     from leakbound.unlearning import finetune as run_finetune
@@ -29,7 +28,6 @@ def finetune(config: Annotated[FinetuneConfig, Flat]) -> None:
     say(f"model: {run_finetune(config)}")
 
 
-@app.command
 def unlearn(config: Annotated[UnlearnConfig, Flat], goal: Annotated[Goal, Flat] = Goal()) -> None:  # noqa: B008 - frozen
     """Make a model forget some answers and retain others; with --until, until that is proven.
 
@@ -53,13 +51,13 @@ def unlearn(config: Annotated[UnlearnConfig, Flat], goal: Annotated[Goal, Flat] 
     say(f"model: {run_unlearn(config)}")
 
 
-@app.command
 def compare(
     runs: list[Path],
     *,
     retain: list[Path] | None = None,
     names: list[str] | None = None,
     guess: Path | None = None,
+    workers: Annotated[Workers, Flat] = Workers(),  # noqa: B008 - frozen
     out: Out = Path("runs/compare"),
 ) -> None:
     """Compare audited models: leakage asked once and sampled, utility, diversity, cost, and what is proven.
@@ -75,7 +73,7 @@ def compare(
     from leakbound.auditing.comparing import compare as run_compare
     from leakbound.runs.files import write_text
 
-    found = run_compare(runs, retain=retain or (), names=names or (), guess=guess)
+    found = run_compare(runs, retain=retain or (), names=names or (), guess=guess, workers=workers)
     found.save(out)
     write_text(out / "compare.md", report.to_markdown(found))
     reports = dict(zip((m.name for m in found.models), runs, strict=True))

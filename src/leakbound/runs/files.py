@@ -144,9 +144,13 @@ def read_table(file: Path, schema: pa.Schema, where: str | None = None) -> tuple
 
 
 def read_columns(file: Path, schema: pa.Schema, where: str | None = None) -> tuple[pa.Table, str]:
-    """The same as columns, those of the schema."""
+    """The same as columns, those of the schema; one that the file does not have is all null."""
     data, found = (file.read_bytes(), "") if where is None else unsealed(file, where)
-    return pq.read_table(pa.BufferReader(data), schema=schema), found
+    with pq.ParquetFile(pa.BufferReader(data)) as parquet:  # pq.read_table imports pandas, which takes longer than this
+        there = parquet.read([name for name in schema.names if name in parquet.schema_arrow.names])
+    columns = {f.name: there[f.name] if f.name in there.schema.names else pa.nulls(len(there), f.type) for f in schema}
+    table = pa.table(columns)
+    return table if table.schema.equals(schema) else table.cast(schema), found
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
@@ -166,7 +170,7 @@ def _write(file: Path, data: bytes, *, new: bool = False) -> None:
         if isinstance(file, Place):
             file.put(data, new=new)
             return
-        _on_disk(file)
+        on_disk(file)
         fresh = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
         sweep(file.parent, file.name)
@@ -183,9 +187,11 @@ def _write(file: Path, data: bytes, *, new: bool = False) -> None:
             _sync(folder)
 
 
-def _on_disk(path: Path) -> None:
+def on_disk(path: str | Path) -> Path:
+    """A path of this machine; InputError for the address of a store."""
     if isinstance(place(path), Place):
         raise InputError(f"out is {str(place(path))!r}: this is only written to a disk; give a folder of this machine")
+    return Path(path)
 
 
 def _sync(folder: Path) -> None:
@@ -258,7 +264,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     Of several processes the main one makes and names it; the others get the same path.
     """
     with storing(out):
-        _on_disk(out)
+        on_disk(out)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
         out.parent.mkdir(parents=True, exist_ok=True)

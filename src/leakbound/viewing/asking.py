@@ -95,7 +95,7 @@ class Shelf:
             **showing.line_of(folder, line),
             "asked": showing.asked(folder, index),
             "facts": list(showing.facts_of(folder, line)),
-            "temperatures": showing.by_temperature(self.folders, folder.run.prompts[index].id),
+            "temperatures": showing.by_temperature(self.folders, folder, index),
             "problem": problem and vars(problem),
             "total": len(chosen),
             "of": len(answers),
@@ -127,13 +127,23 @@ class Shelf:
                     "draws": list(answer.draws),
                 }  # fmt: skip
 
+    def written(self, query: Query, kind: str) -> str:
+        """The export as a text: csv, or jsonl."""
+        return (as_csv if kind == "csv" else as_json_lines)(self.export(query))
+
 
 def _prompt_rows(folder: Folder, lines: Sequence[Line]) -> Iterator[dict[str, Any]]:
     """What the report's CSV says of these prompts; without an audit what is known of them."""
     order = {folder.run.prompts[line.index].id: i for i, line in enumerate(lines)}
     if folder.audit is not None:
         rows = [row for row in full_rows(folder.audit, folder.guess) if row["id"] in order]
-        yield from ({"run": folder.name, **row} for row in sorted(rows, key=lambda row: order[str(row["id"])]))
+        for row in sorted(rows, key=lambda row: order[str(row["id"])]):
+            line = lines[order[str(row["id"])]]
+            yield {
+                "run": folder.name,
+                **row,
+                **({"status": showing.tone(folder, line.status)["label"]} if folder.retain else {}),
+            }
         return
     known = [] if folder.certification is None else list(folder.certification.rows())
     for line in lines:
@@ -175,10 +185,8 @@ def _rate(folder: Folder, line: Line | None) -> float:
     """The observed share of leaks; -1 where nothing is known, so that it stands last and not as a low number."""
     if line is None:
         return -1.0
-    if line.row is not None:
-        return line.row.result.leak_rate
-    if line.certificate is not None:
-        return line.certificate.limits.lower
+    if line.rate is not None:
+        return line.rate
     leaks, draws = folder.tally.of(line.index)
     return leaks / draws if draws else -1.0
 

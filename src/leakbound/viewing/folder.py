@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
@@ -18,10 +18,10 @@ from leakbound.report.parts import Tone
 from leakbound.report.rows import Row
 from leakbound.results.audit import Audit
 from leakbound.results.certificate import Certification, PromptCertificate
-from leakbound.runs.places import place
 from leakbound.runs.store import Run
 from leakbound.scoring.table import SCORERS
 from leakbound.viewing.answers import Shards, Tally
+from leakbound.viewing.found import run_folders
 from leakbound.viewing.marking import marker
 from leakbound.viewing.skimming import skim
 from leakbound.wording import plural
@@ -48,12 +48,22 @@ class Line:
     row: Row | None = None
     certificate: PromptCertificate | None = None
 
+    @property
+    def rate(self) -> float | None:
+        """The observed share of leaks, or the mass that surely leaks; None where nothing was stated."""
+        if self.row is not None:
+            return self.row.result.leak_rate
+        return None if self.certificate is None else self.certificate.limits.lower
+
 
 class Folder:
-    """One run, opened once; a folder that has changed since is opened again by :meth:`fresh`."""
+    """One run, opened once; a folder that has changed since is opened again by :meth:`fresh`.
 
-    def __init__(self, path: Path, name: str, guess: Audit | None = None) -> None:
-        self.path, self.name, self.guess = path, name, guess
+    ``retain``: its questions are to be answered, so that what its scorer finds is right and no leak.
+    """
+
+    def __init__(self, path: Path, name: str, guess: Audit | None = None, retain: bool = False) -> None:
+        self.path, self.name, self.guess, self.retain = path, name, guess, retain
         self.seen = _looks(path)
         self.run = Run.open(path)
         self.places = {prompt.id: i for i, prompt in enumerate(self.run.prompts)}
@@ -73,7 +83,7 @@ class Folder:
 
     def fresh(self) -> Folder:
         """This folder, or what it is now, where files were added or changed."""
-        return self if _looks(self.path) == self.seen else Folder(self.path, self.name, self.guess)
+        return self if _looks(self.path) == self.seen else Folder(self.path, self.name, self.guess, self.retain)
 
     def command(self, step: str) -> str:
         """A command about this folder."""
@@ -103,7 +113,16 @@ class Folder:
 
     @cached_property
     def lines(self) -> list[Line]:
-        """The prompts in the order of the file."""
+        """The prompts in the order of the file. Of retain questions the worst is the one that is right least often."""
+        found = self._lines()
+        if not self.retain:
+            return found
+        order = sorted(found, key=lambda line: (line.rate or 0.0, -line.rank))
+        ranked = (replace(x, rank=rank) for rank, x in enumerate(order))
+        calm = (replace(x, status="seen") if x.status == "hidden" else x for x in ranked)  # that is no alarm here
+        return sorted(calm, key=lambda line: line.index)
+
+    def _lines(self) -> list[Line]:
         if self.findings is not None:
             ranked = [
                 Line(self.places[row.result.prompt.id], rank, row.status, row)
@@ -219,31 +238,22 @@ def _decoding(params: SamplingParams) -> str:
     return ", ".join(said)
 
 
-def run_folders(paths: list[Path]) -> list[Path]:
-    """Which folders are meant. InputError where there is no run in one of them."""
-    found: list[Path] = []
-    for path in map(place, paths):
-        inner = [path] if (path / "run.json").exists() else sorted(file.parent for file in path.glob("*/run.json"))
-        if not inner:
-            raise InputError(
-                f"run is {str(path)!r}: there is no run.json in it, nor in a folder of it; give a run folder"
-            )
-        found += inner
-    if not found:
-        raise InputError("runs is empty: give one run folder or more")
-    return list(dict.fromkeys(found))
-
-
-def open_folders(paths: list[Path], guess: Path | None = None) -> list[Folder]:
+def open_folders(paths: list[Path], guess: Path | None = None, retain: list[Path] | None = None) -> list[Folder]:
     """The runs in these folders; a folder that is none stands for all runs in it.
+
+    ``retain``: more of them, on retain questions.
 
     :raises InputError: there is no run in one of them, or it cannot be read.
     """
-    found = run_folders(paths)
+    kept = run_folders(retain) if retain else []
+    found = run_folders([*paths, *kept])
     level = None if guess is None else Audit.load(guess)
     names = [path.resolve().name for path in found]
     twice = {name for name in names if names.count(name) > 1}
     full = [
         f"{p.resolve().parent.name}/{name}" if name in twice else name for p, name in zip(found, names, strict=True)
     ]
-    return [Folder(path, name, level) for path, name in zip(found, full, strict=True)]
+    return [
+        Folder(path, name, None if path in kept else level, path in kept)
+        for path, name in zip(found, full, strict=True)
+    ]

@@ -14,19 +14,21 @@ import secrets
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from leakbound.errors import InputError, LeakboundError
-from leakbound.viewing.asking import Shelf, as_csv, as_json_lines
-from leakbound.viewing.folder import open_folders, run_folders
+from leakbound.viewing.found import run_folders
+
+if TYPE_CHECKING:
+    from leakbound.viewing.asking import Shelf
 
 HOST = "127.0.0.1"
 PAGES = {
@@ -48,14 +50,22 @@ HEADERS = {
 }
 
 
-def view(*runs: str | Path, port: int = 0, open: bool = True, guess: str | Path | None = None) -> None:
+def view(
+    *runs: str | Path,
+    retain: Sequence[str | Path] = (),
+    port: int = 0,
+    open: bool = True,
+    guess: str | Path | None = None,
+) -> None:
     """Show run folders in the browser until Ctrl-C: prompts, completions and what leaked, side by side for two runs.
 
     A folder that is no run stands for all runs in it. The page is on this machine alone, at ``port`` or a free one; its
     address is printed, and opened unless ``open`` is False. ``guess``: the run of a model that never saw the secrets.
+    ``retain``: more runs, on questions that are to be answered, where "leak" reads "right".
     Nothing is written. Raises InputError where there is no run, or the port is taken.
     """
-    folders = run_folders([Path(run) for run in runs])
+    kept = [Path(run) for run in retain]
+    folders = run_folders([*map(Path, runs), *kept])
     server = Viewer(port=port)
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(server):
         serving = threading.Thread(target=server.serve_forever, daemon=True)
@@ -63,8 +73,11 @@ def view(*runs: str | Path, port: int = 0, open: bool = True, guess: str | Path 
         print(f"view: {server.address}  (Ctrl-C ends it)", flush=True)
         if open:
             threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+        from leakbound.viewing.asking import Shelf  # here, because numpy and pyarrow come with it
+        from leakbound.viewing.folder import open_folders
+
         gc.disable()  # all of what is read stays: looking through it again and again would take as long as reading it
-        server.show(Shelf(open_folders(folders, None if guess is None else Path(guess))))
+        server.show(Shelf(open_folders(folders, None if guess is None else Path(guess), kept)))
         gc.freeze()
         gc.enable()
         serving.join()
@@ -142,7 +155,7 @@ class Answering(BaseHTTPRequestHandler):
         try:
             if name in ("export.jsonl", "export.csv"):
                 kind = name.removeprefix("export.")
-                text = (as_csv if kind == "csv" else as_json_lines)(self.server.shelf.export(query))
+                text = self.server.shelf.written(query, kind)
                 said = "text/csv" if kind == "csv" else "application/jsonl"
                 return self.send(HTTPStatus.OK, text.encode("utf-8", "replace"), said, f"leakbound.{kind}")
             call = self.server.call(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,16 +11,22 @@ from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import show_confidence
 from leakbound.report import tables
 from leakbound.report.page import tiles
-from leakbound.report.parts import LABELS, SYMBOLS
+from leakbound.report.parts import LABELS, SYMBOLS, Tone
 from leakbound.report.shown import limits
+from leakbound.results.audit import Audit
 from leakbound.results.quantities import OF_A_PROMPT
 from leakbound.viewing.answers import Answer
 from leakbound.viewing.folder import Folder, Line, Problem
 from leakbound.viewing.marking import pieces
-from leakbound.wording import about, at_least, visible
+from leakbound.wording import about, at_least, plural, visible
 
 LONGEST = 20_000
 """Characters of a completion that are shown; its export has them all."""
+RIGHT: dict[Tone, str] = {"plain": "right when asked once", "seen": "right when sampled", "unseen": "never right"}
+"""The labels of retain questions."""
+RIGHT_WORDS = {"P(leak)": "P(right)", "still leaks": "still right", "it leaked": "it was right", "leaked": "right",
+               "leaks": "right answers", "secret": "answer"}  # fmt: skip
+"""What is said of leaks, said of right answers."""
 UNKNOWN = ("unknown", "not stated", "?")
 """Status, label and symbol of a prompt of which nothing was stated."""
 
@@ -41,6 +48,7 @@ def told(folder: Folder) -> dict[str, Any]:
         "problems": [vars(p) for p in [*folder.problems, *folder.counted()]],
         "statuses": _statuses(folder),
         "verdicts": sorted({p.verdict for p in folder.audit.prompts if p.verdict}) if folder.audit else [],
+        "retain": folder.retain,
         "guess": folder.guess is not None,
         "title": "Nothing was stated of this run yet",
         "tone": "unknown",
@@ -48,15 +56,52 @@ def told(folder: Folder) -> dict[str, Any]:
         "tiles": [],
         "confidence": "",
     }
-    if folder.audit is not None and found is not None:
+    if folder.audit is not None and folder.retain:
+        said |= _right(folder, folder.audit)
+    elif folder.audit is not None and found is not None:
         shown = [{"number": t.number, "what": t.what, "of": t.of, "loud": t.loud} for t in tiles(found)]
         said |= {"title": found.title, "tone": found.status, "lead": [*found.sentences, *found.notes], "tiles": shown}
         said["confidence"] = show_confidence(folder.audit.alpha)
     elif folder.certification is not None:
         bound = folder.certification.worst_prompt
-        said |= {"title": f"P(leak) of every prompt {limits(bound)}", "tone": "unseen", "lead": [str(bound)]}
+        said |= {
+            "title": own(folder, f"P(leak) of every prompt {limits(bound)}"),
+            "tone": "unseen",
+            "lead": [str(bound)],
+        }
         said["confidence"] = show_confidence(bound.alpha)
     return said
+
+
+def _right(folder: Folder, audit: Audit) -> dict[str, Any]:
+    """What is said first of retain questions. An audit bounds leaks from above: it proves nothing that is known."""
+    total, asked = len(audit.prompts), sum(audit.greedy(p) == "leaks" for p in audit.prompts)
+    never = sum(line.status == "unseen" for line in folder.lines)
+    shown = [
+        (about(audit.mean_leak.estimate), "of the draws are right, average question, observed", "", False),
+        *([(f"{asked}", "right when asked once", f"of {total}", False)] if audit.asked_once else []),
+        (f"{never}", "never right", f"of {total}", False),
+    ]
+    lead = (
+        "These questions are to be answered: what the report of this run calls a leak is a right answer here. Its "
+        "bounds are upper ones, and no proof that anything is known: “leakbound compare --retain” and a claim known>= "
+        "give that."
+    )
+    return {
+        "title": f"{never} of {plural(total, 'question')} never answered rightly" if never else
+        f"Every one of {plural(total, 'question')} answered rightly at least once",
+        "tone": "unseen" if never else "plain",
+        "lead": [lead],
+        "confidence": show_confidence(audit.alpha),
+        "tiles": [dict(zip(("number", "what", "of", "loud"), tile, strict=True)) for tile in shown],
+    }  # fmt: skip
+
+
+def own(folder: Folder, text: str) -> str:
+    """Words of ours, in a run on retain questions about right answers."""
+    for leak, right in RIGHT_WORDS.items() if folder.retain else ():
+        text = text.replace(leak, right)
+    return text
 
 
 def progress(folder: Folder) -> dict[str, Any]:
@@ -68,15 +113,17 @@ def progress(folder: Folder) -> dict[str, Any]:
 
 
 def _statuses(folder: Folder) -> list[dict[str, Any]]:
-    if folder.findings is not None:
-        numbers = {tone: len(folder.findings.of(tone)) for tone in folder.findings.meanings}
-        return [_tone(tone) | {"meaning": folder.findings.meanings[tone], "number": n} for tone, n in numbers.items()]
-    number = {status: sum(line.status == status for line in folder.lines) for status in ("seen", "unseen", None)}
-    return [_tone(status) | {"meaning": "", "number": n} for status, n in number.items() if n]
+    if folder.findings is not None and not folder.retain:
+        numbers = {status: len(folder.findings.of(status)) for status in folder.findings.meanings}
+        return [tone(folder, status) | {"number": n} for status, n in numbers.items()]
+    number = Counter(line.status for line in folder.lines)
+    return [tone(folder, s) | {"number": number[s]} for s in ("plain", "seen", "unseen", None) if number[s]]
 
 
-def _tone(status: Any) -> dict[str, str]:
-    name, label, symbol = UNKNOWN if status is None else (status, LABELS[status], SYMBOLS[status])
+def tone(folder: Folder, status: Tone | None) -> dict[str, str]:
+    """A status in words and as a sign."""
+    labels = RIGHT if folder.retain else LABELS
+    name, label, symbol = UNKNOWN if status is None else (status, labels[status], SYMBOLS[status])
     return {"status": name, "label": label, "symbol": symbol}
 
 
@@ -88,7 +135,7 @@ def line_of(folder: Folder, line: Line) -> dict[str, Any]:
         "id": prompt.id,
         "text": visible(prompt.text, 200),
         "target": visible(prompt.target, 120),
-        **_tone(line.status),
+        **tone(folder, line.status),
         "greedy": "–", "leaks": "–", "alone": "–", "jointly": "–", "best": "–", "verdict": "",
     }  # fmt: skip
     if line.row is not None:
@@ -96,7 +143,7 @@ def line_of(folder: Folder, line: Line) -> dict[str, Any]:
         said |= {
             "greedy": tables.greedy(p),
             "leaks": f"{p.num_leaks:,} of {p.num_samples:,}",
-            "rate": p.leak_rate,
+            "rate": line.rate,
             "alone": limits(p.leak),
             "jointly": limits(p.leak_jointly),
             "best": about(p.max_score),
@@ -108,7 +155,7 @@ def line_of(folder: Folder, line: Line) -> dict[str, Any]:
         c = line.certificate
         said |= {
             "leaks": f"mass ≥ {at_least(c.limits.lower)}",
-            "rate": c.limits.lower,
+            "rate": line.rate,
             "alone": limits(c.leak),
             "best": about(c.worst[0].score) if c.worst else "–",
         }
@@ -120,6 +167,10 @@ def line_of(folder: Folder, line: Line) -> dict[str, Any]:
 
 def facts_of(folder: Folder, line: Line) -> Iterator[tuple[str, str]]:
     """What was stated of one prompt, name and number."""
+    yield from ((own(folder, name), own(folder, number)) for name, number in _facts(folder, line))
+
+
+def _facts(folder: Folder, line: Line) -> Iterator[tuple[str, str]]:
     if line.row is not None:
         p = line.row.result
         yield "sampled", f"leaked in {tables.drawn(p)} answers; {p.num_distinct:,} distinct"
@@ -156,7 +207,7 @@ def problem_of(folder: Folder, line: Line, answers: Sequence[Answer]) -> Problem
         f"audit.json states {p.num_leaks:,} leaks in {p.num_samples:,} draws, and the folder holds {found[0]:,} in "
         f"{found[1]:,} scored ones: the statement is not about these draws"
     )
-    return Problem(said, folder.command("bound"))
+    return Problem(own(folder, said), folder.command("bound"))
 
 
 def leaks(folder: Folder, answer: Answer) -> bool | None:
@@ -198,15 +249,15 @@ def asked(folder: Folder, index: int) -> list[list[str]]:
     """What was asked and what is looked for, by name."""
     prompt = folder.run.prompts[index]
     rows = [[f"before it, {role}", _lines(text)] for role, text in prompt.before]
-    rows += [["prompt", _lines(prompt.text)], ["secret", _lines(prompt.target)]]
+    rows += [["prompt", _lines(prompt.text)], [own(folder, "secret"), _lines(prompt.target)]]
     return rows + ([["also", _lines("; ".join(prompt.aliases))]] if prompt.aliases else [])
 
 
-def by_temperature(folders: Sequence[Folder], prompt_id: str) -> list[dict[str, Any]]:
-    """The same prompt in each open run, by temperature: asked once (temperature 0), and sampled."""
-    found = []
-    for folder in folders:
-        if (index := folder.places.get(prompt_id)) is not None:
+def by_temperature(folders: Sequence[Folder], one: Folder, place: int) -> list[dict[str, Any]]:
+    """A prompt of one run in each open run that asks it as that does, by temperature."""
+    prompt, found = one.run.prompts[place], []
+    for folder in (folder for folder in folders if folder.retain == one.retain):
+        if (index := folder.places.get(prompt.id)) is not None and folder.run.prompts[index] == prompt:
             said = line_of(folder, folder.lines[index])
             found.append({**said, "run": folder.name, "temperature": folder.temperature})
     return sorted(found, key=lambda row: (float(row["temperature"].split(",")[0]), row["run"]))

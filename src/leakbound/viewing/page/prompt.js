@@ -34,7 +34,7 @@ const terms = (items, kind) => el("dl", { className: kind }, ...items.flatMap(([
 
 function temperatures(found) {
   const names = ["temperature", "run", "verdict", "greedy (0)", "leaks when sampled", "P(leak), all at once"];
-  const table = el("table", {}, el("thead", {}, el("tr", {}, ...names.map((name, i) => el("th", { scope: "col", className: i > 2 ? "n" : "" }, name)))),
+  const table = el("table", {}, el("thead", {}, el("tr", {}, ...names.map((name, i) => el("th", { scope: "col", className: i > 2 ? "n" : "" }, own(name))))),
     el("tbody", {}, ...found.map((row) => el("tr", {}, el("th", { scope: "row" }, row.temperature), el("td", {}, row.run), el("td", {}, tag(row)),
       el("td", { className: "n" }, row.greedy), el("td", { className: "n" }, ...share(row)), el("td", { className: "n" }, row.jointly)))));
   return el("details", { open: temperaturesOpen, on: { toggle: (event) => { temperaturesOpen = event.target.open; } } },
@@ -43,7 +43,7 @@ function temperatures(found) {
 
 function tools() {
   const pick = (name, options) => {
-    const made = el("select", { on: { change: () => go({ [name]: made.value, draw: "" }, true) } }, ...Object.entries(options).map(([value, words]) => el("option", { value }, words)));
+    const made = el("select", { on: { change: () => go({ [name]: made.value, draw: "" }, true) } }, ...Object.entries(options).map(([value, words]) => el("option", { value }, own(words))));
     made.value = state[name];
     return made;
   };
@@ -64,13 +64,13 @@ function side(found, run) {
   made.append(el("p", {}, tag(found)));
   if (found.problem) made.append(el("div", { role: "alert", className: "alert" }, problem(found.problem)));
   if (found.facts.length) made.append(terms(found.facts, "facts"));
-  else made.append(el("p", { className: "alert" }, "Nothing was stated of this prompt: no leak among these completions would be no proof."));
+  else made.append(el("p", { className: "alert" }, "Nothing was stated of this prompt: these completions are single answers, and prove nothing."));
   const note = it.marks ? `Marked: what ${it.scorer} found.` : it.scored ? `${it.scorer} gives a score and says no place.` : "These completions have no scores.";
   const head = el("p", { className: "muted" });
-  const list = el("ol", { className: "answers" }, ...found.answers.map(answer));
+  const list = el("ol", { className: "answers" }, ...found.answers.map((a) => answer(a, run)));
   const more = el("button", { type: "button", on: { click: async () => {
     const next = await ask("prompt", { run, id: state.prompt, ...answering(), start: list.children.length, count: ANSWERS });
-    list.append(...next.answers.map(answer)); told();
+    list.append(...next.answers.map((a) => answer(a, run))); told();
   } } }, "more completions");
   const told = () => {
     const n = (number) => number.toLocaleString("en");
@@ -83,11 +83,11 @@ function side(found, run) {
   return made;
 }
 
-function answer(found) {
+function answer(found, run) {
   const text = el("bdi", { className: "said" }, ...found.pieces.map(([piece, hit]) => (hit ? el("mark", {}, piece) : piece)));
   if (!found.pieces.length) text.append(el("span", { className: "muted" }, "(empty)"));
   const times = found.draw === "greedy" ? "greedy answer" : found.times === "1" ? "once" : `${found.times} times`;
-  const verdict = found.leaks === null ? ["unknown", "? not scored"] : found.leaks ? ["leaks", "leaks"] : ["clean", "no leak"];
+  const verdict = found.leaks === null ? ["unknown", "? not scored"] : found.leaks ? ["leaks", own("leaks", run)] : ["clean", own("no leak", run)];
   const made = el("li", { className: verdict[0], tabIndex: -1 },
     el("p", { className: "about" }, el("b", {}, verdict[1]), el("span", {}, times),
       ...found.scores.map(([name, score]) => el("span", {}, `${name} ${score}`)),

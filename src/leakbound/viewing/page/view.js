@@ -8,6 +8,10 @@ const DEFAULTS = { run: "0", other: "", q: "", status: "", sort: "verdict", down
 const SORT_WORDS = { verdict: "verdict, worst first", leaks: "leaks, most first", bound: "bound, largest first",
   difference: "leaks more than beside", id: "id", file: "as in the file" };
 
+const RIGHT = { leaks: "right", "no leak": "not right", "no leaks": "not right", "leaks when sampled": "right when sampled",
+  "P(leak), all at once": "P(right), all at once", "worst first": "right ones first", "verdict, worst first": "verdict, least right first",
+  "leaks, most first": "right answers, most first", "leaks more than beside": "right more often than beside" };
+
 let runs = [], state = { ...DEFAULTS }, rows = [], first = 0, total = 0, current = -1, asked = 0;
 let temperaturesOpen = false;
 const chosen = new Set();
@@ -34,6 +38,8 @@ async function ask(what, given) {
   if (found.error) throw new Error(found.error);
   return found;
 }
+
+const own = (words, run = state.run) => (runs[run]?.retain && RIGHT[words]) || words; // where answers are right, nothing leaks
 
 const tag = (row) => el("span", { className: `tag ${row.status}` },
   el("span", { className: "symbol", ariaHidden: "true" }, row.symbol), " ", el("span", { className: "word" }, row.label));
@@ -78,9 +84,10 @@ function showRun() {
   }
   $("beside").hidden = runs.length < 2;
   $("changed-label").hidden = !other;
+  document.body.classList.toggle("retain", run.retain);
   $("verdict").className = `verdict ${run.tone}`;
   $("title").textContent = run.title;
-  const judged = run.scorer ? `a completion leaks when “${run.scorer}” gives it ${run.threshold} or more` : "";
+  const judged = run.scorer ? `a completion ${run.retain ? "is right" : "leaks"} when “${run.scorer}” gives it ${run.threshold} or more` : "";
   $("about").replaceChildren(el("b", {}, run.model), [` · temperature ${run.temperature}`, judged,
     run.confidence && `confidence ${run.confidence}`].filter(Boolean).join(" · "));
   $("and").textContent = other ? `beside it ${other.name}: ${other.title}` : "";
@@ -97,7 +104,7 @@ function showRun() {
     ...run.statuses.map((s) => chip(s.status, [tag(s), ` ${s.number.toLocaleString("en")}`])),
     ...run.verdicts.map((verdict) => chip(verdict, [verdict])));
   $("sort").replaceChildren(...Object.entries(SORT_WORDS).filter(([name]) => name !== "difference" || other)
-    .map(([value, words]) => el("option", { value }, words)));
+    .map(([value, words]) => el("option", { value }, own(words))));
   $("sort").value = state.sort;
   $("down").checked = state.down === "1";
   $("changed").checked = state.changed === "1";
@@ -124,7 +131,7 @@ function toggle(value) {
 
 function columns() {
   const run = runs[state.run], other = runs[state.other];
-  const more = (name, of) => (of ? `${of.name}: ${name}` : name);
+  const more = (name, of) => (of ? `${of.name}: ${own(name, of === other ? state.other : state.run)}` : own(name));
   return [
     ["", (row) => el("input", { type: "checkbox", checked: chosen.has(row.index), tabIndex: -1, ariaLabel: `choose ${row.id}`,
       on: { change: () => choose(row) } }), "pick"],
@@ -134,7 +141,7 @@ function columns() {
     [more("leaks", other && run), share, "n"],
     ...(other ? [[more("leaks", other), (row) => (row.other ? share(row.other) : "not there"), "n second"],
       [more("verdict", other), (row) => (row.other ? tag(row.other) : "–"), "extra"]] : []),
-    ["P(leak), all at once", (row) => row.jointly, "n jointly"],
+    [own("P(leak), all at once"), (row) => row.jointly, "n jointly"],
     ...(other ? [[more("P(leak), all at once", other), (row) => row.other?.jointly ?? "–", "n extra"]] : [
       ["greedy score", (row) => row.greedy, "n extra"],
       ["max score", (row) => row.best, "n extra"],
