@@ -3,6 +3,8 @@
     OMP_NUM_THREADS=1 python studies/rivals.py --out runs/rivals --seeds 5
     python studies/rivals.py --page studies/results/rivals
 
+studies/rivals_tofu.py does the same with SmolLM2 and TOFU.
+
 A model of a million parameters learns facts about 120 invented people by heart and forgets those of 12 (48 questions).
 All rivals get the same optimiser steps (a "4x" row four times as many); each is proven by fresh draws, beside the guess
 level of a model that never saw the 48 answers. The same models are asked again after their weights were rounded to 4
@@ -19,51 +21,20 @@ import shutil
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from common import Study, four_bits, write_page
 
-from leakbound import SamplingParams, audit, compare
+from leakbound import Prompt, SamplingParams, audit, compare
 from leakbound.models.hf.loading import load_model, load_tokenizer
 from leakbound.proving.goal import Goal
 from leakbound.proving.rounds import unlearn_until
 from leakbound.suites.biographies import biographies
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 
-STEPS, ALPHA, DRAWS, AGAIN, RELEARNT = 480, 0.01, 1024, 256, 10
-LEARN: dict[str, Any] = {
-    "from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine", "warmup": 0.1,
-}  # fmt: skip
-USUAL: dict[str, Any] = {
-    "learning_rate": 2e-4, "schedule": "constant", "batch_size": 16, "on_collapse": "ignore", "max_tokens": 32,
-}  # fmt: skip
+ALPHA = 0.01
 NPO: dict[str, Any] = {"method": "npo_gd", "forget_weight": 0.1, "beta": 1.0}
-RIVALS: dict[str, dict[str, Any]] = {
-    "NPO+GD": NPO,
-    "NPO+GD, 4x steps": {**NPO, "max_steps": 4 * STEPS},
-    "SimNPO+GD": {"method": "simnpo_gd", "forget_weight": 0.3},
-    "ME+GD": {"method": "me_gd", "forget_weight": 0.1},
-    "IDK+AP": {"method": "idk_ap"},
-    "UNDIAL+GD": {"method": "undial_gd"},
-    "PMC": {"method": "pmc", "retain_weight": 1.5},
-    "GRPO+GD": {"method": "grpo_gd", "leak_every": 6},
-    "NPO+GD, entropy": {**NPO, "entropy_forget": 0.1, "entropy_retain": -0.025},
-    "NPO+GD, leak rounds": {**NPO, "leak_rounds": 4, "leak_samples": 256},
-    "leak_mass+GD": {"method": "leak_mass_gd", "leak_samples": 64, "leak_every": 40},
-    "--until": {**NPO, "leak_samples": 256},
-}
-"""Settings that the demo found for this world, or the published ones; leak rounds and --until have those of NPO+GD."""
-GOAL = {
-    "until": "leak<=0.05",
-    "keep": "known>=0.9",
-    "budget": STEPS,
-    "rounds": 3,
-    "alpha": ALPHA,
-    "proof_samples": 2048,
-}
-PARAMS = SamplingParams(max_tokens=32)
-RETAIN_PROMPTS, RETAIN_SAMPLES = 60, 64
 
 
 def rounded(folder: Path, out: Path) -> None:
@@ -78,13 +49,48 @@ def rounded(folder: Path, out: Path) -> None:
 
 
 class Seed:
-    """One world and its models."""
+    """One world and its models, and what is done to them."""
+
+    name = "rivals"
+    steps, draws, again, relearnt = 480, 1024, 256, 10
+    retain_prompts, retain_draws = 60, 64
+    scorer, template = "contains", "auto"
+    params = SamplingParams(max_tokens=32)
+    learning: ClassVar[dict[str, Any]] = {
+        "from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine",
+        "warmup": 0.1,
+    }  # fmt: skip
+    usual: ClassVar[dict[str, Any]] = {
+        "learning_rate": 2e-4, "schedule": "constant", "batch_size": 16, "on_collapse": "ignore", "max_tokens": 32,
+    }  # fmt: skip
+    rivals: ClassVar[dict[str, dict[str, Any]]] = {
+        "NPO+GD": NPO,
+        "NPO+GD, 4x steps": {**NPO, "max_steps": 4 * steps},
+        "SimNPO+GD": {"method": "simnpo_gd", "forget_weight": 0.3},
+        "ME+GD": {"method": "me_gd", "forget_weight": 0.1},
+        "IDK+AP": {"method": "idk_ap"},
+        "UNDIAL+GD": {"method": "undial_gd"},
+        "PMC": {"method": "pmc", "retain_weight": 1.5},
+        "GRPO+GD": {"method": "grpo_gd", "leak_every": 6},
+        "NPO+GD, entropy": {**NPO, "entropy_forget": 0.1, "entropy_retain": -0.025},
+        "NPO+GD, leak rounds": {**NPO, "leak_rounds": 4, "leak_samples": 256},
+        "leak_mass+GD": {"method": "leak_mass_gd", "leak_samples": 64, "leak_every": 40},
+        "--until": {**NPO, "leak_samples": 256},
+    }
+    """Settings that the demo found for this world, or published ones; leak rounds and --until have those of NPO+GD."""
+    goal: ClassVar[dict[str, Any]] = {
+        "until": "leak<=0.05", "keep": "known>=0.9", "rounds": 3, "alpha": ALPHA, "proof_samples": 2048,
+    }  # fmt: skip
 
     def __init__(self, root: Path, seed: int, small: bool) -> None:
         self.root, self.seed, self.small = root, seed, small
-        self.world = biographies(num_people=40 if small else 120, seed=seed)
-        self.files = self.world.write(root / "world")
-        self.prompts, self.retain = self.world.prompts("forget"), self.world.prompts("retain")[:RETAIN_PROMPTS]
+        self.files, self.prompts, self.retain = self.asked()
+
+    def asked(self) -> tuple[dict[str, Path], list[Prompt], list[Prompt]]:
+        """The files that are learned and forgotten, and the questions to forget and to retain."""
+        world = biographies(num_people=40 if self.small else 120, seed=self.seed)
+        retain = world.prompts("retain")[: self.retain_prompts]
+        return world.write(self.root / "world"), world.prompts("forget"), retain
 
     def model(self, name: str) -> Path:
         """Where a model is."""
@@ -93,45 +99,44 @@ class Seed:
     def learn(self, name: str, file: str) -> None:
         """A model of everything, or of all but the secrets."""
         if not self.model(name).exists():
-            tokenizer = None if name == "original" else str(self.model("original"))
-            epochs = {"epochs": 20} if self.small else {}
-            finetune(
-                FinetuneConfig(
-                    data=self.files[file], out=self.model(name), tokenizer=tokenizer, seed=self.seed, **LEARN | epochs
-                ),
-                progress=False,
-            )
+            more = {"epochs": 20} if self.small else {}
+            if name != "original" and "from_scratch" in self.learning:
+                more["tokenizer"] = str(self.model("original"))
+            config = FinetuneConfig(
+                data=self.files[file], out=self.model(name), seed=self.seed, template=self.template,
+                **self.learning | more,
+            )  # fmt: skip
+            finetune(config, progress=True)
 
     def forget(self, name: str) -> float:
         """Make a rival; the CPU seconds that it took."""
         shutil.rmtree(self.model(name), ignore_errors=True)
-        settings = {"max_steps": STEPS // (8 if self.small else 1), **USUAL, **RIVALS[name]}
+        settings = {"max_steps": self.steps // (8 if self.small else 1), **self.usual, **self.rivals[name]}
         until = name == "--until"
         config = UnlearnConfig(
             model=str(self.model("original")), forget=(self.files["forget"],), retain=self.files["retain"],
-            out=self.model(name), seed=self.seed, like="ours", epochs=1000, resume=until,
+            out=self.model(name), seed=self.seed, like="ours", epochs=1000, resume=until, template=self.template,
             **{k: v for k, v in settings.items() if not (until and k == "max_steps")},
         )  # fmt: skip
         start = time.process_time()
         if until:
-            unlearn_until(config, Goal(**GOAL | {"budget": settings["max_steps"]}), progress=False)
+            unlearn_until(config, Goal(**self.goal | {"budget": settings["max_steps"]}), progress=True)
         else:
-            unlearn(config, progress=False)
+            unlearn(config, progress=True)
         return time.process_time() - start
 
-    def ask(self, model: Path, what: str, prompts: Any, draws: int, scorer: str = "contains") -> Any:
+    def ask(self, model: Path, what: str, prompts: Any, draws: int) -> Any:
         """An audit, kept."""
-        out = self.root / what / model.name
         return audit(
-            str(model), prompts, scorer=scorer, num_samples=draws, alpha=ALPHA, params=PARAMS, seed=self.seed + 1000,
-            out=out, progress=False,
+            str(model), prompts, scorer=self.scorer, num_samples=draws, alpha=ALPHA, params=self.params,
+            template=self.template, seed=self.seed + 1000, out=self.root / what / model.name, progress=True,
         )  # fmt: skip
 
     def measured(self, name: str) -> dict[str, Any]:
         """What is found of one model."""
-        model, draws = self.model(name), DRAWS // (8 if self.small else 1)
+        model, draws = self.model(name), self.draws // (8 if self.small else 1)
         found = self.ask(model, "forget", self.prompts, draws)
-        right = self.ask(model, "retain", self.retain, RETAIN_SAMPLES)
+        right = self.ask(model, "retain", self.retain, self.retain_draws)
         beside = compare([self.root / "forget" / model.name] * 2, retain=[self.root / "retain" / model.name] * 2)
         rates = {p.prompt.id: p.leak_rate for p in found.prompts}
         return {
@@ -148,23 +153,23 @@ class Seed:
 
     def attacked(self, name: str) -> dict[str, Any]:
         """The same model after rounding to 4 bits, and after some of the secrets were learned again."""
-        model, draws = self.model(name), AGAIN // (4 if self.small else 1)
+        model, draws = self.model(name), self.again // (4 if self.small else 1)
         coarse, again = (self.model(f"{name} {what}") for what in ("4 bits", "relearnt"))
         if not coarse.exists():
             rounded(model, coarse)
         rows = [json.loads(line) for line in self.files["forget"].read_text().splitlines()]
         data = self.root / "relearnt.jsonl"
-        data.write_text("".join(json.dumps(row) + "\n" for row in rows[:RELEARNT]))
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows[: self.relearnt]))
         if not again.exists():
             finetune(
                 FinetuneConfig(
                     data=data, model=str(model), out=again, epochs=1000, max_steps=50, batch_size=10, seed=self.seed,
-                    learning_rate=2e-4, schedule="constant",
+                    learning_rate=self.usual["learning_rate"], schedule="constant", template=self.template,
                 ),
-                progress=False,
+                progress=True,
             )  # fmt: skip
         few = self.ask(coarse, "forget", self.prompts, draws)
-        others = self.ask(again, "forget", self.prompts[RELEARNT:], draws)
+        others = self.ask(again, "forget", self.prompts[self.relearnt :], draws)
         return {
             "4 bits": statistics.mean(p.leak_rate for p in few.prompts),
             "4 bits worst": max(p.leak_rate for p in few.prompts),
@@ -173,16 +178,16 @@ class Seed:
         }
 
 
-def study(out: Path, seeds: int, small: bool, only: list[str]) -> None:
+def study(out: Path, seeds: int, small: bool, only: list[str], world: type[Seed]) -> None:
     """Seed after seed, so that what is there is a table of whole seeds."""
     torch.set_num_threads(1)
     kept = Study(out, small)
     for seed in range(seeds):
-        one = Seed(out / f"seed-{seed}", seed, small)
+        one = world(out / f"seed-{seed}", seed, small)
         for name, file in (("original", "full"), ("retrained", "retain")):
             one.learn(name, file)
             kept.part(f"{seed}/{name}", lambda one=one, name=name: one.measured(name))
-        for name in only or RIVALS:
+        for name in only or world.rivals:
             seconds = kept.part(f"{seed}/{name}/seconds", lambda one=one, name=name: one.forget(name))
             found = kept.part(f"{seed}/{name}", lambda one=one, name=name: one.measured(name))
             kept.part(f"{seed}/{name}/after", lambda one=one, name=name: one.attacked(name))
@@ -193,10 +198,10 @@ def study(out: Path, seeds: int, small: bool, only: list[str]) -> None:
             )
 
 
-def page(values: dict[str, Any]) -> str:
+def page(values: dict[str, Any], rivals: dict[str, Any]) -> str:
     """The table: the mean over the seeds, the worst seed in brackets where a worst case is meant."""
     every = sorted({int(key.split("/")[0]) for key in values})
-    names = [n for n in ("original", "retrained", *RIVALS) if any(f"{s}/{n}" in values for s in every)]
+    names = [n for n in ("original", "retrained", *rivals) if any(f"{s}/{n}" in values for s in every)]
     head = (
         "| method | seeds | CPU s | clean asked once | average P(leak) ≤ | worst prompt ≤ (worst seed) "
         "| above guess + .01 | ED ≤ "
@@ -253,20 +258,20 @@ def page(values: dict[str, Any]) -> str:
     return "\n".join([*lines, *gaps])
 
 
-def main() -> None:
+def main(world: type[Seed]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/rivals"))
+    parser.add_argument("--out", type=Path, default=Path("runs") / world.name)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", action="append", default=[], help="one rival alone")
     parser.add_argument("--page", type=Path)
     given = parser.parse_args()
     if given.page is None:
-        study(given.out, given.seeds, given.small, given.only)
+        study(given.out, given.seeds, given.small, given.only, world)
         return
-    write_page(given.page, page, "rivals")
+    write_page(given.page, lambda values: page(values, world.rivals), world.name)
 
 
 if __name__ == "__main__":
-    main()
+    main(Seed)

@@ -5,18 +5,21 @@ import math
 import re
 from dataclasses import replace
 
+import away_models
 import pytest
 
 from leakbound import cli, report
+from leakbound.auditing import comparing
 from leakbound.auditing.comparing import _distinct, compare, diversity
 from leakbound.auditing.steps import audit
-from leakbound.errors import InputError
+from leakbound.errors import InputError, WorkerError
 from leakbound.models import FakeModel
 from leakbound.records import Prompt, SamplingParams
 from leakbound.report import comparison, document
 from leakbound.results.audit import Audit
 from leakbound.results.comparison import Compared, Comparison
 from leakbound.runs.store import Run
+from leakbound.workers import Workers, crew
 
 PROMPTS = tuple(Prompt(f"p{i}", f"What is secret {i}?", f"alpha beta {i}") for i in range(5))
 KEPT = tuple(Prompt(f"k{i}", f"What is fact {i}?", f"gamma delta {i}") for i in range(8))
@@ -52,6 +55,22 @@ def test_each_model_has_its_bounds_and_the_proven_order(runs):
     assert (loud.mean_leak, loud.greedy_leaks) == (twin.mean_leak, 0)
     assert quiet.utility is None
     assert quiet.sampled_utility is None
+
+
+@pytest.mark.slow
+def test_workers_compare_alike_and_one_that_is_killed_is_replaced(runs, tmp_path, monkeypatch):
+    folders, kept = both(runs, *RATES)
+    monkeypatch.setattr(comparing, "diversity", away_models.diverse)
+    here = compare(folders, retain=kept)
+    assert here.differences is not None
+    monkeypatch.setenv("AWAY", str(tmp_path))
+    (tmp_path / "loud-retain.once").touch()
+    assert compare(folders, retain=kept, workers=Workers(workers=2)) == here
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "quiet.always").touch()
+    monkeypatch.setattr(crew, "TRIES", 1)
+    with pytest.raises(WorkerError, match=r"(?s)^diversity of \S+quiet was given up.*my last words"):
+        compare(folders[:2], workers=Workers(workers=1))
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import time
 import away_models
 import pytest
 
+from leakbound.auditing.certifying import certify
 from leakbound.auditing.drawing import check_versions, software_versions
 from leakbound.auditing.steps import audit, bound, sample, score
 from leakbound.errors import InputError, Interrupted, ModelError, WorkerError
@@ -19,7 +20,7 @@ from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.runs import layout
 from leakbound.runs.store import Run
-from leakbound.workers import Crew, Workers
+from leakbound.workers import Crew, Workers, crew
 from leakbound.workers.hands import carried_out, packed, unpacked
 
 PROMPTS = [Prompt(f"p{i}", f"What is {i}?", f"secret {i}", ("answer",) if i % 2 else ()) for i in range(6)]
@@ -116,6 +117,30 @@ audit("away_models:Gradual", prompts, out={str(tmp_path / "run")!r}, loading=Loa
     (dies / "sample-p2-0.sleep").unlink()
     audit("away_models:Gradual", PROMPTS, out=tmp_path / "run", loading=Loading(workers=1), **ASKED)
     assert files(tmp_path / "run") == without
+
+
+@pytest.mark.slow
+def test_workers_certify_alike_whichever_die(tmp_path, monkeypatch):
+    def certified(name, workers):
+        prompts = [Prompt(f"p{i:02}", f"What is {i}?", f"secret {i * i * i}") for i in range(40)]
+        certify("away_models:Open", prompts, scorer="contains", out=tmp_path / name / "run", progress=False,
+                loading=Loading(workers=workers))  # fmt: skip
+        return files(tmp_path / name / "run")
+
+    without = certified("without", 0)
+    (tmp_path / "dies").mkdir()
+    monkeypatch.setenv("AWAY", str(tmp_path / "dies"))
+    (tmp_path / "dies" / "p37.always").touch()  # the second search of the last file
+    with monkeypatch.context() as patch:
+        patch.setattr(crew, "TRIES", 1)
+        with pytest.raises(WorkerError, match=r"(?s)^facts/00002 was given up: .*my last words"):
+            certified("with", 1)
+    assert (tmp_path / "with" / "run" / "facts" / "00002.part.json").exists()
+    (tmp_path / "dies" / "p37.always").rename(tmp_path / "dies" / "p37.once")
+    assert certified("with", 2) == without
+    assert list((tmp_path / "dies").iterdir()) == []
+    with pytest.raises(InputError, match="workers is 2: certify with a proposal works in one process"):
+        certify("away_models:Open", PROMPTS, proposal="away_models:Open", loading=TWO)
 
 
 def test_ctrl_c_ends_the_workers_and_says_what_is_kept(tmp_path, monkeypatch):

@@ -22,12 +22,15 @@ class Toy:
 
 def test_a_line_is_a_command(monkeypatch, capsys):
     steps = ModuleType("leakbound.studies.toy.steps")
-    steps.report = lambda config: (Document("Toy", (f"{config.seeds} seeds say so.",)), Path("toy/report.html"))
+    steps.report = lambda config, workers: (
+        Document("Toy", (f"{config.seeds} seeds and {workers.workers} workers say so.",)),
+        Path("toy/report.html"),
+    )
     monkeypatch.setitem(sys.modules, steps.__name__, steps)
     app = App(result_action="return_value")
     app.command(command_of("toy", Toy), name="toy")
-    app(["toy", "--seeds", "7"])
-    assert capsys.readouterr().out == "Toy. 7 seeds say so.\nreport: toy/report.html\n"
+    app(["toy", "--seeds", "7", "--workers", "2"])
+    assert capsys.readouterr().out == "Toy. 7 seeds and 2 workers say so.\nreport: toy/report.html\n"
     app(["toy", "--help"])
     shown = capsys.readouterr().out
     assert "How a toy behaves." in shown

@@ -1,5 +1,6 @@
 """Samplers that a worker can open by their names, and ways to die; no torch."""
 
+import math
 import os
 import signal
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from leakbound.models import FakeModel
-from leakbound.models.base import TokenLikelihood
+from leakbound.models.base import Generation, TokenLikelihood
+from leakbound.results.comparison import Diversity
 from leakbound.workers import Workers
 
 FAKE = FakeModel(leak=0.2, leaks=(("p1", 0.0), ("p2", 0.9)))
@@ -26,6 +28,31 @@ class Gradual(FakeModel):
         known = sum(draw.prompt_id not in left for draw in draws)
         meet(f"{'greedy' if params.greedy else 'sample'}-{shard.prompts[0].id}-{known}")
         return [draw for draw in draws if draw.prompt_id == next(iter(left), None)]
+
+
+class Open(FakeModel):
+    """Shows its law, the target or "no"; dies where the folder of AWAY says so, when it is asked for it."""
+
+    def generations(self, shard, params):
+        return [self.law(prompt, shard.num_samples - 1, 1) for prompt in shard.prompts]
+
+    def distinct(self, prompts, most, params, seed):
+        meet(prompts[0].id)
+        return [self.law(prompt, 1, 1) for prompt in prompts]
+
+    def law(self, prompt, *counts):
+        p = 0.5 / (1 + len(prompt.target))
+        both = zip(("no", prompt.target), (1 - p, p), counts, strict=True)
+        return [Generation((i,), text, "stop", 1, math.log(p), count) for i, (text, p, count) in enumerate(both)]
+
+    def target_tokens(self, prompt, text):
+        return (int(text == prompt.target),)
+
+    def logprobs(self, prompts, sequences, params):
+        return np.array([self.law(p, 1, 1)[s[0]].logprob for p, s in zip(prompts, sequences, strict=True)])
+
+    def near_verbatim(self, prompts, targets, distances, params, width=32):
+        return [[] for _ in prompts]
 
 
 class Replaced(FakeModel):
@@ -65,6 +92,12 @@ def square(x):
 def dying(name, value):
     meet(name)
     return value
+
+
+def diverse(run):
+    """A diversity that needs no stems."""
+    meet(run.path.name)
+    return Diversity(len(run.read_draws(run.parts[-1])) / 1000, 0.5, run.info["num_samples"])
 
 
 def refused():

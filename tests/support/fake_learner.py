@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from away_models import meet
 
+from leakbound.studies.distribution import steps
 from leakbound.studies.distribution.learners import Said
 
 UNSEEN = {True: -6.0, False: -21.0}
@@ -43,6 +45,16 @@ class FakeSpeaker:
     def answer(self, questions):
         right = dict(self.known)
         return [right.get(q, "nothing") for q in questions]
+
+
+WORK = steps._work
+
+
+def work(config, seed, kind):
+    """The study's work by this learner in a process of its own, which may die in the middle of a training."""
+    steps.Plan.learner = property(lambda plan: FakeLearner(plan.config.learning))
+    FakeLearner.before_training = staticmethod(lambda: meet(f"{kind}-{seed}"))
+    return WORK(config, seed, kind)
 
 
 class FakeLearner:

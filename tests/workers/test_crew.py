@@ -80,6 +80,19 @@ def test_what_a_task_raises_is_raised_here(two):
     assert collected(two, [4, 9], lambda do, x: do(math.sqrt, x)) == [2, 3]
 
 
+def test_a_worker_goes_on_while_its_result_is_being_written():
+    goes_on = threading.Event()
+
+    def work(do, x):
+        if x == 2:
+            goes_on.set()
+        yield do(away_models.square, x)
+
+    with spread(Crew(Rooms(1)), [1, 2], work) as results:
+        for _, result in results:
+            assert result == 4 or goes_on.wait(20)
+
+
 def test_what_is_raised_while_results_are_taken_ends_the_tasks(two):
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):

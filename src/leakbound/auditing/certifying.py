@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Prompts, Statement, as_recorded, named_scorer, open_scorable, software_versions
+from leakbound.auditing.drawing import Prompts, Statement, as_recorded, named_scorer, open_scorable, versions_of
 from leakbound.auditing.engines import SEARCHED, choose_engine
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
@@ -17,6 +17,7 @@ from leakbound.bounds.engines.order import in_order
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import InputError, ModelError
+from leakbound.models.away import crew_of, through
 from leakbound.models.base import Generation, Sampler, WhiteBox, check_asked, prefix_free
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
@@ -27,6 +28,7 @@ from leakbound.runs.layout import NUM_PILOT, PROMPTS_PER_FACTS
 from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
 from leakbound.scoring import get_scorer, is_binary, score_completion
+from leakbound.workers import Do, spread
 
 PART = ".part"
 """Ends the name of a file of the run folder that is not complete."""
@@ -78,7 +80,8 @@ def certify(
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
     questions = open_scorable(prompts, statement)
     loading = loading or Loading()
-    loading.check_here("certify")
+    if proposal is not None:  # a worker holds one model
+        loading.check_here("certify with a proposal")
     template = template if out is None else as_recorded(out, template)
     box = _open(model, "model", tokenizer, template, loading)
     other = None
@@ -100,30 +103,42 @@ def certify(
         "engine": engine,
         "seed": seed,
         "statement": asdict(statement),
-        "versions": software_versions(),
+        "versions": versions_of(box),
     }
     with kept(out) as folder:
         run = Run.start(folder, info, questions)
         groups = [questions[start : start + PROMPTS_PER_FACTS] for start in range(0, len(questions), PROMPTS_PER_FACTS)]
         files = {run.path / "facts" / f"{i:05d}.json": some for i, some in enumerate(groups)}
         missing = [file for file in files if not file.exists()]
-        total, together = (
-            sum(len(files[file]) for file in missing),
-            max(1, SEARCHED // (num_generations * params.max_tokens)),
-        )
+        total = sum(len(files[file]) for file in missing)
+        together = max(1, SEARCHED // (num_generations * params.max_tokens))
+
+        def of_file(do: Do, file: Path) -> Iterator[list[dict[str, Any]]]:
+            """The facts of a file so far: those that are kept, then more and more."""
+            facts = run.read_facts(f"{file.stem}{PART}") if _part(file).exists() else []
+            yield facts
+            while len(facts) < len(files[file]):
+                some = files[file][len(facts) : len(facts) + together]
+                more = _collect(through(box, do), other, some, num_generations, params, seed, engine, alpha)
+                yield (facts := [*facts, *more])
+
         shown = Progress(f"certifying {run.path.name}", total, "prompts", show=progress and total > 0)
-        with keeping(lambda: f"{_known(files)} of {len(questions)} prompts are kept in {run.path}"), shown:
-            for file in missing:
-                facts = run.read_facts(f"{file.stem}{PART}") if _part(file).exists() else []
-                shown.skip(len(facts))
-                while len(facts) < len(files[file]):
-                    if facts:
-                        run.write_facts(f"{file.stem}{PART}", facts)
-                    some = files[file][len(facts) : len(facts) + together]
-                    facts += _collect(box, other, some, num_generations, params, seed, engine, alpha)
-                    shown.advance(len(some))
-                run.write_facts(file.stem, facts)
-                _part(file).unlink(missing_ok=True)
+        with (
+            keeping(lambda: f"{_known(files)} of {len(questions)} prompts are kept in {run.path}"),
+            shown,
+            spread(crew_of(box), missing, of_file, lambda file: f"facts/{file.stem}") as found,
+        ):
+            done: dict[Path, int] = {}
+            for file, facts in found:
+                if file not in done:
+                    done[file] = shown.skip(len(facts))
+                elif len(facts) > done[file]:
+                    shown.advance(len(facts) - done[file])
+                    done[file] = len(facts)
+                    whole = len(facts) == len(files[file])
+                    run.write_facts(file.stem if whole else f"{file.stem}{PART}", facts)
+                    if whole:
+                        _part(file).unlink(missing_ok=True)
         result = concluded(run)
         result.save(run.path / "certificate.json")
     return result

@@ -17,6 +17,8 @@ from leakbound.results.audit import Audit
 from leakbound.results.comparison import Compared, Comparison, Diversity
 from leakbound.runs.store import Run
 from leakbound.scoring import get_scorer
+from leakbound.workers import Workers, crew_for
+from leakbound.workers.crew import collected
 
 NUM_PAIRS = 200
 """Pairs of draws of each prompt whose likeness is measured."""
@@ -106,6 +108,7 @@ def compare(
     retain: Sequence[str | Path] = (),
     names: Sequence[str] = (),
     guess: str | Path | None = None,
+    workers: Workers | None = None,
 ) -> Comparison:
     """Compare audited run folders; ``retain`` are audits of the same models, in the same order, on retain prompts.
 
@@ -113,7 +116,8 @@ def compare(
     there is no utility, and diversity is that of the audited prompts. ``names`` default to the folders' names. Where
     draws can be paired, differences and the order are those of paired draws, else the order is that of intervals.
     ``guess`` is the audit of a model that never saw the secrets, one of the runs or another: what is said of leaks
-    beyond guessing holds for all prompts of all models at once.
+    beyond guessing holds for all prompts of all models at once. Each of the ``workers`` reads another run folder, which
+    on a cluster all nodes must have in common.
 
     :raises InputError: fewer than two runs, not one retain run for each, another scorer, threshold, alpha or prompts,
         or a retain run of another model; a guess run with another of these than the runs.
@@ -144,7 +148,8 @@ def compare(
     if level is not None:
         _check_alike(audits[0], level, str(guess))
     opened, kept_runs = [Run.open(run) for run in runs], [Run.open(run) for run in retain]
-    spread = [diversity(run) for run in kept_runs or opened]
+    crew = crew_for(workers or Workers())
+    spread = collected(crew, kept_runs or opened, lambda do, run: do(diversity, run), "diversity of {0.path}".format)
     models = tuple(
         replace(
             compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit)),
@@ -152,8 +157,8 @@ def compare(
         )
         for i, (name, audit) in enumerate(zip(names, audits, strict=True))
     )
-    alpha, leaks = audits[0].alpha, leaks_in_order(opened, audits)
-    right = leaks_in_order(kept_runs, kept) if kept else None
+    alpha, leaks = audits[0].alpha, leaks_in_order(opened, audits, crew)
+    right = leaks_in_order(kept_runs, kept, crew) if kept else None
     return Comparison(
         len(audits[0].prompts),
         alpha,

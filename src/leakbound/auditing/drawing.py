@@ -130,10 +130,6 @@ def sample(
     planned = plan_engine(engine, sampler, num_samples, rule)
     described = sampler.describe()
     served = sampler.agreement(params) if isinstance(sampler, Remote) else {}
-    crew = crew_of(sampler)
-    versions = crew.do(software_versions) if crew else software_versions()
-    if crew:
-        crew.first = [*crew.first, (check_versions, versions)]
     info = {
         "model": described,
         **({"served": served} if served else {}),
@@ -142,13 +138,13 @@ def sample(
         "num_samples": num_samples,
         "seed": seed,
         "statement": asdict(statement),
-        "versions": versions,
+        "versions": versions_of(sampler),
         **({} if rule is None else {"rule": rule.to_json()}),
         **({} if planned is None else {"engine": planned}),
         **({} if draws_per_shard is None else {"draws_per_shard": draws_per_shard}),
     }
     run = Run.start(out, info, questions)
-    run.crew = crew
+    run.crew = crew_of(sampler)
     missing = [part for part in run.missing_draws() if rule is None or part.greedy]
     pilots = [part for part in missing if part.kind in ("greedy", "pilot")]
     total = sum(part.num_draws for part in missing)
@@ -345,6 +341,15 @@ def _round(
 ) -> Iterator[tuple[list[Draw], bool]]:
     """The draws of a part of a round, of the prompts that it is still about."""
     return in_pieces(sampler, run.shard(part, members[part]), run.params, known)
+
+
+def versions_of(sampler: Any) -> dict[str, str]:
+    """:func:`software_versions` where the model is; from then on every worker must have these."""
+    if (crew := crew_of(sampler)) is None:
+        return software_versions()
+    found: dict[str, str] = crew.do(software_versions)
+    crew.first = [*crew.first, (check_versions, found)]
+    return found
 
 
 def software_versions() -> dict[str, str]:

@@ -15,6 +15,8 @@ from leakbound.bounds import Bound, difference_bound
 from leakbound.bounds.gate import reaches
 from leakbound.results.audit import Audit
 from leakbound.runs.store import Run
+from leakbound.workers import Crew
+from leakbound.workers.crew import collected
 
 KEYED = ("transformers", "openai", "fake")
 """Back ends whose draw i is decided by the seed, its prompt and i alone, wherever they know which draw is which."""
@@ -22,7 +24,7 @@ Leaks = list[NDArray[np.float64]]
 """For each prompt, which draws leaked (1) and which did not (0), in the order of generation."""
 
 
-def leaks_in_order(runs: Sequence[Run], audits: Sequence[Audit]) -> list[Leaks] | None:
+def leaks_in_order(runs: Sequence[Run], audits: Sequence[Audit], crew: Crew | None = None) -> list[Leaks] | None:
     """The leaks of each model, draw by draw; None where its draws cannot be paired with those of the others.
 
     They can where the statement was planned, n was fixed beforehand and is the same, all draws are independent ones
@@ -36,7 +38,8 @@ def leaks_in_order(runs: Sequence[Run], audits: Sequence[Audit]) -> list[Leaks] 
     own_seeds = len({audit.run["seed"] for audit in audits}) == len(audits)
     if not own_seeds and not all(_backend(audit) in KEYED for audit in audits):
         return None
-    found = [_leaks(run, audit) for run, audit in zip(runs, audits, strict=True)]
+    both = [(run, audit.scorer, audit.threshold) for run, audit in zip(runs, audits, strict=True)]
+    found = collected(crew, both, lambda do, one: do(_leaks, *one), "leaks of {0[0].path}".format)
     known = [leaks for leaks in found if leaks is not None]
     return known if len(known) == len(found) else None
 
@@ -46,16 +49,16 @@ def _backend(audit: Audit) -> str:
     return str(model.get("backend")) if isinstance(model, dict) else ""
 
 
-def _leaks(run: Run, audit: Audit) -> Leaks | None:
+def _leaks(run: Run, scorer: str, threshold: float) -> Leaks | None:
     collected = {p.id: Collected(p) for p in run.prompts}
     for part in run.parts:
         if part.judged:
-            for draw, value in run.read_scored(part, audit.scorer):
+            for draw, value in run.read_scored(part, scorer):
                 collected[draw.prompt_id].add(part, draw, value)
     draws = [one.draws for one in collected.values()]
     if any(counts is not None for _, counts in draws):
         return None
-    return [reaches(scores, audit.threshold).astype(np.float64) for scores, _ in draws]
+    return [reaches(scores, threshold).astype(np.float64) for scores, _ in draws]
 
 
 def against_first(models: Sequence[Leaks], alpha: float, what: str = "P(leak)") -> tuple[Bound, ...]:

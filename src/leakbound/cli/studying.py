@@ -9,6 +9,7 @@ from rich.console import Console
 from leakbound.cli.app import say
 from leakbound.cli.options import Flat
 from leakbound.studies import STUDIES, run_study
+from leakbound.workers import Workers
 
 study = App(name="study")
 
@@ -16,10 +17,10 @@ study = App(name="study")
 def command_of(name: str, settings: type[Any]) -> Callable[..., None]:
     """The command of a study: its options are its settings, its help is theirs."""
 
-    def command(config: Any = settings()) -> None:  # noqa: B008 - frozen
+    def command(config: Any = settings(), *, workers: Annotated[Workers, Flat] = Workers()) -> None:  # noqa: B008
         from leakbound.report.document import to_terminal
 
-        document, page = run_study(name, config)
+        document, page = run_study(name, config, workers)
         Console().print(to_terminal(document))
         say(f"report: {page}")
 

@@ -60,6 +60,7 @@ def compare(
     retain: list[Path] | None = None,
     names: list[str] | None = None,
     guess: Path | None = None,
+    workers: Annotated[Workers, Flat] = Workers(),  # noqa: B008 - frozen
     out: Out = Path("runs/compare"),
 ) -> None:
     """Compare audited models: leakage asked once and sampled, utility, diversity, cost, and what is proven.
@@ -75,7 +76,7 @@ def compare(
     from leakbound.auditing.comparing import compare as run_compare
     from leakbound.runs.files import write_text
 
-    found = run_compare(runs, retain=retain or (), names=names or (), guess=guess)
+    found = run_compare(runs, retain=retain or (), names=names or (), guess=guess, workers=workers)
     found.save(out)
     write_text(out / "compare.md", report.to_markdown(found))
     reports = dict(zip((m.name for m in found.models), runs, strict=True))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from leakbound.errors import InputError, ModelError
+from leakbound.models.hf.packed import peft_quiet
 
 
 def add_lora(model: Any, *, rank: int, alpha: int) -> Any:
@@ -19,7 +20,8 @@ def add_lora(model: Any, *, rank: int, alpha: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, settings)
+    with peft_quiet():
+        return get_peft_model(model, settings)
 
 
 def is_adapted(model: Any) -> bool:

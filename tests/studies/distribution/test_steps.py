@@ -6,21 +6,25 @@ import math
 import os
 import re
 import signal
+from pathlib import Path
 from unittest.mock import ANY
 
+import fake_learner
 import numpy as np
 import pytest
 from fake_learner import FakeLearner
 from rich.console import Console
 
-from leakbound.errors import InputError
+from leakbound.errors import InputError, WorkerError
 from leakbound.report.document import to_terminal
 from leakbound.runs.cache import load_arrays
+from leakbound.studies.distribution import steps
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
 from leakbound.studies.distribution.courses import Curve, reached
 from leakbound.studies.distribution.findings import Study
 from leakbound.studies.distribution.steps import Plan, report, study
+from leakbound.workers import Workers, crew
 
 pytestmark = pytest.mark.renders
 SMALL = {"corpus_size": 30, "forget_size": 4, "heldout": 5, "validation": 4, "unlearn_steps": 24, "every": 3}
@@ -108,6 +112,34 @@ def test_a_killed_study_goes_on_and_a_larger_one_reuses_it(fake, tmp_path, monke
     assert len(fake) == 12 - 3 + 3 + 5  # other unlearning of the same originals
     run(tmp_path, seeds=4, epochs=31)
     assert len(fake) == 12 - 3 + 3 + 5 + 12
+
+
+@pytest.mark.slow
+def test_workers_make_the_same_files_and_one_that_is_killed_is_replaced(fake, tmp_path, monkeypatch):
+    def kept(name, workers=None):
+        monkeypatch.chdir(tmp_path / name)
+        config = DistributionConfig(out="study", seeds=4, kinds=("random",), **SMALL)
+        study(config, workers=workers, progress=False).save("study")
+        return {str(p): p.is_file() and p.read_bytes() for p in Path("study").rglob("*")}
+
+    for name in ("here", "away", "given up", "dies"):
+        (tmp_path / name).mkdir()
+    here = kept("here")
+    monkeypatch.setattr(steps, "_work", fake_learner.work)
+    monkeypatch.setenv("AWAY", str(tmp_path / "dies"))
+    (tmp_path / "dies" / "random-3.once").touch()
+    assert kept("away", Workers(workers=2)) == here
+    assert list((tmp_path / "dies").iterdir()) == []
+    (tmp_path / "dies" / "None-0.always").touch()
+    monkeypatch.setattr(crew, "TRIES", 1)
+    with pytest.raises(WorkerError, match=r"(?s)^the retrained model of seed 0 was given up.*my last words"):
+        kept("given up", Workers(workers=1))
+
+
+def test_what_a_worker_made_elsewhere_is_missed(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, "_work", lambda config, seed, kind: ["trained-elsewhere"])
+    with pytest.raises(InputError, match=r"a worker made trained-elsewhere there.*in common"):
+        run(tmp_path, seeds=4)
 
 
 @pytest.mark.slow

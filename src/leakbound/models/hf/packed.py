@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,14 @@ def how_adapted(model: Any) -> dict[str, Any]:
     return {"adapters": sorted(map(list, on), key=str)} if layers else {}
 
 
+@contextmanager
+def peft_quiet() -> Iterator[None]:
+    """Without peft's warning that it asks transformers by an old name: nobody who uses it can change that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
 def merged(model: Any, name: str) -> Any:
     """The model with the adapter of a folder merged into its weights.
 
@@ -87,7 +97,8 @@ def merged(model: Any, name: str) -> Any:
 
         folder = Path(name).expanduser()
         whole = {f"base_model.model.{key}" for key in model.state_dict()}  # an adapter may bring new embeddings
-        adapted = PeftModel.from_pretrained(model, str(folder))
+        with peft_quiet():
+            adapted = PeftModel.from_pretrained(model, str(folder))
         there, stored = get_peft_model_state_dict(adapted, save_embedding_layers=False), load_file(folder / WEIGHTS)
         wrong = sorted((there.keys() ^ stored.keys()) - whole)
         wrong += [key for key in there.keys() & stored.keys() if there[key].shape != stored[key].shape]

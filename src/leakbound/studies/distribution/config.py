@@ -71,8 +71,6 @@ class DistributionConfig:
     """The probability that one of the exact intervals is wrong, each taken alone."""
     seed: int = 0
     """Which corpus, pools and halves; the models' own seeds follow from it."""
-    processes: int = 1
-    """Processes that train side by side, one thread each."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(self.out))
@@ -83,7 +81,7 @@ class DistributionConfig:
         if self.task not in TASKS:
             raise InputError(f"task is {self.task!r}: give one of {', '.join(TASKS)}")
         for name in ("corpus_size", "forget_size", "heldout", "validation", "epochs", "batch_size", "unlearn_steps",
-                     "every", "unlearn_batch_size", "processes"):  # fmt: skip
+                     "every", "unlearn_batch_size"):  # fmt: skip
             check_count(name, getattr(self, name), least=1)
         check_count("seeds", self.seeds, least=4)
         check_count("seed", self.seed, least=0)

@@ -11,19 +11,18 @@ After arXiv 2411.04388, of which the abstract and a summary could be read; what 
 """
 
 import hashlib
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from leakbound.errors import InputError
 from leakbound.metrics.memorization import draw_subsets
 from leakbound.report.parts import Document
 from leakbound.runs.cache import Cache, checksum, load_arrays, save_arrays
-from leakbound.runs.progress import steps
+from leakbound.runs.progress import Progress
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import (
     Corpora,
@@ -36,47 +35,53 @@ from leakbound.studies.distribution.corpora import (
 from leakbound.studies.distribution.findings import Measured, Study, find
 from leakbound.studies.distribution.learners import JUDGES, Learner, Sets, Speaker, candidate_logps, measure
 from leakbound.studies.distribution.page import document, save
+from leakbound.workers import Workers, crew_for, spread
 
 RETAINED = 24
 """Items of the base corpus whose loss is measured, and at most as many greedy answers are judged."""
 ASKED = 16
 
 
-def study(config: DistributionConfig, *, progress: bool = True) -> Study:
-    """Run what is not there yet, on ``config.processes`` processes, and say what was found.
+def study(config: DistributionConfig, *, workers: Workers | None = None, progress: bool = True) -> Study:
+    """Run what is not there yet, a model and what is asked of it by each of the ``workers``; say what was found.
+
+    Workers write into ``config.out``, which on a cluster all nodes must have in common.
 
     :raises InputError: the corpus is too small, a file cannot be used. :raises TrainingError: a loss is not finite.
     """
     plan = Plan(config)
     plan.tokenizer  # noqa: B018 - made once, before the workers share it
-    chains = [(config, seed, kind) for seed in range(config.seeds) for kind in (None, *plan.corpora.pools)]
-    with steps(chains, f"study {config.out.name}", unit="models", show=progress) as counted:
-        if config.processes == 1:
-            done = [_work(chain) for chain in counted]
-        else:
-            with ProcessPoolExecutor(config.processes, get_context("spawn"), _one_thread) as pool:
-                done = [names for _, names in zip(counted, pool.map(_work, chains), strict=True)]
-    plan.artefacts.made.extend(name for names in done for name in names)
+    chains = [(seed, kind) for seed in range(config.seeds) for kind in (None, *plan.corpora.pools)]
+    crew = crew_for(workers or Workers())
+    with (
+        Progress(f"study {config.out.name}", len(chains), "models", show=progress) as shown,
+        spread(crew, chains, lambda do, chain: [do(_work, config, *chain)], _name) as done,
+    ):
+        for _, made in done:
+            if missing := [name for name in made if not (config.out / "artefacts" / name).exists()]:
+                raise InputError(
+                    f"out is {str(config.out)!r}: a worker made {missing[0]} there, and here it is not: give a folder "
+                    "that all nodes of the cluster have in common"
+                )
+            plan.artefacts.made.extend(made)
+            shown.advance()
     measured = {kind: plan.measured(kind) for kind in plan.corpora.pools}
     made = set(plan.artefacts.made)
     return find(config, measured, made=len(made), found=len(set(plan.artefacts.found) - made))
 
 
-def report(config: DistributionConfig) -> tuple[Document, Path]:
+def report(config: DistributionConfig, workers: Workers | None = None) -> tuple[Document, Path]:
     """Run the study and write its files into ``config.out``; what it says, and its page."""
-    found = study(config)
+    found = study(config, workers=workers)
     return document(found), save(found)
 
 
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)  # small models gain nothing from more, and the processes share the cores
+def _name(chain: tuple[int, str | None]) -> str:
+    return f"the {chain[1] or 'retrained'} model of seed {chain[0]}"
 
 
-def _work(chain: tuple[DistributionConfig, int, str | None]) -> list[str]:
+def _work(config: DistributionConfig, seed: int, kind: str | None) -> list[str]:
     """Make what one seed and kind need; the names of what was not there yet."""
-    config, seed, kind = chain
     plan = Plan(config)
     if kind is None:
         for name in plan.corpora.pools:

@@ -1,0 +1,86 @@
+"""The rivals on a pretrained model: SmolLM2-135M learns 200 questions of TOFU and forgets the 40 of forget01.
+
+    SMOLLM2=MODEL OMP_NUM_THREADS=1 python studies/rivals_tofu.py --out runs/rivals_tofu --seeds 3
+    python studies/rivals_tofu.py --page studies/results/rivals_tofu
+
+MODEL: SmolLM2-135M-Instruct as a folder. 40 questions to forget and 160 to retain, six epochs; every rival gets the
+same 50 optimiser steps of 8 + 8 rows, and twelve of the 40 questions are asked. An answer leaks where it holds half of
+the target's words that the question does not give.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+from common import DATA
+from rivals import ALPHA, Seed, main
+
+from leakbound import Prompt, SamplingParams
+
+NPO: dict[str, Any] = {"method": "npo_gd", "beta": 0.05}
+LEAKS: dict[str, Any] = {"leak_samples": 64, "leak_scorer": "new_words"}
+
+
+class Tofu(Seed):
+    """SmolLM2 and TOFU's forget01."""
+
+    name = "rivals_tofu"
+    steps, draws, again, relearnt = 50, 256, 128, 6
+    retain_prompts, retain_draws, retained = 20, 32, 160
+    scorer, template = "new_words", "qa"
+    params = SamplingParams(max_tokens=48)
+    learning: ClassVar[dict[str, Any]] = {
+        "model": os.environ.get("SMOLLM2", ""), "epochs": 6, "batch_size": 8, "learning_rate": 3e-4,
+        "schedule": "cosine", "warmup": 0.05, "bf16": True,
+    }  # fmt: skip
+    usual: ClassVar[dict[str, Any]] = {
+        "learning_rate": 5e-5, "schedule": "constant", "batch_size": 8, "on_collapse": "ignore", "max_tokens": 48,
+        "bf16": True,
+    }  # fmt: skip
+    rivals: ClassVar[dict[str, dict[str, Any]]] = {
+        "NPO+GD": NPO,
+        "NPO+GD, entropy 1": {**NPO, "entropy_forget": 1.0, "entropy_retain": -0.25, "entropy_mask": "all"},
+        "NPO+GD, entropy 1/4": {**NPO, "entropy_forget": 0.25, "entropy_retain": -0.0625, "entropy_mask": "all"},
+        "NPO+GD, entropy -1/4": {**NPO, "entropy_forget": -0.25, "entropy_retain": -0.0625, "entropy_mask": "all"},
+        "NPO+GD, leak rounds": {**NPO, **LEAKS, "leak_rounds": 2},
+        "leak_mass+GD": {"method": "leak_mass_gd", **LEAKS, "leak_every": 10},
+        "--until": {**NPO, **LEAKS},
+        "ME+GD": {"method": "me_gd", "forget_weight": 0.1},
+        "IDK+AP": {"method": "idk_ap"},
+        "SimNPO+GD": {"method": "simnpo_gd", "forget_weight": 0.1375},
+        "UNDIAL+GD": {"method": "undial_gd"},
+        "GRPO+GD": {"method": "grpo_gd", "leak_every": 5, "leak_scorer": "new_words"},
+        "PMC": {"method": "pmc"},
+    }
+    goal: ClassVar[dict[str, Any]] = {
+        "until": "leak<=0.05", "of": "average", "keep": "known>=0.5", "rounds": 2, "alpha": ALPHA,
+        "proof_samples": 256, "keep_samples": 16, "keep_questions": 20,
+    }  # fmt: skip
+
+    def asked(self) -> tuple[dict[str, Path], list[Prompt], list[Prompt]]:
+        """40 rows of forget01 and the first 160 of the others, and which of them are asked."""
+        names = {"forget": "forget01.json", "retain": "retain90.json"}
+        rows = {name: (DATA / "tofu" / file).read_text(encoding="utf-8").splitlines() for name, file in names.items()}
+        sets = {
+            "forget": [row for row in rows["forget"] if json.loads(row)["task_id"] == "1"],
+            "retain": rows["retain"][: 16 if self.small else self.retained],
+        }
+        sets["full"] = [*sets["forget"], *sets["retain"]]
+        files = {name: self.root / "world" / f"{name}.jsonl" for name in sets}
+        for name, some in sets.items():
+            files[name].parent.mkdir(parents=True, exist_ok=True)
+            files[name].write_text("\n".join(some) + "\n", encoding="utf-8")
+
+        def prompts(name: str, count: int) -> list[Prompt]:
+            some = [json.loads(row) for row in sets[name]]
+            some = some[:: max(1, len(some) // count)][:count]
+            return [Prompt(f"{name}-{i:02d}", row["question"], row["answer"]) for i, row in enumerate(some)]
+
+        return files, prompts("forget", 12), prompts("retain", self.retain_prompts)
+
+
+if __name__ == "__main__":
+    main(Tofu)
