@@ -28,10 +28,24 @@ def free_port():
         return listener.getsockname()[1]
 
 
+PLACED = """
+import sys
+from leakbound import cli
+from leakbound.unlearning import running
+
+def told(trainer, *rest, save=running.save):
+    print(f"placed {sorted({str(getattr(p, 'placements', 'whole')) for p in trainer.model.parameters()})}")
+    save(trainer, *rest)
+
+running.save = told
+cli.main(sys.argv[1:])
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.trains
-@pytest.mark.parametrize("recipe", ["ddp"])
-def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, recipe):
+@pytest.mark.parametrize(("recipe", "placed"), [("ddp", "whole"), ("fsdp", "(Shard(dim=0),)")])
+def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, recipe, placed):
     files = {"forget": (world / "retain.jsonl",), "retain": world / "full.jsonl"}
     settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 8, "learning_rate": 2e-4, "entropy_forget": 0.1}
     one = forget(world, tmp_path / "one", accumulation=4, device="cpu", **files, **settings)
@@ -42,12 +56,14 @@ def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, re
         "--out", tmp_path / "two",
     ]  # fmt: skip
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", RECIPES / f"{recipe}.yaml",
-              "--num_processes", 2, "--main_process_port", free_port(), "-m", "leakbound"]  # fmt: skip
+              "--num_processes", 2, "--main_process_port", free_port(), tmp_path / "placed.py"]  # fmt: skip
+    (tmp_path / "placed.py").write_text(PLACED)
     done = subprocess.run(
         [str(part) for part in (*launch, *options)],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count(f"placed [{placed!r}]") == 2
     record = json.loads((tmp_path / "two" / "training.json").read_text())
     assert (record["processes"], record["steps"]) == (2, 8)
     first, second, start = (
