@@ -293,7 +293,7 @@ def main():
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "sharding")
     parser.add_argument("--out", type=Path)
     sharded = ["deepspeed", "deepspeed3"] if importlib.util.find_spec("deepspeed") else []
-    parser.add_argument("--kinds", nargs="*", default=["ddp", "fsdp", *sharded])
+    parser.add_argument("--kinds", nargs="*", default=[*sharded, "fsdp", "ddp"])
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--also", nargs="*", default=["resumed", "until"])
     parser.add_argument("--resume", action="store_true", help="launch only what has not ended in --work")
