@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from small_world import forget
 
 from leakbound.errors import InputError, RunMismatchError
+from leakbound.runs.files import new_folder
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig
 from leakbound.unlearning.folders import checkpoint_folder
 from leakbound.unlearning.running import prepare
@@ -126,6 +127,14 @@ def test_another_number_of_processes_goes_on_where_a_step_has_as_many_rows(tmp_p
     checkpoint_folder(tmp_path / "out", {"accumulation": 2}, resume=True)
     with pytest.raises(RunMismatchError, match="accumulation"):
         checkpoint_folder(tmp_path / "out", {"accumulation": 4}, resume=True)
+
+
+def test_what_a_killed_launch_left_goes_with_the_next(tmp_path, launched):
+    launched(2)
+    (tmp_path / ".out-launch-29501" / "whole").mkdir(parents=True)
+    with new_folder(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("method", ["pmc", "leak_mass", "grpo"])
