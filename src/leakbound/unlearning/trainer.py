@@ -124,6 +124,8 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         state = self.accelerator.state
         if sharing() == "fsdp" and state.distributed_type == DistributedType.MULTI_CPU:
             state.fsdp_plugin = FullyShardedDataParallelPlugin()  # as the launcher's environment says
+            if state.mixed_precision != "no":
+                state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
             state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
             self.is_fsdp_enabled = True
 
