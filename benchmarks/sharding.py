@@ -43,8 +43,8 @@ CASES = {
     "checkpointing": f"{UNLEARN} --method NPO+GD --gradient-checkpointing",
     "LoRA": f"{UNLEARN} --method NPO+GD --lora-rank 4",
     "LoRA, checkpointing": f"{UNLEARN} --method NPO+GD --lora-rank 4 --gradient-checkpointing",
-    "leak rounds": f"{UNLEARN} --method GA+GD --leak-rounds 1 --leak-scorer rouge_l --leak-threshold 0.5 "
-    "--leak-samples 8 --max-tokens 12",
+    "leak rounds": f"{UNLEARN} --method GA+GD --leak-rounds 1 --leak-scorer rouge_l --leak-threshold 0.01 "
+    "--leak-samples 32 --max-tokens 24",
 }
 RESUMED = f"{UNLEARN.replace('--max-steps 8', '--max-steps 12')} --method NPO+GD --save-every 4"
 UNTIL = (
