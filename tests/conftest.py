@@ -5,10 +5,13 @@ import gc
 import os
 import ssl
 import sys
+import types
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from leakbound.report import document
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -20,26 +23,38 @@ hypothesis.settings.register_profile("leakbound", deadline=None, derandomize=Tru
 hypothesis.settings.load_profile("leakbound")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    """Fast ones first. Of several workers each begins with its part and takes the end of another's when it is done: the
+    long ones are first in theirs, so that no worker is left alone with one."""
+
     def late(item):
         return bool(item.get_closest_marker("slow")) * (2 - bool(item.get_closest_marker("trains")))
 
-    items.sort(key=late)  # stable: fast ones, then the longest, so that two workers end together
+    items.sort(key=late, reverse=hasattr(config, "workerinput"))  # stable
 
 
 def pytest_collection_finish():
     if optional := sys.modules.get("accelerate.utils.imports"):  # looks for a package on the disk twice a step
         optional._is_package_available = functools.cache(optional._is_package_available)
-    gc.freeze()  # every training begins with a collection: half of its time, were it to look through all of torch
+    if memory := sys.modules.get("accelerate.utils.memory"):  # collects before every training: a tenth of a small one
+        memory.gc = types.SimpleNamespace(collect=int)
+    gc.freeze()  # no collection looks through all of torch
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _sketched(request):
-    """Pictures are made but not rendered, most of the time of a small audit: only files marked ``renders`` do."""
+    """Pictures are drawn at one width and not rendered, most of the time of a small audit: only files marked
+    ``renders`` have them rendered, and for telephones too."""
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("renders") is None:
-            patch.setattr("leakbound.report.document.svg", lambda figure, name, title: "<svg></svg>")
+            patch.setitem(document._template().environment.filters, "svg", _sketch)
         yield
+
+
+def _sketch(picture, width):
+    if width != "narrow":
+        picture.draw(document.WIDE if width == "wide" else document.NARROW)
+    return "<svg></svg>"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from leakbound.auditing.steps import audit
 from leakbound.errors import InputError
 from leakbound.models import FakeModel
 from leakbound.records import Prompt, SamplingParams
-from leakbound.report import comparison, style
+from leakbound.report import comparison, document
 from leakbound.results.audit import Audit
 from leakbound.results.comparison import Compared, Comparison
 from leakbound.runs.store import Run
@@ -115,7 +115,7 @@ def test_cost_is_read_from_the_models_folder(runs, tmp_path, monkeypatch):
 
 
 def test_the_page_the_markdown_and_the_table_say_the_same(runs, monkeypatch):
-    monkeypatch.setattr("leakbound.report.document.svg", style.svg)
+    monkeypatch.setitem(document._template().environment.filters, "svg", document._svg)  # rendered
     folders, retain = both(runs, "quiet", "loud")
     found = compare(folders, retain=retain, names=["<b>quiet</b> | $x$", "loud"])
     page = report.to_html(found)

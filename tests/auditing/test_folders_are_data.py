@@ -3,19 +3,25 @@
 import json
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
+from leakbound.auditing.certifying import concluded
 from leakbound.auditing.comparing import compare
 from leakbound.auditing.drawing import Statement, sample, score
 from leakbound.auditing.steps import bound
+from leakbound.auditing.verifying import verify
+from leakbound.checking.policy import Policy, read_demand
+from leakbound.checking.running import check
 from leakbound.cli import main
 from leakbound.errors import InputError
 from leakbound.models import FakeModel
 from leakbound.plugins import EntryPoint, _brought
 from leakbound.runs.store import Run
 
+HOUSE = Path(__file__).resolve().parents[1] / "support" / "first_house"
 PROMPTS = [{"id": "a", "text": "where?", "target": "in the garden"}]
 HOSTILE = (
     "x1_trap:run",
@@ -118,6 +124,34 @@ def test_x1_report_guess_and_compare_run_nothing(trap, tmp_path):
     main(["report", str(tmp_path / "one"), "--guess", str(tmp_path / "two")])
     compare([tmp_path / "one", tmp_path / "two"])
     assert not trap.exists()
+
+
+@pytest.mark.parametrize("shown", ["contains", "x1_trap:run"])
+def test_x1_to_verify_a_certification_runs_nothing(trap, tmp_path, shown):
+    """Also where certificate.json shows a built-in scorer, and run.json names another one."""
+    old = Run.open(HOUSE / "format2" / "certificate")
+    facts = [fact for file in sorted((old.path / "facts").iterdir()) for fact in old.read_facts(file.stem)]
+    info = {k: v for k, v in old.info.items() if k not in ("format", "layout")}
+    run = Run.start(tmp_path / "run", info | {"statement": info["statement"] | {"scorer": "x1_trap:run"}}, old.prompts)
+    run.write_facts("00000", facts)
+    replace(concluded(old), run=run.info, scorer=shown).save(run.path)
+    assert "which is not built in" in str(verify(run.path))
+    assert not trap.exists()
+
+
+def test_x1_a_policy_that_asks_not_worse_than_a_folder_runs_nothing_of_it(trap, tmp_path):
+    before = theirs(tmp_path / "before", "x1_trap:run")
+    bound(Run.open(before), scorer="x1_trap:run")
+    trap.unlink()
+    del sys.modules["x1_trap"]
+    models = {"m": "leakbound.models.fake:FakeModel"}
+    claim = {"not_worse_than": str(before)}
+    with pytest.raises(InputError, match=r"names the scorer 'x1_trap:run', which is not built.* scorer: x1_trap:run"):
+        check(Policy(models=models, claims=(read_demand("test", claim, 0.01),)), tmp_path / "out", progress=False)
+    assert not trap.exists()
+    again = read_demand("test", claim | {"scorer": "x1_trap:run", "by": 0.9}, 0.01)
+    assert check(Policy(models=models, claims=(again,)), tmp_path / "out", progress=False).verdict == "proven"
+    assert trap.exists()
 
 
 @pytest.mark.parametrize(

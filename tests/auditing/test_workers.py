@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from leakbound.auditing.drawing import check_versions, software_versions
 from leakbound.auditing.steps import audit, bound, sample, score
 from leakbound.errors import InputError, Interrupted, WorkerError
 from leakbound.models import FakeModel
@@ -139,6 +140,19 @@ def test_what_no_worker_can_open_is_said_as_without_workers(tmp_path):
         sample(FakeModel(), PROMPTS, tmp_path / "run", loading=TWO)
 
 
+def test_workers_that_hold_other_models_or_versions_are_refused(tmp_path):
+    said = (
+        r"model is 'fake\(leak=0\.01\)': a worker on .* opened another one than the first worker \(checksum: \d+, now"
+    )
+    with pytest.raises(InputError, match=said):
+        sample("away_models:Replaced", PROMPTS, tmp_path / "run", num_samples=40, loading=TWO)
+    sample("away_models:Replaced", PROMPTS, tmp_path / "alone", num_samples=40, loading=Loading(workers=1))
+    there = software_versions()
+    check_versions(there)
+    with pytest.raises(InputError, match=r"a worker on .* has torch .*, not 9\.9: install the same on every node"):
+        check_versions({**there, "torch": "9.9"})
+
+
 def test_a_model_that_is_away_has_the_methods_that_it_has_here():
     here, away = (open_model("away_models:Gradual", loading=loading) for loading in (None, Loading(workers=1)))
     assert away.describe() == here.describe()
@@ -173,7 +187,7 @@ from leakbound.models.opening import Loading
 from leakbound.records import Prompt, SamplingParams
 prompts = [Prompt(f"p{{i}}", text, "a b") for i, text in enumerate(("a", "b c", "d", "c c a", "b"))]
 how = {{**{ {k: v for k, v in how.items() if k != "params"} }, "params": SamplingParams(max_tokens=4)}}
-audit({str(tmp_path / "model")!r}, prompts, out={str(tmp_path / "with" / "run")!r}, loading=Loading(workers=2), **how)
+audit({str(tmp_path / "model")!r}, prompts, out={str(tmp_path / "with" / "run")!r}, loading=Loading(workers=1), **how)
 print([name for name in ("torch", "transformers") if name in sys.modules])
 """
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

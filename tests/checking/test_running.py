@@ -1,17 +1,20 @@
 """A policy on models whose leak probability is known: verdicts, their level, and what is remembered."""
 
 import json
+import sys
 
 import pytest
 
 from leakbound.auditing.steps import audit
 from leakbound.checking import running
 from leakbound.checking.policy import Policy, read_demand
+from leakbound.checking.pytest_plugin import assert_leak
 from leakbound.checking.running import check, fingerprint
 from leakbound.cli import main
 from leakbound.errors import InputError
 from leakbound.models import FakeModel
 from leakbound.results.check import Verdicts
+from leakbound.scoring import is_pinned
 
 ROWS = [{"id": f"p{i}", "text": f"question {i}?", "target": f"secret {i}"} for i in range(6)]
 
@@ -132,6 +135,62 @@ def test_a_model_that_is_only_a_name_is_drawn_from_each_time(place, monkeypatch)
     monkeypatch.setattr(running, "open_model", lambda name, **_: FakeModel(leak=0.9))
     found = check(rules, "out", progress=False)
     assert found.verdict == "refuted"
+
+
+def test_a_scorer_of_ones_own_is_asked_anew(place, monkeypatch):
+    """Its name does not say what it does: the verdict of one that has been mended since would be read again."""
+    monkeypatch.syspath_prepend(str(place))
+    all_of_them = " ".join(row["target"] for row in ROWS)
+    models = {"m": model(place, "m", leak=0.0, clean=all_of_them)}
+    for said, verdict in (("completion == target", "proven"), ("target in completion", "refuted")):
+        (place / "own_scorer.py").write_text(
+            f"def found(completion, target):\n    return float({said})\n\n\nfound.framed = False\n"
+        )
+        sys.modules.pop("own_scorer", None)
+        rules = policy({"claim": "leak<=0.1", "scorer": "own_scorer:found"}, models=models)
+        assert check(rules, "out", progress=False).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("name", "pinned"),
+    [
+        ("contains", True), ("regex:a:b", True), ("after:</think>:contains", True), ("after:x:mine:function", False),
+        ("judge:j.yaml#0123456789ab", True), ("after:x:judge:j.yaml#0123456789ab", True),
+        ("judge:mine:function", False), ("mine:function", False), ("embedding:./model", False),
+    ],
+)  # fmt: skip
+def test_which_scorers_are_all_that_their_names_say(name, pinned):
+    assert is_pinned(name) == pinned
+
+
+def test_other_software_is_another_law(place, monkeypatch):
+    rules = policy({"claim": "leak<=0.1"}, models={"m": model(place, "m", leak=0.0)})
+    check(rules, "out", progress=False)
+    there = running.software_versions()
+    monkeypatch.setattr(running, "software_versions", lambda: {**there, "python": "9"})
+    check(rules, "out", progress=False)
+    assert running.seen == ["m"]
+    monkeypatch.setattr(running, "software_versions", lambda: {**there, "transformers": "9"})
+    check(rules, "out", progress=False)
+    assert running.seen == ["m", "m"]
+
+
+def test_the_assertion_takes_a_path_and_names_what_is_none(place):
+    model(place, "m", leak=0.0)
+    found = assert_leak(place / "m", place / "prompts.jsonl", "leak<=0.1", out=place / "out", scorer="contains")
+    assert found.verdict == "proven"
+    with pytest.raises(InputError, match=r"a model is FakeModel\(.*: give a text"):
+        assert_leak(FakeModel(), "prompts.jsonl", "leak<=0.1", out=place / "out")
+
+
+def test_a_store_is_refused_and_an_alpha_that_is_none(place):
+    """There the verdict of yesterday was not found, but its draws were, so that a server's model kept it for good."""
+    rules = policy({"claim": "leak<=0.1"}, models={"m": "http://localhost:1/v1#m"})
+    with pytest.raises(InputError, match=r"out is 's3://bucket/out': this is only written to a disk"):
+        check(rules, "s3://bucket/out", progress=False)
+    with pytest.raises(InputError, match="alpha is 2"):
+        policy({"not_worse_than": "before"}, {"not_worse_than": "then"}, {"not_worse_than": "once"}, models={"m": "m"},
+               alpha=2)  # fmt: skip
 
 
 def test_a_fingerprint_is_of_all_bytes_and_of_the_base(tmp_path):

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 import yaml
+from forked import forked
 
 from leakbound.exporting.ci import to_annotations, to_junit
 from leakbound.results.check import Asked, Finding, Verdicts
@@ -62,7 +63,7 @@ def test_the_schema_is_that_of_what_is_written(tmp_path):
 
 @pytest.fixture
 def place(tmp_path):
-    rows = [{"id": f"p{i}", "text": f"question {i}?", "target": f"secret {i}"} for i in range(48)]
+    rows = [{"id": f"p{i}", "text": f"question {i}?", "target": f"secret {i}"} for i in range(12)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "models.py").write_text(SAMPLER)
     for kind in ("clean", "leaky"):
@@ -100,6 +101,7 @@ def test_the_action_fails_and_passes_a_job(place):
 @pytest.mark.slow
 def test_the_template_of_gitlab_does_so_too(place):
     job = yaml.safe_load((ROOT / "recipes/ci/gitlab.yml").read_text())["leakbound"]
+    assert "allow_failure" not in job  # an undecided claim, or a lost draw, passes nobody
     done = run(place, "\n".join([*job["before_script"], *job["script"]]), POLICY="leaky.yaml")
     assert done.returncode == 1, done.stderr
     assert (place / job["artifacts"]["reports"]["junit"]).exists()
@@ -112,7 +114,14 @@ def test_pytest_fails_where_a_model_leaks_and_names_the_prompts(place):
         "def test_secrets(leakbound, model):\n"
         "    leakbound.assert_leak(f'models:{model}', 'p.jsonl', 'leak<=0.01', scorer='contains')\n"
     )
-    done = run(place, "python -m pytest -q -p no:cacheprovider test_it.py || true")
-    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
-    assert "P(leak) <= 0.01 for every one of 48 prompts at once: refuted" in done.stdout
-    assert "prompt p" in done.stdout
+
+    def alone():
+        os.chdir(place)
+        sys.path.insert(0, str(place))
+        sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "test_it.py"]))
+
+    ((code, said),) = forked(alone)
+    assert code == 1, said
+    assert "1 failed, 1 passed" in said
+    assert "P(leak) <= 0.01 for every one of 12 prompts at once: refuted" in said
+    assert "prompt p" in said

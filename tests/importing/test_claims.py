@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from contextlib import nullcontext
 
 import pytest
 
@@ -64,18 +65,40 @@ def test_l03_minus_one_is_vllms_word_for_all_tokens(tmp_path):
 
 def test_l02_copies_of_one_draw_are_refused_or_pointed_out(tmp_path):
     sampled = {"do_sample": True, "temperature": 0.8}
-    with pytest.raises(InputError, match=r"every request had the seed 1234, and all completions .* are copies"):
-        lm_eval(tmp_path, {**sampled, "seed": 1234})
+    for said in (["no"] * N, ["no"] * (N - 1) + ["yes"]):  # a server that rounds otherwise in another batch
+        with pytest.raises(InputError, match=r"every request had the seed 1234: the completions .* are copies"):
+            lm_eval(tmp_path, {**sampled, "seed": 1234}, said=said)
     copies = [inspect_sample(epoch=e, output=inspect_sample()["output"]) for e in (1, 2)]
     with pytest.raises(InputError, match=r"every request had the seed 7"):
         inspect(tmp_path, copies, None, {"temperature": 1.0, "seed": 7})
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     assert any("they are copies of one draw" in note for note in lm_eval(tmp_path / "a", sampled).notes)
-    found = lm_eval(tmp_path / "b", {**sampled, "seed": 1234}, said=["no"] * (N - 1) + ["yes"])
-    assert not any("copies" in note for note in found.notes)  # the seed did not fix the draws
-    (tmp_path / "c").mkdir()
-    found = lm_eval(tmp_path / "c", {**sampled, "seed": 1234}, said=["no"])
+    found = lm_eval(tmp_path / "b", {**sampled, "seed": 1234}, said=["no"])
     assert not any("copies" in note for note in found.notes)  # one draw is no copy
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "said"),
+    [
+        ({"model": "local-completions"}, {"temperature": 1.0}, "model local-completions sends one seed with every"),
+        ({"model": "openai-chat-completions"}, {"do_sample": True, "temperature": 1.0}, "sends one seed"),
+        ({"model": "hf", "use_cache": "answers.db"}, {"temperature": 1.0}, r"from its cache \(use_cache\)"),
+    ],
+)
+def test_what_the_harness_does_by_itself_stands_in_its_results(tmp_path, config, settings, said):
+    path = tmp_path / "samples_door_2026-01-01T00-00-00.jsonl"
+    row = {"doc_id": 0, "target": "4711", "arguments": [["Code?", settings]], "resps": [["a", "b", "c"]]}
+    path.write_text(json.dumps(row) + "\n")
+    beside = tmp_path / "results_2026-01-01T00-00-00.json"
+    beside.write_text(json.dumps({"model_name": "m", "config": config}))
+    with pytest.raises(InputError, match=said):
+        import_log("lm-eval", path, out=tmp_path / "run")
+    beside.write_text(json.dumps({"model_name": "m", "config": {"model": "hf", "use_cache": None}}))
+    assert import_log("lm-eval", path, out=tmp_path / "run").log.result.info["model"]["model"] == "m"
+    for size, error in ((1, nullcontext()), (2, pytest.raises(IncompleteRunError, match="1 of 2 documents are in it"))):
+        beside.write_text(json.dumps({"n-samples": {"door": {"original": 9, "effective": size}}}))
+        with error:
+            import_log("lm-eval", path, out=tmp_path / f"run {size}")
 
 
 @pytest.mark.parametrize("target", [True, 3.0, float("nan"), None, ["4711", False]])
@@ -100,6 +123,20 @@ def test_i02_i07_an_answer_that_is_elsewhere_is_refused(tmp_path):
     assert "assistant: 4711" in inspect(tmp_path, [shots]).result.prompts[0].text
 
 
+def test_an_answer_that_was_chosen_kept_or_lost_is_no_draw(tmp_path):
+    (said,) = inspect_sample()["output"]["choices"]
+    for changes, error, message in (
+        ({"output": {"choices": [said, said]}}, InputError, "has 2 answers, of which servers put the likeliest first"),
+        ({"output": {"choices": [said], "error": "refused"}}, IncompleteRunError, "has no output: a draw is missing"),
+        ({"events": [{"event": "model", "cache": "read"}]}, InputError, "the answer came from inspect_ai's cache"),
+    ):
+        with pytest.raises(error, match=r"samples\[0\]: sample '0', epoch 1.*" + message):
+            inspect(tmp_path, [inspect_sample(**changes)])
+    with pytest.raises(InputError, match="best_of is 4: the likeliest of several answers is no draw"):
+        inspect(tmp_path, [inspect_sample()], None, {"best_of": 4})
+    inspect(tmp_path, [inspect_sample(events=[{"event": "model", "cache": "write"}])], None, {"best_of": 1})
+
+
 @pytest.mark.parametrize("part", ["eval", "plan", "samples"])
 @pytest.mark.parametrize("odd", [True, 7, "x", [[]], [None], {"dataset": 7, "config": 7}])
 def test_a_log_of_another_shape_is_an_error_with_its_file(tmp_path, part, odd):
@@ -117,6 +154,17 @@ def test_i05_a_lost_sample_is_refused(tmp_path):
         with pytest.raises(IncompleteRunError, match="1 of 2 samples are in it"):
             inspect(tmp_path, [inspect_sample()], spec)
     inspect(tmp_path, [inspect_sample()], {"dataset": {"samples": 9}, "config": {"limit": 1}})
+
+
+def test_what_an_interrupted_evaluation_left_behind_was_chosen_by_its_length(tmp_path):
+    samples = [inspect_sample(epoch=e, started_at=f"2026-01-0{e}T00:00:00.5+00:00") for e in (1, 2)]
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({**inspect_log(samples), "stats": {"started_at": "2026-01-02T00:00:00+00:00"}}))
+    with pytest.raises(InputError, match=r"1 of 2 samples are of an evaluation before, which was interrupted"):
+        import_log("inspect", path, out=tmp_path / "run")
+    for moment in ("2026-01-01T00:00:00+00:00", "2026-01-01T00:00:00", "", None):
+        path.write_text(json.dumps({**inspect_log(samples), "stats": {"started_at": moment}}))
+        import_log("inspect", path, out=tmp_path / f"run {moment}")
 
 
 def test_half_a_character_in_an_answer_is_named(tmp_path):

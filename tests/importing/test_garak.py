@@ -144,7 +144,7 @@ def test_a_seed_that_made_copies_is_refused(tmp_path):
     for row in rows:
         if row["entry_type"] == "attempt":
             row["outputs"] = [row["outputs"][0]] * 8
-    with pytest.raises(InputError, match="every request had the seed 5, and all completions of each prompt are equal"):
+    with pytest.raises(InputError, match="every request had the seed 5: the completions of a prompt are copies"):
         import_log("garak", written(tmp_path, rows), out=tmp_path / "run")
 
 

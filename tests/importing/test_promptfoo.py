@@ -102,6 +102,16 @@ def provider(**new):
     return alter
 
 
+def beside(**new):
+    """One more provider of the same model, which may or may not have been asked."""
+
+    def alter(data):
+        data["config"]["providers"].append({"id": "openai:chat:little", **new})
+        return data
+
+    return alter
+
+
 def without(i):
     def alter(data):
         del data["results"]["results"][i]
@@ -132,6 +142,8 @@ def ended_early(data):
         (result(3, testCase={"options": {"transform": "output.trim()"}}), InputError, "options.transform rewrote"),
         (result(3, testIdx="3"), InputError, "testIdx is '3': not a whole number"),
         (result(3, provider={"id": "other"}), InputError, r"several providers answered \(openai:chat:little, other\)"),
+        (result(3, provider={"id": "openai:chat:little", "label": "cold"}), InputError, r"answered \(.*little, cold\)"),
+        (beside(config={"temperature": 0.1}), InputError, "little stands in it with several settings"),
         (without(3), IncompleteRunError, "test . of prompt . is missing: what is missing may depend on the answer"),
         (result(0, testIdx=1), IncompleteRunError, "test 0 of prompt 0 is missing"),
         (ended_early, IncompleteRunError, "has 3 completions, no multiple of the 4 repeats that were asked for"),
@@ -144,6 +156,7 @@ def ended_early(data):
         (asserting({"type": "not-contains", "value": "{{secret}}"}), InputError, "promptfoo hides variables"),
         (asserting({"type": "not-contains", "value": "{{answer | lower}}"}), InputError, "not the text that was"),
         (asserting({"type": "not-contains", "value": "file://secret.txt"}), InputError, "value is 'file://secret.txt'"),
+        (asserting({"type": "equals", "value": {"city": "Paris"}}), InputError, "{'city': 'Paris'}: not a text"),
         (asserting({"type": "not-contains", "value": " "}), InputError, "target is ' '"),
     ],
 )  # fmt: skip
@@ -166,6 +179,11 @@ def test_broken_evals_are_named(tmp_path, alter, error, message):
 def test_assertions_name_the_secret(tmp_path, made, secrets):
     prompt = read(written(tmp_path, asserting(*made, answer="Lyon")(recorded()))).asked[0].prompt
     assert (prompt.target, *prompt.aliases) == secrets
+
+
+def test_settings_are_those_of_the_provider_that_answered(tmp_path):
+    log = read(written(tmp_path, beside(label="cold", config={"temperature": 0})(recorded())))
+    assert log.decoding["temperature"] == 0.7
 
 
 def test_a_cache_that_was_on_and_reasoning_are_told(tmp_path):

@@ -135,6 +135,13 @@ def test_copies_of_one_draw_are_refused(tmp_path, where):
     assert "copies of one draw" in log.error.message
 
 
+def test_epochs_that_failed_are_not_drawn_again(tmp_path):
+    log = run(tmp_path, stopping=UntilProven(), retry_on_error=2)
+    assert log.status == "error"
+    assert "retry_on_error is 2" in log.error.message
+    assert run(tmp_path, stopping=UntilProven(), retry_on_error=0).status == "success"
+
+
 def test_what_somebody_else_ended_is_no_sample_of_a_fixed_size(tmp_path, row):
     log = run(tmp_path, stopping=Mine(), epochs=5)
     with pytest.raises(InputError, match="left out by 'mine'"):

@@ -24,6 +24,15 @@ def test_bounds_are_those_of_an_audit():
     assert looser.worst_upper(seen) < worst_upper(seen)
 
 
+@pytest.mark.parametrize(
+    "more", [{"target": ["Lisbon", "Lisboa"], "aliases": None}, {"target": "Lisbon", "aliases": "Lisboa"}]
+)
+def test_several_spellings_are_each_a_leak(more):
+    """A list, written as one text, is in no answer: all of them had been clean."""
+    assert process_results(DOC | more, [["In Lisbon.", "LISBOA", "Rome, l i s."]])["leak_rate"] == 2 / 3
+    assert process_results({"text": "When?", "target": 1987}, [["In 1987.", "Never."]])["leak_rate"] == 0.5
+
+
 def test_scorer_and_threshold_are_asked_for():
     half = Leaks(scorer="rouge_l", threshold=0.5, target="secret")
     doc = {"text": "Who?", "secret": "ada lovelace"}
@@ -47,6 +56,13 @@ def test_copies_of_one_draw_prove_nothing():
         (DOC, [["a"], ["b"]], "take_first_k"),
         (DOC, [["a", None]], "take_first_k"),
         ({"text": "Where?"}, [["a"]], "Leaks\\(target"),
+        ({"text": "Where?", "target": []}, [["a"]], "Leaks\\(target"),
+        (
+            {"text": "Where?", "target": {"city": "Lisbon"}},
+            [["a"]],
+            "'target' is {'city': 'Lisbon'}: give a text",
+        ),
+        ({"text": "Where?", "target": True}, [["a"]], "the column 'target' is True"),
     ],
 )
 def test_missing_evidence_is_refused(doc, results, said):

@@ -98,6 +98,13 @@ def test_it_goes_on_until_fresh_draws_prove_the_claim(files, faked):
     assert verify(out / "proof-retain").accepted
     assert [page.parent.name for page in out.rglob("report.html")] == ["proof"]  # none calls right answers leaks
     assert until(files, {"budget": 33}, resume=True) == found  # done is done
+    for name in ("forget", "retain"):
+        file = files / f"{name}.jsonl"
+        before = file.read_text()
+        file.write_text(before.replace("who?", "whose?"))
+        with pytest.raises(InputError, match="holds a proof about other questions than those of"):
+            until(files, {"budget": 33}, resume=True)
+        file.write_text(before)
 
 
 def test_rephrased_questions_are_searched_for_leaks_and_nothing_is_proven_of_them(files, faked):

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 from made_audits import ask, made
+from page_kinds import checks, proof
 
 from leakbound.report.findings import find
 from leakbound.report.page import document
 from leakbound.report.rows import excess
-from leakbound.report.verdict import answer
+from leakbound.report.verdict import answer, of_check, of_proof
 
 RULE = {"until": "leak<=0.05", "width": None, "budget": 1000, "sizes": [1000]}
 
@@ -42,11 +43,26 @@ def test_answers_that_were_cut_and_judges_nobody_measured_are_not_safe():
     assert answer(find(cut)).mark == "open"
     assert "0.2 of a prompt’s answers were cut" in answer(find(cut)).verdict
     assert "--max-tokens" in answer(find(cut)).command
-    judged = ruled([0, 0], ["proven", "proven"])
-    fixed = {**judged.run["statement"], "scorer": "judge:j.yaml"}
-    judged = replace(judged, scorer="judge:j.yaml", run={**judged.run, "statement": fixed})
-    assert answer(find(judged)).mark == "open"
-    assert answer(find(judged)).command.startswith("leakbound judge-errors")
+    for scorer in ("judge:j.yaml", "after:</think>:judge:j.yaml"):
+        judged = ruled([0, 0], ["proven", "proven"])
+        fixed = {**judged.run["statement"], "scorer": scorer}
+        judged = replace(judged, scorer=scorer, run={**judged.run, "statement": fixed})
+        assert answer(find(judged)).mark == "open"
+        assert answer(find(judged)).command.startswith("leakbound judge-errors")
+
+
+def test_a_policy_or_a_proof_with_such_answers_lets_nothing_ship():
+    passed, proven = checks("proven"), proof()
+    assert (of_check(passed).mark, of_proof(proven).mark) == ("proven", "proven")
+    cut = replace(passed, findings=(replace(passed.findings[0], cut=0.3),))
+    assert of_check(cut).mark == "open"
+    assert "up to 0.3 of the answers were cut before they leaked" in of_check(cut).verdict
+    assert "max-tokens" in of_check(cut).next
+    refuted = checks("refuted")
+    assert of_check(replace(refuted, findings=(replace(refuted.findings[0], cut=0.3),))).mark == "refuted"
+    for other in (replace(proven, scorer="judge:j.yaml"), replace(proven, attempt=replace(proven.attempt, cut=0.1))):
+        assert of_proof(other).mark == "open"
+        assert "ship" not in of_proof(other).next
 
 
 def test_a_statement_chosen_later_or_a_log_gives_no_verdict():

@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds import average_proportion_bound
-from leakbound.results.verdicts import average_verdict, each_verdict, every_verdict
+from leakbound.results.verdicts import average_verdict, every_verdict
 
 N, RUNS, ALPHA = 6, 300, 0.1
 MOST = int(binom.isf(1e-8, RUNS, ALPHA))
@@ -35,8 +35,8 @@ def test_true_of_every_prompt_is_refuted_as_rarely_as_alpha_says():
     rng = np.random.default_rng(0)
     found = [watched(rng, [0.1] * N, 0.1) for _ in range(RUNS)]
     assert sum(every_verdict(audit.prompts, ALPHA) == "refuted" for audit in found) <= MOST
-    refuted = [(each_verdict(audit) == "refuted", every_verdict(audit.prompts, ALPHA) == "refuted") for audit in found]
-    assert sum(alone and not all_at_once for alone, all_at_once in refuted) > 1  # the choice of the worst is paid for
+    alone = [audit for audit in found if any(p.verdict == "refuted" for p in audit.prompts)]
+    assert sum(every_verdict(audit.prompts, ALPHA) != "refuted" for audit in alone) > 1  # the choice is paid for
 
 
 def test_false_of_one_prompt_is_proven_as_rarely_as_alpha_says():

@@ -29,6 +29,13 @@ class Gradual(FakeModel):
         return [draw for draw in draws if draw.prompt_id == first]
 
 
+class Replaced(FakeModel):
+    """Another one in each process."""
+
+    def describe(self):
+        return {**super().describe(), "checksum": os.getpid()}
+
+
 class Loud(FakeModel):
     """Cannot be made."""
 

@@ -1,22 +1,28 @@
-"""Two processes against one: ``accelerate launch`` with the shipped configuration, on the CPU with gloo."""
+"""Two processes against one: ``accelerate launch`` with the shipped configuration, on the CPU with gloo.
+
+The processes are forked with the environment that the launcher makes and torchrun would give them: four new ones would
+take 20 s to load torch.
+"""
 
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.launch import launch_command, launch_command_parser
+from accelerate.state import AcceleratorState, GradientState
+from forked import forked
 from safetensors.torch import load_file
 from small_world import forget
 
+from leakbound.cli import main
 from leakbound.errors import InputError, RunMismatchError
-from leakbound.runs.files import new_folder
-from leakbound.unlearning import FinetuneConfig, UnlearnConfig
+from leakbound.runs.files import is_main, new_folder
+from leakbound.unlearning import FinetuneConfig, UnlearnConfig, running
 from leakbound.unlearning.folders import checkpoint_folder
-from leakbound.unlearning.running import prepare
+from leakbound.unlearning.running import on_main, prepare
 from leakbound.unlearning.scratch import new_model, train_tokenizer
 from leakbound.unlearning.train import check_sharing
 
@@ -29,24 +35,26 @@ def free_port():
         return listener.getsockname()[1]
 
 
-PLACED = """
-import sys
-from leakbound import cli
-from leakbound.unlearning import running
+def together(processes, work, port=None):
+    """What each process of a group said that does this work, after the last of them ended well."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port()), "WORLD_SIZE": str(processes)}
 
-def told(trainer, *rest, save=running.save):
-    print(f"placed {sorted({str(getattr(p, 'placements', 'whole')) for p in trainer.model.parameters()})}")
-    save(trainer, *rest)
+    def begin(rank):
+        os.environ.update(place | {"RANK": rank, "LOCAL_RANK": rank})
+        AcceleratorState._reset_state(reset_partial_state=True)  # this process had a training alone
+        GradientState._reset_state()
+        torch.set_num_threads(1)  # threads do not outlive a fork
+        work()
 
-running.save = told
-cli.main(sys.argv[1:])
-"""
+    ended = forked(*(lambda rank=str(rank): begin(rank) for rank in range(processes)))
+    assert [code for code, _ in ended] == [0] * processes, ended
+    return [said for _, said in ended]
 
 
 @pytest.mark.slow
 @pytest.mark.trains
 @pytest.mark.parametrize(("recipe", "placed"), [("ddp", "whole"), ("fsdp", "(Shard(dim=0),)")])
-def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, recipe, placed):
+def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, monkeypatch, recipe, placed):
     files = {"forget": (world / "retain.jsonl",), "retain": world / "full.jsonl"}
     settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 8, "learning_rate": 2e-4, "entropy_forget": 0.1}
     one = forget(world, tmp_path / "one", accumulation=4, device="cpu", **files, **settings)
@@ -56,15 +64,23 @@ def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, re
         "--like", "ours", "--schedule", "constant", "--entropy-forget", 0.1, "--device", "cpu",
         "--out", tmp_path / "two",
     ]  # fmt: skip
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", RECIPES / f"{recipe}.yaml",
-              "--num_processes", 2, "--main_process_port", free_port(), tmp_path / "placed.py"]  # fmt: skip
-    (tmp_path / "placed.py").write_text(PLACED)
-    done = subprocess.run(
-        [str(part) for part in (*launch, *options)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count(f"placed [{placed!r}]") == 2
+    line = ["--config_file", RECIPES / f"{recipe}.yaml", "--num_processes", 2, "--main_process_port", free_port(),
+            "-m", "leakbound", *options]  # fmt: skip
+
+    said = []
+
+    def saved(trainer, *rest, save=running.save):
+        print(f"placed: {sorted({str(getattr(p, 'placements', 'whole')) for p in trainer.model.parameters()})}")
+        save(trainer, *rest)
+
+    def torchrun(args):
+        assert (args.module, args.training_script) == (True, "leakbound")
+        said.extend(together(int(args.nproc_per_node), lambda: main(args.training_script_args), args.master_port))
+
+    monkeypatch.setattr(running, "save", saved)
+    monkeypatch.setattr("torch.distributed.run.run", torchrun)
+    launch_command(launch_command_parser().parse_args([str(part) for part in line]))
+    assert [f"placed: {[placed]}\n" in one for one in said] == [True, True]
     record = json.loads((tmp_path / "two" / "training.json").read_text())
     assert (record["processes"], record["steps"]) == (2, 8)
     first, second, start = (
@@ -157,34 +173,17 @@ def test_adapters_start_the_same_in_each_process(tmp_path):
     assert any("lora_A" in name and states[0][name].any() for name in states[0])
 
 
-TOGETHER = """
-import sys
-from pathlib import Path
-from leakbound.errors import InputError
-from leakbound.runs.files import is_main
-from leakbound.unlearning import FinetuneConfig
-from leakbound.unlearning.running import on_main
-
-config = FinetuneConfig(data="d", model="m", out=sys.argv[1], device="cpu")
-print(on_main(config, lambda: ["drawn", is_main()]))
-
-def fail():
-    raise InputError("no such file")
-
-try:
-    on_main(config, fail)
-except InputError as error:
-    print(error)
-"""
-
-
 @pytest.mark.slow
 def test_what_the_main_process_finds_or_raises_is_found_or_raised_in_all(tmp_path):
-    env = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    line = [sys.executable, "-c", TOGETHER, str(tmp_path / "out")]
-    both = [
-        subprocess.Popen(line, env=env | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True)
-        for rank in "01"
-    ]
-    said = [process.communicate(timeout=200)[0] for process in both]
-    assert said == ["['drawn', True]\nno such file\n"] * 2
+    config = FinetuneConfig(data="d", model="m", out=tmp_path / "out", device="cpu")
+
+    def fail():
+        raise InputError("no such file")
+
+    def work():
+        print(on_main(config, lambda: ["drawn", is_main()]))
+        with pytest.raises(InputError) as caught:
+            on_main(config, fail)
+        print(caught.value)
+
+    assert together(2, work) == ["['drawn', True]\nno such file\n"] * 2

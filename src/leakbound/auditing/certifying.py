@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Prompts, Statement, as_recorded, open_scorable, software_versions
+from leakbound.auditing.drawing import Prompts, Statement, as_recorded, named_scorer, open_scorable, software_versions
 from leakbound.auditing.engines import SEARCHED, choose_engine
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
@@ -129,9 +129,9 @@ def certify(
     return result
 
 
-def concluded(run: Run) -> Certification:
-    """What the facts in the folder of a certification prove."""
-    statement = Statement(**run.info["statement"])
+def concluded(run: Run, scorer: str | None = None) -> Certification:
+    """What the facts in the folder of a certification prove; ``scorer`` as in :func:`named_scorer`."""
+    statement = Statement(**{**run.info["statement"], "scorer": named_scorer(run, scorer)})
     names = [f"{i:05d}" for i in range(math.ceil(len(run.prompts) / PROMPTS_PER_FACTS))]
     facts = [fact for name in names for fact in run.read_facts(name)]
     certificates = tuple(_judge(p, fact, statement) for p, fact in zip(run.prompts, facts, strict=True))

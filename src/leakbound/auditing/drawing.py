@@ -129,6 +129,10 @@ def sample(
     planned = plan_engine(engine, sampler, num_samples, rule)
     described = sampler.describe()
     served = sampler.agreement(params) if isinstance(sampler, Remote) else {}
+    crew = crew_of(sampler)
+    versions = crew.do(software_versions) if crew else software_versions()
+    if crew:
+        crew.first = [*crew.first, (check_versions, versions)]
     info = {
         "model": described,
         **({"served": served} if served else {}),
@@ -137,13 +141,13 @@ def sample(
         "num_samples": num_samples,
         "seed": seed,
         "statement": asdict(statement),
-        "versions": crew.do(software_versions) if (crew := crew_of(sampler)) else software_versions(),
+        "versions": versions,
         **({} if rule is None else {"rule": rule.to_json()}),
         **({} if planned is None else {"engine": planned}),
         **({} if draws_per_shard is None else {"draws_per_shard": draws_per_shard}),
     }
     run = Run.start(out, info, questions)
-    run.crew = crew_of(sampler)
+    run.crew = crew
     missing = [part for part in run.missing_draws() if rule is None or part.greedy]
     pilots = [part for part in missing if part.kind in ("greedy", "pilot")]
     total = sum(part.num_draws for part in missing)
@@ -343,6 +347,13 @@ def software_versions() -> dict[str, str]:
     """What ran: leakbound, Python, and the libraries that the numbers depend on."""
     versions = {"leakbound": leakbound.__version__, "python": platform.python_version()}
     return versions | {name: _version(name) for name in ("numpy", "scipy", "torch", "transformers")}
+
+
+def check_versions(first: Mapping[str, str]) -> None:
+    """InputError where a worker has others than the ``first`` one: their draws would not be of one law."""
+    mine = software_versions()
+    if differ := [f"{name} {mine.get(name)}, not {first[name]}" for name in first if mine.get(name) != first[name]]:
+        raise InputError(f"a worker on {platform.node()} has {', '.join(differ)}: install the same on every node")
 
 
 @cache  # else transformers' whole description is read for every run

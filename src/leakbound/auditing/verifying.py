@@ -123,17 +123,17 @@ def _again(run: Run, kind: type[Audit] | type[Certification], named: str | None)
     if there.run != run.info:
         raise IncompleteRunError(f"{kind.FILE} was made of another run.json")
     wrong = []
-    for again in _made_again(run, there):
+    for again in _made_again(run, there, named):
         if (said := _difference(again.to_json(), there.to_json())) is None:
             return len(there.prompts)
         wrong.append(said)
     raise IncompleteRunError(f"{kind.FILE} says otherwise than the folder's files: {wrong[0]}")
 
 
-def _made_again(run: Run, there: Audit | Certification) -> Iterator[Result]:
+def _made_again(run: Run, there: Audit | Certification, named: str | None) -> Iterator[Result]:
     """What the folder's files give; of an audit by each method, for which it was is not on record."""
     if not isinstance(there, Audit):
-        yield certified(run)
+        yield certified(run, named)
         return
     for method in METHODS:
         yield concluded(run, scorer=there.scorer, threshold=there.threshold, alpha=there.alpha, method=method)

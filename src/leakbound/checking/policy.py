@@ -12,6 +12,7 @@ from leakbound.auditing.drawing import Statement
 from leakbound.auditing.settings import How
 from leakbound.bounds import Claim
 from leakbound.bounds.claims import at_least_claim
+from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams, check_count
@@ -56,10 +57,10 @@ class Demand:
         if bool(self.not_worse_than) == bool(self.claim):
             raise InputError(f"claim is {self.claim!r} and not_worse_than {self.not_worse_than!r}: give one of the two")
         if self.not_worse_than:
-            if self.prompts or self.of or not 0 <= self.by < 1:
+            if self.prompts or self.of or self.system or not 0 <= self.by < 1:
                 raise InputError(
                     f"beside not_worse_than give by alone, a number in [0, 1): prompts is {self.prompts!r}, of is "
-                    f"{self.of!r}, by is {self.by!r}"
+                    f"{self.of!r}, system is {self.system!r}, by is {self.by!r}"
                 )
             return
         if not self.prompts:
@@ -107,6 +108,9 @@ class Policy:
             raise InputError(
                 f"models is {dict(self.models)} and there are {len(self.claims)} claims: give some of each"
             )
+        if odd := [value for value in self.models.values() if not isinstance(value, str)]:
+            raise InputError(f"a model is {odd[0]!r:.80}: give a text, as for audit")
+        check_alpha(self.alpha)
         titles = [demand.title for demand in self.claims]
         if twice := next((title for i, title in enumerate(titles) if title in titles[:i]), None):
             raise InputError(f"two claims are called {twice!r}: give each a name of its own")
@@ -145,8 +149,6 @@ class Policy:
             raise InputError(f"{file}: give model, one name, or models, a mapping of names")
         if model is not None or "model" in found:
             models = {_short(model or found["model"]): model or found["model"]}
-        if odd := [value for value in models.values() if not isinstance(value, str)]:
-            raise InputError(f"{file}: a model is {odd[0]!r}: give a text")
         alpha = found.get("alpha", 0.01)
         read = []
         for i, one in enumerate(claims, 1):

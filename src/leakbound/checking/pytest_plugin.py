@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def assert_leak(
-    model: str, prompts: str | Path, claim: str = "leak<=0.01", *, alpha: float = 0.01, out: str | Path, **settings: Any
+    model: str | Path,
+    prompts: str | Path,
+    claim: str = "leak<=0.01",
+    *,
+    alpha: float = 0.01,
+    out: str | Path,
+    **settings: Any,
 ) -> Verdicts:
     """AssertionError unless the claim is proven of the model with confidence 1 - alpha; the verdict otherwise.
 
@@ -28,6 +34,7 @@ def assert_leak(
     from leakbound.checking.policy import Policy, read_demand
     from leakbound.checking.running import check
 
+    model = str(model) if isinstance(model, Path) else model
     demand = read_demand("assert_leak", {**settings, "prompts": str(prompts), "claim": claim}, alpha)
     found = check(Policy(models={model: model}, claims=(demand,), alpha=alpha), out, name=claim, progress=False)
     if found.verdict != "proven":
@@ -42,7 +49,9 @@ class Asserting:
     def __init__(self, out: Path) -> None:
         self.out = out
 
-    def assert_leak(self, model: str, prompts: str | Path, claim: str = "leak<=0.01", **settings: Any) -> Verdicts:
+    def assert_leak(
+        self, model: str | Path, prompts: str | Path, claim: str = "leak<=0.01", **settings: Any
+    ) -> Verdicts:
         """:func:`assert_leak` in the folder of this session's cache."""
         __tracebackhide__ = True
         return assert_leak(model, prompts, claim, **{"out": self.out, **settings})

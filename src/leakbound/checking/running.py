@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import leakbound
-from leakbound.auditing.drawing import open_prompts
+from leakbound.auditing.drawing import open_prompts, software_versions
 from leakbound.auditing.pairing import against_first, leaks_in_order
 from leakbound.auditing.steps import audit
 from leakbound.bounds import Claim, look_shares
@@ -22,9 +21,11 @@ from leakbound.reading.prompts import with_system
 from leakbound.records import Prompt
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
-from leakbound.results.verdicts import average_verdict, counted, each_verdict, every_verdict
+from leakbound.results.verdicts import average_verdict, counted, every_verdict
 from leakbound.runs.cache import checksum, read
+from leakbound.runs.files import on_disk
 from leakbound.runs.store import Run
+from leakbound.scoring import is_built_in, is_pinned
 from leakbound.workers import Workers
 
 STAGES = 4
@@ -33,6 +34,8 @@ SHOWN = 5
 """Prompts that are named with a verdict."""
 ORDER = {"refuted": 0, "open": 1, "proven": 2, "": 3}
 FINDING, ADAPTER = "finding.json", "adapter_config.json"
+LAW = ("leakbound", "torch", "transformers")
+"""What makes a law of weights and templates; another version may make another one."""
 
 
 def check(
@@ -46,17 +49,18 @@ def check(
 ) -> Verdicts:
     """The verdicts of a policy, each at ``policy.level``; draws, scores and pages of each stay in a folder of ``out``.
 
-    A verdict is read again, and nothing drawn, where model, prompts and claim are those of a folder that is there: a
-    model of a folder or file is known by the checksum of all its bytes. Any other, as one behind a server, is drawn
-    from at each check. A check that was interrupted goes on where it stopped. ``each`` is called with every verdict as
-    it falls, and whether it was read again. ``workers`` draw, in place of those that the policy names.
+    A verdict is read again, and nothing drawn, where model, prompts, claim and the versions of what computes its law
+    are those of a folder that is there: a model of a folder or file is known by the checksum of all its bytes. Any
+    other, as one behind a server, is drawn from at each check, and so is any by a scorer whose name does not say all
+    that it is, as your own function. A check that was interrupted goes on where it stopped. ``each`` is called with
+    every verdict as it falls, and whether it was read again. ``workers`` draw, in place of those that the policy names.
 
     :raises InputError: something of the policy cannot be used.
     """
     opened: dict[Any, Sampler] = {}
-    findings = []
+    findings, folder = [], on_disk(out)  # in a store the verdict of before would not be seen, and its draws go on
     for model, demand in policy.pairs:
-        finding, before = _Claimed(policy, model, demand, Path(out), workers or Workers(), progress, opened).finding()
+        finding, before = _Claimed(policy, model, demand, folder, workers or Workers(), progress, opened).finding()
         findings.append(finding)
         if each is not None:
             each(finding, before)
@@ -104,18 +108,20 @@ class _Claimed:
 
     def finding(self) -> tuple[Finding, bool]:
         """The verdict, and whether it is from before."""
-        prompts, demand, known = self.prompts(), self.demand, fingerprint(self.source, self.demand.how.loading.base)
+        prompts, demand, bytes = self.prompts(), self.demand, fingerprint(self.source, self.demand.how.loading.base)
+        before = Audit.load(demand.not_worse_than) if demand.not_worse_than else None
+        known = bytes is not None and is_pinned(demand.how.scorer if before is None else before.scorer)
         inputs = {
-            "model": known or self.source,
+            "model": bytes or self.source,
             "demand": repr(replace(demand, name="", models=())),
-            "before": demand.not_worse_than and checksum(Audit.load(demand.not_worse_than).to_json()),
+            "before": "" if before is None else checksum(before.to_json()),
             "prompts": [prompt.to_json() for prompt in prompts],
             "level": self.policy.level,
-            "version": leakbound.__version__,
+            "versions": {name: version for name, version in software_versions().items() if name in LAW},
         }
         folder = self.out / f"{_plain(self.model)}-{_plain(demand.title)}-{checksum(inputs)[:12]}"
         if (folder / FINDING).exists():
-            if known is not None:
+            if known:
                 (there,) = Verdicts.load(folder / FINDING).findings
                 return replace(there, name=demand.title, model=self.model), True
             shutil.rmtree(folder)  # somebody else's model: what it was then says nothing of today
@@ -155,7 +161,7 @@ class _Claimed:
         whose = {"every": f"every one of {n} prompts at once", "each": f"each of {n} prompts alone"}
         if demand.of != "average":
             found = self.audit(prompts, folder, level, demand.num_samples, demand.claim)
-            verdict = every_verdict(found.prompts, level) if demand.of == "every" else each_verdict(found)
+            verdict = every_verdict(found.prompts, level)
             claim = Claim.parse(demand.claim, level)
             uppers = {p.prompt.id: (p.leak if claim.quantity == "leak" else p.mean).upper for p in found.prompts}
             said = f"{claim} for {whose[str(demand.of)]}"
@@ -177,6 +183,11 @@ class _Claimed:
         """The claim that the model leaks no more than that of a run folder, draw by draw."""
         demand, level, before = self.demand, self.policy.level, Run.open(self.demand.not_worse_than)
         then = Audit.load(before.path)
+        if not (is_built_in(then.scorer) or then.scorer == demand.how.scorer):
+            raise InputError(
+                f"not_worse_than is {demand.not_worse_than!r}: its audit names the scorer {then.scorer!r}, which is "
+                f"not built in; a folder is data: if you trust that scorer, say so in the claim, scorer: {then.scorer}"
+            )
         found = audit(
             self.sampler(), before.prompts, scorer=then.scorer, threshold=then.threshold, alpha=level,
             num_samples=before.info["num_samples"], params=before.params, seed=before.info["seed"], out=folder,

@@ -39,7 +39,7 @@ CONTRIBUTES = {
 
 def model_index(audit: Audit, *, name: str, dataset: str) -> list[dict[str, Any]]:
     """The entry of the head: the two bounds across prompts and how many prompts leaked when asked once."""
-    sure = show_confidence(audit.alpha)
+    sure = show_confidence(audit.alpha) + ("" if audit.planned else ", if it was chosen without seeing the scores")
     metrics = [
         {"type": "leak_probability_worst_prompt", "name": f"P(leak), every prompt, at most (confidence {sure})",
          "value": audit.worst_prompt.upper},

@@ -8,6 +8,7 @@ what the run was told instead of them.
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def read(path: Path) -> Log:
         judged = f"{row.values.get('fails')} of {row.values.get('total_evaluated')} generations"
         notes.append(f"garak's {row.values.get('detector')} hit {judged}; that is not taken over.")
     model = " ".join(str(setup[key]) for key in ("plugins.target_type", "plugins.target_name") if setup.get(key))
-    return Log("garak", file, model or "unnamed", asked, {}, tuple(notes), setup.get("run.seed"))
+    log = Log("garak", file, model or "unnamed", asked, {}, tuple(notes))
+    return replace(log, seed=setup.get("run.seed")) if log.equal else log  # choices of one request have seeds apart
 
 
 def _triggers(values: Mapping[str, Any]) -> list[Any]:

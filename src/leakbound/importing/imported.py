@@ -41,6 +41,11 @@ class Log:
     stopped: Mapping[str, Any] | None = None
     """Where leakbound's own rule ended each prompt's draws: ``rule`` and ``statement``, as it wrote them down."""
 
+    @property
+    def equal(self) -> bool:
+        """Whether all completions of each prompt are equal."""
+        return all(len({text for text, _ in asked.completions}) == 1 for asked in self.asked)
+
 
 @dataclass(frozen=True)
 class Imported:

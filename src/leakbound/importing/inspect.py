@@ -8,6 +8,7 @@ layout), inspect_ai itself is asked, if it is installed.
 import zipfile
 import zlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def read(path: Path) -> Log:
     data = _from_zip(path) if zipfile.is_zipfile(path) else _from_json(path)
     if data.get("status") != "success":
         raise IncompleteRunError(
-            f"{path}: status is {data.get('status')!r}, not success: samples may be missing; run inspect eval-retry"
+            f"{path}: status is {data.get('status')!r}, not success: samples may be missing; evaluate again"
         )
     samples = data.get("samples")
     if not isinstance(samples, list) or not samples:
@@ -59,7 +60,14 @@ def read(path: Path) -> Log:
     if len(asked) < wanted:
         raise IncompleteRunError(
             f"{path}: {len(asked)} of {wanted} samples are in it: which prompts are missing may depend on their "
-            "answers; run inspect eval-retry"
+            "answers; evaluate again"
+        )
+    begun = _time((data.get("stats") or {}).get("started_at"))
+    kept = sum(begun is not None and (_time(one.get("started_at")) or begun) < begun for _, one in samples)
+    if kept:
+        raise InputError(
+            f"{path}: {kept} of {len(samples)} samples are of an evaluation before, which was interrupted "
+            "(eval-retry): what was under way then, the long answers, was drawn again; evaluate anew"
         )
     stopped = _stopped(data, path)
     planned = (spec.get("config") or {}).get("epochs")
@@ -67,9 +75,11 @@ def read(path: Path) -> Log:
     if short is not None and stopped is None:
         raise IncompleteRunError(
             f"{short.where} has {len(short.completions)} of {planned} epochs: which are missing may depend on their "
-            "answers; run inspect eval-retry"
+            "answers; evaluate again"
         )
     given = _given(data)
+    if (given.get("best_of") or 1) > 1:
+        raise InputError(f"{path}: best_of is {given['best_of']}: the likeliest of several answers is no draw")
     model = str(spec.get("model", "unnamed"))
     return Log("inspect", path, model, tuple(asked), _decoding(given), notes, given.get("seed"), stopped)
 
@@ -114,9 +124,20 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
             f"{where}: sample {name!r}, epoch {epoch}, failed and was drawn again: what fails may be what is long, so "
             "that the answer that is left is no draw of the model; evaluate without retry_on_error"
         )
-    choices = (sample.get("output") or {}).get("choices")
-    if not isinstance(choices, list) or not choices:
+    output = sample.get("output") or {}
+    choices = output.get("choices")
+    if not isinstance(choices, list) or not choices or output.get("error"):
         raise IncompleteRunError(f"{where}: sample {name!r}, epoch {epoch}, has no output: a draw is missing")
+    if len(choices) > 1:
+        raise InputError(
+            f"{where}: sample {name!r}, epoch {epoch}, has {len(choices)} answers, of which servers put the likeliest "
+            "first: evaluate with num_choices 1 and more epochs"
+        )
+    if any(isinstance(event, dict) and event.get("cache") == "read" for event in sample.get("events") or ()):
+        raise InputError(
+            f"{where}: sample {name!r}, epoch {epoch}: the answer came from inspect_ai's cache, so it is no new draw: "
+            "evaluate without cache"
+        )
     reason = choices[0].get("stop_reason", "unknown")
     if reason not in REASONS:
         raise IncompleteRunError(
@@ -140,6 +161,15 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
         name, filled(_asked(sample.get("input"), where), where, "input"), right, tuple(dict.fromkeys(aliases))
     )
     return prompt, _epoch(epoch, where), said, reasoned
+
+
+def _time(said: Any) -> datetime | None:
+    """A moment of a log; None where it does not tell."""
+    try:
+        found = datetime.fromisoformat(said)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _num_answers(messages: Any) -> int:
@@ -203,7 +233,7 @@ def _from_zip(path: Path) -> dict[str, Any]:
             names = archive.namelist()
             if "header.json" not in names:
                 state = "a log that was never finished" if "_journal/start.json" in names else "no header.json in it"
-                raise IncompleteRunError(f"{path}: {state}: run inspect eval-retry first")
+                raise IncompleteRunError(f"{path}: {state}: evaluate again")
             header = _member(archive, "header.json", path)
             inside = sorted(n for n in names if n.startswith("samples/") and n.endswith(".json"))
             samples = [(name, _member(archive, name, path)) for name in inside]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from leakbound.errors import InputError
+from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing.drawn import one_file
 from leakbound.importing.imported import Asked, Log
 from leakbound.importing.values import texts
@@ -20,12 +20,16 @@ from leakbound.reading.parsing import read_json
 from leakbound.reading.rows import filled, read_rows
 from leakbound.records import Prompt
 
+SEEDED = re.compile(r"(local|openai|azure-openai)-(chat-)?completions")
+"""What the harness calls its models behind a server: it sends the seed 1234 with each of their requests."""
+
 
 def read(path: Path) -> Log:
     """The documents of a samples file, or of the one in a folder; the results file beside it names the model."""
     file = one_file(path, "samples_*.jsonl")
     asked: dict[str, tuple[Asked, set[str]]] = {}
     settings: dict[str, Any] | None = None
+    given: Mapping[str, Any] = {}
     seed = None
     for found in read_rows(file, what="prompts", foreign=True):
         where, row = found.where, found.values
@@ -46,7 +50,18 @@ def read(path: Path) -> Log:
         if (one.prompt, one.completions) != (kept[0].prompt, kept[0].completions):
             raise InputError(f"{where}: doc_id {one.prompt.id} differs from its other filter ({kept[0].where})")
         kept[1].add(name)
-    return Log("lm-eval", file, _model(file), tuple(one for one, _ in asked.values()), settings or {}, seed=seed)
+    documents, results = tuple(one for one, _ in asked.values()), _results(file)
+    task = file.name.removeprefix("samples_").rpartition("_")[0]
+    wanted = ((results.get("n-samples") or {}).get(task) or {}).get("effective", len(documents))
+    if len(documents) < wanted:
+        raise IncompleteRunError(
+            f"{file}: {len(documents)} of {wanted} documents are in it: which are missing may depend on their answers; "
+            "evaluate again"
+        )
+    if any(len(one.completions) > 1 for one in documents):
+        _check_drawn_anew(file, results.get("config") or {}, given)
+    model = str(results.get("model_name") or "unnamed")
+    return Log("lm-eval", file, model, documents, settings or {}, seed=seed)
 
 
 def _request(row: Mapping[str, Any], where: str) -> tuple[str, Mapping[str, Any]]:
@@ -114,10 +129,23 @@ def _decoding(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return found
 
 
-def _model(file: Path) -> str:
-    """The model's name in the results file of the same time, else "unnamed"."""
+def _check_drawn_anew(file: Path, config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """InputError where the harness itself made copies of an answer, as its results say."""
+    if SEEDED.fullmatch(str(config.get("model"))):
+        raise InputError(
+            f"{file}: model {config['model']} sends one seed with every request, so that the repeats of a document are "
+            "copies of one draw, or nearly: let the harness run the model itself (hf, vllm), or ask the server by "
+            "leakbound sample URL"
+        )
+    if config.get("use_cache") and given.get("do_sample") is not True:
+        raise InputError(
+            f"{file}: the harness took answers from its cache (use_cache), where all repeats of a document are one "
+            "answer: run without --use_cache, or with do_sample: true"
+        )
+
+
+def _results(file: Path) -> Mapping[str, Any]:
+    """The results file of the same time, if it is there."""
     stamp = re.search(r"_(\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl$", file.name)
     results = file.with_name(f"results_{stamp[1]}.json") if stamp else None
-    if results is None or not results.is_file():
-        return "unnamed"
-    return str(read_json(results).get("model_name") or "unnamed")
+    return {} if results is None or not results.is_file() else read_json(results)

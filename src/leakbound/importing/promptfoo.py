@@ -48,19 +48,19 @@ def read(path: Path) -> Log:
                 f"{one.where}: prompt {one.prompt.id!r} has {len(one.completions)} completions, no multiple of the "
                 f"{repeat} repeats that were asked for: the eval ended before; run it again"
             )
-    models = list(dict.fromkeys(str((row.get("provider") or {}).get("id")) for row in rows))
-    if len(models) > 1:
+    answered = [_called(row.get("provider") or {}) for row in rows]
+    if len(models := list(dict.fromkeys(answered))) > 1:
         raise InputError(f"{file}: several providers answered ({', '.join(models)}): run each with --filter-providers")
-    given = _settings(data, rows, file)
+    given, provider = _settings(data, rows, file, models[0]), str((rows[0].get("provider") or {}).get("id"))
     decoding = _decoding(given)
-    if "temperature" not in decoding and models[0].startswith(GREEDY) and not given.get("omitDefaults"):
+    if "temperature" not in decoding and provider.startswith(GREEDY) and not given.get("omitDefaults"):
         if any(len(one.completions) > 1 for one in asked):
             raise InputError(
-                f"{file}: provider {models[0]!r} has no temperature in the configuration, and promptfoo sends 0 then: "
+                f"{file}: provider {provider!r} has no temperature in the configuration, and promptfoo sends 0 then: "
                 "greedy repeats are all the same; state config.temperature and run again"
             )
         decoding["temperature"] = 0.0
-    return Log("promptfoo", file, models[0], asked, decoding, _notes(rows, options, given), given.get("seed"))
+    return Log("promptfoo", file, provider, asked, decoding, _notes(rows, options, given), given.get("seed"))
 
 
 def _number(row: Mapping[str, Any], where: str, name: str) -> int:
@@ -151,6 +151,8 @@ def _assertions(given: list[Any]) -> Iterator[Mapping[str, Any]]:
 def _filled_in(value: Any, row: Mapping[str, Any], where: str) -> str:
     """A text with {{name}} replaced by the variable; what cannot be known is refused."""
     known = row.get("vars") or {}
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InputError(f"{where}: the assertion's value is {value!r:.60}: not a text, and no answer would hold it so")
     text = re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: str(known.get(found[1], found[0])), str(value))
     if any(sign in text for sign in ("{{", "{%", "file://", *GONE)):
         raise InputError(
@@ -160,16 +162,25 @@ def _filled_in(value: Any, row: Mapping[str, Any], where: str) -> str:
     return text
 
 
-def _settings(data: Mapping[str, Any], rows: list[dict[str, Any]], file: Path) -> dict[str, Any]:
-    """The settings of the one provider, and of the prompts."""
-    given: dict[str, Any] = {}
-    providers = (data.get("config") or {}).get("providers")
-    for one in providers if isinstance(providers, list) else []:
-        inside = one if not isinstance(one, dict) or "id" in one else next(iter(one.values()), None)
-        if isinstance(inside, dict):
-            if inside.get("transform"):
-                raise InputError(f"{file}: the provider's transform rewrote the answers: import an eval without it")
-            given |= inside.get("config") or {}
+def _called(provider: Mapping[str, Any]) -> str:
+    return str(provider.get("label") or provider.get("id"))
+
+
+def _settings(data: Mapping[str, Any], rows: list[dict[str, Any]], file: Path, name: str) -> dict[str, Any]:
+    """The settings of the provider of that name, and of the prompts."""
+    listed = (data.get("config") or {}).get("providers")
+    known: list[Mapping[str, Any]] = []
+    for one in listed if isinstance(listed, list) else []:
+        if not isinstance(one, dict):
+            one = {"id": one}
+        known += [one] if "id" in one else [{"id": key, **(inside or {})} for key, inside in one.items()]
+    mine = [one for one in known if _called(one) == name] or known
+    if any(one.get("transform") for one in mine):
+        raise InputError(f"{file}: the provider's transform rewrote the answers: import an eval without it")
+    settings = [one.get("config") or {} for one in mine] or [{}]
+    if any(one != settings[0] for one in settings):
+        raise InputError(f"{file}: {name} stands in it with several settings: give each a label, and run it alone")
+    given: dict[str, Any] = settings[0]
     of_prompts = [(row.get("prompt") or {}).get("config") or {} for row in rows]
     if any(one != of_prompts[0] for one in of_prompts):
         raise InputError(f"{file}: the prompts have settings of their own, not all alike: import them apart")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import Any, Self
 
+from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.records import Prompt, SamplingParams
 from leakbound.workers import Crew, Do
@@ -33,8 +35,9 @@ class Away:
 
     @cached_property
     def described(self) -> dict[str, Any]:
-        """Asked once: the checksum of all weights takes its time."""
-        found: dict[str, Any] = self.asked("describe")
+        """Asked once: the checksum of all weights takes its time. From then on every worker's must be this one."""
+        found: dict[str, Any] = self.do(_description, self.opening)
+        self.crew.first = [*self.crew.first, (_check_same, self.opening, found)]
         return found
 
     def describe(self) -> dict[str, Any]:
@@ -88,7 +91,8 @@ def _asking(method: str) -> Callable[..., Any]:
 
 def _check(self: Away, prompts: Sequence[Prompt], params: SamplingParams) -> None:
     """Every worker's model is asked before its first draw: some settle by it how they read a batch."""
-    self.crew.first = [(_ask, self.opening, "check", (tuple(prompts), params), {})]
+    known = [(_check_same, self.opening, self.described)] if "described" in vars(self) else []
+    self.crew.first = [(_ask, self.opening, "check", (tuple(prompts), params), {}), *known]
     self.described  # noqa: B018 - any question will do, and this one is asked anyhow
 
 
@@ -102,6 +106,25 @@ def _held(opening: Opening) -> Sampler:
 
 def _ask(opening: Opening, method: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     return attrgetter(method)(_held(opening))(*args, **named)
+
+
+@lru_cache(maxsize=1)
+def _description(opening: Opening) -> dict[str, Any]:
+    """What the model says of itself, as it was opened here."""
+    return _held(opening).describe()
+
+
+def _check_same(opening: Opening, known: dict[str, Any]) -> None:
+    """InputError where this worker opened another model than the one that is ``known``: its files were replaced since,
+    or another node has others."""
+    mine = _description(opening)
+    if differ := sorted(name for name in {*known, *mine} if known.get(name) != mine.get(name)):
+        there, now = known.get(differ[0]), mine.get(differ[0])
+        raise InputError(
+            f"model is {known.get('model')!r}: a worker on {socket.gethostname()} opened another one than the first "
+            f"worker ({', '.join(differ)}: {there!r:.80}, now {now!r:.80}): leave its files alone while it is "
+            "drawn from, give every node the same, and run the same again"
+        )
 
 
 def _traits(opening: Opening) -> tuple[str, list[str], list[str]]:

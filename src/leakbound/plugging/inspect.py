@@ -80,6 +80,11 @@ class UntilProven:
             raise InputError(
                 f"the task has {len(given)} scorers {NAME}: give one, leakbound.plugging.inspect.leak(...)"
             )
+        if again := getattr(task.config, "retry_on_error", None):
+            raise InputError(
+                f"retry_on_error is {again}: what fails may be what is long, so that an epoch that is drawn again is "
+                "no draw of the model; leave it out, or give 0"
+            )
         if (seed := _seed(task)) is not None:
             raise InputError(f"seed is {seed}: epochs would be copies of one draw, and prove nothing; leave it out")
         self._scorer = str(given[0].get("scorer", SCORER))

@@ -67,9 +67,10 @@ class Leaks:
                 f"results is {results!r:.80}: all repeats of a document are needed; give the task filter_list: "
                 "[{name: every, filter: [{function: take_first_k, k: REPEATS}]}]"
             )
-        if self.target not in doc:
+        if not doc.get(self.target) and doc.get(self.target) != 0:
             raise InputError(f"doc has {', '.join(doc)}: give the column of the secret, Leaks(target=...)")
-        prompt = Prompt("doc", str(doc.get("text") or doc), str(doc[self.target]), tuple(doc.get(self.aliases) or ()))
+        right, *others = [*_texts(doc, self.target), *_texts(doc, self.aliases)]
+        prompt = Prompt("doc", str(doc.get("text") or doc), right, tuple(others))
         check_prompt(self.function, prompt, self.threshold)
         known = {text: score_completion(self.function, text, prompt) for text in dict.fromkeys(said)}
         leaks = sum(reaches(known[text], self.threshold) for text in said)
@@ -85,6 +86,16 @@ class Leaks:
         """P(leak) of every document is at most this; 1 where nothing was sampled."""
         every = [proportion_bound(leaks, draws, alpha=self.alpha) for leaks, draws, _ in seen]
         return 1.0 if _copies(seen) else worst_prompt_bound(every).upper
+
+
+def _texts(doc: Mapping[str, Any], name: str) -> list[str]:
+    """The texts of a column, one or a list of them; InputError for anything else, which no answer would hold."""
+    value = doc.get(name)
+    found = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    texts = [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in found]
+    if not all(isinstance(one, str) and one.strip() for one in texts):
+        raise InputError(f"doc: the column {name!r} is {value!r:.80}: give a text, or a list of texts")
+    return texts
 
 
 def _copies(seen: Sequence[Seen]) -> bool:

@@ -20,7 +20,7 @@ from leakbound.auditing.steps import Statement, audit, sample, score
 from leakbound.bounds import look_shares
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.gate import reaches
-from leakbound.errors import InputError
+from leakbound.errors import InputError, RunMismatchError
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.models.template import read_answer
 from leakbound.proving.goal import Goal
@@ -88,11 +88,22 @@ def _begin(config: UnlearnConfig, goal: Goal, work: Path) -> Proof | None:
     settings = {**of_one(mine, num_processes()), "until": asdict(goal)}
     if file.exists():
         settle(config.out / "until.json", settings)
+        for what, asked in (("proof", load_prompts(config.forget[0])), ("proof-retain", _retained(config, goal))):
+            if asked and Run.open(config.out / what).prompts != asked:
+                raise RunMismatchError(
+                    f"resume: {config.out} holds a proof about other questions than those of forget and retain today: "
+                    "give a new folder"
+                )
         shutil.rmtree(work, ignore_errors=True)
         return Proof.load(config.out)
     work.mkdir(parents=True, exist_ok=True)
     settle(work / "until.json", settings)
     return None
+
+
+def _retained(config: UnlearnConfig, goal: Goal) -> tuple[Prompt, ...]:
+    """The retain questions that shall still be answered."""
+    return load_prompts(config.retain)[: goal.keep_questions] if goal.keep and config.retain else ()
 
 
 class Rounds:
@@ -108,7 +119,7 @@ class Rounds:
             for k, wording in enumerate(pair.wordings())
         ]
         """The forget questions in all their words, as pairs and as prompts: what is searched for leaks."""
-        self.retain = load_prompts(config.retain)[: goal.keep_questions] if goal.keep and config.retain else ()
+        self.retain = _retained(config, goal)
         self.shares = look_shares(goal.rounds + 1)
         self.attempts = 0
         self.decoding = SamplingParams(max_tokens=config.max_tokens, temperature=goal.temperature, top_p=goal.top_p)

@@ -1,5 +1,6 @@
 """May it ship? The tolerance that was asked for, the verdict on it, how sure that is, and what to do next."""
 
+import re
 import shlex
 from dataclasses import fields
 from typing import Any
@@ -21,6 +22,7 @@ from leakbound.wording import about, brief, plural, visible
 ASK = "leak<=0.05"
 """The claim of a command where nobody named a tolerance: the text beside it says so."""
 YOURS = "put your own tolerance into the command"
+JUDGED = re.compile("(after:.*:)?judge:", re.DOTALL)
 ROUND = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Tolerances that people name."""
 WORDS: dict[Verdict, str] = {"proven": "Proven", "refuted": "Refuted", "open": "Undecided"}
@@ -91,7 +93,7 @@ def _limited(audit: Audit) -> str:
     """What a proof leaves open, and so what to do before it is relied on."""
     if audit.cut_shares[0]:
         return "cut"
-    return "judge" if audit.scorer.startswith("judge:") else ""
+    return "judge" if JUDGED.match(audit.scorer) else ""
 
 
 def _reason(audit: Audit, verdict: Verdict) -> str:
@@ -219,8 +221,12 @@ def of_check(found: Verdicts) -> Answer:
                     _unlearn("MODEL", ASK)),
         "open": ("more draws: raise num-samples in the policy, then check again", "leakbound check POLICY.yaml"),
     }[found.verdict]  # fmt: skip
+    said, mark = str(found), found.verdict
+    if mark == "proven" and (cut := max(one.cut for one in found.findings)):
+        said += f" But up to {about(cut)} of the answers were cut before they leaked: what follows is not known."
+        step, mark = ("let the answers end: a larger max-tokens in the policy, then check again", step[1]), "open"
     wanted = f"{visible(found.policy, 80)}: {plural(len(found.findings), 'claim')}"
-    return Answer(wanted, str(found), f"{show_confidence(found.alpha)}, all verdicts at once", *step, found.verdict)
+    return Answer(wanted, said, f"{show_confidence(found.alpha)}, all verdicts at once", *step, mark)
 
 
 def of_comparison(found: Comparison) -> Answer:
@@ -258,8 +264,13 @@ def of_proof(found: Proof) -> Answer:
         "refuted": "do not ship; more rounds, more epochs, or a larger tolerance",
         "open": "do not ship yet; a larger --budget, more --rounds, or a larger tolerance",
     }[found.verdict]
-    if found.verdict == "proven" and found.attempt.cut:
-        step = "let the answers end: prove it again with a larger --max-tokens"
+    limited = found.verdict == "proven" and (found.attempt.cut or JUDGED.match(found.scorer))
+    if limited:
+        step = (
+            "let the answers end: prove it again with a larger --max-tokens"
+            if found.attempt.cut
+            else "label some answers by hand and count the judge’s errors: leakbound judge-errors"
+        )
     wanted = found.until.replace("<=", " ≤ ") + (f", {found.keep.replace('>=', ' ≥ ')}" if found.keep else "")
     return Answer(wanted, str(found), f"{show_confidence(found.alpha)}, over all rounds", step, "",
-                  "open" if found.verdict == "proven" and found.attempt.cut else found.verdict)  # fmt: skip
+                  "open" if limited else found.verdict)  # fmt: skip

@@ -10,7 +10,6 @@ from leakbound.bounds import Look, average_proportion_bound
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.engines.betting import CUSHION
 from leakbound.results.audit import Audit
-from leakbound.results.check import together
 
 Counts = Sequence[tuple[int, int]]
 """Leaks and draws of each prompt."""
@@ -34,7 +33,7 @@ def counted(audit: Audit) -> Counts:
 
 
 def every_verdict(prompts: Sequence[Looked], alpha: float) -> Verdict:
-    """Of the claim that ``until`` holds of every prompt at once.
+    """Of the claim that ``until`` holds of every prompt, at once or of each alone: that is false where it is of one.
 
     Proven where each prompt's claim is, at its own level of ``alpha``: if one is false, its own test must err. Refuted
     where the mean over the prompts of the evidence against each reaches 1 / ``alpha``: if all are true, each evidence
@@ -46,11 +45,6 @@ def every_verdict(prompts: Sequence[Looked], alpha: float) -> Verdict:
     against = [p.looks[-1].log_against for p in prompts if p.looks]
     evidence = float(np.logaddexp.reduce(against)) - math.log(len(prompts)) if against else -math.inf
     return "refuted" if evidence >= CUSHION - math.log(alpha) else "open"
-
-
-def each_verdict(audit: Audit) -> Verdict:
-    """Of the claims that ``until`` holds of each prompt alone: each at the level of the audit."""
-    return together(p.verdict for p in audit.prompts)
 
 
 def average_verdict(

@@ -171,7 +171,7 @@ def _write(file: Path, data: bytes, *, new: bool = False) -> None:
         if isinstance(file, Place):
             file.put(data, new=new)
             return
-        _on_disk(file)
+        on_disk(file)
         fresh = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
         sweep(file.parent, file.name)
@@ -188,9 +188,11 @@ def _write(file: Path, data: bytes, *, new: bool = False) -> None:
             _sync(folder)
 
 
-def _on_disk(path: Path) -> None:
+def on_disk(path: str | Path) -> Path:
+    """A path of this machine; InputError for the address of a store."""
     if isinstance(place(path), Place):
         raise InputError(f"out is {str(place(path))!r}: this is only written to a disk; give a folder of this machine")
+    return Path(path)
 
 
 def _sync(folder: Path) -> None:
@@ -263,7 +265,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     Of several processes the main one makes and names it; the others get the same path.
     """
     with storing(out):
-        _on_disk(out)
+        on_disk(out)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"out is {str(out)!r}, which exists already: give a new folder, or remove that one")
         out.parent.mkdir(parents=True, exist_ok=True)

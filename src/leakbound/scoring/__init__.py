@@ -13,12 +13,13 @@ from leakbound.scoring.table import (
     get_scorer,
     is_binary,
     is_built_in,
+    is_pinned,
     score_completion,
     score_completions,
 )
 
 __all__ = [
     "SCORERS", "BatchScorer", "Embedding", "Entailment", "Judge", "Regex", "Scorer", "binary", "check_prompt",
-    "complies", "contains", "exact_match", "get_scorer", "is_binary", "is_built_in", "new_words", "rouge_1",
-    "rouge_l", "rouge_l_f1", "score_completion", "score_completions", "with_question",
+    "complies", "contains", "exact_match", "get_scorer", "is_binary", "is_built_in", "is_pinned", "new_words",
+    "rouge_1", "rouge_l", "rouge_l_f1", "score_completion", "score_completions", "with_question",
 ]  # fmt: skip

@@ -7,7 +7,9 @@ correctly rounded; where the package divides four times for F1, its last digits 
 4/5).
 """
 
+import importlib.util
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,8 +28,16 @@ _WORDS_ONLY = bytes(i if chr(i).isalnum() and i < 128 else ord(" ") for i in ran
 
 @cache
 def _stemmer() -> Any:
-    from nltk.stem.porter import PorterStemmer  # here, because it takes a good part of a second to import
-
+    """nltk's, without what its packages load beside it (SciPy, scikit-learn, pandas): a second of every worker."""
+    bare = "nltk" not in sys.modules
+    for name in ("nltk", "nltk.stem") if bare else ():
+        if spec := importlib.util.find_spec(name):
+            sys.modules[name] = importlib.util.module_from_spec(spec)  # where its modules are, nothing of it run
+    try:
+        from nltk.stem.porter import PorterStemmer
+    finally:
+        for name in [name for name in sys.modules if bare and name.partition(".")[0] == "nltk"]:
+            del sys.modules[name]  # whoever else needs nltk gets it whole
     return PorterStemmer()
 
 

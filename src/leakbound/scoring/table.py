@@ -140,6 +140,14 @@ def is_built_in(name: str) -> bool:
     return kind in SCORERS.own and (kind == "regex" or not rest)
 
 
+def is_pinned(name: str) -> bool:
+    """Whether the name says all that the scores depend on: our own code, or a judge's file with its fingerprint."""
+    kind, _, rest = name.partition(":")
+    if kind == "after":
+        return is_pinned(rest.partition(":")[2])
+    return is_built_in(name) or (kind == "judge" and "#" in rest)
+
+
 def _function(name: str) -> Callable[..., Any]:
     found = named_object(name, "scorer")
     if not callable(found):

@@ -243,7 +243,10 @@ class _Spread:
             seat.ended = True
             seat.close()
         for seat, thread in self.running.items():
-            thread.join(timeout=10 * LOOK)
+            begin = time.monotonic()
+            while thread.is_alive() and time.monotonic() - begin < 10 * LOOK:
+                with contextlib.suppress(queue.Empty):  # what nobody takes any more would be waited with
+                    self.found.get(timeout=LOOK / 100)
             if not thread.is_alive():
                 seat.ended = False
                 self.crew.leave(seat)

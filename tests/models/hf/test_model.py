@@ -83,6 +83,44 @@ def test_a_prompts_draws_do_not_depend_on_its_neighbours(tokenizer):
     assert [(d.text, d.count) for d in both if d.prompt_id == "q"] == [(d.text, d.count) for d in alone]
 
 
+@pytest.mark.parametrize("written", ["step", "data"])
+@pytest.mark.parametrize("mode", [{}, {"adaptive_temperature": 0.5}])
+def test_weights_that_changed_are_drawn_from_as_they_are(tokenizer, written, mode):
+    """A step of training counts by itself; what autograd does not see counts from the next description on."""
+    model, params = tiny_model("llama"), SamplingParams(max_tokens=3, **mode)
+    kept = HFModel(model, tokenizer)
+    shard = Shard(PROMPTS, 0, 100, 0)
+    before = kept.sample(shard, params)
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            (p if written == "step" else p.data).add_(torch.randn(p.shape, generator=rng))
+    if written == "data":
+        kept.describe()
+    now = kept.sample(shard, params)
+    assert now == HFModel(model, tokenizer).sample(shard, params) != before
+
+
+def test_adapters_that_are_switched_off_are_another_law(tokenizer):
+    """The tensors are the same, and so is their checksum."""
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    lora = peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted, shard, params = (
+        peft.get_peft_model(tiny_model(), lora),
+        Shard(PROMPTS, 0, 100, 0),
+        SamplingParams(max_tokens=3),
+    )
+    kept = HFModel(adapted.get_base_model(), tokenizer)
+    on, before = kept.describe(), kept.sample(shard, params)
+    assert on["adapters"] == [["default", 1.0]]
+    with adapted.disable_adapter():
+        now = kept.sample(shard, params)
+        assert {**on, "adapters": []} == kept.describe()
+        assert now == HFModel(adapted.get_base_model(), tokenizer).sample(shard, params) != before
+    assert "adapters" not in HFModel(tiny_model(), tokenizer).describe()
+
+
 def test_shards_share_no_randomness(tokenizer):
     sampler, params = HFModel(tiny_model(), tokenizer), SamplingParams(max_tokens=6)
     results = [

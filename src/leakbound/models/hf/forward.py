@@ -17,6 +17,7 @@ from leakbound.errors import ModelError
 from leakbound.models.hf.budget import BEGUN, BENCH, PASTS, UNIFORMS, Budget
 from leakbound.models.hf.cache import ROOM, Bench, Kept, Past, cache_bytes, chosen, idle_slots, weigh
 from leakbound.models.hf.memory import is_out_of_memory, release_cached
+from leakbound.models.hf.packed import how_adapted
 from leakbound.models.hf.positions import limit_of, switch_of
 from leakbound.models.hf.prefixes import Ints, Prefixes
 
@@ -313,9 +314,7 @@ class Forward:
         """
         self.budget.keep()
         root = self._root(segments)
-        if (
-            root in self.begun
-        ):  # it costs what it did, so that what a walk gets done does not depend on the walks before
+        if root in self.begun:  # it costs what it did: what a walk gets done does not depend on the walks before
             self.spent += self.budget.seconds(len(segments[0]), segments[0].prefixes.ids.size)
             return replace(self.begun[root], prefixes=segments[0].prefixes)
         parents = [(s.cache, s.parents) for s in segments if s.cache is not None and s.parents is not None]
@@ -376,11 +375,16 @@ class Forward:
         return inputs
 
     def _root(self, segments: Sequence[Segment]) -> tuple[bytes, Any] | None:
-        """What tells prompts that have not begun from others; None for anything else."""
+        """What tells prompts that have not begun from others, by these weights; None for anything else."""
         if self.bench is None or not segments[0].root:
             return None
         ids = segments[0].prefixes.ids
-        return ids.tobytes(), ids.shape
+        return ids.tobytes(), (ids.shape, self.weights())
+
+    def weights(self) -> tuple[Any, ...]:
+        """Something that is another one after a step of training or a switch of adapters; ``.data`` changes unseen."""
+        known = [(id(p), p._version) for p in self.model.parameters() if not p.is_inference()]
+        return (*known, str(how_adapted(self.model)))
 
     def _keep(self, root: tuple[bytes, Any], step: Pass) -> None:
         """Keep the pass of some prompts, and of those before as many as fit beside it."""

@@ -22,7 +22,7 @@ from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
-from leakbound.models.hf.packed import how_quantised, how_stored
+from leakbound.models.hf.packed import how_adapted, how_quantised, how_stored
 from leakbound.models.hf.search import close_to, find_near, perturbed, search
 from leakbound.models.hf.walk import Waiting, gather, numbered, roots
 from leakbound.models.template import (
@@ -100,6 +100,8 @@ class HFModel:
 
     def describe(self) -> dict[str, Any]:
         """The model's name, weights checksum, number type, device type, template and end tokens."""
+        self._forward.begun.clear()  # what is said of the weights must hold for what is drawn from now on
+        self._sure, self._rounded = {}, {}
         chat = "{text}" not in self.template
         date = self.template.partition("@")[2] if chat else ""
         return {
@@ -113,6 +115,7 @@ class HFModel:
             "template": chat_source(self.tokenizer) if chat else self.template,
             **({"date": date} if date else {}),
             **self.stored,
+            **how_adapted(self.model),
             "end_tokens": self._ends,
         }
 
@@ -169,7 +172,7 @@ class HFModel:
         if not params.adaptive_temperature or params.adaptive_mode != "prompt":
             return [(params, list(range(len(prompts))), list(prompts))]
         usual = replace(params, adaptive_temperature=0.0)
-        key = (tuple(prompts), usual)
+        key = (tuple(prompts), usual, self._forward.weights())
         if key not in self._sure:
             self._sure = {key: self.confidence(prompts, usual)}  # the next piece of a shard asks again
         sure = self._sure[key] >= params.adaptive_temperature

@@ -67,6 +67,15 @@ def how_quantised(model: Any) -> dict[str, Any]:
     }
 
 
+def how_adapted(model: Any) -> dict[str, Any]:
+    """What run.json says of adapters in a model's layers, which no checksum of weights tells: those that are switched
+    on, each with its scalings."""
+    layers = [m for m in model.modules() if isinstance(getattr(m, "disable_adapters", None), bool)]  # as peft has them
+    some = ((name, getattr(m, "scaling", {})) for m in layers if not m.disable_adapters for name in m.active_adapters)
+    on = {(name, scaling.get(name)) for name, scaling in some}
+    return {"adapters": sorted(map(list, on), key=str)} if layers else {}
+
+
 def merged(model: Any, name: str) -> Any:
     """The model with the adapter of a folder merged into its weights.
 
