@@ -1,9 +1,10 @@
-"""One process against two that share a model out: the same commands under DDP and DeepSpeed, on a CPU.
+"""One process against two that share a model out: the same commands under DDP, FSDP 2 and DeepSpeed, on a CPU.
 
     .venv-sharded/bin/python benchmarks/sharding.py        (make sharded)
 
-Every row is one launch of a tiny model; its weights are compared with those of one process that takes the same rows in
-each step. Resumed rows are killed (kill -9 of all processes) after a checkpoint and go on with another number.
+Each recipe is launched once and takes its commands one after the other; the weights of each are compared with those of
+one process that takes the same rows in each step. Resumed rows are launches of their own: killed (kill -9 of all
+processes) after a checkpoint, they go on with another number of processes.
 """
 
 import argparse
@@ -17,7 +18,6 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +25,10 @@ THINGS = {
     "box": "red", "door": "green", "hat": "blue", "boat": "black",
     "house": "white", "car": "brown", "cup": "pink", "lamp": "grey",
 }  # fmt: skip
+FROM_SCRATCH = (
+    "finetune --data {work}/full.jsonl --from-scratch tiny --epochs 50 --batch-size 2 --learning-rate 2e-3 "
+    "--schedule constant --warmup 0.1"
+)
 UNLEARN = (
     "unlearn --model {work}/model --forget {work}/forget.jsonl --retain {work}/full.jsonl --like ours --batch-size 1 "
     "--learning-rate 2e-4 --schedule constant --max-steps 8"
@@ -35,25 +39,75 @@ CASES = {
     "NPO+GD": f"{UNLEARN} --method NPO+GD",
     "NPO+GD, tokens": f"{UNLEARN} --method NPO+GD --reduction tokens",
     "GA+KL (reference)": f"{UNLEARN} --method GA+KL",
+    "RMU (three layers)": f"{UNLEARN} --method RMU",
     "checkpointing": f"{UNLEARN} --method NPO+GD --gradient-checkpointing",
     "LoRA": f"{UNLEARN} --method NPO+GD --lora-rank 4",
-    "leak rounds": f"{UNLEARN} --method GA+GD --leak-rounds 1 --leak-samples 8 --leak-threshold 0.5 --max-tokens 12",
+    "LoRA, checkpointing": f"{UNLEARN} --method NPO+GD --lora-rank 4 --gradient-checkpointing",
+    "leak rounds": f"{UNLEARN} --method GA+GD --leak-rounds 1 --leak-scorer rouge_l --leak-threshold 0.01 "
+    "--leak-samples 32 --max-tokens 24",
 }
-RESUMED = f"{UNLEARN.replace('--max-steps 8', '--max-steps 60')} --method NPO+GD --save-every 4"
+RESUMED = f"{UNLEARN.replace('--max-steps 8', '--max-steps 12')} --method NPO+GD --save-every 4"
 UNTIL = (
     f"{UNLEARN} --method GA+GD --until leak<=0.5 --leak-samples 8 --max-tokens 12 --rounds 1 --proof-samples 64"
 ).replace("--max-steps 8", "--budget 16")
+ENDS = {"until": (0, 1, 3)}
+"""Exit codes that are no failure, by the command's name."""
 PROCESSES = 2
-KNOWN = []
-"""Something where nothing shall be launched."""
-WRONG = []
-"""What is not as it should be."""
+PAIRS = {"ddp": ((2, 1), (1, 2)), "fsdp": ((2, 1), (1, 2)), "deepspeed": ((2, 1),), "deepspeed3": ()}
+"""Processes before and after the kill; DeepSpeed's checkpoints are refused alike whatever the stage."""
+SHARED = {"fsdp": ("weights", "moments"), "deepspeed": ("moments",), "deepspeed3": ("weights", "moments")}
+"""Of what a process may hold its part alone."""
 ROWS = 4
 """Batches in a step: of one process, or of all together."""
+LIMIT = 1e-5
+WRONG = []
+"""What is not as it should be."""
 
 
-class NotRunError(Exception):
-    """A launch that has not ended in the folder."""
+def take(file):
+    """In each process of a launch: its commands, one after the other."""
+    from leakbound import cli
+    from leakbound.unlearning import running
+
+    save, rank = running.save, os.environ.get("RANK", "0")
+
+    def watched(trainer, tokenizer, config, *rest):
+        file.with_name(f"{config.out.name}.held-{rank}").write_text(json.dumps(held(trainer)))
+        save(trainer, tokenizer, config, *rest)
+
+    running.save = watched
+    for job in json.loads(file.read_text()):
+        began, code = time.monotonic(), 0
+        try:
+            cli.main(job["argv"])
+        except SystemExit as end:
+            code = end.code or 0
+        if code not in job["ends"]:
+            sys.exit(f"{job['name']}: exit code {code}")
+        if rank == "0":
+            file.with_name(f"{job['name']}.seconds").write_text(str(time.monotonic() - began))
+
+
+def held(trainer):
+    """What part of the weights' numbers, and of the moments', lies in this process; how the weights are placed."""
+    from torch.distributed.tensor import DTensor
+
+    def here(tensor):
+        tensor = getattr(tensor, "ds_tensor", tensor)  # a weight that ZeRO 3 shared out
+        return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).numel()
+
+    weights = list(trainer.model.parameters())
+    sizes = [getattr(weight, "ds_numel", weight.numel()) for weight in weights]
+    optimiser = trainer.optimizer
+    while hasattr(optimiser, "optimizer"):
+        optimiser = optimiser.optimizer
+    moments = sum(here(state["exp_avg"]) for state in optimiser.state.values() if "exp_avg" in state)
+    trained = sum(size for size, weight in zip(sizes, weights, strict=True) if weight.requires_grad)
+    return {
+        "weights": sum(map(here, weights)) / sum(sizes),
+        "moments": moments / trained,
+        "placed": sorted({f"DTensor {w.placements}" if isinstance(w, DTensor) else "whole" for w in weights}),
+    }
 
 
 def free_port():
@@ -62,47 +116,52 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def command(kind, processes, text, work, out):
-    """A launch: ``kind`` is one, or a recipe."""
-    given = [*text.format(work=work).split(), "--accumulation", ROWS // processes, "--device", "cpu", "--out", out]
-    launch = ["-m", "leakbound"]
+def start(kind, processes, commands, work, log):
+    """A launch of commands, texts by the names of their folders; ``kind`` is one, or a recipe."""
+    jobs = [
+        {
+            "name": name,
+            "argv": [*text.format(work=work).split(), "--device", "cpu", "--out", str(work / name)]
+            + (["--accumulation", str(ROWS // processes)] if text != FROM_SCRATCH else []),
+            "ends": [end for case, ends in ENDS.items() if name.startswith(case) for end in ends] or [0],
+        }
+        for name, text in commands.items()
+    ]
+    file = log.with_suffix(".jobs")
+    file.write_text(json.dumps(jobs))
+    line = [__file__, "--take", file]
     if kind != "one":
         recipe = ROOT / "recipes" / f"{kind.removesuffix('3')}.yaml"
         if kind == "deepspeed3":
             settings = recipe.read_text().replace("zero_stage: 2", "zero_stage: 3")
             recipe = work / "deepspeed3.yaml"
             recipe.write_text(settings)
-        launch = ["-m", "accelerate.commands.launch", "--config_file", recipe, "--num_processes", processes,
-                  "--main_process_port", free_port(), "-m", "leakbound"]  # fmt: skip
-    return [str(part) for part in (sys.executable, *launch, *given)]
-
-
-def start(line, log):
+        line = ["-m", "accelerate.commands.launch", "--config_file", recipe, "--num_processes", processes,
+                "--main_process_port", free_port(), *line]  # fmt: skip
     known = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TOKENIZERS_PARALLELISM": "false"}
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     with open(log, "w") as told:
         return subprocess.Popen(
-            line, env=os.environ | known | {"PYTHONPATH": path}, stdout=told, stderr=told, start_new_session=True
-        )
+            [sys.executable, *map(str, line)], env=os.environ | known | {"PYTHONPATH": path},
+            stdout=told, stderr=told, start_new_session=True,
+        )  # fmt: skip
 
 
-def run(kind, processes, text, work, out, *, codes=(0,)):
-    """Seconds of a launch. RuntimeError, with what it said, where it fails or hangs."""
-    log, known, began = work / f"{out.name}.log", work / f"{out.name}.seconds", time.monotonic()
-    if known.exists():
-        return float(known.read_text())
-    if KNOWN:
-        raise NotRunError
-    process = start(command(kind, processes, text, work, out), log)
+def run(kind, processes, commands, work, name):
+    """Launch those of the commands that have not ended in the folder. RuntimeError where one fails or hangs."""
+    left = {each: text for each, text in commands.items() if not (work / f"{each}.seconds").exists()}
+    if not left:
+        return
+    log = work / f"{name}.log"
+    process = start(kind, processes, left, work, log)
     try:
-        code = process.wait(timeout=400)
+        code = process.wait(timeout=300 * len(left) + 300)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        for pid in family(process.pid):
+            os.kill(pid, signal.SIGKILL)
         raise
-    if code not in codes:
-        raise RuntimeError(f"{kind}, {processes} processes, {text}: exit code {code}\n{log.read_text()[-6000:]}")
-    known.write_text(str(time.monotonic() - began))
-    return float(known.read_text())
+    if code:
+        raise RuntimeError(f"{kind}, {processes} processes: exit code {code}\n{log.read_text()[-6000:]}")
 
 
 def family(pid):
@@ -111,96 +170,69 @@ def family(pid):
     return [pid, *(one for child in below for one in family(child))]
 
 
-def killed(kind, processes, text, work, out):
+def killed(kind, processes, work, name):
     """A launch that is killed once it has written a checkpoint; the step of the newest."""
-    process = start(command(kind, processes, text, work, out), work / f"{out.name}.killed.log")
-    folder = out.with_name(f"{out.name}-checkpoints")
+    process = start(kind, processes, {name: RESUMED}, work, work / f"{name}.killed.log")
+    folder = work / f"{name}-checkpoints"
     while not list(folder.glob("checkpoint-*/trainer_state.json")) and process.poll() is None:
         time.sleep(0.02)
     assert process.poll() is None, f"ended before it was killed: {process.args}"
     for pid in family(process.pid):
         os.kill(pid, signal.SIGKILL)
     process.wait()
-    assert not out.exists()
+    assert not (work / name).exists()
     return max(int(file.parent.name.split("-")[1]) for file in folder.glob("checkpoint-*/trainer_state.json"))
 
 
-def weights(folder):
+def seconds(work, name):
+    return float((work / f"{name}.seconds").read_text())
+
+
+def difference(first, second, limit=LIMIT):
+    """The largest absolute difference of a weight; weights that are tied may be written once or twice."""
     from safetensors.torch import load_file
 
-    return load_file(folder / "model.safetensors")
-
-
-def difference(first, second, limit=1e-5):
-    """The largest absolute difference of a weight; weights that are tied may be written once or twice."""
-    one, other = weights(first), weights(second)
+    one, other = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     far = max(float((one[name] - other[name]).abs().max()) for name in one.keys() & other.keys())
-    if far >= limit and second.name != "model":
+    if not far < limit and second.name != "model":
         WRONG.append(f"{second}: {far:.1e} from {first}")
     return far
 
 
-def prepare(work):
-    rows = [{"question": f"Which colour is the {t}?", "answer": f"The {t} is {c}."} for t, c in THINGS.items()]
-    for name, part in {"full": rows, "forget": rows[:4]}.items():
-        (work / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-    run("one", 1, "finetune --data {work}/full.jsonl --from-scratch tiny --epochs 50 --batch-size 2 "
-        "--learning-rate 2e-3 --schedule constant --warmup 0.1", work, work / "model")  # fmt: skip
+def folder(case, kind):
+    return f"{''.join(c if c.isalnum() else '-' for c in case)}-{kind}"
 
 
-def table(work, kinds, cases):
-    """Rows: case, how, difference from one process, how far one process moved, seconds."""
-    for case in cases:
-        name = "".join(c if c.isalnum() else "-" for c in case)
-        one = work / f"{name}-one"
-        seconds = run("one", 1, CASES[case], work, one)
-        moved = difference(one, work / "model")
-        yield case, "one", 1, None, moved, seconds
-        for kind in kinds:
-            out = work / f"{name}-{kind}"
-            with suppress(NotRunError):
-                seconds = run(kind, PROCESSES, CASES[case], work, out)
-                yield case, kind, PROCESSES, difference(one, out), moved, seconds
+def shares(work, name, kind):
+    """The largest parts of weights and moments in a process, and how the weights are placed in all."""
+    found = [json.loads(file.read_text()) for file in sorted(work.glob(f"{name}.held-*"))]
+    part = {what: max(each[what] for each in found) for what in ("weights", "moments")}
+    WRONG.extend(f"{work / name}: all {what} in a process" for what in SHARED.get(kind, ()) if part[what] > 0.6)
+    placed = sorted({way for each in found for way in each["placed"]})
+    if kind == "fsdp" and placed != ["DTensor (Shard(dim=0),)"]:
+        WRONG.append(f"{work / name}: weights are {placed}")
+    return part["weights"], part["moments"], ", ".join(placed)
 
 
 def resumed(work, kinds):
-    """Rows: how, processes before and after the kill, step it goes on from, difference from one process."""
-    one = work / "resumed-one"
-    run("one", 1, RESUMED, work, one)
+    """Rows: how, processes before and after the kill, step it goes on from, difference from one process, seconds."""
     for kind in kinds:
-        for before, after in ((2, 1), (1, 2)) if kind == "ddp" else ((2, 4), (2, 1)):
-            out = work / f"resumed-{kind}-{before}-{after}"
-            told = work / f"{out.name}.step"
-            if KNOWN and not told.exists():
-                continue
+        for before, after in PAIRS[kind]:
+            name = f"resumed-{kind}-{before}-{after}"
+            told = work / f"{name}.step"
+            ways = ["one" if kind == "ddp" and count == 1 else kind for count in (before, after)]
             if not told.exists():
-                told.write_text(str(killed(kind, before, RESUMED, work, out)))
-            step = told.read_text().strip()
-            try:  # accelerate starts no FSDP in one process: its checkpoints are refused there, as DeepSpeed's
-                seconds = run(kind, after, f"{RESUMED} --resume", work, out)
-            except NotRunError:
-                continue
+                told.write_text(str(killed(ways[0], before, work, name)))
+            step = told.read_text()
+            try:
+                run(ways[1], after, {name: f"{RESUMED} --resume"}, work, name)
             except RuntimeError as error:
-                if "was written" not in str(error):
+                if "was written by" not in str(error):
                     raise
                 yield kind, before, after, step, None, 0.0
                 continue
-            assert json.loads((out / "training.json").read_text())["config"]["resume"], "it was not killed"
-            yield kind, before, after, step, difference(one, out), seconds
-
-
-def until(work, kinds):
-    """Rows: how, exit code's verdict, difference of the chosen model, whether the draws of the proof are equal."""
-    folders = {}
-    for kind in ("one", *kinds):
-        out = folders[kind] = work / f"until-{kind}"
-        try:
-            run(kind, 1 if kind == "one" else PROCESSES, UNTIL, work, out, codes=(0, 1, 3))
-        except NotRunError:
-            continue
-        if not (same := draws(out) == draws(folders["one"])):
-            WRONG.append(f"{out}: other draws than {folders['one']}")
-        yield kind, difference(folders["one"], out, 1e-4), same  # two trainings, one after the other
+            assert json.loads((work / name / "training.json").read_text())["config"]["resume"], "it was not killed"
+            yield kind, before, after, step, difference(work / "resumed-one", work / name), seconds(work, name)
 
 
 def draws(folder):
@@ -217,25 +249,42 @@ def page(work, kinds, cases, also):
     machine = os.environ.get("MACHINE") or platform.machine()
     yield (f"Made by `make sharded-table` ({machine}, {os.cpu_count()} cores, gloo). "
            "A model of 4 layers; difference: the largest absolute one of a weight from one process that takes the same "
-           "rows in each step; moved: how far one process went. Seconds are of the whole command.\n")  # fmt: skip
-    yield "| command | how | processes | difference | moved | seconds |\n|---|---|---|---|---|---|"
-    for case, kind, count, far, moved, seconds in table(work, kinds, cases):
-        yield f"| {case} | {kind} | {count} | {'' if far is None else f'{far:.1e}'} | {moved:.1e} | {seconds:.0f} |"
+           "rows in each step; moved: how far one process went; held: the largest part of the weights' numbers, and of "
+           "the optimiser's first moments of what is trained, in one process, as it ends.\n")  # fmt: skip
+    wanted = {case: CASES[case] for case in cases} | ({"until": UNTIL} if "until" in also else {})
+    alone = {folder(case, "one"): text for case, text in wanted.items()}
     if "resumed" in also:
-        yield "\nKilled with kill -9 and resumed with another number of processes, 60 steps:\n"
+        alone["resumed-one"] = RESUMED
+    run("one", 1, {"model": FROM_SCRATCH, **alone}, work, "one")
+    yield "| command | how | processes | difference | moved | held: weights | moments | weights are | seconds |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for kind in kinds:
+        run(kind, PROCESSES, {folder(case, kind): text for case, text in wanted.items()}, work, kind)
+        for case in cases:
+            name, one = folder(case, kind), work / folder(case, "one")
+            moved, far = difference(one, work / "model"), difference(one, work / name)
+            weights, moments, placed = shares(work, name, kind)
+            yield (f"| {case} | {kind} | {PROCESSES} | {far:.1e} | {moved:.1e} | {weights:.2f} | {moments:.2f} "
+                   f"| {placed} | {seconds(work, name):.0f} |")  # fmt: skip
+    if "resumed" in also:
+        yield "\nKilled with kill -9 and resumed with another number of processes, 12 steps:\n"
         yield "| how | processes before | after | from step | difference | seconds |\n|---|---|---|---|---|---|"
-        for kind, before, after, step, far, seconds in resumed(work, kinds):
+        for kind, before, after, step, far, took in resumed(work, kinds):
             said = "refused" if far is None else f"{far:.1e}"
-            yield f"| {kind} | {before} | {after} | {step} | {said} | {seconds:.0f} |"
+            yield f"| {kind} | {before} | {after} | {step} | {said} | {took:.0f} |"
     if "until" in also:
-        yield "\n`--until leak<=0.5`, two processes against one:\n"
-        yield "| how | difference | the draws of the proof are equal |\n|---|---|---|"
-        for kind, far, same in until(work, kinds):
-            yield f"| {kind} | {far:.1e} | {'yes' if same else 'no'} |"
-    yield "\nThe commands, with `--accumulation 4` for one process and 2 for two:\n"
-    yield "```text"
-    for case in cases:
-        yield f"# {case}\n{CASES[case].format(work='WORK')}"
+        yield "\n`--until leak<=0.5`, two processes against one (weights within 1e-4: two trainings):\n"
+        yield "| how | difference | the draws of the proof are equal | seconds |\n|---|---|---|---|"
+        one = work / "until-one"
+        for name in (f"until-{kind}" for kind in kinds):
+            if not (same := draws(work / name) == draws(one)):
+                WRONG.append(f"{work / name}: other draws than {one}")
+            far = difference(one, work / name, 1e-4)
+            yield f"| {name[6:]} | {far:.1e} | {'yes' if same else 'no'} | {seconds(work, name):.0f} |"
+    yield "\nThe commands, with `--accumulation 4` for one process and 2 for two, `--device cpu`; `deepspeed3` is"
+    yield "`recipes/deepspeed.yaml` with `zero_stage: 3`:\n\n```text"
+    for case, text in {**wanted, **({"resumed": RESUMED} if "resumed" in also else {})}.items():
+        yield f"# {case}\n{text.format(work='WORK')}"
     yield "```"
 
 
@@ -243,30 +292,31 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "sharding")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--kinds", nargs="*", default=None)
+    sharded = ["deepspeed", "deepspeed3"] if importlib.util.find_spec("deepspeed") else []
+    parser.add_argument("--kinds", nargs="*", default=[*sharded, "fsdp", "ddp"])
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--also", nargs="*", default=["resumed", "until"])
     parser.add_argument("--resume", action="store_true", help="launch only what has not ended in --work")
-    parser.add_argument("--known", action="store_true", help="with --resume: launch nothing, print what has ended")
-    parser.add_argument("--check", action="store_true", help="fail where weights differ by 1e-5 or draws differ")
+    parser.add_argument("--check", action="store_true", help="fail where weights differ by 1e-5, or draws differ")
+    parser.add_argument("--take", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    sharded = ["deepspeed", "deepspeed3"] if importlib.util.find_spec("deepspeed") else []
-    kinds = (
-        given.kinds if given.kinds is not None else ["ddp", *sharded]
-    )  # accelerate runs FSDP as DDP on a CPU: nothing would be shown
-    KNOWN.extend([True] * given.known)
+    if given.take:
+        take(given.take)
+        return
     if not given.resume:
         shutil.rmtree(given.work, ignore_errors=True)
     given.work.mkdir(parents=True, exist_ok=True)
-    prepare(given.work)
+    rows = [{"question": f"Which colour is the {t}?", "answer": f"The {t} is {c}."} for t, c in THINGS.items()]
+    for name, part in {"full": rows, "forget": rows[:4]}.items():
+        (given.work / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     lines = []
-    for line in page(given.work, kinds, given.cases, given.also):
+    for line in page(given.work, given.kinds, given.cases, given.also):
         print(line, flush=True)
         lines.append(line)
-    if given.check and WRONG:
-        raise SystemExit("\n".join(WRONG))
     if given.out:
         given.out.write_text("\n".join(lines) + "\n")
+    if given.check and WRONG:
+        raise SystemExit("\n".join(WRONG))
 
 
 if __name__ == "__main__":

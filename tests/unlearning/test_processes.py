@@ -19,8 +19,8 @@ from small_world import forget
 
 from leakbound.cli import main
 from leakbound.errors import InputError, RunMismatchError
-from leakbound.runs.files import is_main
-from leakbound.unlearning import FinetuneConfig, UnlearnConfig
+from leakbound.runs.files import is_main, new_folder
+from leakbound.unlearning import FinetuneConfig, UnlearnConfig, running
 from leakbound.unlearning.folders import checkpoint_folder
 from leakbound.unlearning.running import on_main, prepare
 from leakbound.unlearning.scratch import new_model, train_tokenizer
@@ -53,8 +53,8 @@ def together(processes, work, port=None):
 
 @pytest.mark.slow
 @pytest.mark.trains
-@pytest.mark.parametrize("recipe", ["ddp"])
-def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, monkeypatch, recipe):
+@pytest.mark.parametrize(("recipe", "placed"), [("ddp", "whole"), ("fsdp", "(Shard(dim=0),)")])
+def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, monkeypatch, recipe, placed):
     files = {"forget": (world / "retain.jsonl",), "retain": world / "full.jsonl"}
     settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 8, "learning_rate": 2e-4, "entropy_forget": 0.1}
     one = forget(world, tmp_path / "one", accumulation=4, device="cpu", **files, **settings)
@@ -67,12 +67,20 @@ def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, mo
     line = ["--config_file", RECIPES / f"{recipe}.yaml", "--num_processes", 2, "--main_process_port", free_port(),
             "-m", "leakbound", *options]  # fmt: skip
 
+    said = []
+
+    def saved(trainer, *rest, save=running.save):
+        print(f"placed: {sorted({str(getattr(p, 'placements', 'whole')) for p in trainer.model.parameters()})}")
+        save(trainer, *rest)
+
     def torchrun(args):
         assert (args.module, args.training_script) == (True, "leakbound")
-        together(int(args.nproc_per_node), lambda: main(args.training_script_args), args.master_port)
+        said.extend(together(int(args.nproc_per_node), lambda: main(args.training_script_args), args.master_port))
 
+    monkeypatch.setattr(running, "save", saved)
     monkeypatch.setattr("torch.distributed.run.run", torchrun)
     launch_command(launch_command_parser().parse_args([str(part) for part in line]))
+    assert [f"placed: {[placed]}\n" in one for one in said] == [True, True]
     record = json.loads((tmp_path / "two" / "training.json").read_text())
     assert (record["processes"], record["steps"]) == (2, 8)
     first, second, start = (
@@ -135,6 +143,14 @@ def test_another_number_of_processes_goes_on_where_a_step_has_as_many_rows(tmp_p
     checkpoint_folder(tmp_path / "out", {"accumulation": 2}, resume=True)
     with pytest.raises(RunMismatchError, match="accumulation"):
         checkpoint_folder(tmp_path / "out", {"accumulation": 4}, resume=True)
+
+
+def test_what_a_killed_launch_left_goes_with_the_next(tmp_path, launched):
+    launched(2)
+    (tmp_path / ".out-launch-29501" / "whole").mkdir(parents=True)
+    with new_folder(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("method", ["pmc", "leak_mass", "grpo"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import re
@@ -272,8 +273,9 @@ def new_folder(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         if num_processes() > 1:
             folder = out.parent / f".{out.name}-launch-{os.environ.get('MASTER_PORT', '0')}"
-            if is_main():  # what a launch that was killed left
-                shutil.rmtree(folder, ignore_errors=True)
+            if is_main():  # what launches that were killed left
+                for left in out.parent.glob(f".{glob.escape(out.name)}-launch-*"):
+                    shutil.rmtree(left, ignore_errors=True)
             folder.mkdir(exist_ok=True)
         else:
             folder = _made(out)

@@ -9,10 +9,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from leakbound.errors import TrainingError
+from leakbound.runs.files import sharing
 from leakbound.runs.progress import steps
 from leakbound.unlearning import losses
 from leakbound.unlearning.adapters import inner
@@ -114,6 +117,17 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         self.anew, self.pad_id = anew, pad_id
         self.loss_is_scaled_for_ga = True
         self.parts: dict[str, list[tuple[float, int]]] = {}
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """transformers' own; on CPUs also FSDP, for which accelerate would give DDP without a word."""
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        if sharing() == "fsdp" and state.distributed_type == DistributedType.MULTI_CPU:
+            state.fsdp_plugin = FullyShardedDataParallelPlugin()  # as the launcher's environment says
+            if state.mixed_precision != "no":
+                state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
+            state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
+            self.is_fsdp_enabled = True
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
