@@ -59,16 +59,16 @@ def test_the_story_is_told_whole_and_only_once(first):
 def test_what_every_machine_and_seed_shows(first, tmp_path):
     """No digits: another processor trains other models. Average P(leak) of two seeds' models of 30 people, in percent:
     original 46, 57; npo 2.8, 3.4; retrained 0 (of 1,200 draws each)."""
-    beyond_guessing = []
-    for seed in range(2):
+    for seed in range(2):  # another one only where the first does not show it
         folder = first[0] if seed == 0 else tmp_path / f"{seed}"
         audits = first[1] if seed == 0 else run(folder, seed, FEW[:1])[0]
         names = ("original", "retrained", "npo")
         proven = compare([folder / "runs" / name for name in names]).proven
         assert {(1, 0), (2, 0)} <= set(proven)  # both leak less than the original, at once at level 0.01
         assert all(prompt.num_leaks for prompt in audits["original"].prompts)
-        beyond_guessing.append(audits["npo"].mean_leak.estimate > audits["retrained"].mean_leak.upper)
-    assert any(beyond_guessing), "what npo was to forget is not sampled more often than a guess"
+        if audits["npo"].mean_leak.estimate > audits["retrained"].mean_leak.upper:
+            return
+    pytest.fail("what npo was to forget is not sampled more often than a guess")
 
 
 def test_the_demo_shows_six_methods_and_one_of_them_with_entropy_optimisation():

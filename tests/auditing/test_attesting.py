@@ -74,6 +74,7 @@ def test_a_fault_is_refuted_and_named(model, fault, names):
     assert "refuted" in str(result)
 
 
+@pytest.mark.slow
 def test_answers_that_are_cut_early_need_no_statistics(model):
     result = found(model, served(model, cut=3))
     assert "cut after 3 tokens where max_tokens is 12" in result.contradictions[0]

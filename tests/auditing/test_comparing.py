@@ -206,6 +206,7 @@ def test_the_command_writes_both_files_and_prints_the_table(runs, tmp_path, caps
     assert Comparison.load(tmp_path / "out") == compare(folders, retain=retain)
 
 
+@pytest.mark.slow
 def test_a_guess_is_no_leak_where_a_model_that_never_saw_the_secrets_is_known(runs, tmp_path, capsys):
     folders = [runs / name for name in ("loud", "twin", "quiet")]
     alone = compare(folders)

@@ -135,6 +135,7 @@ def chain(pairs, estimates):
     return comparison._order(found, pairs)
 
 
+@pytest.mark.slow
 def test_the_proven_order_is_what_the_pairs_say():
     """Every printed 'x < y' and 'x leaks less than y' is a proven pair, and every proven pair is printed."""
     assert chain([], [1, 2, 3]) == "no model leaks less than another"
@@ -162,6 +163,7 @@ def test_the_proven_order_is_what_the_pairs_say():
         assert said.endswith("no other order is proven") == (not whole and bool(pairs))
 
 
+@pytest.mark.slow
 def test_the_tables_hold_the_numbers_of_the_draws(tmp_path):
     folders = [tmp_path / name for name in ("one", "two")]
     for folder, leaks in zip(folders, ([0.02, 0.6, 0.0], [0.3, 0.3, 0.9]), strict=True):

@@ -55,6 +55,7 @@ def test_graded_scores_get_bounds_that_need_no_order(tmp_path):
     assert found.accepted, found.checks
 
 
+@pytest.mark.slow
 def test_other_engines_see_the_same_law(tmp_path):
     n = 20_000
     one, other = (
@@ -114,6 +115,7 @@ def test_a_sampler_that_cannot_count_is_refused():
         asked(model=Plain())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 3])
 def test_what_is_killed_goes_on_to_the_same_bytes(tmp_path, monkeypatch, stop):
     prompts = tuple(Prompt(str(i), text, "c") for i, text in enumerate(["a b", "c", "d d a"]))
@@ -162,6 +164,7 @@ def test_long_sums_agree_with_short_ones(monkeypatch):
         assert 0 <= long / short - 1 < Decimal("1e-40")
 
 
+@pytest.mark.slow
 def test_a_band_of_a_billion_draws_holds_and_is_narrow():
     """Above the union bound of its parts at no rank: 1 - b_0 of no draw is that of Clopper and Pearson at eta."""
     band = survival_bound([0.0, 0.5], counts=[BILLION - 5, 5], alpha=0.01)

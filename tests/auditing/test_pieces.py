@@ -39,6 +39,7 @@ def draw(out, model, **changes):
     return sample(model, PROMPTS, out, **{"num_samples": 20, "statement": Statement("contains"), **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"until": "leak<=0.3", "num_samples": 100}], ids=["plain", "rounds"])
 def test_whatever_is_interrupted_ends_with_the_same_bytes(tmp_path, changes):
     usual = Stopping()

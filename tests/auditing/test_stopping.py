@@ -29,6 +29,7 @@ def run_audit(tmp_path, name="run", model=None, **changes):
     return audit(model or FakeModel(leaks=LEAKS), PROMPTS, progress=False, **settings)
 
 
+@pytest.mark.slow
 def test_rounds_are_fixed_ascend_and_end_with_the_budget():
     for r in (rule(), rule(budget=100), rule(until="mean<=0.05"), rule(until=None, width=0.02), rule(budget=1)):
         sizes = r.sizes()
@@ -140,6 +141,7 @@ def test_a_width_that_the_budget_does_not_reach_stays_open():
     assert r.leak_bound(watched.leaks, 700, alpha=0.01).upper > watched.leaks / 700
 
 
+@pytest.mark.slow
 def test_where_a_rule_ends():
     for r, values, counts, ended in (
         (rule(budget=64), [1.0], [32], True),

@@ -129,6 +129,7 @@ def honest(tmp_path_factory):
     return [made(root / f"run{i}", i) for i in range(len(KINDS))]
 
 
+@pytest.mark.slow
 def test_honest_folders_are_accepted(honest):
     for folder in honest:
         found = verify(folder)
@@ -149,6 +150,7 @@ def test_what_was_not_checked_is_not_called_right(honest):
     assert list(nothing.rows())[-1]["found"] == "not checked: nothing of this kind is here"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tamper", TAMPERED)
 def test_tampered_folders_are_refused(honest, tmp_path, tamper):
     for i, folder in enumerate(honest):

@@ -47,6 +47,7 @@ def gradual(tmp_path, monkeypatch):
     return tmp_path / "dies", without
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"until": "leak<=0.3", "draws_per_shard": None}], ids=["plain", "until"])
 def test_the_same_bytes_with_workers_and_without(tmp_path, more):
     for name, loading in (("without", None), ("with", TWO)):
@@ -169,6 +170,7 @@ def test_what_no_worker_can_open_is_said_as_without_workers(tmp_path):
         sample(FakeModel(), PROMPTS, tmp_path / "run", loading=TWO)
 
 
+@pytest.mark.slow
 def test_workers_that_hold_other_models_or_versions_are_refused(tmp_path):
     said = (
         r"model is 'fake\(leak=0\.01\)': a worker on .* opened another one than the first worker \(checksum: \d+, now"

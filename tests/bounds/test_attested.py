@@ -87,6 +87,7 @@ def simulated(rng, p, q, alternatives, tokens):
     return law
 
 
+@pytest.mark.slow
 def test_an_honest_server_is_refuted_at_most_as_often_as_alpha_says():
     """1,000 honest runs, looked at after every token. A miss has probability at most .01, so more than 34 of 1,000
     have probability below 1e-6 (binomial tail 4e-9)."""

@@ -92,6 +92,7 @@ def test_all_verdicts_share_alpha_equally(place):
     assert {one["alpha"] for one in audits} == {0.01 / 3}
 
 
+@pytest.mark.slow
 def test_an_unchanged_model_is_not_opened_again(place):
     name = model(place, "m", leak=0.0)
     rules = policy({"claim": "leak<=0.1"}, {"claim": "known>=0.5"}, models={"m": name})

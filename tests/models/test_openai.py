@@ -58,6 +58,7 @@ def test_no_two_draws_share_a_seed_even_where_the_server_counts_on():
     assert len({draw_seed(s, p, 0) for s in range(50) for p in "abcd"}) == 200
 
 
+@pytest.mark.slow
 def test_draws_do_not_depend_on_how_requests_are_cut():
     with chat_server(like_vllm(0.3)) as (url, _):
         found = [

@@ -31,6 +31,7 @@ def watched(rng, rates, limit, budget=300, alpha=ALPHA):
     return SimpleNamespace(prompts=prompts)
 
 
+@pytest.mark.slow
 def test_true_of_every_prompt_is_refuted_as_rarely_as_alpha_says():
     rng = np.random.default_rng(0)
     found = [watched(rng, [0.1] * N, 0.1) for _ in range(RUNS)]

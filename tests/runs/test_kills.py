@@ -59,6 +59,7 @@ def test_killed_work_ends_with_the_same_files_and_leaves_nothing(tmp_path, monke
     assert found.times <= {name for name in found.times if name.endswith("json: seconds")}
 
 
+@pytest.mark.slow
 def test_what_is_left_half_is_seen(tmp_path):
     assert kills.try_kind("work", careless, tmp_path, 8, 0).wrong
 

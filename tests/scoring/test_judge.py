@@ -223,6 +223,7 @@ def test_a_cut_or_filtered_reply_is_no_verdict(tmp_path):
                 score_completion(judge, "hm", PARIS)
 
 
+@pytest.mark.slow
 def test_a_failing_server_never_gives_a_verdict(tmp_path):
     calls = []
 

@@ -52,6 +52,7 @@ def test_every_item_is_worked_on_once_and_its_results_come_in_their_order(two):
     assert len({two.do(away_models.pid) for _ in range(3)}) == 1  # nobody new for one task after the other
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_with_its_task(two, tmp_path, monkeypatch):
     monkeypatch.setenv("AWAY", str(tmp_path))
     for name in ("2.once", "4.once", "44.once", "5.once"):
@@ -61,6 +62,7 @@ def test_a_worker_that_is_killed_is_replaced_with_its_task(two, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_given_up_by_its_name(two, tmp_path, monkeypatch):
     monkeypatch.setenv("AWAY", str(tmp_path))
     (tmp_path / "b.always").touch()
@@ -114,6 +116,7 @@ def test_workers_are_gone_with_their_crew():
     assert gone(worker)
 
 
+@pytest.mark.slow
 def test_workers_are_gone_when_their_driver_is_killed():
     said = (
         "import away_models; from leakbound.workers import Workers, crew_for; c = crew_for(Workers(workers=1)); "

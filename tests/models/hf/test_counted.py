@@ -63,6 +63,7 @@ def test_every_architecture_counts_by_its_law(name, tokenizer):
         assert chi_square_p(table(draws, prompt.id), merged(model, tokenizer, prompt, params), 3000) > FALSE_ALARM
 
 
+@pytest.mark.slow
 def test_counts_vary_between_seeds_as_those_of_independent_draws(tokenizer):
     """One completion's counts over 300 seeds have the spread of Binomial(n, p): too even counts would be found too."""
     sampler, params, n, runs = HFModel(tiny_model(), tokenizer), SamplingParams(max_tokens=2, top_k=3), 500, 300
@@ -84,6 +85,7 @@ def test_one_row_for_each_distinct_prefix_whatever_the_number_of_draws(tokenizer
     assert sampler.work.rows <= 1 + 2 + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "temperature"), [("llama", 1), ("mistral", 1), ("gemma3", 30), ("mamba", 1e4)])
 def test_batches_and_sittings_change_nothing(name, temperature, tokenizer, monkeypatch):
     params, usual = SamplingParams(max_tokens=5, temperature=temperature), HFModel(tiny_model(name), tokenizer)

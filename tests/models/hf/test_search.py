@@ -212,6 +212,7 @@ def test_slower_paths_are_named(tokenizer, caplog):
     assert "Llama" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_full_batch_from_many_prompts(tokenizer):
     """Rows of different prompts, lengths and depths share the passes: few more passes than rows would fill."""
     many = tuple(Prompt(str(i), " ".join("abcd"[: 1 + i % 4]), "c") for i in range(40))
