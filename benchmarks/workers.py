@@ -1,8 +1,8 @@
 """The same audit without workers, by processes and by Ray actors: time, bytes, and kills of each kind.
 
 ``python benchmarks/workers.py DEMO [--prompts 400] [--samples 1024] [--kills 20] [--kill-prompts 32]
-[--kill-samples 64] [--only timing|kills] [--write docs/results/workers.md]``; ``DEMO``: a folder of ``leakbound demo``;
-with Ray where it is installed (make ray).
+[--kill-samples 64] [--only timing|kills] [--kinds worker driver node] [--write docs/results/workers.md]``; ``DEMO``: a
+folder of ``leakbound demo``; with Ray where it is installed (make ray).
 
 Every audit computes on one thread for each worker, and so does the one without workers. A kill hits at a random moment
 of an undisturbed audit's life: *worker*, one of its processes; *driver*, the process that was started, which is started
@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--model", default="npo")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=("timing", "kills"))
+    parser.add_argument("--kinds", nargs="+", default=["worker", "driver", "node"], help="what is killed")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", COLUMNS="100")
@@ -148,7 +149,7 @@ def main() -> None:
             lines += ["| kill -9 of | kills | audits with other bytes |", "|---|---|---|"]
             (home / "right").rename(home / "kept")
             right = tree(home / "kept")
-            for kind in ("worker", "driver", *(["node"] if with_ray else [])):
+            for kind in [kind for kind in args.kinds if with_ray or kind != "node"]:
                 nodes = cluster(1) if kind == "node" else None
                 more = ["--ray", nodes.address] if nodes else ["--workers", "2"]
                 seconds = whole(command(model, file, args.kill_samples, home / "again", *small, *more), log)

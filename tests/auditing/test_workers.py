@@ -19,6 +19,7 @@ from leakbound.models.base import in_pieces
 from leakbound.models.opening import Loading, open_model
 from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.runs import layout
+from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
 from leakbound.workers import Crew, Workers, crew
 from leakbound.workers.hands import carried_out, packed, unpacked
@@ -54,6 +55,18 @@ def test_the_same_bytes_with_workers_and_without(tmp_path, more):
         result = audit("away_models:FAKE", PROMPTS, out=tmp_path / name / "run", loading=loading, **ASKED | more)
         assert result.prompts[2].num_leaks > 0
     assert files(tmp_path / "with") == files(tmp_path / "without")
+
+
+@pytest.mark.slow
+def test_workers_without_a_shard_are_told_of(tmp_path, monkeypatch):
+    """Few draws are one shard: the others would stand idle without a word."""
+    said = []
+    monkeypatch.setattr(layout, "DRAWS_PER_SHARD", 16_384)
+    monkeypatch.setattr(Progress, "say", lambda self, note: said.append(note))
+    for more, told in (({}, ["2 workers, 1 shard: see --draws-per-shard"]), ({"draws_per_shard": 10}, [])):
+        sample("away_models:FAKE", PROMPTS, tmp_path / f"{len(told)}", num_samples=20, loading=TWO, **more)
+        assert said == told
+        said.clear()
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from leakbound.runs.places import place
 from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
 from leakbound.scoring import Scorer, check_prompt, get_scorer, is_built_in, score_completions
+from leakbound.wording import plural
 from leakbound.workers import Crew, Do, Workers, crew_for, spread
 from leakbound.workers.crew import here
 
@@ -152,6 +153,8 @@ def sample(
         with Progress(f"drawing {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
             draw_parts(run, pilots, sampler, partial(draw_part, run, {}), shown)
             others = [part for part in missing if part not in pilots and part.kind != "counted"]
+            if run.crew and others and (room := run.crew.place.room()) > len(others):
+                shown.say(f"{room} workers, {plural(len(others), 'shard')}: see --draws-per-shard")
             engines = chosen_engines(run) if others else {}
             draw_parts(run, others, sampler, partial(draw_part, run, engines), shown)
             for part in (part for part in missing if part.kind == "counted"):
