@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import signal
 import ssl
 import sys
 import types
@@ -17,6 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only get in each other's way
 ssl.create_default_context = functools.cache(ssl.create_default_context)  # else each client reads all certificates
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and its children would
 os.fsync = lambda handle: None  # no test cuts the power, and what is written survives kill -9 without it
 
 hypothesis.settings.register_profile("leakbound", deadline=None, derandomize=True)  # seeded; timing fails no test

@@ -125,14 +125,8 @@ audit("away_models:Gradual", prompts, out={str(tmp_path / "run")!r}, loading=Loa
         if list((tmp_path / "run" / "draws").glob("sample-*.parquet")):
             break
         time.sleep(0.01)
-    for left in (1, 0):  # one that comes within a destructor is lost to Python, and whoever sent it presses again
-        os.killpg(driver.pid, getattr(signal, with_what))
-        try:
-            said = driver.communicate(timeout=15)[1].decode()
-            break
-        except subprocess.TimeoutExpired:
-            if not left:
-                raise
+    os.killpg(driver.pid, getattr(signal, with_what))
+    said = driver.communicate(timeout=30)[1].decode()
     assert ("draws are kept in" in said) == (with_what == "SIGINT")
     (dies / "sample-p2-0.sleep").unlink()
     audit("away_models:Gradual", PROMPTS, out=tmp_path / "run", loading=Loading(workers=1), **ASKED)
