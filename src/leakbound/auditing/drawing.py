@@ -153,8 +153,9 @@ def sample(
         with Progress(f"drawing {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:
             draw_parts(run, pilots, sampler, partial(draw_part, run, {}), shown)
             others = [part for part in missing if part not in pilots and part.kind != "counted"]
-            if run.crew and others and (room := run.crew.place.room()) > len(others):
-                shown.say(f"{room} workers, {plural(len(others), 'shard')}: see --draws-per-shard")
+            shards = sum(part.sampled for part in run.parts)  # also those drawn: a run that goes on keeps its own
+            if run.crew and others and (room := run.crew.place.room()) > shards:
+                shown.say(f"{room} workers, {plural(shards, 'shard')}: see --draws-per-shard")
             engines = chosen_engines(run) if others else {}
             draw_parts(run, others, sampler, partial(draw_part, run, engines), shown)
             for part in (part for part in missing if part.kind == "counted"):

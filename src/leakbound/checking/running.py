@@ -108,11 +108,11 @@ class _Claimed:
 
     def finding(self) -> tuple[Finding, bool]:
         """The verdict, and whether it is from before."""
-        prompts, demand, bytes = self.prompts(), self.demand, fingerprint(self.source, self.demand.how.loading.base)
+        prompts, demand, weights = self.prompts(), self.demand, fingerprint(self.source, self.demand.how.loading.base)
         before = Audit.load(demand.not_worse_than) if demand.not_worse_than else None
-        known = bytes is not None and is_pinned(demand.how.scorer if before is None else before.scorer)
+        known = weights is not None and is_pinned(demand.how.scorer if before is None else before.scorer)
         inputs = {
-            "model": bytes or self.source,
+            "model": weights or self.source,
             "demand": repr(replace(demand, name="", models=())),
             "before": "" if before is None else checksum(before.to_json()),
             "prompts": [prompt.to_json() for prompt in prompts],

@@ -109,8 +109,7 @@ class Run:
                 )
             check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout"))
             sweep(path)
-            run._kept  # noqa: B018 - looked for before threads ask
-            if run._kept:  # it was killed between a part's draws and the end of its pieces
+            if run._kept:  # asked before threads do; it was killed between a part's draws and the end of its pieces
                 run._drop_pieces(run.drawn())
             run.ours = True
             return run
