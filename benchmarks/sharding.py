@@ -3,7 +3,8 @@
     .venv-sharded/bin/python benchmarks/sharding.py        (make sharded)
 
 Each recipe is launched once and takes its commands one after the other; the weights of each are compared with those of
-one process that takes the same rows in each step. Resumed rows are launches of their own: killed (kill -9 of all
+one process that takes the same rows in each step. Adam's epsilon is 1e-6: where a gradient is nothing but rounding, as
+that of a KL at its minimum, 1e-8 makes whole steps of it, other ones on each machine. Resumed rows are launches of their own: killed (kill -9 of all
 processes) after a checkpoint, they go on with another number of processes.
 """
 
@@ -60,6 +61,7 @@ SHARED = {"fsdp": ("weights", "moments"), "deepspeed": ("moments",), "deepspeed3
 ROWS = 4
 """Batches in a step: of one process, or of all together."""
 LIMIT = 1e-5
+EPSILON = 1e-6
 WRONG = []
 """What is not as it should be."""
 
@@ -69,13 +71,18 @@ def take(file):
     from leakbound import cli
     from leakbound.unlearning import running
 
-    save, rank = running.save, os.environ.get("RANK", "0")
+    save, arguments, rank = running.save, running.arguments, os.environ.get("RANK", "0")
+
+    def told(*given, **named):
+        made = arguments(*given, **named)
+        made.adam_epsilon = EPSILON
+        return made
 
     def watched(trainer, tokenizer, config, *rest):
         file.with_name(f"{config.out.name}.held-{rank}").write_text(json.dumps(held(trainer)))
         save(trainer, tokenizer, config, *rest)
 
-    running.save = watched
+    running.save, running.arguments = watched, told
     for job in json.loads(file.read_text()):
         began, code = time.monotonic(), 0
         try:
@@ -249,7 +256,7 @@ def page(work, kinds, cases, also):
     machine = os.environ.get("MACHINE") or platform.machine()
     yield (f"Made by `make sharded-table` ({machine}, {os.cpu_count()} cores, gloo). "
            "A model of 4 layers; difference: the largest absolute one of a weight from one process that takes the same "
-           "rows in each step; moved: how far one process went; held: the largest part of the weights' numbers, and of "
+           "rows in each step, with Adam's epsilon at 1e-6 (at 1e-8 a gradient that is rounding alone makes whole steps); moved: how far one process went; held: the largest part of the weights' numbers, and of "
            "the optimiser's first moments of what is trained, in one process, as it ends.\n")  # fmt: skip
     wanted = {case: CASES[case] for case in cases} | ({"until": UNTIL} if "until" in also else {})
     alone = {folder(case, "one"): text for case, text in wanted.items()}

@@ -54,8 +54,9 @@ def main() -> None:
 
     document.svg = lambda figure, name, title: ""  # pages are written, pictures are not drawn
     rounds.unlearn = train
-    rounds.audit = lambda m, prompts, *, out, template, **more: audit(fake(out.name), prompts, out=out, **more)
-    rounds.sample = lambda m, prompts, out, *, template, **more: sample(fake(out.name), prompts, out, **more)
+    rounds.open_model = lambda name, **loading: name
+    rounds.audit = lambda m, prompts, *, out, **more: audit(fake(out.name), prompts, out=out, **more)
+    rounds.sample = lambda m, prompts, out, **more: sample(fake(out.name), prompts, out, **more)
     rounds.load_tokenizer = lambda name: None
     rounds.read_answer = lambda tokenizer, text, template: text
     said: dict[str, Counter] = {name: Counter() for name in WORLDS}

@@ -6,10 +6,10 @@
 studies/rivals_tofu.py does the same with SmolLM2 and TOFU.
 
 A model of a million parameters learns facts about 120 invented people by heart and forgets those of 12 (48 questions).
-All rivals get the same optimiser steps (a "4x" row four times as many); each is proven by fresh draws, beside the guess
-level of a model that never saw the 48 answers. The same models are asked again after their weights were rounded to 4
-bits, and after 50 steps of learning ten of the secrets again (asked about the other 38). Each model is made once; a
-killed run goes on.
+All rivals get the same optimiser steps (a "4x" row four times as many), and once more the same CPU seconds: those that
+cost less take more steps. Each is proven by fresh draws, beside the guess level of a model that never saw the 48
+answers. The same models are asked again after their weights were rounded to 4 bits, and after 50 steps of learning ten
+of the secrets again (asked about the other 38). Each model is made once; a killed run goes on.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ from leakbound.suites.biographies import biographies
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlearn
 
 ALPHA = 0.01
+LONGER = ", 100 s"
+"""What ends the name of a rival that took as many steps as 100 CPU seconds allow, by what the first seeds cost."""
+DEAR = ("IDK+AP", "GRPO+GD", "NPO+GD, leak rounds", "leak_mass+GD", "--until")
+"""The rivals whose equal steps cost about as much."""
 NPO: dict[str, Any] = {"method": "npo_gd", "forget_weight": 0.1, "beta": 1.0}
 
 
@@ -54,7 +58,7 @@ class Seed:
     name = "rivals"
     steps, draws, again, relearnt = 480, 1024, 256, 10
     retain_prompts, retain_draws = 60, 64
-    scorer, template = "contains", "auto"
+    scorer, template, dtype = "contains", "auto", "float32"
     params = SamplingParams(max_tokens=32)
     learning: ClassVar[dict[str, Any]] = {
         "from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine",
@@ -76,6 +80,12 @@ class Seed:
         "NPO+GD, leak rounds": {**NPO, "leak_rounds": 4, "leak_samples": 256},
         "leak_mass+GD": {"method": "leak_mass_gd", "leak_samples": 64, "leak_every": 40},
         "--until": {**NPO, "leak_samples": 256},
+        "NPO+GD, 100 s": {**NPO, "max_steps": 1200},
+        "NPO+GD, entropy, 100 s": {**NPO, "entropy_forget": 0.1, "entropy_retain": -0.025, "max_steps": 1080},
+        "SimNPO+GD, 100 s": {"method": "simnpo_gd", "forget_weight": 0.3, "max_steps": 1200},
+        "ME+GD, 100 s": {"method": "me_gd", "forget_weight": 0.1, "max_steps": 1250},
+        "UNDIAL+GD, 100 s": {"method": "undial_gd", "max_steps": 1060},
+        "PMC, 100 s": {"method": "pmc", "retain_weight": 1.5, "max_steps": 720},
     }
     """Settings that the demo found for this world, or published ones; leak rounds and --until have those of NPO+GD."""
     goal: ClassVar[dict[str, Any]] = {
@@ -129,7 +139,7 @@ class Seed:
         """An audit, kept."""
         return audit(
             str(model), prompts, scorer=self.scorer, num_samples=draws, alpha=ALPHA, params=self.params,
-            template=self.template, seed=self.seed + 1000, out=self.root / what / model.name, progress=True,
+            template=self.template, dtype=self.dtype, seed=self.seed + 1000, out=self.root / what / model.name, progress=True,
         )  # fmt: skip
 
     def measured(self, name: str) -> dict[str, Any]:
@@ -190,18 +200,29 @@ def study(out: Path, seeds: int, small: bool, only: list[str], world: type[Seed]
         for name in only or world.rivals:
             seconds = kept.part(f"{seed}/{name}/seconds", lambda one=one, name=name: one.forget(name))
             found = kept.part(f"{seed}/{name}", lambda one=one, name=name: one.measured(name))
-            kept.part(f"{seed}/{name}/after", lambda one=one, name=name: one.attacked(name))
             print(
                 f"seed {seed} {name}: {seconds:.0f} CPU s, average <= {found['average']:.4f}, worst <= "
                 f"{found['worst']:.3f}, kept {found['kept']:.3f}",
                 flush=True,
             )
+        for name in only or world.rivals:
+            if not name.endswith(LONGER):
+                kept.part(f"{seed}/{name}/after", lambda one=one, name=name: one.attacked(name))
 
 
 def page(values: dict[str, Any], rivals: dict[str, Any]) -> str:
-    """The table: the mean over the seeds, the worst seed in brackets where a worst case is meant."""
+    """Equal steps, then equal CPU seconds, where they were tried."""
+    longer = [name for name in rivals if name.endswith(LONGER)]
+    parts = [table(values, ["original", "retrained", *(name for name in rivals if name not in longer)])]
+    if longer:
+        parts += ["At equal CPU seconds:", table(values, [*longer, *DEAR])]
+    return "\n\n".join(parts)
+
+
+def table(values: dict[str, Any], names: list[str]) -> str:
+    """The mean over the seeds, the worst seed in brackets where a worst case is meant; then differences from NPO+GD."""
     every = sorted({int(key.split("/")[0]) for key in values})
-    names = [n for n in ("original", "retrained", *rivals) if any(f"{s}/{n}" in values for s in every)]
+    names = [n for n in names if any(f"{s}/{n}" in values for s in every)]
     head = (
         "| method | seeds | CPU s | clean asked once | average P(leak) ≤ | worst prompt ≤ (worst seed) "
         "| above guess + .01 | ED ≤ "
@@ -247,11 +268,12 @@ def page(values: dict[str, Any], rivals: dict[str, Any]) -> str:
         "",
     ]
     gaps += ["| method | difference |", "|---|---|"]
-    for name in names[3:]:
-        seeds = [s for s in every if f"{s}/{name}" in values]
-        if len(seeds) < 2:
+    first = next((name for name in names if name.startswith("NPO+GD")), "")
+    for name in names:
+        seeds = [s for s in every if f"{s}/{name}" in values and f"{s}/{first}" in values]
+        if len(seeds) < 2 or name in ("original", "retrained", first):
             continue
-        apart = [values[f"{s}/{name}"]["average"] - values[f"{s}/NPO+GD"]["average"] for s in seeds]
+        apart = [values[f"{s}/{name}"]["average"] - values[f"{s}/{first}"]["average"] for s in seeds]
         half = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}[len(seeds)] * statistics.stdev(apart) / math.sqrt(len(seeds))
         middle = statistics.mean(apart)
         gaps.append(f"| {name} | {middle:+.4f} [{middle - half:+.4f}, {middle + half:+.4f}] |")

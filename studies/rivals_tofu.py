@@ -4,7 +4,7 @@
     python studies/rivals_tofu.py --page studies/results/rivals_tofu
 
 MODEL: SmolLM2-135M-Instruct as a folder. 40 questions to forget and 160 to retain, six epochs; every rival gets the
-same 50 optimiser steps of 8 + 8 rows, and twelve of the 40 questions are asked. An answer leaks where it holds half of
+same 25 optimiser steps of 8 + 8 rows, five epochs, and twelve of the 40 questions are asked, in bfloat16. An answer leaks where it holds half of
 the target's words that the question does not give.
 """
 
@@ -28,8 +28,9 @@ class Tofu(Seed):
     """SmolLM2 and TOFU's forget01."""
 
     name = "rivals_tofu"
-    steps, draws, again, relearnt = 50, 256, 128, 6
-    retain_prompts, retain_draws, retained = 20, 32, 160
+    steps, draws, again, relearnt = 25, 128, 64, 6
+    retain_prompts, retain_draws, retained = 20, 16, 160
+    dtype = "bfloat16"
     scorer, template = "new_words", "qa"
     params = SamplingParams(max_tokens=48)
     learning: ClassVar[dict[str, Any]] = {
@@ -42,22 +43,22 @@ class Tofu(Seed):
     }  # fmt: skip
     rivals: ClassVar[dict[str, dict[str, Any]]] = {
         "NPO+GD": NPO,
-        "NPO+GD, entropy 1": {**NPO, "entropy_forget": 1.0, "entropy_retain": -0.25, "entropy_mask": "all"},
+        "leak_mass+GD": {"method": "leak_mass_gd", **LEAKS, "leak_every": 5},
         "NPO+GD, entropy 1/4": {**NPO, "entropy_forget": 0.25, "entropy_retain": -0.0625, "entropy_mask": "all"},
         "NPO+GD, entropy -1/4": {**NPO, "entropy_forget": -0.25, "entropy_retain": -0.0625, "entropy_mask": "all"},
         "NPO+GD, leak rounds": {**NPO, **LEAKS, "leak_rounds": 2},
-        "leak_mass+GD": {"method": "leak_mass_gd", **LEAKS, "leak_every": 10},
         "--until": {**NPO, **LEAKS},
         "ME+GD": {"method": "me_gd", "forget_weight": 0.1},
         "IDK+AP": {"method": "idk_ap"},
         "SimNPO+GD": {"method": "simnpo_gd", "forget_weight": 0.1375},
         "UNDIAL+GD": {"method": "undial_gd"},
-        "GRPO+GD": {"method": "grpo_gd", "leak_every": 5, "leak_scorer": "new_words"},
         "PMC": {"method": "pmc"},
+        "GRPO+GD": {"method": "grpo_gd", "leak_every": 5, "leak_scorer": "new_words"},
+        "NPO+GD, entropy 1": {**NPO, "entropy_forget": 1.0, "entropy_retain": -0.25, "entropy_mask": "all"},
     }
     goal: ClassVar[dict[str, Any]] = {
         "until": "leak<=0.05", "of": "average", "keep": "known>=0.5", "rounds": 2, "alpha": ALPHA,
-        "proof_samples": 256, "keep_samples": 16, "keep_questions": 20,
+        "proof_samples": 128, "keep_samples": 16, "keep_questions": 20,
     }  # fmt: skip
 
     def asked(self) -> tuple[dict[str, Path], list[Prompt], list[Prompt]]:

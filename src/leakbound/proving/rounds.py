@@ -22,7 +22,8 @@ from leakbound.bounds.claims import Verdict
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError, RunMismatchError
 from leakbound.models.hf.loading import load_tokenizer
-from leakbound.models.opening import Loading
+from leakbound.models.base import Sampler
+from leakbound.models.opening import Loading, open_model
 from leakbound.models.template import read_answer
 from leakbound.proving.goal import Goal
 from leakbound.reading.pairs import Pair, read_pairs
@@ -125,6 +126,7 @@ class Rounds:
         self.retain = _retained(config, goal)
         self.shares = look_shares(goal.rounds + 1)
         self.attempts = 0
+        self.held: tuple[Path, Sampler] | None = None
         self.decoding = SamplingParams(max_tokens=config.max_tokens, temperature=goal.temperature, top_p=goal.top_p)
 
     def run(self) -> Proof:
@@ -146,6 +148,7 @@ class Rounds:
     def round(self, number: int, before: Path | None, leaks: list[Pair]) -> Seen:
         """Train one round and look at its model; what is found is added to ``leaks``."""
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
+        self.held = None  # a training needs the memory and the devices of its workers
         rows = [*self.pairs, *leaks]
         file, said = place / "forget.jsonl", "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows)
         on_main(config, partial(write_text, file, said))
@@ -193,8 +196,8 @@ class Rounds:
         config = self.config
         statement = Statement(config.leak_scorer, config.leak_threshold, self.goal.alpha)
         run = sample(
-            str(model), prompts, self.place(number, what), num_samples=draws, params=self.decoding, statement=statement,
-            seed=self.seed(number, what), template=config.template, loading=self.loading, progress=self.progress,
+            self.opened(model), prompts, self.place(number, what), num_samples=draws, params=self.decoding,
+            statement=statement, seed=self.seed(number, what), progress=self.progress,
         )  # fmt: skip
         score(run, progress=self.progress)
         return run
@@ -221,10 +224,17 @@ class Rounds:
         """An audit of a round's model at its level, by draws that nothing else uses."""
         config = self.config
         return audit(
-            str(model), prompts, scorer=config.leak_scorer, threshold=config.leak_threshold, num_samples=draws,
-            alpha=level, params=self.decoding, until=until, seed=self.seed(number, what), template=config.template,
-            loading=self.loading, out=self.place(number, what), page=what == "proof", progress=self.progress,
+            self.opened(model), prompts, scorer=config.leak_scorer, threshold=config.leak_threshold, num_samples=draws,
+            alpha=level, params=self.decoding, until=until, seed=self.seed(number, what), out=self.place(number, what),
+            page=what == "proof", progress=self.progress,
         )  # fmt: skip
+
+    def opened(self, model: Path) -> Sampler:
+        """A round's model, opened once for all that is asked of it."""
+        if self.held is None or self.held[0] != model:
+            self.held = None
+            self.held = model, open_model(str(model), template=self.config.template, loading=self.loading)
+        return self.held[1]
 
     def seed(self, number: int, what: str) -> int:
         """The seed of some draws: a hash, so that none of a run are those of another purpose."""
