@@ -28,6 +28,7 @@ from common import Study, four_bits, write_page
 
 from leakbound import Prompt, SamplingParams, audit, compare
 from leakbound.models.hf.loading import load_model, load_tokenizer
+from leakbound.models.opening import Loading
 from leakbound.proving.goal import Goal
 from leakbound.proving.rounds import unlearn_until
 from leakbound.suites.biographies import biographies
@@ -58,7 +59,7 @@ class Seed:
     name = "rivals"
     steps, draws, again, relearnt = 480, 1024, 256, 10
     retain_prompts, retain_draws = 60, 64
-    scorer, template, dtype = "contains", "auto", "float32"
+    scorer, template, dtype = "contains", "auto", "auto"
     params = SamplingParams(max_tokens=32)
     learning: ClassVar[dict[str, Any]] = {
         "from_scratch": "tiny", "epochs": 30, "batch_size": 16, "learning_rate": 2e-3, "schedule": "cosine",
@@ -139,7 +140,8 @@ class Seed:
         """An audit, kept."""
         return audit(
             str(model), prompts, scorer=self.scorer, num_samples=draws, alpha=ALPHA, params=self.params,
-            template=self.template, dtype=self.dtype, seed=self.seed + 1000, out=self.root / what / model.name, progress=True,
+            template=self.template, loading=Loading(dtype=self.dtype), seed=self.seed + 1000,
+            out=self.root / what / model.name, progress=True,
         )  # fmt: skip
 
     def measured(self, name: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@
     python studies/rivals_tofu.py --page studies/results/rivals_tofu
 
 MODEL: SmolLM2-135M-Instruct as a folder. 40 questions to forget and 160 to retain, six epochs; every rival gets the
-same 25 optimiser steps of 8 + 8 rows, five epochs, and twelve of the 40 questions are asked, in bfloat16. An answer leaks where it holds half of
-the target's words that the question does not give.
+same 25 optimiser steps of 8 + 8 rows, five epochs, and twelve of the 40 questions are asked, in bfloat16. An answer
+leaks where it holds half of the target's words that the question does not give.
 """
 
 from __future__ import annotations
