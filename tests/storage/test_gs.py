@@ -1,5 +1,6 @@
 """What Google's storage has of its own (make storage)."""
 
+import json
 import time
 
 import pytest
@@ -8,7 +9,7 @@ for package in ("gcp_storage_emulator", "gcsfs"):
     pytest.importorskip(package)
 pytestmark = [pytest.mark.storage, pytest.mark.slow]
 
-from gs import gs_server  # noqa: E402
+from gs import LIST, gs_server  # noqa: E402
 
 from leakbound.runs import places  # noqa: E402
 from leakbound.runs.places import place  # noqa: E402
@@ -42,6 +43,7 @@ def test_only_a_put_that_is_new_says_so(data, times):
             file.put(b"theirs" + data, new=True)
         assert proxy.counts["new"] == times + 1
         assert file.read_bytes() == data
+        assert json.loads(proxy.pass_on("GET", f"{LIST}/x")[2])["cacheControl"] == "no-store"
 
 
 @pytest.mark.parametrize("data", [b"mine", TORN], ids=["once", "twice"])

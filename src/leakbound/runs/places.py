@@ -80,6 +80,7 @@ class Place(PurePosixPath):
         if self._google:
             torn = MARK in data or data.endswith(b"\r")  # goes without a mark, by two requests; the sum tells what else
             more |= {"consistency": "md5", "chunksize": len(data) if torn else LARGEST}
+            more["fixed_key_metadata"] = {"cache_control": "no-store"}  # else what is public is old for an hour
         elif str(self).startswith("s3"):
             more["chunksize"] = LARGEST
         try:
