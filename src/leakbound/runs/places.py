@@ -174,6 +174,7 @@ def _again(request: Callable[[], Found], where: str, answers: tuple[type[Excepti
             raise
         except Exception as error:  # each store has its own
             said = " ".join(str(error).split())[:200] or type(error).__name__
+            said = "is there such a bucket?" if isinstance(error, FileNotFoundError) else said
             if number == TRIES - 1 or _refused(error):
                 raise StorageError(
                     f"{where} cannot be reached ({said}): what is there is whole; run the same again"
