@@ -205,7 +205,7 @@ def test_a_package_that_is_missing_is_named_with_the_remedy(monkeypatch):
         Run.open("s3://bucket/run")
     monkeypatch.setitem(sys.modules, "gcsfs.core", None)
     for scheme in ("gs", "gcs"):
-        with pytest.raises(StorageError, match=r"gcsfs.*: pip install 'leakbound\[gs\]'"):
+        with pytest.raises(StorageError, match=r"run\.json needs a package \(.*\): pip install 'leakbound\[gs\]'"):
             Run.open(f"{scheme}://bucket/run")
 
 

@@ -147,7 +147,8 @@ def test_names_and_bytes_are_kept_as_they_are(serve):
 
 def test_a_bucket_that_is_not_there_is_no_empty_one(serve, monkeypatch):
     monkeypatch.setattr(places, "WAIT", 0.0)
-    with serve() as proxy, pytest.raises(StorageError, match=r"absent/run\.json cannot be reached \(is there such a bucket"):
+    said = r"absent/run\.json cannot be reached \(is there such a bucket"
+    with serve() as proxy, pytest.raises(StorageError, match=said):
         place(f"{proxy.root}-absent/run.json").put(b"")
 
 
