@@ -54,7 +54,7 @@ ray: .venv-ray/.ready
 .venv-ray/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]' ray==2.60.0 pytest pytest-timeout hypothesis
+	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]' 'ray[client]==2.60.0' pytest pytest-timeout hypothesis
 	touch $@
 
 # Servers of S3 and of Google's storage on this machine whose requests fail, in an environment of its own.

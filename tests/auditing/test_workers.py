@@ -244,6 +244,8 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
 class Weighed:
     """A place and its worker, which notes how many bytes each task has."""
 
+    asked = 1
+
     def __init__(self):
         self.sent = []
 

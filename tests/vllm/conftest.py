@@ -14,3 +14,4 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/vllm/" in item.path.as_posix():
             item.add_marker(pytest.mark.vllm)
+            item.add_marker(pytest.mark.filterwarnings("default"))  # what vLLM is warned of is vLLM's to mend

@@ -164,7 +164,7 @@ class Rooms:
     """A place in this process where rooms come and go; a hand dies of what it is told."""
 
     def __init__(self, room):
-        self.open, self.hired, self.dies = room, 0, set()
+        self.open, self.asked, self.hired, self.dies = room, room, 0, set()
 
     def room(self):
         return max(1, self.open)
@@ -260,6 +260,26 @@ def test_what_comes_first_is_done_once_by_each_worker():
     assert sorted(collected(made, [5, 6, 8], lambda do, x: do(away_models.square, x))) == [25, 36, 64]
     for seat in made.idle:
         assert seat.hand is None or [args for args in seat.hand.done if args == (7,)] == [(7,)]
+
+
+def test_what_all_need_is_begun_by_all_that_were_asked_for_and_asked_again_where_it_fell():
+    place = Rooms(2)
+    made = Crew(place)
+    begun = threading.Barrier(2)
+
+    def both():
+        begun.wait(20)  # ends only if two do it at once
+        return 5
+
+    assert made.everywhere(both) == 5
+    place.dies = {-3}
+    assert made.everywhere(away_models.square, -3) == 9  # one of the two fell
+    assert len(made.idle) == 2
+    assert sorted(collected(made, [1, 2, 3, 4], lambda do, x: do(away_models.square, x))) == [1, 4, 9, 16]
+    assert place.hired == 2
+    with pytest.raises(ValueError, match="math domain error"):
+        made.everywhere(math.sqrt, -1)
+    assert place.hired == 0  # whoever holds the error holds no workers
 
 
 def test_an_answer_that_nobody_waited_for_is_not_that_of_the_next_task(two, monkeypatch):

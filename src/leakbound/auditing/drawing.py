@@ -147,7 +147,8 @@ def sample(
     run = Run.start(out, info, questions)
     run.crew = crew_of(sampler)
     missing = [part for part in run.missing_draws() if rule is None or part.greedy]
-    pilots = [part for part in missing if part.kind in ("greedy", "pilot")]
+    early = ("greedy", "pilot") if any(part.kind == "pilot" for part in run.parts) else ()
+    pilots = [part for part in missing if part.kind in early]
     total = sum(part.num_draws for part in missing)
     with keeping(run.said_kept):
         with Progress(f"drawing {run.path.name}", total, "draws", show=progress and bool(missing)) as shown:

@@ -36,7 +36,7 @@ class Away:
     @cached_property
     def described(self) -> dict[str, Any]:
         """Asked once: the checksum of all weights takes its time. From then on every worker's must be this one."""
-        found: dict[str, Any] = self.do(_description, self.opening)
+        found: dict[str, Any] = self.crew.everywhere(_description, self.opening)
         self.crew.first = [*self.crew.first, (_check_same, self.opening, found)]
         return found
 
@@ -64,7 +64,7 @@ class _Tokenizer:
 def away(crew: Crew, opening: Opening) -> Sampler:
     """The model that workers open, with the methods that it has there; its errors are raised here."""
     crew.first = []
-    name, methods, values = crew.do(_traits, opening)
+    name, methods, values = crew.everywhere(_traits, opening)
     own = {"check": _check, "tokenizer": property(_Tokenizer), "reads_turns": True}
     given = {method: _asking(method) for method in methods if not hasattr(Away, method)}
     kind = type(name, (Away,), given | {key: value for key, value in own.items() if key in (*methods, *values)})

@@ -10,9 +10,8 @@ import os
 import re
 import socket
 import sys
-import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from leakbound.errors import InputError
 from leakbound.workers.hands import Full, Lost, carried_out, packed, unpacked
@@ -22,16 +21,23 @@ PLACING = 20.0
 
 
 class Cluster:
-    """A Ray cluster: at most ``most`` actors, 0 for as many as its nodes have cores (or GPUs, where there are some)."""
+    """A Ray cluster: at most ``asked`` actors, 0 for as many as its nodes have cores (or GPUs, if there are some)."""
 
-    def __init__(self, address: str, most: int, threads: int) -> None:
+    open: ClassVar[set[Cluster]] = set()
+    """Those of this process: they have one connection, which the last of them ends."""
+    reached: ClassVar[str] = ""
+    """The address by which one of them made it."""
+
+    def __init__(self, address: str, asked: int, threads: int) -> None:
         try:
             import ray
         except ImportError as error:
             raise InputError(f"ray is {address!r}: it needs Ray: pip install 'leakbound[ray]'") from error
-        self.ray, self.most, self.threads = ray, most, threads
-        self.mine = not ray.is_initialized()
-        if self.mine:
+        self.ray, self.asked, self.threads = ray, asked, threads
+        if ray.is_initialized():
+            if address not in ("auto", Cluster.reached, known := ray.get_runtime_context().gcs_address):
+                raise InputError(f"ray is {address!r}, and this process is connected to {known}: give auto or end that")
+        else:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             try:
                 if (place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)) is not None:
@@ -42,13 +48,14 @@ class Cluster:
                     f"ray is {address!r}: no cluster answers there ({' '.join(str(error).split())[:200]}): give "
                     "auto, HOST:PORT or ray://HOST:PORT of one that runs, of the same versions of Ray and Python"
                 ) from error
-        self.lock = threading.Lock()
+            Cluster.reached = address
         self.gpus = int(bool(ray.cluster_resources().get("GPU")))
         self.kind = ray.remote(Actor)
+        Cluster.open.add(self)
 
     def room(self) -> int:
         """What was asked for; else what the nodes that are alive have room for."""
-        return self.most or max(1, self._room())
+        return self.asked or max(1, self._room())
 
     def _room(self) -> int:
         alive = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
@@ -57,6 +64,8 @@ class Cluster:
 
     def hire(self) -> OfCluster:
         """One more actor; Full where it finds no place for some seconds."""
+        if self not in Cluster.open:
+            raise Lost("its cluster was left")  # Ray would begin one of its own
         actor = self.kind.options(num_cpus=self.threads, num_gpus=self.gpus, max_restarts=0).remote()
         hand = OfCluster(self.ray, actor)
         try:
@@ -71,8 +80,10 @@ class Cluster:
         raise Full
 
     def close(self) -> None:
-        """Leave the cluster."""
-        if self.mine:
+        """Leave the cluster, as the last one."""
+        Cluster.open.discard(self)
+        if Cluster.reached and not Cluster.open:
+            Cluster.reached = ""
             self.ray.shutdown()
 
 
@@ -94,7 +105,8 @@ class OfCluster:
     def close(self) -> None:
         """Kill it."""
         with contextlib.suppress(Exception):  # it is gone, or its cluster is
-            self.ray.kill(self.actor)
+            if self.ray.is_initialized():  # else Ray would begin one of its own
+                self.ray.kill(self.actor)
 
 
 class Actor:

@@ -95,7 +95,22 @@ class Crew:
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
         """Have one task done."""
+        return self._done(self.seat(), function, *args)
+
+    def everywhere(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Have a task done that all workers need: those that were asked for begin with it now, and one answers."""
         seat = self.seat()
+        others = [self.seat() for _ in range(self.place.asked - 1)]
+        for other in others:
+            other.begin(self.first, function, *args)
+        self.idle += others
+        try:
+            return self._done(seat, function, *args)
+        except BaseException:
+            self.close()  # whoever holds the error holds the crew
+            raise
+
+    def _done(self, seat: _Seat, function: Callable[..., Any], *args: Any) -> Any:
         begin = time.monotonic()
         try:
             while True:
@@ -109,8 +124,11 @@ class Crew:
             self.leave(seat)
 
     def seat(self) -> _Seat:
-        """A seat for somebody; of those that are idle one whose worker lives."""
-        return self.idle.pop() if self.idle else _Seat(self.place)
+        """A seat for somebody; of those that are idle one whose worker lives, or begins."""
+        while self.idle:
+            if (seat := self.idle.pop()).hand is not None or (seat.before and seat.before.is_alive()):
+                return seat
+        return _Seat(self.place)
 
     def leave(self, seat: _Seat) -> None:
         """It is idle; one without a worker is none, else it would be taken before those whose workers hold a place."""
@@ -172,27 +190,48 @@ class _Seat:
         self.place = place
         self.hand: Hand | None = None
         self.begun: list[tuple[Any, ...]] = []
+        self.before: threading.Thread | None = None
+        """What it does by itself, before it does anything for others."""
         self.ended = False
+
+    def begin(self, *task: Any) -> None:
+        """:meth:`do` for nobody: without an answer, and once."""
+        self.before = threading.Thread(target=self._begin, args=(self.before, *task), daemon=True)
+        self.before.start()
+
+    def _begin(self, before: threading.Thread | None, *task: Any) -> None:
+        if before is not None:
+            before.join()
+        with contextlib.suppress(Exception):  # whoever asks again is told
+            self._try(*task)
 
     def do(self, first: list[tuple[Any, ...]], function: Callable[..., Any], *args: Any) -> Any:
         """Have a task done, after those that come first. Lost where it was lost too often, Full without a worker."""
+        if self.before is not None:
+            self.before.join()
         for left in reversed(range(TRIES)):
             try:
-                if (hand := self.hand) is None:
-                    hand, self.begun = self.place.hire(), []
-                    self.hand = hand
-                if self.ended:
-                    raise Lost("it was ended")
-                for task in first:
-                    if not any(task is done for done in self.begun):
-                        hand.do(*task)
-                        self.begun.append(task)
-                return hand.do(function, *args)
+                return self._try(first, function, *args)
             except Lost:
-                self.close()
                 if self.ended or not left:
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def _try(self, first: list[tuple[Any, ...]], function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            if (hand := self.hand) is None:
+                hand, self.begun = self.place.hire(), []
+                self.hand = hand
+            if self.ended:
+                raise Lost("it was ended")
+            for task in first:
+                if not any(task is done for done in self.begun):
+                    hand.do(*task)
+                    self.begun.append(task)
+            return hand.do(function, *args)
+        except Lost:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the worker that has it."""
@@ -292,6 +331,7 @@ class _Spread:
 
 def _end(idle: list[_Seat], place: Place) -> None:
     for seat in idle:
+        seat.ended = True
         seat.close()
     idle.clear()
     place.close()

@@ -31,6 +31,9 @@ class Hand(Protocol):
 class Place(Protocol):
     """Where workers are: this machine, or a cluster."""
 
+    asked: int
+    """How many workers were asked for; 0: as many as there is room and work for."""
+
     def room(self) -> int:
         """How many workers there should be now."""
 

@@ -31,23 +31,23 @@ SHARING = "LEAKBOUND_SHARING"
 
 
 class Processes:
-    """This machine: ``count`` processes of ``threads`` threads each, each on a GPU of its own as far as there are."""
+    """This machine: ``asked`` processes of ``threads`` threads each, each on a GPU of its own as far as there are."""
 
-    def __init__(self, count: int, threads: int) -> None:
-        self.count, self.threads, self.hired = count, threads, 0
+    def __init__(self, asked: int, threads: int) -> None:
+        self.asked, self.threads, self.hired = asked, threads, 0
         self.lock = threading.Lock()
 
     def room(self) -> int:
         """All of them."""
-        return self.count
+        return self.asked
 
     def hire(self) -> Process:
         """Start one process."""
         with self.lock:
-            number, self.hired = self.hired % self.count, self.hired + 1
+            number, self.hired = self.hired % self.asked, self.hired + 1
         gpus = _gpus()
-        mine = gpus[number :: self.count] or gpus[number % len(gpus) :][:1] if gpus else []
-        sharing = math.ceil(self.count / len(gpus)) if gpus else self.count
+        mine = gpus[number :: self.asked] or gpus[number % len(gpus) :][:1] if gpus else []
+        sharing = math.ceil(self.asked / len(gpus)) if gpus else self.asked
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
         visible = {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {}
         return Process({**os.environ, **threads, **visible, SHARING: str(sharing)})
