@@ -20,6 +20,7 @@ from leakbound.errors import RunMismatchError  # noqa: E402
 from leakbound.runs.places import place  # noqa: E402
 from leakbound.runs.store import Run  # noqa: E402
 from leakbound.viewing.folder import open_folders  # noqa: E402
+from leakbound.viewing.found import run_folders  # noqa: E402
 
 SEED, SHARE = 0, 0.05
 LEAST = 200
@@ -81,9 +82,9 @@ def test_what_the_store_holds_is_verified_and_shown(asked, without):
             (run / name).put(data)
         assert objects(proxy, "run") == without
         assert verify(run).accepted
-        (shown,) = open_folders([run])
+        (shown,) = open_folders(run_folders([run]))
         assert (shown.problems, shown.fresh()) == ([], shown)
-        assert [folder.name for folder in open_folders([place("s3://bucket")])] == ["run"]
+        assert [folder.name for folder in open_folders(run_folders([place("s3://bucket")]))] == ["run"]
         (run / "pieces" / "").put(b"")  # the object that some tools put where a folder would be
         assert Run.open(run).missing_draws() == []
         file = run / "draws" / "sample-00000.parquet"

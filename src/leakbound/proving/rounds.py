@@ -21,8 +21,8 @@ from leakbound.bounds import look_shares
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError, RunMismatchError
-from leakbound.models.hf.loading import load_tokenizer
 from leakbound.models.base import Sampler
+from leakbound.models.hf.loading import load_tokenizer
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.template import read_answer
 from leakbound.proving.goal import Goal
