@@ -130,7 +130,7 @@ sharded: $(SHARDED)/.ready
 	$(SHARDED)/bin/python benchmarks/sharding.py --check
 
 sharded-table: $(SHARDED)/.ready
-	$(SHARDED)/bin/python benchmarks/sharding.py --out docs/results/sharding.md
+	$(SHARDED)/bin/python benchmarks/sharding.py --check --out docs/results/sharding.md
 
 # Runs the notebooks; with WRITE=--write it keeps what they print.
 tutorials: setup

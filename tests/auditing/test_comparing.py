@@ -57,6 +57,14 @@ def test_each_model_has_its_bounds_and_the_proven_order(runs):
     assert quiet.sampled_utility is None
 
 
+def test_reading_the_runs_is_shown(runs, tmp_path, capsys):
+    folders, kept = both(runs, "quiet", "loud")
+    compare(folders, retain=kept)
+    assert "comparing: 6 of 6 runs, 100 %" in capsys.readouterr().err
+    compare(folders, progress=False)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.slow
 def test_workers_compare_alike_and_one_that_is_killed_is_replaced(runs, tmp_path, monkeypatch):
     folders, kept = both(runs, *RATES)

@@ -8,13 +8,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from leakbound.auditing.pairing import against_first, leaks_in_order
+from leakbound.auditing.pairing import against_first, leaks_in_order, pairable
 from leakbound.bounds import Bound, average_proportion_bound, proportion_bound, rank_models
 from leakbound.errors import InputError
 from leakbound.records import check_texts
 from leakbound.report.rows import excess, read_rows
 from leakbound.results.audit import Audit
 from leakbound.results.comparison import Compared, Comparison, Diversity
+from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
 from leakbound.scoring import get_scorer
 from leakbound.workers import Workers, crew_for
@@ -109,6 +110,7 @@ def compare(
     names: Sequence[str] = (),
     guess: str | Path | None = None,
     workers: Workers | None = None,
+    progress: bool = True,
 ) -> Comparison:
     """Compare audited run folders; ``retain`` are audits of the same models, in the same order, on retain prompts.
 
@@ -149,7 +151,13 @@ def compare(
         _check_alike(audits[0], level, str(guess))
     opened, kept_runs = [Run.open(run) for run in runs], [Run.open(run) for run in retain]
     crew = crew_for(workers or Workers())
-    spread = collected(crew, kept_runs or opened, lambda do, run: do(diversity, run), "diversity of {0.path}".format)
+    asked = kept_runs or opened
+    paired = sum(len(group) for group in (audits, kept) if group and pairable(group))
+    with Progress("comparing", len(asked) + paired, "runs", show=progress) as shown:
+        one = shown.advance
+        spread = collected(crew, asked, lambda do, run: do(diversity, run), "diversity of {0.path}".format, one)
+        leaks = leaks_in_order(opened, audits, crew, one)
+        right = leaks_in_order(kept_runs, kept, crew, one) if kept else None
     models = tuple(
         replace(
             compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit)),
@@ -157,8 +165,7 @@ def compare(
         )
         for i, (name, audit) in enumerate(zip(names, audits, strict=True))
     )
-    alpha, leaks = audits[0].alpha, leaks_in_order(opened, audits, crew)
-    right = leaks_in_order(kept_runs, kept, crew) if kept else None
+    alpha = audits[0].alpha
     return Comparison(
         len(audits[0].prompts),
         alpha,

@@ -4,7 +4,7 @@ Draw i of one model and draw i of another may depend on each other, as where bot
 numbers must not. So models are paired only where every draw has randomness of its own, or every run a seed of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,22 +24,35 @@ Leaks = list[NDArray[np.float64]]
 """For each prompt, which draws leaked (1) and which did not (0), in the order of generation."""
 
 
-def leaks_in_order(runs: Sequence[Run], audits: Sequence[Audit], crew: Crew | None = None) -> list[Leaks] | None:
-    """The leaks of each model, draw by draw; None where its draws cannot be paired with those of the others.
+def pairable(audits: Sequence[Audit]) -> bool:
+    """Whether the draws of models can be paired, as far as their audits say.
 
     They can where the statement was planned, n was fixed beforehand and is the same, all draws are independent ones
     whose numbers are known, and those of different numbers are independent across the models. Nothing of this depends
     on the scores.
     """
     if any(audit.run.get("rule") or not audit.planned or any(p.limits for p in audit.prompts) for audit in audits):
-        return None
+        return False
     if len({audit.run["num_samples"] for audit in audits}) > 1:
-        return None
+        return False
     own_seeds = len({audit.run["seed"] for audit in audits}) == len(audits)
-    if not own_seeds and not all(_backend(audit) in KEYED for audit in audits):
+    return own_seeds or all(_backend(audit) in KEYED for audit in audits)
+
+
+def leaks_in_order(
+    runs: Sequence[Run],
+    audits: Sequence[Audit],
+    crew: Crew | None = None,
+    each: Callable[[], None] = lambda: None,
+) -> list[Leaks] | None:
+    """The leaks of each model, draw by draw; None where its draws cannot be paired with those of the others.
+
+    ``each`` is called when a run has been read.
+    """
+    if not pairable(audits):
         return None
     both = [(run, audit.scorer, audit.threshold) for run, audit in zip(runs, audits, strict=True)]
-    found = collected(crew, both, lambda do, one: do(_leaks, *one), "leaks of {0[0].path}".format)
+    found = collected(crew, both, lambda do, one: do(_leaks, *one), "leaks of {0[0].path}".format, each)
     known = [leaks for leaks in found if leaks is not None]
     return known if len(known) == len(found) else None
 

@@ -150,12 +150,19 @@ def spread(
 
 
 def collected(
-    crew: Crew | None, items: Iterable[Item], work: Callable[[Do, Item], Result], name: Callable[[Item], str] = str
+    crew: Crew | None,
+    items: Iterable[Item],
+    work: Callable[[Do, Item], Result],
+    name: Callable[[Item], str] = str,
+    each: Callable[[], None] = lambda: None,
 ) -> list[Result]:
-    """``[work(do, item) for item in items]``."""
-    numbered = enumerate(items)
-    with spread(crew, numbered, lambda do, pair: [work(do, pair[1])], lambda pair: name(pair[1])) as found:
-        return [result for _, result in sorted(((i, result) for (i, _), result in found), key=lambda pair: pair[0])]
+    """``[work(do, item) for item in items]``; ``each`` is called when one of them is there."""
+    results: dict[int, Result] = {}
+    with spread(crew, enumerate(items), lambda do, pair: [work(do, pair[1])], lambda pair: name(pair[1])) as found:
+        for (number, _), result in found:
+            results[number] = result
+            each()
+    return [results[number] for number in sorted(results)]
 
 
 class _Seat:
