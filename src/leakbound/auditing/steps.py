@@ -23,7 +23,7 @@ from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
 from leakbound.models.opening import Loading
-from leakbound.records import Draw, SamplingParams
+from leakbound.records import Draw, SamplingParams, check_choice
 from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.runs.files import kept
@@ -71,8 +71,7 @@ def audit(
 
     Raises InputError for anything that cannot be audited, and never drops a draw.
     """
-    if method not in METHODS:
-        raise InputError(f"method is {method!r}: give one of {', '.join(METHODS)}")
+    check_choice("method", method, METHODS)
     with kept(out) as folder:
         run = sample(
             model, prompts, folder, num_samples=num_samples, params=params, seed=seed,
@@ -121,8 +120,7 @@ def concluded(
     progress: bool = False,
 ) -> Audit:
     """:func:`bound` without writing it down."""
-    if method not in METHODS:
-        raise InputError(f"method is {method!r}: give one of {', '.join(METHODS)}")
+    check_choice("method", method, METHODS)
     fixed = run.info["statement"]
     given = {"scorer": named_scorer(run, scorer), "threshold": threshold, "alpha": alpha}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}

@@ -118,8 +118,7 @@ def measure(
     if not isinstance(model, AnswerLikelihood):
         raise InputError(f"model is a {type(model).__name__}: the classic metrics need one that gives likelihoods")
     check_count("max_tokens", max_tokens, least=1)
-    if max_questions is not None:
-        check_count("max_questions", max_questions, least=1)
+    check_count("max_questions", max_questions, least=1, needed=False)
     folder = None if out is None else Path(out).expanduser() / "parts"
     with keeping(lambda: f"{len(list(folder.glob('*'))) if folder else 0} parts are kept in {folder}"):
         return _measure(model, suite, Cache(folder), max_tokens, max_questions, gradient_norms, meaning, progress)
