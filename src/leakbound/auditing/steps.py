@@ -4,6 +4,7 @@
 needs the model. :func:`audit` does all three.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,27 +103,19 @@ def bound(
     ``method`` "paper" gives the bounds of arXiv 2410.03523 throughout. Where prompts may have stopped early, every
     bound is one that holds at whatever round that was. ``workers`` as in :func:`score`.
     """
-    result = concluded(
-        run, scorer=scorer, threshold=threshold, alpha=alpha, method=method, workers=workers, progress=progress
-    )
+    chosen = {"scorer": scorer, "threshold": threshold, "alpha": alpha}
+    result = concluded(run, chosen, method=method, workers=workers, progress=progress)
     result.save(run.path / "audit.json")
     return result
 
 
 def concluded(
-    run: Run,
-    *,
-    scorer: str | None = None,
-    threshold: float | None = None,
-    alpha: float | None = None,
-    method: str = "default",
-    workers: Workers | None = None,
-    progress: bool = False,
+    run: Run, given: Mapping[str, Any], *, method: str, workers: Workers | None = None, progress: bool = False
 ) -> Audit:
-    """:func:`bound` without writing it down."""
+    """:func:`bound` without writing it down; ``given``: its scorer, threshold and alpha."""
     check_choice("method", method, METHODS)
     fixed = run.info["statement"]
-    given = {"scorer": named_scorer(run, scorer), "threshold": threshold, "alpha": alpha}
+    given = {**given, "scorer": named_scorer(run, given["scorer"])}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}
     statement = Statement(**chosen)
     # what was opened may be older than the check before the first draw; a model behind a scorer is asked nothing here

@@ -135,8 +135,9 @@ def _made_again(run: Run, there: Audit | Certification, named: str | None) -> It
     if not isinstance(there, Audit):
         yield certified(run, named)
         return
+    statement = {"scorer": there.scorer, "threshold": there.threshold, "alpha": there.alpha}
     for method in METHODS:
-        yield concluded(run, scorer=there.scorer, threshold=there.threshold, alpha=there.alpha, method=method)
+        yield concluded(run, statement, method=method)
 
 
 def _difference(now: Any, there: Any, name: str = "") -> str | None:
