@@ -19,7 +19,7 @@ import leakbound
 from leakbound.auditing.counting import count_part
 from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.stopping import StoppingRule, Watch
-from leakbound.bounds.gate import check_alpha
+from leakbound.bounds.gate import check_alpha, check_threshold
 from leakbound.errors import InputError
 from leakbound.models.away import crew_of, through
 from leakbound.models.base import Counting, Remote, Sampler, check_asked, in_pieces
@@ -54,10 +54,7 @@ class Statement:
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
-        if not 0 < self.threshold <= 1:
-            raise InputError(
-                f"threshold is {self.threshold!r}: give a number in (0, 1]; a completion leaks at this score or above"
-            )
+        check_threshold(self.threshold)
         get_scorer(self.scorer)
 
 

@@ -132,13 +132,9 @@ class Folder:
             found = self.certification.prompts
             order = sorted(range(len(found)), key=lambda i: (-found[i].limits.lower, -found[i].leak.upper))
             ranks = {i: rank for rank, i in enumerate(order)}
-            return [
-                Line(i, ranks[i], "seen" if self._leaked(p) else "unseen", certificate=p) for i, p in enumerate(found)
-            ]
+            seen = [any(reaches(c.score, self.threshold) for c in p.worst) for p in found]
+            return [Line(i, ranks[i], "seen" if seen[i] else "unseen", certificate=p) for i, p in enumerate(found)]
         return [Line(i, i) for i in range(len(self.run.prompts))]
-
-    def _leaked(self, p: PromptCertificate) -> bool:
-        return any(reaches(c.score, self.threshold) for c in p.worst)
 
     def _state(self) -> None:
         """Find what was stated, and what is missing or does not fit."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import ForcedAnswer, Generation, Left, TokenLikelihood
-from leakbound.models.hf.attested import FORMATS, SMALL, forced_answers, rounded
+from leakbound.models.hf.attested import forced_answers, in_four_bits
 from leakbound.models.hf.counted import Branches
 from leakbound.models.hf.faults import faults
 from leakbound.models.hf.forward import Forward, Segment, Work
@@ -347,15 +347,8 @@ class HFModel:
             for name, other in other_prompts(self.tokenizer, prompt.text, self.template, prompt.before).items()
             if name not in without
         }
-        for form in FORMATS if self.model.num_parameters() <= SMALL else ():
-            if (name := f"weights in 4 bits, {form}") in without:
-                self._rounded.pop(form, None)
-                continue
-            if form not in self._rounded:
-                copied = rounded(self.model, form)
-                settings = {"most_rows": self.batch_rows, "fill": self._forward.fill, "work": self.work}
-                self._rounded[form] = Forward(copied, **settings)  # type: ignore[arg-type]
-            others[name] = (self._rounded[form], head)
+        copies = in_four_bits(self._forward, self._rounded, without)
+        others |= {name: (other, head) for name, other in copies.items()}
         laws, ends, known = faults(params, self._ends), self._ends, earlier or {}
         found = forced_answers(self._forward, head, answers, ends, params, laws, others, known, slack=slack)
         never = dict.fromkeys(OTHER_PROMPTS, 0.0)  # the list is the same for all prompts, so that weights are fixed
