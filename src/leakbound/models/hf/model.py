@@ -17,13 +17,14 @@ from leakbound.models.base import ForcedAnswer, Generation, Left, TokenLikelihoo
 from leakbound.models.hf.attested import forced_answers, in_four_bits
 from leakbound.models.hf.counted import Branches
 from leakbound.models.hf.faults import faults
-from leakbound.models.hf.forward import Forward, Segment, Work
+from leakbound.models.hf.forward import Forward, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
 from leakbound.models.hf.packed import how_adapted, how_quantised, how_stored
 from leakbound.models.hf.search import close_to, find_near, perturbed, search
+from leakbound.models.hf.segments import Segment
 from leakbound.models.hf.walk import Waiting, gather, numbered, roots
 from leakbound.models.template import (
     OTHER_PROMPTS,

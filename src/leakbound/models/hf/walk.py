@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from leakbound.models.hf.budget import PASTS, UNIFORMS
 from leakbound.models.hf.cache import Past, prune, weigh
-from leakbound.models.hf.forward import Forward, Segment
+from leakbound.models.hf.forward import Forward
 from leakbound.models.hf.law import NextToken
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.prefixes import Ints, Prefixes
+from leakbound.models.hf.segments import Segment
 from leakbound.models.randomness import uniforms
 from leakbound.records import SamplingParams, Shard
 
