@@ -190,11 +190,11 @@ class Seed:
         }
 
 
-def study(out: Path, seeds: int, small: bool, only: list[str], world: type[Seed]) -> None:
+def study(out: Path, seeds: range, small: bool, only: list[str], world: type[Seed]) -> None:
     """Seed after seed, so that what is there is a table of whole seeds."""
     torch.set_num_threads(1)
     kept = Study(out, small)
-    for seed in range(seeds):
+    for seed in seeds:
         one = world(out / f"seed-{seed}", seed, small)
         for name, file in (("original", "full"), ("retrained", "retain")):
             one.learn(name, file)
@@ -287,12 +287,13 @@ def main(world: type[Seed]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs") / world.name)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed, where several machines share them")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", action="append", default=[], help="one rival alone")
     parser.add_argument("--page", type=Path)
     given = parser.parse_args()
     if given.page is None:
-        study(given.out, given.seeds, given.small, given.only, world)
+        study(given.out, range(given.first, given.seeds), given.small, given.only, world)
         return
     write_page(given.page, lambda values: page(values, world.rivals), world.name)
 

@@ -128,7 +128,8 @@ def on_main(config: TrainingConfig, work: Callable[[], Found]) -> Found:
     box: list[Any] = [None, None]
     if is_main():
         try:
-            box[0] = work()
+            with loading_alone():
+                box[0] = work()
         except LeakboundError as error:
             box[1] = error
     broadcast_object_list(box)
@@ -136,6 +137,26 @@ def on_main(config: TrainingConfig, work: Callable[[], Found]) -> Found:
         raise box[1]
     found: Found = box[0]
     return found
+
+
+@contextmanager
+def loading_alone() -> Iterator[None]:
+    """A model that is loaded inside lies whole in this process.
+
+    Under ZeRO 3 transformers shares out whatever is loaded, by messages that all processes must exchange.
+    """
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
+
+    if not is_deepspeed_zero3_enabled():
+        yield
+        return
+    from accelerate.state import AcceleratorState
+
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        AcceleratorState().deepspeed_plugin.set_deepspeed_weakref()
 
 
 def whole(trainer: UnlearningTrainer, config: TrainingConfig, folder: Path) -> Any:

@@ -43,6 +43,12 @@ def piece_tokens(model: Any) -> int:
     return int(max(weights / 2, LEAST_STATES) / token)
 
 
+def num_rows(batch: Mapping[str, Any]) -> int:
+    """How many rows of a batch count: all, or those that :class:`UnlearningTrainer` noted."""
+    rows = next(iter(batch.values()))["answer"]
+    return int(rows.get("num_rows", len(rows["labels"])))
+
+
 @dataclass(frozen=True)
 class Weights:
     """The factors of the terms of the loss, and the settings of a run, which go before the published ones."""
@@ -79,7 +85,8 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
     """transformers' Trainer with the loss of an :class:`Objective` and weighted entropies.
 
     The loss of a step is the mean over its examples of
-    ``w_f F + w_r R + h_f H_forget + h_r H_retain``, whatever the number of accumulated batches and of processes. With
+    ``w_f F + w_r R + h_f H_forget + h_r H_retain``, whatever the number of accumulated batches and of processes: rows
+    that accelerate repeats, where an epoch does not fill the last batches of all processes, weigh nothing. With
     the reduction ``tokens`` each term is the mean over the tokens of a batch instead (over its rows, where a term has
     one value for a row), and the step's the mean over its batches: what most published code minimises.
     ``passes`` says how the model is called and what the reference model is; ``anew`` gives the model's own answers to
@@ -139,13 +146,27 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
             answers = self.anew([question for some in asked for question in some], self.state.global_step)
             for batch, some in zip(batches, asked, strict=True):
                 batch["forget"]["sampled"] = collate([answers[question] for question in some], self.pad_id)
-        count = len(batches)
-        if self.weights.reduction == "rows":
-            count = sum(len(next(iter(batch.values()))["answer"]["labels"]) for batch in batches)
+        if self.args.world_size > 1:
+            self._count_rows(batches)
+        counts = [num_rows(batch) for batch in batches]
+        count = sum(counts if self.weights.reduction == "rows" else map(bool, counts))
         if self.args.world_size > 1:  # gradients are averaged over processes, so divide by the mean count
             total = self.accelerator.gather(torch.tensor([count], device=device)).sum().item()
             return batches, total / self.args.world_size
         return batches, count
+
+    def _count_rows(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Note in each batch of this step how many of its rows are no repetitions.
+
+        The batches of an epoch go round the processes; rows after the last example begin again with the first.
+        """
+        size, rows = self.args.per_device_train_batch_size, len(self.train_dataset)
+        rounds = math.ceil(math.ceil(rows / size) / self.args.world_size)
+        step = self.state.global_step % math.ceil(rounds / self.args.gradient_accumulation_steps)
+        for turn, batch in enumerate(batches, step * self.args.gradient_accumulation_steps):
+            before = (turn * self.args.world_size + self.args.process_index) * size
+            for half in batch.values():
+                half["answer"]["num_rows"] = min(max(rows - before, 0), size)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """The gradients of a batch, piece by piece: the states of one are all that is kept for a backward pass."""
@@ -177,7 +198,7 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         """
         total: Tensor | None = None
         parts: dict[str, float] = {}
-        count = len(next(iter(inputs.values()))["answer"]["labels"])
+        count = num_rows(inputs)
         for half in (half for half in HALVES if half in inputs and self._matters(half)):
             needs = self.objective.needs(half) if self.weights.term(half) else ()
             watched = half == "retain" and self.guard is not None
@@ -188,17 +209,19 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
                 own=watched or bool(self.weights.entropy(half)),
                 whole=self._whole(half),
             )
-            for name, weight, value_B, counted in self._terms(half, outputs):
-                mean, share = value_B.mean(), value_B.sum() / (num_items_in_batch or len(value_B))
+            for name, weight, every_B, counted in self._terms(half, outputs):
+                value_B = every_B[:count]
+                mean, share = value_B.sum() / max(count, 1), value_B.sum() / (num_items_in_batch or count)
                 if self.weights.reduction == "tokens":
-                    counts_B = outputs.counts(counted) if counted else torch.ones_like(value_B)
+                    counts_B = outputs.counts(counted)[:count] if counted else torch.ones_like(value_B)
                     mean = (counts_B * value_B).sum() / counts_B.sum().clamp(min=1)
                     share = mean / (num_items_in_batch or 1)
                 parts[name] = mean.item()
                 term = weight * share
                 total = term if total is None else total + term
             if watched:
-                parts["retain_nll"] = losses.nll(outputs.logps.detach(), outputs.lengths).mean().item()
+                nll_B = losses.nll(outputs.logps.detach(), outputs.lengths)[:count]
+                parts["retain_nll"] = nll_B.sum().item() / max(count, 1)
         if total is None:
             raise TrainingError("every term of the loss has weight 0: give at least one of them a weight")
         if not math.isfinite(total.item()):
@@ -218,11 +241,11 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         if "train_loss" in logs and self.args.logging_steps == 1:  # of all steps, not only those since the checkpoint
             every = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
             logs = {**logs, "train_loss": sum(every) / len(every)}
-        means = {n: sum(v * rows for v, rows in some) / sum(rows for _, rows in some) for n, some in self.parts.items()}
+        sums = [[sum(v * rows for v, rows in some), sum(rows for _, rows in some)] for some in self.parts.values()]
+        if sums and self.args.world_size > 1:
+            sums = self.accelerator.reduce(torch.tensor(sums, device=self.args.device), "sum").tolist()
+        means = {name: value / rows for name, (value, rows) in zip(self.parts, sums, strict=True)}
         self.parts.clear()
-        if means and self.args.world_size > 1:
-            mine = torch.tensor(list(means.values()), device=self.args.device)
-            means = dict(zip(means, self.accelerator.reduce(mine, "mean").tolist(), strict=True))
         super().log({**logs, **means}, start_time)
         if self.guard is not None and "retain_nll" in means:
             self.guard.check(means["retain_nll"], self.state.global_step)
