@@ -21,7 +21,7 @@ from leakbound.models.away import crew_of, through
 from leakbound.models.base import Generation, Sampler, WhiteBox, check_asked, prefix_free
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
-from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
+from leakbound.records import Prompt, SamplingParams, Shard, check_choice, check_count, prompts_checksum
 from leakbound.results.certificate import Certification, PromptCertificate, SeenCompletion
 from leakbound.runs.files import kept
 from leakbound.runs.layout import NUM_PILOT, PROMPTS_PER_FACTS
@@ -74,8 +74,7 @@ def certify(
     statement, params = Statement(scorer, threshold, alpha), params or SamplingParams()
     check_count("num_generations", num_generations, least=1)
     check_count("seed", seed, least=0)
-    if engine not in ("auto", "without-replacement", "iid"):
-        raise InputError(f"engine is {engine!r}: give one of auto, without-replacement, iid")
+    check_choice("engine", engine, ("auto", "without-replacement", "iid"))
     if params.greedy:
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
     questions = open_scorable(prompts, statement)
