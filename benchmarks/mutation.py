@@ -44,6 +44,7 @@ TESTS = {
     "auditing/concluding": "tests/auditing/test_concluding.py",
     "auditing/stopping": "tests/auditing/test_stopping.py",
     "auditing/drawing": "tests/auditing/test_drawing.py",
+    "auditing/scoring": "tests/auditing/test_drawing.py",
     "auditing/planning": "tests/auditing/test_planning.py",
     "bounds/average": "tests/bounds/test_average.py tests/bounds/engines/test_product.py",
     "bounds/proportion": "tests/bounds/test_proportion.py",

@@ -12,18 +12,17 @@ import pytest
 from noting import PROMPTS, Noting
 
 import leakbound
-from leakbound.auditing import drawing
+from leakbound.auditing import drawing, scoring
 from leakbound.auditing.drawing import (
-    Marks,
     Statement,
     _version,
     open_prompts,
     open_scorable,
     sample,
-    score,
     software_versions,
     watch,
 )
+from leakbound.auditing.scoring import Marks, score
 from leakbound.auditing.stopping import StoppingRule, clean_look
 from leakbound.bounds import Claim
 from leakbound.errors import IncompleteRunError, InputError
@@ -84,7 +83,8 @@ def shown(monkeypatch):
             super().__init__(title, total, unit, show=False)
 
     monkeypatch.setattr(progress, "Progress", Noted)
-    monkeypatch.setattr(drawing, "Progress", Noted)
+    for module in (drawing, scoring):
+        monkeypatch.setattr(module, "Progress", Noted)
     return bars
 
 

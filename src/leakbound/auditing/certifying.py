@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Prompts, Statement, as_recorded, named_scorer, open_scorable, versions_of
+from leakbound.auditing.drawing import Prompts, Statement, as_recorded, open_scorable, versions_of
 from leakbound.auditing.engines import SEARCHED, choose_engine
+from leakbound.auditing.scoring import named_scorer
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.bounds.engines.order import in_order

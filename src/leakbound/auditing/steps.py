@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.concluding import METHODS, Collected, Levels, average_leak, average_score, spread_judge
-from leakbound.auditing.drawing import (
-    Prompts,
-    Statement,
-    crew_on,
-    named_scorer,
-    open_scorable,
-    sample,
-    score,
-    watch,
-)
+from leakbound.auditing.drawing import Prompts, Statement, open_scorable, sample, watch
+from leakbound.auditing.scoring import crew_on, named_scorer, score
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError

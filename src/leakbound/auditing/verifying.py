@@ -11,7 +11,7 @@ from typing import Any
 
 from leakbound.auditing.certifying import concluded as certified
 from leakbound.auditing.concluding import METHODS
-from leakbound.auditing.drawing import named_scorer
+from leakbound.auditing.scoring import named_scorer
 from leakbound.auditing.second import claims
 from leakbound.auditing.steps import concluded
 from leakbound.errors import IncompleteRunError, LeakboundError, StorageError
