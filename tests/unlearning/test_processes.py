@@ -53,17 +53,20 @@ def together(processes, work, port=None):
 
 @pytest.mark.slow
 @pytest.mark.trains
-@pytest.mark.parametrize(("recipe", "placed"), [("ddp", "whole"), ("fsdp", "(Shard(dim=0),)")])
-def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, monkeypatch, recipe, placed):
-    """Of five rows: the last batch of the second process is a row of the first batches again."""
+@pytest.mark.parametrize(
+    ("recipe", "placed", "reduction"), [("ddp", "whole", "rows"), ("fsdp", "(Shard(dim=0),)", "tokens")]
+)
+def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, monkeypatch, recipe, placed, reduction):
+    """Five rows in twos: the second batch of one process has one repeated row, that of the other nothing else."""
     (tmp_path / "few.jsonl").write_text("".join((world / "retain.jsonl").open().readlines()[:5]))
     files = {"forget": (tmp_path / "few.jsonl",), "retain": world / "full.jsonl"}
-    settings = {"method": "npo_kl", "batch_size": 1, "max_steps": 8, "learning_rate": 2e-4, "entropy_forget": 0.1}
+    settings = {"method": "npo_kl", "batch_size": 2, "max_steps": 8, "learning_rate": 2e-4, "entropy_forget": 0.1}
+    settings["reduction"] = reduction
     one = forget(world, tmp_path / "one", accumulation=4, device="cpu", **files, **settings)
     options = [
         "unlearn", "--model", world / "model", "--forget", tmp_path / "few.jsonl", "--retain", world / "full.jsonl",
-        "--method", "NPO+KL", "--batch-size", 1, "--accumulation", 2, "--max-steps", 8, "--learning-rate", 2e-4,
-        "--like", "ours", "--schedule", "constant", "--entropy-forget", 0.1, "--device", "cpu",
+        "--method", "NPO+KL", "--reduction", reduction, "--batch-size", 2, "--accumulation", 2, "--max-steps", 8,
+        "--learning-rate", 2e-4, "--like", "ours", "--schedule", "constant", "--entropy-forget", 0.1, "--device", "cpu",
         "--out", tmp_path / "two",
     ]  # fmt: skip
     line = ["--config_file", RECIPES / f"{recipe}.yaml", "--num_processes", 2, "--main_process_port", free_port(),
