@@ -33,6 +33,7 @@ from mutants import mutants
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
     "runs/store": "tests/runs/test_run_folder.py tests/runs/test_store.py",
+    "runs/whole": "tests/runs/test_run_folder.py tests/runs/test_store.py",
     "runs/layout": "tests/runs/test_layout.py",
     "runs/files": "tests/runs/test_files.py tests/results/test_audit.py",
     "results/audit": "tests/results/test_audit.py",
