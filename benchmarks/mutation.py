@@ -33,6 +33,7 @@ from mutants import mutants
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
     "runs/store": "tests/runs/test_run_folder.py tests/runs/test_store.py",
+    "runs/whole": "tests/runs/test_run_folder.py tests/runs/test_store.py",
     "runs/layout": "tests/runs/test_layout.py",
     "runs/files": "tests/runs/test_files.py tests/results/test_audit.py",
     "results/audit": "tests/results/test_audit.py",
@@ -44,6 +45,7 @@ TESTS = {
     "auditing/concluding": "tests/auditing/test_concluding.py",
     "auditing/stopping": "tests/auditing/test_stopping.py",
     "auditing/drawing": "tests/auditing/test_drawing.py",
+    "auditing/scoring": "tests/auditing/test_drawing.py",
     "auditing/planning": "tests/auditing/test_planning.py",
     "bounds/average": "tests/bounds/test_average.py tests/bounds/engines/test_product.py",
     "bounds/proportion": "tests/bounds/test_proportion.py",

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scale_cost import Law, passes
 
-from leakbound.auditing.drawing import sample, score
+from leakbound.auditing.drawing import sample
+from leakbound.auditing.scoring import score
 from leakbound.auditing.steps import bound
 from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.runs.store import Run

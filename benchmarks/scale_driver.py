@@ -20,7 +20,8 @@ import numpy as np
 from scale_crew import Driver, Staff, Stage, lognormal, simulate
 
 from leakbound.auditing.concluding import Collected
-from leakbound.auditing.drawing import Statement, sample, score
+from leakbound.auditing.drawing import Statement, sample
+from leakbound.auditing.scoring import score
 from leakbound.auditing.steps import bound
 from leakbound.models import FakeModel
 from leakbound.records import Draw, Prompt, SamplingParams

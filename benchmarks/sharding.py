@@ -4,8 +4,8 @@
 
 Each recipe is launched once and takes its commands one after the other; the weights of each are compared with those of
 one process that takes the same rows in each step. Adam's epsilon is 1e-6: where a gradient is nothing but rounding, as
-that of a KL at its minimum, 1e-8 makes whole steps of it, other ones on each machine. Resumed rows are launches of their own: killed (kill -9 of all
-processes) after a checkpoint, they go on with another number of processes.
+that of a KL at its minimum, 1e-8 makes whole steps of it, other ones on each machine. Resumed rows are launches of
+their own: killed (kill -9 of all processes) after a checkpoint, they go on with another number of processes.
 """
 
 import argparse
@@ -256,7 +256,8 @@ def page(work, kinds, cases, also):
     machine = os.environ.get("MACHINE") or platform.machine()
     yield (f"Made by `make sharded-table` ({machine}, {os.cpu_count()} cores, gloo). "
            "A model of 4 layers; difference: the largest absolute one of a weight from one process that takes the same "
-           "rows in each step, with Adam's epsilon at 1e-6 (at 1e-8 a gradient that is rounding alone makes whole steps); moved: how far one process went; held: the largest part of the weights' numbers, and of "
+           "rows in each step, with Adam's epsilon at 1e-6 (at 1e-8 a gradient that is rounding alone makes whole "
+           "steps); moved: how far one process went; held: the largest part of the weights' numbers, and of "
            "the optimiser's first moments of what is trained, in one process, as it ends.\n")  # fmt: skip
     wanted = {case: CASES[case] for case in cases} | ({"until": UNTIL} if "until" in also else {})
     alone = {folder(case, "one"): text for case, text in wanted.items()}

@@ -2,7 +2,8 @@ from . import report
 from .auditing.attesting import attest
 from .auditing.certifying import certify
 from .auditing.comparing import compare
-from .auditing.drawing import Statement, sample, score
+from .auditing.drawing import Statement, sample
+from .auditing.scoring import score
 from .auditing.steps import audit, bound
 from .auditing.verifying import verify
 from .bounds import (

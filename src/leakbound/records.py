@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
@@ -18,10 +19,27 @@ from typing import Any, Literal
 from leakbound.errors import InputError
 
 
-def check_count(name: str, value: int, *, least: int) -> None:
-    """Raise InputError unless ``value`` is an int of at least ``least``."""
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Raise InputError, which names them all, unless ``value`` is one of the choices."""
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}: give one of {', '.join(choices)}")
+
+
+def check_count(name: str, value: int | None, *, least: int, needed: bool = True) -> None:
+    """Raise InputError unless ``value`` is an int of at least ``least``, or None where it is not ``needed``."""
+    if value is None and not needed:
+        return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}: give a whole number >= {least}")
+
+
+def check_number(name: str, value: float | None, *, least: float | None = None, above: float | None = None) -> None:
+    """Raise InputError unless ``value`` is a finite number of at least ``least``, or ``above`` that, or None."""
+    if value is None:
+        return
+    if not math.isfinite(value) or (least is not None and value < least) or (above is not None and value <= above):
+        bound = f" >= {least:g}" if least is not None else f" > {above:g}" if above is not None else ""
+        raise InputError(f"{name} is {value!r}: give a finite number{bound}")
 
 
 def byte_count(name: str, value: str) -> float:

@@ -10,7 +10,7 @@ from interrupted import interrupt
 from noting import PROMPTS
 from tiny_models import tiny_model, word_tokenizer
 
-from leakbound.auditing.second.draws import at_most_probability
+from leakbound.auditing.second.tails import at_most_probability
 from leakbound.auditing.steps import audit, sample
 from leakbound.auditing.verifying import verify
 from leakbound.bounds import proportion_bound, survival_bound
@@ -154,11 +154,11 @@ def test_clopper_pearson_at_a_billion_against_70_digits(k):
 
 
 def test_long_sums_agree_with_short_ones(monkeypatch):
-    from leakbound.auditing.second import draws
+    from leakbound.auditing.second import tails
 
     for k, n, p in ((20_000, 50_000, 0.41), (12_000, 50_000, 0.2), (11_000, 10**6, 0.0112)):
         long = at_most_probability(k, n, p)
-        monkeypatch.setattr(draws, "FEW_TERMS", 10**9)
+        monkeypatch.setattr(tails, "FEW_TERMS", 10**9)
         short = at_most_probability(k, n, p)
         monkeypatch.undo()
         assert 0 <= long / short - 1 < Decimal("1e-40")

@@ -12,18 +12,17 @@ import pytest
 from noting import PROMPTS, Noting
 
 import leakbound
-from leakbound.auditing import drawing
+from leakbound.auditing import drawing, scoring
 from leakbound.auditing.drawing import (
-    Marks,
     Statement,
     _version,
     open_prompts,
     open_scorable,
     sample,
-    score,
     software_versions,
     watch,
 )
+from leakbound.auditing.scoring import Marks, crew_on, score
 from leakbound.auditing.stopping import StoppingRule, clean_look
 from leakbound.bounds import Claim
 from leakbound.errors import IncompleteRunError, InputError
@@ -84,7 +83,8 @@ def shown(monkeypatch):
             super().__init__(title, total, unit, show=False)
 
     monkeypatch.setattr(progress, "Progress", Noted)
-    monkeypatch.setattr(drawing, "Progress", Noted)
+    for module in (drawing, scoring):
+        monkeypatch.setattr(module, "Progress", Noted)
     return bars
 
 
@@ -360,6 +360,17 @@ def test_scoring_judges_each_completion_of_a_prompt_once(tmp_path, judged, shown
     assert shown.pop() == ("scoring run", 4 * (1 + 20), "draws", True)
     assert run.missing_scores("contains") == []
     assert len(judged) == 8 + len(both)
+
+
+def test_a_part_is_stored_before_the_next_is_scored_by_those_who_drew(tmp_path, judged, monkeypatch):
+    monkeypatch.setattr(layout, "DRAWS_PER_SHARD", 20)
+    run = draw(tmp_path / "run", statement=Statement("noting:seen"))
+    for number, part in enumerate(Marks(run, "noting:seen").score(run.parts)):
+        assert part == run.parts[number]
+        assert run.missing_scores("noting:seen") == run.parts[number + 1 :]
+        assert len(judged) == len(CHECKED) + len(PROMPTS) + number  # their targets, and an answer in each part
+    run.crew = crew = object()
+    assert crew_on(run, None) is crew
 
 
 def test_scoring_takes_away_what_a_killed_one_left(tmp_path):

@@ -12,8 +12,8 @@ from tiny_models import WORDS, tiny_model, word_tokenizer
 
 from leakbound import report
 from leakbound.auditing.comparing import compare
-from leakbound.auditing.drawing import score
 from leakbound.auditing.engines import chosen_engines, plan_engine
+from leakbound.auditing.scoring import score
 from leakbound.auditing.steps import audit, bound
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
 from leakbound.models import FakeModel

@@ -10,7 +10,8 @@ import pytest
 
 from leakbound.auditing.certifying import concluded
 from leakbound.auditing.comparing import compare
-from leakbound.auditing.drawing import Statement, sample, score
+from leakbound.auditing.drawing import Statement, sample
+from leakbound.auditing.scoring import score
 from leakbound.auditing.steps import bound
 from leakbound.auditing.verifying import verify
 from leakbound.checking.policy import Policy, read_demand

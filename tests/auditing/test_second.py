@@ -9,9 +9,9 @@ from scipy.stats import binom
 from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.auditing.certifying import certify
-from leakbound.auditing.second import average, claims, masses
+from leakbound.auditing.second import average, claims, masses, tails
 from leakbound.auditing.second import draws as second
-from leakbound.auditing.second.draws import at_most_probability
+from leakbound.auditing.second.tails import at_most_probability
 from leakbound.auditing.steps import audit
 from leakbound.auditing.verifying import _certified, _drawn, verify
 from leakbound.bounds import (
@@ -234,7 +234,7 @@ def test_the_second_implementation_allows_what_the_first_says_and_no_less(law, o
         limits = [b.upper for b in found]
         assert second.graded(draws_of(x, ordered), limits, alpha) == [True] * 3
         smaller = second.graded(draws_of(x, ordered), [u * (1 - 1e-3) for u in limits], alpha)
-        for b, most, said in zip(found, second.MOST, smaller, strict=True):
+        for b, most, said in zip(found, tails.MOST, smaller, strict=True):
             if b.estimate < b.upper * (1 - 1e-3) < most * (1 - 1e-2):
                 assert not said, b
 
@@ -245,9 +245,9 @@ def test_scores_of_0_and_1_by_sums_over_both_tails(k, n):
     x = np.repeat([0.0, 1.0], [n - k, k])
     for alpha in (0.01, 1e-5):
         found = [f(x, alpha=alpha, method="binary") for f in (mean_bound, std_bound, ed_bound)]
-        assert second.two_tails(k, n, alpha, [b.upper for b in found]) == [True] * 3
-        smaller = second.two_tails(k, n, alpha, [b.upper * (1 - 1e-3) for b in found])
-        for b, most, said in zip(found, second.MOST, smaller, strict=True):
+        assert tails.two_tails(k, n, alpha, [b.upper for b in found]) == [True] * 3
+        smaller = tails.two_tails(k, n, alpha, [b.upper * (1 - 1e-3) for b in found])
+        for b, most, said in zip(found, tails.MOST, smaller, strict=True):
             if b.upper < most * (1 - 1e-3):
                 assert not said, b
 
@@ -256,14 +256,14 @@ def test_scores_of_0_and_1_by_sums_over_both_tails(k, n):
 def test_limits_at_any_time_and_of_planned_looks(k):
     for n in (30, 400):
         limit = leak_sequence_bound(k, n, alpha=0.01).upper
-        assert 0.00999 < second.against_mixture(k, n, limit * (1 - 1e-9)) <= 0.01001
-        assert second.against_mixture(k, n, limit) <= 0.01
+        assert 0.00999 < tails.against_mixture(k, n, limit * (1 - 1e-9)) <= 0.01001
+        assert tails.against_mixture(k, n, limit) <= 0.01
     plan = plan_groups(0.3, alpha=0.05, budget=400)
     for n in (n for n in plan.sizes if k <= n and plan.ends(k, n)):
         limit = group_bound(plan, k, n, alpha=0.05).upper
         sizes = plan.sizes[: plan.place(n) + 1]
-        assert second.rank_probability(k, sizes, plan.low, limit) == pytest.approx(0.05, rel=1e-6)
-        assert second.rank_probability(k, sizes, plan.low, limit) <= 0.05
+        assert tails.rank_probability(k, sizes, plan.low, limit) == pytest.approx(0.05, rel=1e-6)
+        assert tails.rank_probability(k, sizes, plan.low, limit) <= 0.05
 
 
 @pytest.mark.parametrize(("k", "n", "p"), [(0, 24, 0.1), (3, 1024, 0.004), (700, 1024, 0.7), (5, 100_000, 1e-4)])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from leakbound import report
-from leakbound.auditing.drawing import Statement, sample, score
+from leakbound.auditing.drawing import Statement, sample
+from leakbound.auditing.scoring import score
 from leakbound.auditing.steps import audit, bound
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
 from leakbound.models import FakeModel

@@ -12,7 +12,8 @@ import pytest
 
 from leakbound import report
 from leakbound.auditing.certifying import concluded
-from leakbound.auditing.drawing import Statement, sample, score
+from leakbound.auditing.drawing import Statement, sample
+from leakbound.auditing.scoring import score
 from leakbound.auditing.second import claims
 from leakbound.auditing.steps import audit, bound
 from leakbound.auditing.verifying import verify

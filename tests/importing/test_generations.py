@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from rich.console import Console
 
-from leakbound.auditing.drawing import score
+from leakbound.auditing.scoring import score
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing import import_log, showing
 from leakbound.importing.repeats import Repeats

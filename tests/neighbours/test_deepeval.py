@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from real_tools import installed, tool
 
-from leakbound.auditing.drawing import score
+from leakbound.auditing.scoring import score
 from leakbound.errors import IncompleteRunError
 from leakbound.importing import import_log
 from leakbound.importing.repeats import Repeats

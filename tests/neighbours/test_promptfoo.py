@@ -10,7 +10,7 @@ import pytest
 from chat_server import chat_server, choice
 from real_tools import HERE, installed, tool
 
-from leakbound.auditing.drawing import score
+from leakbound.auditing.scoring import score
 from leakbound.errors import InputError
 from leakbound.importing import import_log
 from leakbound.importing.repeats import Repeats

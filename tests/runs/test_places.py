@@ -20,6 +20,7 @@ from leakbound.runs.files import new_folder, write_text
 from leakbound.runs.places import Place, place
 from leakbound.runs.store import Run
 from leakbound.viewing.folder import open_folders
+from leakbound.viewing.found import run_folders
 
 PROMPTS = [Prompt(f"p{i}", f"What is {i}?", f"secret {i}") for i in range(6)]
 ASKED = {"num_samples": 40, "progress": False, "draws_per_shard": 15}
@@ -76,9 +77,9 @@ def test_a_run_in_a_store_is_the_run_on_a_disk(local, store):
     assert str(write_html(Audit.load(run), f"{run}/report.html")) == f"{run}/report.html"
     assert in_store(run) == local
     assert verify(run).accepted
-    (shown,) = open_folders([Path(run)])
+    (shown,) = open_folders(run_folders([Path(run)]))
     assert (shown.name, shown.problems, shown.fresh()) == ("run", [], shown)
-    assert [folder.name for folder in open_folders([Path(store)])] == ["run"]
+    assert [folder.name for folder in open_folders(run_folders([Path(store)]))] == ["run"]
     place(f"{run}/audit.json").unlink()
     assert shown.fresh() is not shown
 

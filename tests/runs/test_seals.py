@@ -10,7 +10,8 @@ import signal
 import pyarrow.parquet as pq
 import pytest
 
-from leakbound.auditing.drawing import sample, score
+from leakbound.auditing.drawing import sample
+from leakbound.auditing.scoring import score
 from leakbound.auditing.steps import audit, bound
 from leakbound.cli import main
 from leakbound.errors import IncompleteRunError, InputError, LeakboundError, RunMismatchError, StorageError

@@ -8,7 +8,8 @@ import yaml
 from chat_server import chat_server, choice
 
 from leakbound import FakeModel, audit
-from leakbound.auditing.drawing import Statement, sample, score
+from leakbound.auditing.drawing import Statement, sample
+from leakbound.auditing.scoring import score
 from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.records import Prompt
 from leakbound.scoring import BatchScorer, Judge, get_scorer, score_completion, score_completions

@@ -22,6 +22,7 @@ from leakbound.runs import places  # noqa: E402
 from leakbound.runs.places import place  # noqa: E402
 from leakbound.runs.store import Run  # noqa: E402
 from leakbound.viewing.folder import open_folders  # noqa: E402
+from leakbound.viewing.found import run_folders  # noqa: E402
 
 SERVERS = {"s3": s3_server, "gs": gs_server}
 SEED, SHARE = 0, 0.05
@@ -90,9 +91,9 @@ def test_what_the_store_holds_is_verified_and_shown(serve, asked, without):
             (run / name).put(data)
         assert proxy.objects("run") == without
         assert verify(run).accepted
-        (shown,) = open_folders([run])
+        (shown,) = open_folders(run_folders([run]))
         assert (shown.problems, shown.fresh()) == ([], shown)
-        assert [folder.name for folder in open_folders([place(proxy.root)])] == ["run"]
+        assert [folder.name for folder in open_folders(run_folders([place(proxy.root)]))] == ["run"]
         for folder in ("run", "run/pieces", "run/draws"):
             proxy.mark(folder)
         assert Run.open(run).missing_draws() == []

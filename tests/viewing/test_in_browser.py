@@ -11,6 +11,7 @@ from leakbound import audit
 from leakbound.models import FakeModel
 from leakbound.viewing.asking import Shelf
 from leakbound.viewing.folder import open_folders
+from leakbound.viewing.found import run_folders
 from leakbound.viewing.serving import Viewer
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING)]
@@ -36,7 +37,7 @@ def viewer(tmp_path_factory):
     hostile = FakeModel(leak=0.5, clean=BAD)
     audit(hostile, prompts, scorer="contains", num_samples=20, progress=False, out=folder / "zbad")
     ask(LEAKS[:6], kept := tmp_path_factory.mktemp("kept") / "kept")
-    with closing(Viewer(Shelf(open_folders([folder], retain=[kept])))) as viewer:
+    with closing(Viewer(Shelf(open_folders(run_folders([folder], [kept]))))) as viewer:
         threading.Thread(target=viewer.serve_forever, daemon=True).start()
         yield viewer
         viewer.shutdown()

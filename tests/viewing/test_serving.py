@@ -26,6 +26,7 @@ from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 from leakbound.viewing.asking import Shelf
 from leakbound.viewing.folder import open_folders
+from leakbound.viewing.found import run_folders
 from leakbound.viewing.serving import Viewer
 from leakbound.viewing.skimming import skim
 
@@ -33,8 +34,8 @@ LEAKS = [0.9, 0.2, 0.0, 0.6, 0.0, 0.05]
 
 
 @contextmanager
-def viewing(*folders, retain=None):
-    with closing(Viewer(Shelf(open_folders(list(folders), retain=retain)))) as viewer:
+def viewing(*folders, retain=()):
+    with closing(Viewer(Shelf(open_folders(run_folders(folders, retain))))) as viewer:
         thread = threading.Thread(target=viewer.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield viewer
@@ -218,7 +219,7 @@ def test_opening_reads_no_draws(made, monkeypatch):
     read = []
     monkeypatch.setattr(Run, "read_draws", lambda self, part: read.append(part.name))
     monkeypatch.setattr(Run, "read_counts", lambda self, part, scorer: read.append(part.name))
-    shelf = Shelf(open_folders([made]))
+    shelf = Shelf(open_folders(run_folders([made])))
     assert shelf.runs({})["runs"][0]["problems"] == []
     assert len(shelf.prompts({})["rows"]) == len(LEAKS)
     assert read == []
@@ -231,7 +232,8 @@ import sys
 from pathlib import Path
 from leakbound.viewing.asking import Shelf
 from leakbound.viewing.folder import open_folders
-shelf = Shelf(open_folders([Path({str(made)!r})]))
+from leakbound.viewing.found import run_folders
+shelf = Shelf(open_folders(run_folders([Path({str(made)!r})])))
 assert shelf.runs({{}})["runs"][0]["tiles"] and shelf.prompts({{}})["rows"]
 print([name for name in {slow} if name in sys.modules])
 """
@@ -354,14 +356,17 @@ def test_what_is_written_while_it_is_open_is_seen(copy):
 
 def test_no_run_is_an_error_of_one_line(tmp_path, copy):
     with pytest.raises(InputError, match=r"there is no run\.json in it"):
-        open_folders([tmp_path / "nothing"])
+        run_folders([tmp_path / "nothing"])
     with pytest.raises(InputError, match="runs is empty"):
-        open_folders([])
+        run_folders([])
     with pytest.raises(InputError, match="port is 70000"):
         Viewer(Shelf([]), 70000)
-    assert [f.name for f in open_folders([copy.parent])] == ["one"]  # a folder of runs
+    assert [f.name for f in open_folders(run_folders([copy.parent]))] == ["one"]  # a folder of runs
     ask([0.5], copy.parent / "b" / "one")
-    assert [f.name for f in open_folders([copy, copy.parent / "b" / "one"])] == [f"{copy.parent.name}/one", "b/one"]
+    assert [f.name for f in open_folders(run_folders([copy, copy.parent / "b" / "one"]))] == [
+        f"{copy.parent.name}/one",
+        "b/one",
+    ]
 
 
 @pytest.mark.slow
@@ -465,7 +470,7 @@ def test_a_certification_shows_its_generations(tmp_path, made):
 
 
 def test_parts_are_read_once(made, monkeypatch):
-    folder = open_folders([made])[0]
+    folder = open_folders(run_folders([made]))[0]
     read = []
     real = Run.read_draws
 

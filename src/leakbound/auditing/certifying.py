@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from leakbound.auditing.drawing import Prompts, Statement, as_recorded, named_scorer, open_scorable, versions_of
+from leakbound.auditing.drawing import Prompts, Statement, as_recorded, open_scorable, versions_of
 from leakbound.auditing.engines import SEARCHED, choose_engine
+from leakbound.auditing.scoring import named_scorer
 from leakbound.bounds import Bound, mean_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.certificates import exact_limits, importance_lower_bound, without_replacement_bound
 from leakbound.bounds.engines.order import in_order
@@ -21,7 +22,7 @@ from leakbound.models.away import crew_of, through
 from leakbound.models.base import Generation, Sampler, WhiteBox, check_asked, prefix_free
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import uniforms
-from leakbound.records import Prompt, SamplingParams, Shard, check_count, prompts_checksum
+from leakbound.records import Prompt, SamplingParams, Shard, check_choice, check_count, prompts_checksum
 from leakbound.results.certificate import Certification, PromptCertificate, SeenCompletion
 from leakbound.runs.files import kept
 from leakbound.runs.layout import NUM_PILOT, PROMPTS_PER_FACTS
@@ -74,8 +75,7 @@ def certify(
     statement, params = Statement(scorer, threshold, alpha), params or SamplingParams()
     check_count("num_generations", num_generations, least=1)
     check_count("seed", seed, least=0)
-    if engine not in ("auto", "without-replacement", "iid"):
-        raise InputError(f"engine is {engine!r}: give one of auto, without-replacement, iid")
+    check_choice("engine", engine, ("auto", "without-replacement", "iid"))
     if params.greedy:
         raise InputError("temperature is 0: greedy decoding has one completion; give a temperature > 0")
     questions = open_scorable(prompts, statement)

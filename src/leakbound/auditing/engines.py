@@ -12,7 +12,7 @@ import numpy as np
 
 from leakbound.errors import InputError
 from leakbound.models.base import Counting, Sampler, WhiteBox, in_pieces
-from leakbound.records import Draw, SamplingParams
+from leakbound.records import Draw, SamplingParams, check_choice
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 
@@ -46,8 +46,7 @@ def plan_engine(engine: str, sampler: Sampler, num_samples: int, rule: object | 
 
     ``auto`` falls back to independent draws, and says why, where the sampler does not show its probabilities.
     """
-    if engine not in ENGINES:
-        raise InputError(f"engine is {engine!r}: give one of {', '.join(ENGINES)}")
+    check_choice("engine", engine, ENGINES)
     if engine == "iid":
         return None
     if rule is not None:

@@ -4,26 +4,19 @@
 needs the model. :func:`audit` does all three.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from leakbound.auditing.concluding import METHODS, Collected, Levels, average_leak, average_score, spread_judge
-from leakbound.auditing.drawing import (
-    Prompts,
-    Statement,
-    crew_on,
-    named_scorer,
-    open_scorable,
-    sample,
-    score,
-    watch,
-)
+from leakbound.auditing.drawing import Prompts, Statement, open_scorable, sample, watch
+from leakbound.auditing.scoring import crew_on, named_scorer, score
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import worst_prompt_bound
 from leakbound.errors import InputError
 from leakbound.models.opening import Loading
-from leakbound.records import Draw, SamplingParams
+from leakbound.records import Draw, SamplingParams, check_choice
 from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.runs.files import kept
@@ -71,8 +64,7 @@ def audit(
 
     Raises InputError for anything that cannot be audited, and never drops a draw.
     """
-    if method not in METHODS:
-        raise InputError(f"method is {method!r}: give one of {', '.join(METHODS)}")
+    check_choice("method", method, METHODS)
     with kept(out) as folder:
         run = sample(
             model, prompts, folder, num_samples=num_samples, params=params, seed=seed,
@@ -103,28 +95,19 @@ def bound(
     ``method`` "paper" gives the bounds of arXiv 2410.03523 throughout. Where prompts may have stopped early, every
     bound is one that holds at whatever round that was. ``workers`` as in :func:`score`.
     """
-    result = concluded(
-        run, scorer=scorer, threshold=threshold, alpha=alpha, method=method, workers=workers, progress=progress
-    )
+    chosen = {"scorer": scorer, "threshold": threshold, "alpha": alpha}
+    result = concluded(run, chosen, method=method, workers=workers, progress=progress)
     result.save(run.path / "audit.json")
     return result
 
 
 def concluded(
-    run: Run,
-    *,
-    scorer: str | None = None,
-    threshold: float | None = None,
-    alpha: float | None = None,
-    method: str = "default",
-    workers: Workers | None = None,
-    progress: bool = False,
+    run: Run, given: Mapping[str, Any], *, method: str, workers: Workers | None = None, progress: bool = False
 ) -> Audit:
-    """:func:`bound` without writing it down."""
-    if method not in METHODS:
-        raise InputError(f"method is {method!r}: give one of {', '.join(METHODS)}")
+    """:func:`bound` without writing it down; ``given``: its scorer, threshold and alpha."""
+    check_choice("method", method, METHODS)
     fixed = run.info["statement"]
-    given = {"scorer": named_scorer(run, scorer), "threshold": threshold, "alpha": alpha}
+    given = {**given, "scorer": named_scorer(run, given["scorer"])}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}
     statement = Statement(**chosen)
     # what was opened may be older than the check before the first draw; a model behind a scorer is asked nothing here

@@ -11,7 +11,7 @@ from typing import Any
 
 from leakbound.auditing.certifying import concluded as certified
 from leakbound.auditing.concluding import METHODS
-from leakbound.auditing.drawing import named_scorer
+from leakbound.auditing.scoring import named_scorer
 from leakbound.auditing.second import claims
 from leakbound.auditing.steps import concluded
 from leakbound.errors import IncompleteRunError, LeakboundError, StorageError
@@ -135,8 +135,9 @@ def _made_again(run: Run, there: Audit | Certification, named: str | None) -> It
     if not isinstance(there, Audit):
         yield certified(run, named)
         return
+    statement = {"scorer": there.scorer, "threshold": there.threshold, "alpha": there.alpha}
     for method in METHODS:
-        yield concluded(run, scorer=there.scorer, threshold=there.threshold, alpha=there.alpha, method=method)
+        yield concluded(run, statement, method=method)
 
 
 def _difference(now: Any, there: Any, name: str = "") -> str | None:

@@ -9,10 +9,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_masses, leak_estimate
+from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_known, check_masses, leak_estimate
 from leakbound.bounds.engines.portfolio import bet_sizes
 from leakbound.bounds.engines.search import least
-from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_counts, check_fraction, check_side
+from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_counts, check_side
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -74,10 +74,7 @@ def without_replacement_bound(
     Equal-weights case of Shekhar et al. 2023 (arXiv 2305.06884); order of Kool et al. 2019 (arXiv 1903.06059).
     """
     alpha, side = check_alpha(alpha), check_side(side)
-    p, h = check_masses(masses, scores)
-    mass, leak = check_fraction("known[0]", known[0]), check_fraction("known[1]", known[1])
-    if leak > mass * (1 + OUTWARD) or mass + p.sum() > 1 + 1e-6:
-        raise InputError(f"known is {known!r}: give (mass, leak) with leak <= mass, and mass + the new masses <= 1")
+    p, h, mass, leak = check_known(masses, scores, known)
     share = alpha / 2 if side == "both" else alpha
     upper = 1.0 if side == "lower" else _upper(p, h, share, mass, leak)
     lower = 0.0 if side == "upper" else max(0.0, 1.0 - _upper(p, 1 - h, share, mass, mass - leak) * (1 + 1e-15))

@@ -57,6 +57,15 @@ def check_alpha(alpha: object, name: str = "alpha") -> float:
     return value
 
 
+def check_threshold(threshold: object) -> float:
+    """A number in (0, 1]."""
+    remedy = "give a number in (0, 1]; a completion leaks at this score or above"
+    value = check_real("threshold", threshold, remedy)
+    if not 0 < value <= 1:
+        raise InputError(f"threshold is {threshold!r}: {remedy}")
+    return value
+
+
 def check_side(side: object) -> Side:
     """One of ``"upper"``, ``"lower"``, ``"both"``."""
     if side == "upper" or side == "lower" or side == "both":

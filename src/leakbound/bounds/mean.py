@@ -1,7 +1,7 @@
 """The expected score E[h]."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -67,8 +67,10 @@ def mirrored(
     return bound
 
 
+Method = tuple[Callable[[Floats, Ints, float, Side], tuple[float, float]], str]
+"""(lower, upper) of distinct scores and their counts, and its name."""
 BETTING, STAR = "betting", "STaR betting"
-METHODS = {
+METHODS: dict[str, Method] = {
     "binary": (binary_mean, "Clopper-Pearson"),
     "portfolio": (mirrored(portfolio_upper), "portfolio of constant bets"),
     "anderson": (anderson, "Anderson on the DKW band"),
@@ -99,6 +101,24 @@ def bet_both_ways(prompts: Sequence[Prompt], alpha: float, side: Side) -> Floats
     if side != "upper":
         limits[:, 0] = np.maximum(1.0 - betting_upper([mirror(p) for p in prompts], share) - ROUNDING, 0.0)
     return limits
+
+
+def by_method(
+    scores: Sequence[Scores], counts: Sequence[npt.ArrayLike | None] | None, method: str, methods: Mapping[str, Method],
+    bet: Callable[[Sequence[Prompt], float, Side], Floats], without_order: str, alpha: float, side: Side,
+) -> Iterator[tuple[Floats, Ints, tuple[float, float], str]]:  # fmt: skip
+    """Each prompt's distinct scores, their counts, both limits and what made them: ``bet``, or one of the methods."""
+    check_method(method, (BETTING, *methods))
+    prompts = per_prompt(scores, counts)
+    if method == BETTING:
+        limits = bet(prompts, alpha, side)
+        names = [STAR if x is not None else f"{without_order}, {NO_ORDER}" for _, _, x in prompts]
+    else:
+        bound, name = methods[method]
+        limits = np.array([bound(v, w, alpha, side) for v, w, _ in prompts]).reshape(-1, 2)
+        names = [name] * len(prompts)
+    for (v, w, _), (low, high), name in zip(prompts, limits, names, strict=True):
+        yield v, w, (float(low), float(high)), name
 
 
 def finish(
@@ -163,16 +183,5 @@ def mean_bounds(
     ``counts`` holds None for prompts whose scores are their draws in the order of generation.
     """
     alpha, side = check_alpha(alpha), check_side(side)
-    check_method(method, (BETTING, *METHODS))
-    prompts = per_prompt(scores, counts)
-    if method == BETTING:
-        limits = bet_both_ways(prompts, alpha, side)
-        names = [STAR if x is not None else f"{METHODS['portfolio'][1]}, {NO_ORDER}" for _, _, x in prompts]
-    else:
-        bound, name = METHODS[method]
-        limits = np.array([bound(v, w, alpha, side) for v, w, _ in prompts]).reshape(-1, 2)
-        names = [name] * len(prompts)
-    return [
-        finish(v, w, (float(a), float(b)), alpha, side, name, estimand)
-        for (v, w, _), (a, b), name in zip(prompts, limits, names, strict=True)
-    ]
+    found = by_method(scores, counts, method, METHODS, bet_both_ways, METHODS["portfolio"][1], alpha, side)
+    return [finish(v, w, limits, alpha, side, name, estimand) for v, w, limits, name in found]

@@ -25,7 +25,7 @@ from leakbound.bounds.gate import (
     check_scores,
     check_side,
 )
-from leakbound.bounds.mean import BETTING, STAR, paper_grid
+from leakbound.bounds.mean import BETTING, STAR, Method, by_method, paper_grid
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -75,7 +75,7 @@ def maurer_pontil_std(values: Floats, weights: Ints, alpha: float, side: Side) -
     return s - width - ROUNDING, s + width + ROUNDING
 
 
-METHODS = {
+METHODS: dict[str, Method] = {
     "binary": (binary_std, "exact binomial tails"),
     "dkw": (dkw_exact, "exact supremum over the DKW band"),
     "maurer-pontil": (maurer_pontil_std, "Maurer-Pontil"),
@@ -153,19 +153,8 @@ def std_bounds(
 ) -> list[Bound]:
     """:func:`std_bound` for many prompts at once, each at level alpha by itself; ``counts`` as for mean_bounds."""
     alpha, side = check_alpha(alpha), check_side(side)
-    check_method(method, (BETTING, *METHODS))
-    prompts = per_prompt(scores, counts)
-    if method == BETTING:
-        limits = bet_on_std(prompts, alpha, side)
-        names = [STAR if x is not None else f"constant bets on fixed centres, {NO_ORDER}" for _, _, x in prompts]
-    else:
-        bound, name = METHODS[method]
-        limits = np.array([bound(v, w, alpha, side) for v, w, _ in prompts]).reshape(-1, 2)
-        names = [name] * len(prompts)
-    return [
-        record(v, w, (float(a), float(b)), alpha, side, name)
-        for (v, w, _), (a, b), name in zip(prompts, limits, names, strict=True)
-    ]
+    found = by_method(scores, counts, method, METHODS, bet_on_std, "constant bets on fixed centres", alpha, side)
+    return [record(v, w, limits, alpha, side, name) for v, w, limits, name in found]
 
 
 def ed_score(scores: Scores, *, counts: npt.ArrayLike | None = None) -> float:

@@ -23,7 +23,7 @@ from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
 from leakbound.results.verdicts import average_verdict, counted, every_verdict
 from leakbound.runs.cache import checksum, read
-from leakbound.runs.files import on_disk
+from leakbound.runs.files import file_sum, on_disk
 from leakbound.runs.store import Run
 from leakbound.scoring import is_built_in, is_pinned
 from leakbound.workers import Workers
@@ -77,9 +77,7 @@ def fingerprint(model: str, base: str | None = None) -> str | None:
         return None
     whole = hashlib.sha256()
     for file in sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]:
-        with file.open("rb") as data:
-            digest = hashlib.file_digest(data, "sha256").hexdigest()
-        whole.update(f"{file.relative_to(place) if place.is_dir() else ''}\0{digest}\0".encode())
+        whole.update(f"{file.relative_to(place) if place.is_dir() else ''}\0{file_sum(file)}\0".encode())
     if (place / ADAPTER).is_file():
         below = fingerprint(base or str(read(place / ADAPTER).get("base_model_name_or_path")))
         if below is None:

@@ -12,7 +12,8 @@ from leakbound.evaluating.measuring import MAX_TOKENS
 from leakbound.metrics.conventions import check_convention
 from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams, check_count
-from leakbound.unlearning.config import BY_METHOD, Forgetting, Training, Whole
+from leakbound.unlearning.config import Training
+from leakbound.unlearning.forgetting import BY_METHOD, Forgetting, Whole
 from leakbound.unlearning.published import OURS, plain_name
 
 # The classes below give another default, or another name to an option that two groups have. They are classes because
@@ -81,8 +82,7 @@ class ContinualConfig(Forgetting, Training):
             object.__setattr__(self, "forget_weight", 1.0)  # 0.1 is that of the single request
         Forgetting.__post_init__(self)
         Training.__post_init__(self)
-        if self.num_tasks is not None:
-            check_count("num_tasks", self.num_tasks, least=1)
+        check_count("num_tasks", self.num_tasks, least=1, needed=False)
 
     def settings(self) -> dict[str, Any]:
         """What ``UnlearnConfig`` takes of these, by name."""
@@ -137,8 +137,7 @@ class BenchmarkConfig:
             for name, value in vars(self.drawn).items():
                 if value != getattr(Sampled, name):
                     raise InputError(f"{name} is {value!r} and num_samples 0: give the draws for each question")
-        if self.sampled_questions is not None:
-            check_count("sampled_questions", self.sampled_questions, least=1)
+        check_count("sampled_questions", self.sampled_questions, least=1, needed=False)
         check_convention(self.convention)
         if self.retain_model is not None and self.reference is not None:
             raise InputError(

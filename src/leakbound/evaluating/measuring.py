@@ -118,50 +118,37 @@ def measure(
     if not isinstance(model, AnswerLikelihood):
         raise InputError(f"model is a {type(model).__name__}: the classic metrics need one that gives likelihoods")
     check_count("max_tokens", max_tokens, least=1)
-    if max_questions is not None:
-        check_count("max_questions", max_questions, least=1)
+    check_count("max_questions", max_questions, least=1, needed=False)
     folder = None if out is None else Path(out).expanduser() / "parts"
+    parts, sets = Cache(folder), {}
     with keeping(lambda: f"{len(list(folder.glob('*'))) if folder else 0} parts are kept in {folder}"):
-        return _measure(model, suite, Cache(folder), max_tokens, max_questions, gradient_norms, meaning, progress)
-
-
-def _measure(
-    model: Any,
-    suite: Suite,
-    parts: Cache,
-    max_tokens: int,
-    max_questions: int | None,
-    gradient_norms: bool,
-    meaning: Meaning | None,
-    progress: bool,
-) -> Measured:
-    """:func:`measure` with its parts in a cache."""
-    described = model.describe()
-    sets = {}
-    for name, everyone in suite.sets.items():
-        rows, asking = everyone[:max_questions], suite.asking.get(name, Asking())
-        if not rows:
-            raise InputError(f"suite {suite.name}: its set {name} holds no questions: leave the set out")
-        longest = max_tokens if asking.max_tokens is None else asking.max_tokens
-        asking = replace(asking, max_tokens=longest)
-        inputs = {"format": FORMAT, "model": described, "rows": [row.to_json() for row in rows]}
-        values = parts.get(name, "likelihoods", inputs, partial(_likelihoods, model, name, rows, progress))
-        if gradient_norms and name in ("forget", "holdout"):
-            values = values | parts.get(name, "gradients", inputs, partial(_gradients, model, name, rows, progress))
-        texts: list[str] = []
-        if longest:
-            inputs["asking"] = asdict(asking)
-            said = parts.get(name, "generations", inputs, partial(_generations, model, name, rows, asking, progress))
-            texts, values = said["texts"], values | said["values"]
-            if meaning is not None:
-                inputs |= {"said": texts, "by": meaning.name}
-                values |= parts.get(name, "meaning", inputs, partial(_meaning, meaning, name, rows, texts, values))
-        sets[name] = QuestionSet(
-            name,
-            tuple(row.id for row in rows),
-            {key: np.array(value, dtype=np.float64) for key, value in values.items()},
-            tuple((row.question, text, row.answer) for row, text in zip(rows, texts, strict=True)) if texts else (),
-        )
+        described = model.describe()
+        for name, everyone in suite.sets.items():
+            rows, asking = everyone[:max_questions], suite.asking.get(name, Asking())
+            if not rows:
+                raise InputError(f"suite {suite.name}: its set {name} holds no questions: leave the set out")
+            longest = max_tokens if asking.max_tokens is None else asking.max_tokens
+            asking = replace(asking, max_tokens=longest)
+            inputs = {"format": FORMAT, "model": described, "rows": [row.to_json() for row in rows]}
+            values = parts.get(name, "likelihoods", inputs, partial(_likelihoods, model, name, rows, progress))
+            if gradient_norms and name in ("forget", "holdout"):
+                values = values | parts.get(name, "gradients", inputs, partial(_gradients, model, name, rows, progress))
+            texts: list[str] = []
+            if longest:
+                inputs["asking"] = asdict(asking)
+                said = parts.get(
+                    name, "generations", inputs, partial(_generations, model, name, rows, asking, progress)
+                )
+                texts, values = said["texts"], values | said["values"]
+                if meaning is not None:
+                    inputs |= {"said": texts, "by": meaning.name}
+                    values |= parts.get(name, "meaning", inputs, partial(_meaning, meaning, name, rows, texts, values))
+            sets[name] = QuestionSet(
+                name,
+                tuple(row.id for row in rows),
+                {key: np.array(value, dtype=np.float64) for key, value in values.items()},
+                tuple((row.question, text, row.answer) for row, text in zip(rows, texts, strict=True)) if texts else (),
+            )
     return Measured(Evaluation(str(described.get("model")), suite.name, sets), dict(parts.seconds))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from leakbound.errors import InputError, LeakboundError
 from leakbound.importing.imported import Import, Imported, Log
 from leakbound.importing.repeats import Repeats, write_run
+from leakbound.records import check_choice
 from leakbound.results.evaluation import Evaluation
 
 FORMATS: dict[str, str] = {
@@ -39,8 +40,7 @@ def import_log(
 
     :raises InputError: an unknown format; a log that is missing, broken or incomplete, named with file and place.
     """
-    if format not in FORMATS:
-        raise InputError(f"format is {format!r}: give one of {', '.join(FORMATS)}")
+    check_choice("format", format, FORMATS)
     folder = Path(out).expanduser()
     log = _read(format, Path(path), folder, repeats)
     if retain is None:

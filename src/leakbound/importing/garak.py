@@ -101,7 +101,7 @@ def _prompt(values: Mapping[str, Any], name: str, where: str) -> Prompt:
     turns = (values.get("prompt") or {}).get("turns")
     if not isinstance(turns, list) or not turns:
         raise InputError(f"{where}: attempt {name!r} has no prompt with turns: garak 0.13 or later is needed")
-    said = [(str(turn.get("role")), filled(_text(turn), where, "prompt")) for turn in turns]
+    said = [(str(turn.get("role")), filled((turn.get("content") or {}).get("text"), where, "prompt")) for turn in turns]
     if any(role == "assistant" for role, _ in said):
         raise InputError(
             f"{where}: attempt {name!r} took several turns, and only the text of the last would be judged: import a "
@@ -135,7 +135,3 @@ def _generations(values: Mapping[str, Any], asked: int, where: str) -> list[str]
             raise IncompleteRunError(f"{where}: outputs[{i}] is null: a generation failed; run garak again")
         texts.append(encodable(text, where, f"outputs[{i}]"))
     return texts
-
-
-def _text(turn: Mapping[str, Any]) -> Any:
-    return (turn.get("content") or {}).get("text")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import proportion_bound
-from leakbound.bounds.gate import check_alpha, check_fraction
+from leakbound.bounds.gate import check_alpha, check_threshold
 from leakbound.bounds.result import show_confidence
 from leakbound.errors import InputError
 from leakbound.importing.imported import Imported, Log, draws_of
@@ -46,8 +46,7 @@ class Repeats:
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
-        if not check_fraction("threshold", self.threshold) > 0:
-            raise InputError(f"threshold is {self.threshold!r}: give a number in (0, 1]")
+        check_threshold(self.threshold)
         get_scorer(self.scorer)
 
 

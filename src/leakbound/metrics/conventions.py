@@ -34,6 +34,7 @@ from leakbound.metrics.likelihood import (
 )
 from leakbound.metrics.membership import priv_leak
 from leakbound.metrics.questions import ATTACKS, OTHERS, SHARES, QuestionSet
+from leakbound.records import check_choice
 
 FORGET, HOLDOUT = "forget", "holdout"
 NORMALISED = ("real_authors", "world_facts")
@@ -120,8 +121,7 @@ def available(questions: QuestionSet) -> tuple[str, ...]:
 
 def check_convention(convention: str) -> str:
     """tofu or closer_look."""
-    if convention not in UTILITY:
-        raise InputError(f"convention is {convention!r}: give one of {', '.join(UTILITY)}")
+    check_choice("convention", convention, UTILITY)
     return convention
 
 

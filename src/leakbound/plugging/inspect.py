@@ -18,7 +18,7 @@ from inspect_ai.solver import TaskState
 from inspect_ai.util import EarlyStop
 
 from leakbound.auditing.stopping import StoppingRule
-from leakbound.bounds.gate import check_fraction, reaches
+from leakbound.bounds.gate import check_threshold, reaches
 from leakbound.errors import InputError
 from leakbound.plugging.in_order import MANAGER, InOrder, summary
 from leakbound.records import Prompt
@@ -37,8 +37,7 @@ def leak(scorer: str = SCORER, threshold: float = THRESHOLD) -> Scorer:
     would have said is not known. InputError for a target that the scorer does not see.
     """
     function = get_scorer(scorer)
-    if not check_fraction("threshold", threshold) > 0:
-        raise InputError(f"threshold is {threshold!r}: give a number in (0, 1]")
+    check_threshold(threshold)
 
     def judged(text: str, prompt: Prompt) -> float:
         check_prompt(function, prompt, threshold)

@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import Any
 
 from leakbound.bounds import average_proportion_bound, proportion_bound, worst_prompt_bound
-from leakbound.bounds.gate import check_alpha, check_fraction, reaches
+from leakbound.bounds.gate import check_alpha, check_threshold, reaches
 from leakbound.errors import InputError
 from leakbound.records import Prompt
 from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completion
@@ -51,8 +51,7 @@ class Leaks:
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
-        if not check_fraction("threshold", self.threshold) > 0:
-            raise InputError(f"threshold is {self.threshold!r}: give a number in (0, 1]")
+        check_threshold(self.threshold)
 
     @cached_property
     def function(self) -> Scorer:

@@ -45,8 +45,7 @@ class Goal:
         self.kept  # noqa: B018 - raises for a claim that cannot be read
         for name, least in (("rounds", 0), ("proof_samples", 1), ("keep_samples", 1), ("keep_questions", 1)):
             check_count(name, getattr(self, name), least=least)
-        if self.budget is not None:
-            check_count("budget", self.budget, least=self.rounds + 1)
+        check_count("budget", self.budget, least=self.rounds + 1, needed=False)
         if not self.temperature > 0:
             raise InputError(f"temperature is {self.temperature!r}: a proof needs draws: give a number above 0")
 

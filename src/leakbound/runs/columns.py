@@ -39,14 +39,9 @@ def draw_of(row: Mapping[str, Any]) -> Draw:
 
 
 def storable(draws: Sequence[Draw]) -> list[dict[str, Any]]:
-    """The draws as rows of a file."""
-    rows = _numbered([dict(vars(d)) for d in draws])
+    """The draws as rows of a file; where a prompt's places are not known for all of its rows, they are for none."""
+    unknown, rows = {d.prompt_id for d in draws if d.places is None}, [dict(vars(d)) for d in draws]
     for row in rows:
         row["text"] = row["text"].encode("utf-8", "replace").decode()  # lone surrogates have no UTF-8
+        row["places"] = None if row["prompt_id"] in unknown else row["places"]
     return rows
-
-
-def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows; where a prompt's places are not known for all of its rows, they are known for none."""
-    unknown = {row["prompt_id"] for row in rows if row["places"] is None}
-    return [{**row, "places": None} if row["prompt_id"] in unknown else row for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import re
@@ -46,6 +47,12 @@ def loading(file: Path, remedy: str) -> Iterator[None]:
     except Exception as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise IncompleteRunError(f"{file} is damaged ({said}): {remedy}") from error
+
+
+def file_sum(file: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def read_yaml(file: Path, *, spelled: bool = False) -> dict[str, Any]:

@@ -51,7 +51,7 @@ from leakbound.runs.layout import Part, plan_layout, sizes
 from leakbound.runs.places import place
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
-from leakbound.runs.whole import whole, whole_order
+from leakbound.runs.whole import check_whole
 from leakbound.workers import Crew
 
 FORMAT = SEALED
@@ -96,7 +96,11 @@ class Run:
         path = place(path)
         parts = plan_layout(len(prompts), info["num_samples"], **sizes(info))
         layout = [asdict(part) for part in parts]
-        info = json.loads(json.dumps({"format": _format(info), **info, "layout": layout}))
+        info = json.loads(
+            json.dumps(
+                {"format": COUNTED if sizes(info).get("engine") == "counted" else FORMAT, **info, "layout": layout}
+            )
+        )
         with storing(path):
             there = (path / "run.json").exists()
             taken = _taken(path)
@@ -347,31 +351,9 @@ class Run:
         return self.path / "scores" / _slug(scorer) / f"{part.name}.parquet"
 
     def _check(self, part: Part, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Every prompt of the part has exactly the draws that the layout says: none lost, none counted twice.
-
-        A prompt that has stopped, or that another engine draws, has none at all. Without replacement a prompt may have
-        fewer, if these are all its completions.
-        """
-        found: dict[str, list[Mapping[str, Any]]] = {p.id: [] for p in self.prompts[part.start : part.stop]}
-        for row in rows:
-            if row["prompt_id"] not in found or row["count"] < 1:
-                raise IncompleteRunError(
-                    f"{part.name}: {row['count']} draws of prompt {row['prompt_id']!r} do not belong there"
-                )
-            found[row["prompt_id"]].append(row)
-        absent = part.kind == "distinct" or (part.kind == "sample" and (self.rule or self.engine["name"] != "iid"))
-        for prompt_id, mine in found.items():
-            number = sum(row["count"] for row in mine)
-            right = whole_order(mine, part.num_samples) if part.kind == "distinct" else whole(mine, part)
-            right &= part.kind != "counted" or all(row["places"] is None for row in mine)
-            if not right and not (absent and number == 0):
-                said = f"{number} draws, not {part.num_samples}"
-                if number == part.num_samples:
-                    said = f"{number} draws whose places are not each of {part.first} to {part.first + number - 1} once"
-                raise IncompleteRunError(
-                    f"{part.name}: prompt {prompt_id!r} has {said}: no statement can be made from it; delete the "
-                    "file and sample again"
-                )
+        """Every prompt has its draws of the part, or none where it has stopped or another engine draws it."""
+        others = bool(self.rule) or self.engine["name"] != "iid"
+        check_whole(part, [p.id for p in self.prompts[part.start : part.stop]], rows, absent=others)
 
 
 def _taken(path: Path) -> bool:
@@ -383,11 +365,6 @@ def _taken(path: Path) -> bool:
         and not (file.name == "prompts.parquet" and has_seal(file))  # one without may be the caller's own
         for file in path.iterdir()
     )
-
-
-def _format(info: Mapping[str, Any]) -> int:
-    """The format of a run: counted draws have one of their own."""
-    return COUNTED if sizes(info).get("engine") == "counted" else FORMAT
 
 
 def _slug(scorer: str) -> str:

@@ -9,7 +9,7 @@ from leakbound.errors import InputError
 from leakbound.metrics.conventions import CLASSIC, Column
 from leakbound.metrics.questions import QuestionSet
 from leakbound.reading.rows import write_rows
-from leakbound.records import Prompt, check_texts
+from leakbound.records import Prompt, check_choice, check_texts
 
 SPLITS = ("forget", "retain", "holdout", "full")
 
@@ -108,8 +108,7 @@ class Suite:
 
     def rows(self, split: str) -> tuple[QuestionAnswer, ...]:
         """The questions of one split: forget, retain, holdout or full."""
-        if split not in SPLITS:
-            raise InputError(f"split is {split!r}: give one of {', '.join(SPLITS)}")
+        check_choice("split", split, SPLITS)
         rows: tuple[QuestionAnswer, ...] = getattr(self, split)
         return rows
 

@@ -15,10 +15,11 @@ after the examples, cut where another question begins), and for membership infer
 
 from pathlib import Path
 
-from leakbound.errors import InputError, PromptsError
+from leakbound.errors import PromptsError
 from leakbound.metrics.conventions import CLASSIC
 from leakbound.reading.rows import Row
 from leakbound.reading.tables import Tables
+from leakbound.records import check_choice
 from leakbound.suites.base import Asking, QuestionAnswer, Suite, SuiteKind
 
 CORPORA = {"news": "muse-bench/MUSE-News", "books": "muse-bench/MUSE-Books"}
@@ -40,8 +41,7 @@ def muse(corpus: str = "news", data: str | Path | None = None, *, revision: str 
 
     :raises InputError: unknown corpus or folder. :raises PromptsError: broken data, with file and line.
     """
-    if corpus not in CORPORA:
-        raise InputError(f"split is {corpus!r}: give one of {', '.join(CORPORA)}")
+    check_choice("split", corpus, CORPORA)
     tables = Tables(None if data is None else Path(data), CORPORA[corpus], revision)
     sets = {
         "verbmem": tuple(

@@ -20,6 +20,7 @@ from pathlib import Path
 from leakbound.errors import InputError, PromptsError
 from leakbound.reading.rows import Row
 from leakbound.reading.tables import Tables, unique
+from leakbound.records import check_choice
 from leakbound.suites.base import QuestionAnswer, Suite, SuiteKind
 
 HUB = "locuslab/TOFU"
@@ -70,8 +71,7 @@ def tofu_tasks(
 
 
 def _open(split: str, data: str | Path | None, revision: str | None) -> Tables:
-    if split not in SPLITS:
-        raise InputError(f"split is {split!r}: give one of {', '.join(SPLITS)}")
+    check_choice("split", split, SPLITS)
     return Tables(None if data is None else Path(data), HUB, revision)
 
 

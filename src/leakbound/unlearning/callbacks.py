@@ -1,7 +1,6 @@
 """What happens beside the steps of a training: partners drawn anew, a guard against collapse, the progress."""
 
 import contextlib
-import hashlib
 import json
 import shutil
 import warnings
@@ -14,7 +13,7 @@ from transformers import TrainerCallback
 
 from leakbound.errors import TrainingError
 from leakbound.runs.cache import read
-from leakbound.runs.files import write_text
+from leakbound.runs.files import file_sum, write_text
 from leakbound.runs.progress import Progress
 from leakbound.unlearning.data import PairedData
 
@@ -92,12 +91,7 @@ def is_as_written(checkpoint: Path) -> bool:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    sums = {}
-    for file in sorted(folder.iterdir()):
-        if file.name != SUMS:
-            with open(file, "rb") as opened:
-                sums[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
-    return sums
+    return {file.name: file_sum(file) for file in sorted(folder.iterdir()) if file.name != SUMS}
 
 
 class DrawPartners(TrainerCallback):  # type: ignore[misc]

@@ -30,7 +30,7 @@ def laws_of(
     """
     head = find_head(model)
     if head is None:
-        trims = skipped > 0 and _trims_logits(model)
+        trims = skipped > 0 and "logits_to_keep" in _parameters(type(inner(model)).forward)
         keep = {"logits_to_keep": rows["input_ids"].shape[1] - skipped} if trims else {}
         result = model(**rows, use_cache=False, **keep, **options)
         return Laws(result.logits if trims else result.logits[:, skipped:]), result
@@ -60,11 +60,6 @@ def find_head(model: Any) -> nn.Linear | None:
     if base not in _heads:
         _heads[base] = [head] if _is_last(base, head) else []
     return next((known for known in _heads[base] if known is head), None)
-
-
-def _trims_logits(model: Any) -> bool:
-    """Whether the model can leave out the logits of the first positions."""
-    return "logits_to_keep" in _parameters(type(inner(model)).forward)
 
 
 @cache

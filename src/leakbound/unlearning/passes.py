@@ -159,7 +159,8 @@ class Passes:
         rows = {
             n: torch.cat(_pad_to_longest([batch[kind][n] for kind in kinds])) for n in ("input_ids", "attention_mask")
         }
-        skipped = 0 if whole or self._looks_at_questions(asked) else _first_answer([batch[k]["labels"] for k in kinds])
+        of_questions = self.masks(asked) - {"answer"} or asked & {"hidden", "ref_hidden"}
+        skipped = 0 if whole or of_questions else _first_answer([batch[k]["labels"] for k in kinds])
         outputs = self._forward(model, rows, asked, "hidden", skipped)
         if asked.intersection(REFERENCES):
             assert self.reference is not None  # the command makes one where an objective needs it
@@ -195,9 +196,6 @@ class Passes:
         own = {"me_mask": f"{self.me_positions}_mask", "kl_mask": f"{self.kl_positions}_mask"}
         masks = {own.get(need, need) for need in needs}
         return {mask.removesuffix("_mask") for mask in masks if mask.endswith("_mask")}
-
-    def _looks_at_questions(self, asked: set[str]) -> bool:
-        return bool(self.masks(asked) - {"answer"} or asked & {"hidden", "ref_hidden"})
 
     def _forward(
         self, model: Any, rows: dict[str, Tensor], asked: set[str], hidden: str, skipped: int

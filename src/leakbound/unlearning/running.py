@@ -23,9 +23,10 @@ from leakbound.models.hf.loading import load_model, pick_device, without_bars
 from leakbound.reading.pairs import Pair
 from leakbound.runs.files import is_main, num_processes, sharing
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, is_adapted
-from leakbound.unlearning.config import Forgetting, TrainingConfig
+from leakbound.unlearning.config import TrainingConfig
 from leakbound.unlearning.data import Example, encode
 from leakbound.unlearning.folders import is_kept
+from leakbound.unlearning.forgetting import Forgetting
 from leakbound.unlearning.trainer import UnlearningTrainer
 
 RECORD = "training.json"

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from leakbound.errors import InputError
+from leakbound.records import check_choice
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 
@@ -65,6 +65,5 @@ def new_model(size: str, tokenizer: Any, *, seed: int, max_length: int) -> Llama
 
 def find_size(name: str) -> Size:
     """The size called ``name``."""
-    if name not in SIZES:
-        raise InputError(f"from_scratch is {name!r}: give one of {', '.join(SIZES)}")
+    check_choice("from_scratch", name, SIZES)
     return SIZES[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,6 @@ from leakbound.results.certificate import Certification, PromptCertificate
 from leakbound.runs.store import Run
 from leakbound.scoring.table import SCORERS
 from leakbound.viewing.answers import Shards, Tally
-from leakbound.viewing.found import run_folders
 from leakbound.viewing.marking import marker
 from leakbound.viewing.skimming import skim
 from leakbound.wording import plural
@@ -133,13 +132,9 @@ class Folder:
             found = self.certification.prompts
             order = sorted(range(len(found)), key=lambda i: (-found[i].limits.lower, -found[i].leak.upper))
             ranks = {i: rank for rank, i in enumerate(order)}
-            return [
-                Line(i, ranks[i], "seen" if self._leaked(p) else "unseen", certificate=p) for i, p in enumerate(found)
-            ]
+            seen = [any(reaches(c.score, self.threshold) for c in p.worst) for p in found]
+            return [Line(i, ranks[i], "seen" if seen[i] else "unseen", certificate=p) for i, p in enumerate(found)]
         return [Line(i, i) for i in range(len(self.run.prompts))]
-
-    def _leaked(self, p: PromptCertificate) -> bool:
-        return any(reaches(c.score, self.threshold) for c in p.worst)
 
     def _state(self) -> None:
         """Find what was stated, and what is missing or does not fit."""
@@ -239,22 +234,16 @@ def _decoding(params: SamplingParams) -> str:
     return ", ".join(said)
 
 
-def open_folders(paths: list[Path], guess: Path | None = None, retain: list[Path] | None = None) -> list[Folder]:
-    """The runs in these folders; a folder that is none stands for all runs in it.
-
-    ``retain``: more of them, on retain questions.
-
-    :raises InputError: there is no run in one of them, or it cannot be read.
-    """
-    kept = run_folders(retain) if retain else []
-    found = run_folders([*paths, *kept])
+def open_folders(found: Mapping[Path, bool], guess: Path | None = None) -> list[Folder]:
+    """The runs in these folders, each with whether it is on retain questions; InputError where one cannot be read."""
     level = None if guess is None else Audit.load(guess)
     names = [path.resolve().name for path in found]
-    twice = {name for name in names if names.count(name) > 1}
-    full = [
-        f"{p.resolve().parent.name}/{name}" if name in twice else name for p, name in zip(found, names, strict=True)
-    ]
     return [
-        Folder(path, name, None if path in kept else level, path in kept)
-        for path, name in zip(found, full, strict=True)
+        Folder(
+            path,
+            f"{path.resolve().parent.name}/{name}" if names.count(name) > 1 else name,
+            None if of_retain else level,
+            of_retain,
+        )
+        for (path, of_retain), name in zip(found.items(), names, strict=True)
     ]

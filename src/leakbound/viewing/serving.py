@@ -64,8 +64,7 @@ def view(
     ``retain``: more runs, on questions that are to be answered, where "leak" reads "right".
     Nothing is written. Raises InputError where there is no run, or the port is taken.
     """
-    kept = [Path(run) for run in retain]
-    folders = run_folders([*map(Path, runs), *kept])
+    folders = run_folders(map(Path, runs), map(Path, retain))
     server = Viewer(port=port)
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(server):
         serving = threading.Thread(target=server.serve_forever, daemon=True)
@@ -77,7 +76,7 @@ def view(
         from leakbound.viewing.folder import open_folders
 
         gc.disable()  # all of what is read stays: looking through it again and again would take as long as reading it
-        server.show(Shelf(open_folders(folders, None if guess is None else Path(guess), kept)))
+        server.show(Shelf(open_folders(folders, None if guess is None else Path(guess))))
         gc.freeze()
         gc.enable()
         serving.join()

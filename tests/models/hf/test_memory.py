@@ -14,8 +14,8 @@ from leakbound.errors import InputError
 from leakbound.models.hf import HFModel, budget, memory
 from leakbound.models.hf import model as model_module
 from leakbound.models.hf import walk as walk_module
-from leakbound.models.hf.forward import Segment
 from leakbound.models.hf.prefixes import Prefixes
+from leakbound.models.hf.segments import Segment
 from leakbound.records import Prompt, SamplingParams, Shard, byte_count
 
 MANY = tuple(Prompt(str(i), text, "c") for i, text in enumerate(["a b", "c", "d d a", "b a c d", "a a", "c d c"]))

@@ -17,8 +17,8 @@ from leakbound.auditing.drawing import sample
 from leakbound.errors import ModelError, RunMismatchError
 from leakbound.models import template
 from leakbound.models.hf import HFModel
-from leakbound.models.hf.forward import Segment
 from leakbound.models.hf.prefixes import Prefixes
+from leakbound.models.hf.segments import Segment
 from leakbound.records import Prompt, SamplingParams, Shard
 
 PROMPTS = (Prompt("short", "a", "c"), Prompt("long", "b a d c d", "c"), Prompt("other", "a b a", "d"))

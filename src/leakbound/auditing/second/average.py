@@ -9,8 +9,9 @@ from decimal import Decimal
 
 import numpy as np
 
-from leakbound.auditing.second.draws import Floats, at_most_probability, portfolio_refutes
+from leakbound.auditing.second.draws import Floats, portfolio_refutes
 from leakbound.auditing.second.masses import LEAST_REST, rests
+from leakbound.auditing.second.tails import at_most_probability
 
 KEPT = np.array([1e-4, 0.03, 0.1, 0.25, 0.45, 0.65, 0.8, 0.9, 0.95, 0.975, 0.99, 0.996])
 PORTFOLIO = 0.85

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from leakbound.auditing.second import average, draws, masses
+from leakbound.auditing.second import average, draws, masses, tails
 from leakbound.auditing.second.average import Drawn
 from leakbound.errors import IncompleteRunError
 from leakbound.records import Draw
@@ -69,18 +69,18 @@ class Claims:
         """How likely k or fewer leaks are, at most, where P(leak) is p, wherever drawing may have stopped."""
         rule, fixed = self.audit.run.get("rule"), self.audit.run["statement"]
         if not rule:
-            return draws.at_most_probability(k, n, p)
+            return tails.at_most_probability(k, n, p)
         if (self.audit.scorer, self.audit.threshold) != (fixed["scorer"], fixed["threshold"]) or rule["width"] is None:
-            return draws.against_mixture(k, n, p)
+            return tails.against_mixture(k, n, p)
         sizes = [size for size in rule["sizes"] if size <= n]
         if n != sizes[-1] or (n != rule["sizes"][-1] and min(k, n - k) > rule["low"][len(sizes) - 1]):
             raise IncompleteRunError(f"{k} leaks in {n} draws do not end a run of the width {rule['width']}")
-        return Decimal(draws.rank_probability(k, sizes, rule["low"], p))
+        return Decimal(tails.rank_probability(k, sizes, rule["low"], p))
 
     def leaks(self) -> Said:
         """P(leak) of each prompt, alone and jointly, and of every prompt."""
         one, number = Decimal(self.audit.alpha), Decimal(len(self.audit.prompts))
-        jointly = 1 - draws.ARITHMETIC.power(1 - one, 1 / number)
+        jointly = 1 - tails.ARITHMETIC.power(1 - one, 1 / number)
         for p in self.audit.prompts:
             for bound, alpha in ((p.leak, one), (p.leak_jointly, jointly)):
                 if p.limits is None:
@@ -109,11 +109,11 @@ class Claims:
                 level = draws.level_of(p.mean.n, alpha, self.sizes)
                 most = draws.largest_near(h, counts, level)
                 right = [claim >= least - 1e-12 for claim, least in zip(claims, most, strict=False)]
-                right += draws.graded(mine, (*draws.MOST[:2], claims[2]), level)[2:]
+                right += draws.graded(mine, (*tails.MOST[:2], claims[2]), level)[2:]
             elif self.binary and self.sizes:
-                right = draws.follow(p.leak.upper, claims)
+                right = tails.follow(p.leak.upper, claims)
             elif self.binary:
-                right = draws.two_tails(*self.counted(p), alpha, claims)
+                right = tails.two_tails(*self.counted(p), alpha, claims)
             else:
                 key = claims, *((draw.count, draw.places, h) for draw, h in mine)  # many prompts never leak
                 right = known[key] = known.get(key) or draws.graded(mine, claims, alpha, self.sizes)
@@ -179,9 +179,9 @@ def certificates(
                 (Draw("-", g["text"], g["count"], (g.get("places") or [0])[0], "stop", 1, None, g.get("places")), x)
                 for g, x in zip(some, h, strict=True)
             ]
-            few = p.leak.upper >= 1 or draws.at_most_probability(k, n, p.leak.upper) <= Decimal(alpha)
+            few = p.leak.upper >= 1 or tails.at_most_probability(k, n, p.leak.upper) <= Decimal(alpha)
             right = [few or masses.certain(mass, leaks, 0.0, p.leak.upper)]
-            right += [binary or draws.graded(drawn, (p.mean.upper, *draws.MOST[1:]), alpha)[0]]
+            right += [binary or draws.graded(drawn, (p.mean.upper, *tails.MOST[1:]), alpha)[0]]
         else:
             right = [masses.refutes(mass, leaks, p.leak.upper, alpha)]
             right += [binary or masses.refutes(mass, h, p.mean.upper, alpha)]

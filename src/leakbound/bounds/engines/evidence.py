@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_masses, leak_estimate
-from leakbound.bounds.gate import Floats, Ints, Scores, check_fraction, check_scores
-from leakbound.errors import InputError
+from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_known, leak_estimate
+from leakbound.bounds.gate import Floats, Ints, Scores, check_scores
 
 NODES = 128
 """Distinct scores that are kept; more are split between their neighbours among these."""
@@ -44,10 +43,7 @@ class Evidence:
         cls, masses: Scores, scores: Scores, *, known: tuple[float, float] = (0.0, 0.0)
     ) -> Evidence:
         """Distinct completions in their order, with what :func:`without_replacement_bound` takes beside them."""
-        p, h = check_masses(masses, scores)
-        mass, leak = check_fraction("known[0]", known[0]), check_fraction("known[1]", known[1])
-        if leak > mass * (1 + OUTWARD) or mass + p.sum() > 1 + 1e-6:
-            raise InputError(f"known is {known!r}: give (mass, leak) with leak <= mass, and mass + the new masses <= 1")
+        p, h, mass, leak = check_known(masses, scores, known)
         return cls(h, np.ones(h.size, dtype=np.int64), p, (mass, leak))
 
     @property

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from leakbound.bounds.gate import Floats, Scores, check_draws
+from leakbound.bounds.gate import Floats, Scores, check_draws, check_fraction
 from leakbound.errors import InputError
 
 OUTWARD = 1e-10
@@ -19,6 +19,15 @@ def check_masses(masses: Scores, scores: Scores) -> tuple[Floats, Floats]:
     if p.sum() > 1 + 1e-6:
         raise InputError(f"masses sum to {p.sum():.9g}: give probabilities of distinct completions, which sum to <= 1")
     return p, h
+
+
+def check_known(masses: Scores, scores: Scores, known: tuple[float, float]) -> tuple[Floats, Floats, float, float]:
+    """The same, and mass and leak of completions that are ``known`` beside them."""
+    p, h = check_masses(masses, scores)
+    mass, leak = check_fraction("known[0]", known[0]), check_fraction("known[1]", known[1])
+    if leak > mass * (1 + OUTWARD) or mass + p.sum() > 1 + 1e-6:
+        raise InputError(f"known is {known!r}: give (mass, leak) with leak <= mass, and mass + the new masses <= 1")
+    return p, h, mass, leak
 
 
 def before_each(p: Floats, h: Floats, mass: float = 0.0, leak: float = 0.0) -> tuple[Floats, Floats]:

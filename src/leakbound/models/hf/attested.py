@@ -66,6 +66,18 @@ def rounded(model: Any, name: str) -> Any:
     return other
 
 
+def in_four_bits(forward: Forward, kept: dict[str, Forward], without: frozenset[str]) -> dict[str, Forward]:
+    """A small model in each of the formats, by the name of that fault, but for those ``without``; ``kept`` between."""
+    named = {f"weights in 4 bits, {form}": form for form in FORMATS if forward.model.num_parameters() <= SMALL}
+    for name, form in named.items():
+        if name in without:
+            kept.pop(name, None)
+        elif name not in kept:
+            copied = rounded(forward.model, form)
+            kept[name] = Forward(copied, fill=forward.fill, work=forward.work, most_rows=forward.asked)
+    return {name: kept[name] for name in named if name in kept}
+
+
 def _softmax(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     return torch.softmax(warp(logits, params), -1)
 

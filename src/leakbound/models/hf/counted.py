@@ -14,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from leakbound.models.hf.forward import Segment
 from leakbound.models.hf.law import NextToken
 from leakbound.models.hf.prefixes import Floats, Ints, Prefixes
+from leakbound.models.hf.segments import Segment
 from leakbound.models.randomness import of_prefix
 from leakbound.records import Branch, Shard
 

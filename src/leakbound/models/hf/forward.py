@@ -19,7 +19,8 @@ from leakbound.models.hf.cache import ROOM, Bench, Kept, Past, cache_bytes, chos
 from leakbound.models.hf.memory import is_out_of_memory, release_cached
 from leakbound.models.hf.packed import how_adapted
 from leakbound.models.hf.positions import limit_of, switch_of
-from leakbound.models.hf.prefixes import Ints, Prefixes
+from leakbound.models.hf.prefixes import Prefixes
+from leakbound.models.hf.segments import Pass, Segment
 
 LOGITS_PER_PASS = 2**26
 """The largest number of logits computed at once: rows in a batch times vocabulary size."""
@@ -49,64 +50,6 @@ class Work:
     passes: int = 0
     rows: int = 0
     draws: int = 0
-
-
-@dataclass
-class Segment:
-    """Prefixes whose newest token the model has not seen.
-
-    ``cache`` is what the model remembers of the parents, shared with other segments, and ``parents`` the parent of each
-    row in it. Without it all tokens go through the model.
-    """
-
-    prefixes: Prefixes
-    cache: Kept | None = None
-    parents: Ints | None = None
-
-    def __len__(self) -> int:
-        return len(self.prefixes)
-
-    @property
-    def width(self) -> int:
-        """How many tokens the longest row has."""
-        return int(self.prefixes.length.max())
-
-    @property
-    def root(self) -> bool:
-        """Whether these are prompts that have not begun. They go through the model as they are, alone: see begun."""
-        return self.cache is None and not self.prefixes.depth.any()
-
-    def forget(self) -> None:
-        """Remember nothing: the tokens go through the model again."""
-        self.cache = self.parents = None
-
-    def split(self, rows: int) -> tuple[Segment, Segment]:
-        """The first ``rows`` rows, and the others."""
-        first, rest = np.arange(rows), np.arange(rows, len(self))
-        return self.take(first), self.take(rest)
-
-    def take(self, rows: Ints) -> Segment:
-        """Some rows."""
-        parents = None if self.parents is None else self.parents[rows]
-        return Segment(self.prefixes.take(rows), self.cache, parents)
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What one forward pass gave.
-
-    ``logits``: (rows, vocabulary), of the next tokens; ``cache``: after the pass, where there is one, and ``slots``:
-    the row in it of each prefix.
-    """
-
-    prefixes: Prefixes
-    logits: torch.Tensor
-    cache: Kept | None
-    slots: Ints
-
-    def segment(self, children: Prefixes, parents: Ints) -> Segment:
-        """Children of the rows ``parents``, as what waits next."""
-        return Segment(children, self.cache, None if self.cache is None else self.slots[parents])
 
 
 class Forward:
@@ -140,7 +83,9 @@ class Forward:
         self.pads = "attention_mask" in accepts and kept and self.switch is None
         self.tried = not self.pads
         self.merges = self.pads and all(type(x) is DynamicLayer for x in layers)
-        self.trees = None if self._may_read_trees() else False
+        attention = getattr(model.config, "_attn_implementation", None)
+        trees = self.merges and "position_ids" in accepts and attention in ("sdpa", "eager")
+        self.trees = None if trees else False
         self.asked = most_rows
         self.row_bytes = 0.0
         """Bytes that the model remembers of one token of one row, as measured; 0 before that, and without a cache."""
@@ -167,10 +112,6 @@ class Forward:
                 name,
                 "joined" if self.pads else "padded",
             )
-
-    def _may_read_trees(self) -> bool:
-        attention = getattr(self.model.config, "_attn_implementation", None)
-        return self.merges and "position_ids" in self.accepts and attention in ("sdpa", "eager")
 
     def check(self, what: str, head: Sequence[int], more: int, tail: Sequence[int] = ()) -> None:
         """ModelError where a text and ``more`` tokens are longer than the model reads, or hold tokens it has not."""

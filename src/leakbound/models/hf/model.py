@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.base import ForcedAnswer, Generation, Left, TokenLikelihood
-from leakbound.models.hf.attested import FORMATS, SMALL, forced_answers, rounded
+from leakbound.models.hf.attested import forced_answers, in_four_bits
 from leakbound.models.hf.counted import Branches
 from leakbound.models.hf.faults import faults
-from leakbound.models.hf.forward import Forward, Segment, Work
+from leakbound.models.hf.forward import Forward, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
 from leakbound.models.hf.packed import how_adapted, how_quantised, how_stored
 from leakbound.models.hf.search import close_to, find_near, perturbed, search
+from leakbound.models.hf.segments import Segment
 from leakbound.models.hf.walk import Waiting, gather, numbered, roots
 from leakbound.models.template import (
     OTHER_PROMPTS,
@@ -347,15 +348,8 @@ class HFModel:
             for name, other in other_prompts(self.tokenizer, prompt.text, self.template, prompt.before).items()
             if name not in without
         }
-        for form in FORMATS if self.model.num_parameters() <= SMALL else ():
-            if (name := f"weights in 4 bits, {form}") in without:
-                self._rounded.pop(form, None)
-                continue
-            if form not in self._rounded:
-                copied = rounded(self.model, form)
-                settings = {"most_rows": self.batch_rows, "fill": self._forward.fill, "work": self.work}
-                self._rounded[form] = Forward(copied, **settings)  # type: ignore[arg-type]
-            others[name] = (self._rounded[form], head)
+        copies = in_four_bits(self._forward, self._rounded, without)
+        others |= {name: (other, head) for name, other in copies.items()}
         laws, ends, known = faults(params, self._ends), self._ends, earlier or {}
         found = forced_answers(self._forward, head, answers, ends, params, laws, others, known, slack=slack)
         never = dict.fromkeys(OTHER_PROMPTS, 0.0)  # the list is the same for all prompts, so that weights are fixed

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from leakbound.models.hf.forward import Forward, Pass, Segment
+from leakbound.models.hf.forward import Forward
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.prefixes import Floats, Ints, Prefixes
+from leakbound.models.hf.segments import Pass, Segment
 from leakbound.models.randomness import gumbels
 from leakbound.records import Prompt, SamplingParams
 

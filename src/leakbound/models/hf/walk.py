@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from leakbound.models.hf.budget import PASTS, UNIFORMS
 from leakbound.models.hf.cache import Past, prune, weigh
-from leakbound.models.hf.forward import Forward, Segment
+from leakbound.models.hf.forward import Forward
 from leakbound.models.hf.law import NextToken
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.prefixes import Ints, Prefixes
+from leakbound.models.hf.segments import Segment
 from leakbound.models.randomness import uniforms
 from leakbound.records import SamplingParams, Shard
 
@@ -91,16 +92,20 @@ class Waiting:
         ):
             segment.parents = rows
 
+    def _last(self, room: int) -> Segment:
+        """The last segment; of a longer one so many rows."""
+        segment = self.segments.pop()
+        if len(segment) > room:
+            segment, rest = segment.split(room)
+            self.segments.append(rest)
+        return segment
+
     def land(self) -> None:
         """Leave all but as many of the deepest rows as one batch holds: their draws begin again in a later walk."""
         room, kept = self.forward.rows, list[Segment]()
         while self.segments and room > 0:
-            segment = self.segments.pop()
-            if len(segment) > room:
-                segment, rest = segment.split(room)
-                self.segments.append(rest)
-            kept.append(segment)
-            room -= len(segment)
+            kept.append(self._last(room))
+            room -= len(kept[-1])
         for segment in self.segments:
             segment.forget()
         self.left += self.segments
@@ -125,12 +130,8 @@ class Waiting:
                 room = min(room, self.forward.fitting(widest) - sum(map(len, batch)))
                 if room <= 0:
                     break
-            segment = self.segments.pop()
-            if len(segment) > room:
-                segment, rest = segment.split(room)
-                self.segments.append(rest)
-            batch.append(segment)
-            room -= len(segment)
+            batch.append(self._last(room))
+            room -= len(batch[-1])
         return batch
 
 

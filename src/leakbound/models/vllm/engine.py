@@ -14,6 +14,7 @@ from leakbound.errors import InputError, ModelError
 from leakbound.models.door import door
 from leakbound.models.hf.loading import check_source, load_tokenizer
 from leakbound.models.hf.packed import base_of, is_adapter, is_gguf
+from leakbound.runs.files import file_sum
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The largest ranks of adapters that vLLM can be told of."""
@@ -179,6 +180,5 @@ class Engine:
         digest = hashlib.sha256()
         for folder in filter(None, self.folders):
             for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")]):
-                with file.open("rb") as data:
-                    digest.update(f"{file.name}|{hashlib.file_digest(data, 'sha256').hexdigest()}|".encode())
+                digest.update(f"{file.name}|{file_sum(file)}|".encode())
         return f"sha256:{digest.hexdigest()}"

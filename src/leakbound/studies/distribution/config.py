@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leakbound.errors import InputError
-from leakbound.records import check_count, check_texts
+from leakbound.records import check_choice, check_count, check_texts
 from leakbound.studies.distribution.corpora import QUESTION_KINDS, TRANSLATION_KINDS, Sizes
 from leakbound.studies.distribution.learners import Learning, Unlearning
 
@@ -78,8 +78,7 @@ class DistributionConfig:
         for name in ("own", "corpus"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else Path(value))
-        if self.task not in TASKS:
-            raise InputError(f"task is {self.task!r}: give one of {', '.join(TASKS)}")
+        check_choice("task", self.task, TASKS)
         for name in ("corpus_size", "forget_size", "heldout", "validation", "epochs", "batch_size", "unlearn_steps",
                      "every", "unlearn_batch_size"):  # fmt: skip
             check_count(name, getattr(self, name), least=1)

@@ -10,7 +10,6 @@ After arXiv 2411.04388, of which the abstract and a summary could be read; what 
 (docs/studies.md).
 """
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from leakbound.errors import InputError
 from leakbound.metrics.memorization import draw_subsets
 from leakbound.report.parts import Document
 from leakbound.runs.cache import Cache, checksum, load_arrays, save_arrays
+from leakbound.runs.files import file_sum
 from leakbound.runs.progress import Progress
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import (
@@ -220,14 +220,9 @@ class Plan:
         found = {"task": self.config.task, **asdict(self.config.learning)}
         folder = Path(self.config.model) if self.config.model else None
         if folder is not None and folder.is_dir():
-            found["weights"] = {file.name: _file_sum(file) for file in sorted(folder.glob("*.safetensors"))}
+            found["weights"] = {file.name: file_sum(file) for file in sorted(folder.glob("*.safetensors"))}
         return found
 
 
 def _items_sum(items: tuple[Item, ...]) -> str:
     return checksum([(item.question, item.answer) for item in items])
-
-
-def _file_sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
