@@ -57,14 +57,14 @@ ray: .venv-ray/.ready
 	.venv-ray/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf]' ray==2.60.0 pytest pytest-timeout hypothesis
 	touch $@
 
-# An S3 server on this machine whose requests fail, in an environment of its own.
+# Servers of S3 and of Google's storage on this machine whose requests fail, in an environment of its own.
 storage: .venv-storage/.ready
 	.venv-storage/bin/python -m pytest tests/storage -m storage
 
 .venv-storage/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-storage
 	.venv-storage/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[storage]' 'moto[server]==5.2.5' pytest pytest-timeout hypothesis
+		--editable '.[storage,gs]' 'moto[server]==5.2.5' gcp-storage-emulator==2026.7.19 pytest pytest-timeout hypothesis
 	touch $@
 
 # What drives Chromium; it and its driver are installed first where that is possible, else each test says what it needs.

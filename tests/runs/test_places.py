@@ -1,6 +1,7 @@
 """Run folders in an object store: the bytes of those on a disk, whatever fails, and nothing taken for absent."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import fsspec
@@ -126,6 +127,32 @@ def test_a_store_that_is_gone_is_neither_empty_nor_damaged(local, store, monkeyp
     assert in_store(run) == local
 
 
+class Answered(Exception):
+    code = 401
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (PermissionError("no"), 1),
+        (OSError("Forbidden: b/x"), 1),
+        (Answered("who?"), 1),
+        (OSError("gone"), places.TRIES),
+    ],
+)
+def test_a_store_that_refuses_is_not_asked_again(store, monkeypatch, error, tries):
+    asked = []
+
+    def refusing(*args, **more):
+        asked.append(args)
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refusing)
+    with pytest.raises(StorageError, match="cannot be reached"):
+        place(f"{store}/x").put(b"")
+    assert len(asked) == tries
+
+
 def test_what_is_missing_damaged_or_of_another_run_is_refused(store):
     run = f"{store}/run"
     audit(FakeModel(leak=0.3), PROMPTS, out=run, **ASKED)
@@ -177,6 +204,10 @@ def test_a_package_that_is_missing_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setattr("fsspec.core.url_to_fs", absent)
     with pytest.raises(StorageError, match=r"Install s3fs to access S3\): pip install 'leakbound\[storage\]'"):
         Run.open("s3://bucket/run")
+    monkeypatch.setitem(sys.modules, "gcsfs.core", None)
+    for scheme in ("gs", "gcs"):
+        with pytest.raises(StorageError, match=r"run\.json needs a package \(.*\): pip install 'leakbound\[gs\]'"):
+            Run.open(f"{scheme}://bucket/run")
 
 
 def test_what_is_only_written_to_a_disk_says_so(store):

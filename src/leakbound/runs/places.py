@@ -1,7 +1,7 @@
 """Where a run folder lies: on a disk, or in an object store (s3://bucket/run), where a path is a prefix of names.
 
 The rest of the house asks a path what it asks of any; :class:`Place` answers it from a store, by fsspec, which is only
-imported here. One object is put by one request, whole or not at all: nothing is renamed, and there are no parts to
+imported here. One object is put at once, whole or not at all: nothing is renamed, and there are no parts to
 clear away. A request that fails is made again: all of them are such that twice is as good as once.
 """
 
@@ -23,7 +23,12 @@ SCHEMES = ("s3", "s3a", "gs", "gcs", "memory")
 TRIES, WAIT = 6, 0.1
 """How often a request is made, and the seconds before the second one: each further wait is twice as long."""
 LARGEST = 5 * 2**30
-"""What S3 takes in one request."""
+"""Bytes that S3 takes in one request; Google takes more."""
+MARK = b"--==0=="
+"""Where gcsfs tells a store that an object ends, after a line end, whatever the object is."""
+SILENCE = 60.0
+"""Seconds without a byte from Google after which a request has failed: gcsfs itself waits for ever."""
+ANSWERS = (FileExistsError, IsADirectoryError, NotADirectoryError)
 
 Found = TypeVar("Found")
 
@@ -48,12 +53,16 @@ class Place(PurePosixPath):
     def _ask(self, name: str, *args: Any, **more: Any) -> Any:
         """A method of the file system, of this place."""
         try:
-            from fsspec.core import url_to_fs  # an extra, which folders on a disk do without
-
-            system, path = url_to_fs(str(self), use_listings_cache=False)
+            system, path = _system(str(self), self._google)  # of an extra, which folders on a disk do without
         except ImportError as error:
-            raise StorageError(f"{self} needs a package ({error}): pip install 'leakbound[storage]'") from error
-        return _again(lambda: getattr(system, name)(path, *args, **more), str(self))
+            extra = "gs" if self._google else "storage"
+            raise StorageError(f"{self} needs a package ({error}): pip install 'leakbound[{extra}]'") from error
+        absent = () if name == "pipe_file" else (FileNotFoundError,)  # where something is put, an upload that is gone
+        return _again(lambda: getattr(system, name)(path, *args, **more), str(self), (*ANSWERS, *absent))
+
+    @property
+    def _google(self) -> bool:
+        return self.parts[0] in ("gs:", "gcs:")
 
     def read_bytes(self) -> bytes:
         """All of the object."""
@@ -68,7 +77,11 @@ class Place(PurePosixPath):
         if len(data) > LARGEST:
             raise InputError(f"{self} would have {len(data):,} bytes, more than one request takes: draw smaller shards")
         more: dict[str, Any] = {"mode": "create"} if new else {}
-        if str(self).startswith("s3"):
+        if self._google:
+            torn = MARK in data or data.endswith(b"\r")  # goes without a mark, by two requests; the sum tells what else
+            more |= {"consistency": "md5", "chunksize": len(data) if torn else LARGEST}
+            more["fixed_key_metadata"] = {"cache_control": "no-store"}  # else what is public is old for an hour
+        elif str(self).startswith("s3"):
             more["chunksize"] = LARGEST
         try:
             self._ask("pipe_file", data, **more)
@@ -135,18 +148,42 @@ class Place(PurePosixPath):
         return self
 
 
-def _again(request: Callable[[], Found], where: str) -> Found:
+def _system(address: str, google: bool) -> tuple[Any, str]:
+    """The file system of an address, and its path there."""
+    if not google:
+        from fsspec.core import url_to_fs
+
+        return cast(tuple[Any, str], url_to_fs(address, use_listings_cache=False))
+    import logging
+
+    from aiohttp import ClientTimeout
+    from gcsfs.core import GCSFileSystem  # the plain one: the other appends to the objects of some buckets
+
+    if not (log := logging.getLogger("gcsfs")).handlers:
+        log.addHandler(logging.NullHandler())  # each failure would be printed with its traceback
+    patience = ClientTimeout(sock_connect=SILENCE, sock_read=SILENCE)
+    return GCSFileSystem(use_listings_cache=False, requests_timeout=patience), address
+
+
+def _again(request: Callable[[], Found], where: str, answers: tuple[type[Exception], ...]) -> Found:
     """What a request gives. What was not there, or is there already, is an answer; all else may pass, for a while."""
     for number in range(TRIES):
         try:
             return request()
-        except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
+        except answers:
             raise
         except Exception as error:  # each store has its own
             said = " ".join(str(error).split())[:200] or type(error).__name__
-            if isinstance(error, PermissionError) or number == TRIES - 1:
+            said = "is there such a bucket?" if isinstance(error, FileNotFoundError) else said
+            if number == TRIES - 1 or _refused(error):
                 raise StorageError(
                     f"{where} cannot be reached ({said}): what is there is whole; run the same again"
                 ) from error
             time.sleep(WAIT * 2**number)
     raise AssertionError
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a store says who may do what: gcsfs has two errors of its own for that."""
+    forbidden = isinstance(error, PermissionError) or str(error).startswith("Forbidden")
+    return forbidden or getattr(error, "code", None) == 401
