@@ -57,7 +57,17 @@ def together(processes, work, port=None):
     ("recipe", "placed", "reduction"), [("ddp", "whole", "rows"), ("fsdp", "(Shard(dim=0),)", "tokens")]
 )
 def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, monkeypatch, recipe, placed, reduction):
-    """Five rows in twos: the second batch of one process has one repeated row, that of the other nothing else."""
+    """Five rows in twos: the second batch of one process has one repeated row, that of the other nothing else.
+
+    Adam's usual epsilon makes whole steps of gradients that are rounding alone, as those of the KL at its minimum.
+    """
+
+    def steadier(*given, of=running.arguments, **named):
+        made = of(*given, **named)
+        made.adam_epsilon = 1e-6
+        return made
+
+    monkeypatch.setattr(running, "arguments", steadier)
     (tmp_path / "few.jsonl").write_text("".join((world / "retain.jsonl").open().readlines()[:5]))
     files = {"forget": (tmp_path / "few.jsonl",), "retain": world / "full.jsonl"}
     settings = {"method": "npo_kl", "batch_size": 2, "max_steps": 8, "learning_rate": 2e-4, "entropy_forget": 0.1}
@@ -91,7 +101,7 @@ def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, mo
     first, second, start = (
         load_file(folder / "model.safetensors") for folder in (one, tmp_path / "two", world / "model")
     )
-    assert max((first[name] - second[name]).abs().max() for name in first) < 1e-5  # rounding: 4e-7
+    assert max((first[name] - second[name]).abs().max() for name in first) < 1e-5
     assert max((first[name] - start[name]).abs().max() for name in first) > 1e-3
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert torch.isfinite(torch.tensor([log["loss"] for log in record["log"] if "loss" in log])).all()
