@@ -267,7 +267,8 @@ def table(values: dict[str, Any], names: list[str]) -> str:
     first = next((name for name in names if name.startswith("NPO+GD")), "")
     gaps = [
         "",
-        f"Minus that of {first}, paired by seed, 95 % intervals of Student's t, one at a time:",
+        f"Beside {first}, paired by seed, 95 % intervals of Student's t, one at a time: bounds as a multiple of its "
+        "own (geometric mean), retained answers as a difference.",
         "",
         "| method | average P(leak) ≤ | worst prompt ≤ | retained |",
         "|---|---|---|---|",
@@ -276,19 +277,21 @@ def table(values: dict[str, Any], names: list[str]) -> str:
         seeds = [s for s in every if f"{s}/{name}" in values and f"{s}/{first}" in values]
         if len(seeds) < 2 or name in ("original", "retrained", first):
             continue
-        apart = [
-            between([values[f"{s}/{name}"][what] - values[f"{s}/{first}"][what] for s in seeds])
-            for what in ("average", "worst", "kept")
-        ]
-        gaps.append(f"| {name} | {' | '.join(apart)} |")
+        pairs = [(values[f"{s}/{name}"], values[f"{s}/{first}"]) for s in seeds]
+        cells = []
+        for what in ("average", "worst"):
+            middle, half = between([math.log(one[what] / other[what]) for one, other in pairs])
+            cells.append(f"{math.exp(middle):.2f} [{math.exp(middle - half):.2f}, {math.exp(middle + half):.2f}]")
+        middle, half = between([one["kept"] - other["kept"] for one, other in pairs])
+        cells.append(f"{middle:+.3f} [{middle - half:+.3f}, {middle + half:+.3f}]")
+        gaps.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, *gaps])
 
 
-def between(apart: list[float]) -> str:
-    """The mean, and its 95 % interval."""
+def between(apart: list[float]) -> tuple[float, float]:
+    """The mean, and half of its 95 % interval."""
     half = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}[len(apart)] * statistics.stdev(apart) / math.sqrt(len(apart))
-    middle = statistics.mean(apart)
-    return f"{middle:+.4f} [{middle - half:+.4f}, {middle + half:+.4f}]"
+    return statistics.mean(apart), half
 
 
 def main(world: type[Seed]) -> None:
