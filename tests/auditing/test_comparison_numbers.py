@@ -69,6 +69,7 @@ def test_the_averages_hold_for_all_models_at_once(models, alpha):
     )
 
 
+@pytest.mark.slow
 def test_g4_the_smallest_bound_of_ten_equal_models_is_false_in_one_percent_at_most():
     """The statement as it is printed, read back. Today's level: P(some bound of ten misses) <= alpha, so at most
     Bin(2000, alpha) of the statements are false; more than ``most`` happens with probability < 1e-6. With each bound

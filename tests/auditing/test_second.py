@@ -83,6 +83,7 @@ def folders(tmp_path_factory):
     return {kind: made(kind, root / str(i)) for i, kind in enumerate(KINDS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_honest_folders_are_accepted(folders, kind):
     found = verify(folders[kind])

@@ -63,6 +63,7 @@ def test_clean_draws():
     assert clean_look(90, claim) == MeanEvidence(claim).add([0.0] * 90).look()
 
 
+@pytest.mark.slow
 def test_a_claim_that_is_false_is_proven_less_often_than_alpha():
     """2,000 simulated audits; P(more than 48 wrong | alpha = 0.01) = 1.2e-8."""
     p, r, rng, wrong = 0.0101, rule(budget=1024), np.random.default_rng(1), 0

@@ -157,6 +157,7 @@ def test_workers_certify_alike_whichever_die(tmp_path, monkeypatch):
         certify("away_models:Open", PROMPTS, proposal="away_models:Open", loading=TWO)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_says_what_is_kept(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(Run, "write_draws", lambda self, part, draws: kept.append(part) or interrupt())
@@ -169,6 +170,7 @@ def test_ctrl_c_ends_the_workers_and_says_what_is_kept(tmp_path, monkeypatch):
     assert len(kept) == 1
 
 
+@pytest.mark.slow
 def test_what_no_worker_can_open_is_said_as_without_workers(tmp_path):
     said = []
     for loading in (None, TWO):

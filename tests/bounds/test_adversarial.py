@@ -77,6 +77,7 @@ def test_one_or_two_draws(scores):
     assert ed_bound(scores, alpha=0.01).upper >= ed_score(scores)
 
 
+@pytest.mark.slow
 def test_ed_bound():
     rng = np.random.default_rng(3)
     for law in (ROUGE_LOW, ROUGE_MID, JUDGE, NEAR_ZERO):

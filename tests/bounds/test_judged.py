@@ -87,6 +87,7 @@ def test_fewer_flags_than_false_alarms_is_no_proof_of_silence():
     assert "sensitivity is taken as 1" in found.method
 
 
+@pytest.mark.slow
 def test_luck_is_not_taken_for_knowledge():
     # 0.1 x 1000 false alarms are expected: fewer flags would push the formula to 0 without a floor
     perfect = judged_proportion_bound(0, 1000, sensitivity=0.9, specificity=1.0, alpha=0.01).upper

@@ -41,6 +41,7 @@ def test_expected_width_is_the_mean(side, n, rate):
     assert expected_width(n, rate, alpha=0.05, side=side) == pytest.approx(pmf @ widths, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_plan_width():
     plan = plan_width(0.02, alpha=0.01, true_rate=0.01)
     n = plan.n

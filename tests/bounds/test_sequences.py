@@ -96,6 +96,7 @@ def test_looks_are_kept_and_the_first_verdict_stands():
         leak_look(0, 10, Claim("mean", 0.1, 0.01))
 
 
+@pytest.mark.slow
 def test_leak_sequence_covers_at_all_times():
     rng, alpha, runs = np.random.default_rng(1), 0.2, 60
     for p in (0.0, 0.02, 0.3):

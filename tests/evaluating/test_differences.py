@@ -60,6 +60,7 @@ def test_a_shift_shows_and_a_swap_turns_it_round():
     assert "may be noise" in str(same)
 
 
+@pytest.mark.slow
 def test_intervals_of_differences_cover():
     """E[x - y] = 0.1 exactly; as many misses as the limit come from a level of 5 % with probability < 1e-6."""
     rng, misses = np.random.default_rng(3), 0

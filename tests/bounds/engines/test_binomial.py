@@ -164,6 +164,7 @@ def test_g5_limits_are_exact_and_tight_at_every_level(n):
         assert_proven(int(k[place]), n, u * (1 - 1e-9), alpha[place], False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 10, 100, 10**5])
 def test_lower_limits_are_exact_and_tight_at_every_level(n):
     for k in places(n):

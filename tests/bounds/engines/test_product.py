@@ -335,6 +335,7 @@ def test_few_leaks_and_few_leaking_prompts(kinds, wanted):
     assert upper < today / 1.1
 
 
+@pytest.mark.slow
 def test_a_hundred_prompts_without_replacement():
     rng, population = np.random.default_rng(0), np.arange(1, 20001) ** -1.5
     population /= population.sum()

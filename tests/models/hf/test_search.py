@@ -69,6 +69,7 @@ def test_all_of_a_tree_comes_without_replacement(name, tokenizer):
         assert sum(math.exp(g.logprob) for g in found) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_order_is_plackett_luce_by_brute_force(tokenizer):
     """Four leaves or so, 3000 independent orders: chi-square against the product of renormalised probabilities."""
     model, params = tiny_model(), SamplingParams(max_tokens=2, top_k=2)
