@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from leakbound.workers.crew import TRIES
+from leakbound.workers.seats import TRIES
 
 
 class GivenUpError(Exception):

@@ -36,7 +36,11 @@ from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune, unlear
 
 ALPHA = 0.01
 LONGER = ", 100 s"
-"""What ends the name of a rival that took as many steps as 100 CPU seconds allow, by what the first seeds cost."""
+"""What ends the name of a rival that took as many steps as 100 CPU seconds allow."""
+STEPS = {
+    "NPO+GD": 1200, "NPO+GD, entropy": 1080, "SimNPO+GD": 1200, "ME+GD": 1250, "UNDIAL+GD": 1060, "PMC": 720,
+}  # fmt: skip
+"""These steps, by what the first seeds cost."""
 DEAR = ("IDK+AP", "GRPO+GD", "NPO+GD, leak rounds", "leak_mass+GD", "--until")
 """The rivals whose equal steps cost about as much."""
 NPO: dict[str, Any] = {"method": "npo_gd", "forget_weight": 0.1, "beta": 1.0}
@@ -81,12 +85,6 @@ class Seed:
         "NPO+GD, leak rounds": {**NPO, "leak_rounds": 4, "leak_samples": 256},
         "leak_mass+GD": {"method": "leak_mass_gd", "leak_samples": 64, "leak_every": 40},
         "--until": {**NPO, "leak_samples": 256},
-        "NPO+GD, 100 s": {**NPO, "max_steps": 1200},
-        "NPO+GD, entropy, 100 s": {**NPO, "entropy_forget": 0.1, "entropy_retain": -0.025, "max_steps": 1080},
-        "SimNPO+GD, 100 s": {"method": "simnpo_gd", "forget_weight": 0.3, "max_steps": 1200},
-        "ME+GD, 100 s": {"method": "me_gd", "forget_weight": 0.1, "max_steps": 1250},
-        "UNDIAL+GD, 100 s": {"method": "undial_gd", "max_steps": 1060},
-        "PMC, 100 s": {"method": "pmc", "retain_weight": 1.5, "max_steps": 720},
     }
     """Settings that the demo found for this world, or published ones; leak rounds and --until have those of NPO+GD."""
     goal: ClassVar[dict[str, Any]] = {
@@ -188,6 +186,9 @@ class Seed:
             "relearnt": statistics.mean(p.leak_rate for p in others.prompts),
             "relearnt worst": max(p.leak_rate for p in others.prompts),
         }
+
+
+Seed.rivals |= {f"{name}{LONGER}": {**Seed.rivals[name], "max_steps": steps} for name, steps in STEPS.items()}
 
 
 def study(out: Path, seeds: range, small: bool, only: list[str], world: type[Seed]) -> None:

@@ -19,7 +19,7 @@ from leakbound.report import comparison, document
 from leakbound.results.audit import Audit
 from leakbound.results.comparison import Compared, Comparison
 from leakbound.runs.store import Run
-from leakbound.workers import Workers, crew
+from leakbound.workers import Workers, seats
 
 PROMPTS = tuple(Prompt(f"p{i}", f"What is secret {i}?", f"alpha beta {i}") for i in range(5))
 KEPT = tuple(Prompt(f"k{i}", f"What is fact {i}?", f"gamma delta {i}") for i in range(8))
@@ -76,7 +76,7 @@ def test_workers_compare_alike_and_one_that_is_killed_is_replaced(runs, tmp_path
     assert compare(folders, retain=kept, workers=Workers(workers=2)) == here
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "quiet.always").touch()
-    monkeypatch.setattr(crew, "TRIES", 1)
+    monkeypatch.setattr(seats, "TRIES", 1)
     with pytest.raises(WorkerError, match=r"(?s)^diversity of \S+quiet was given up.*my last words"):
         compare(folders[:2], workers=Workers(workers=1))
 

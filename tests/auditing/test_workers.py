@@ -21,7 +21,7 @@ from leakbound.records import Prompt, SamplingParams, Shard
 from leakbound.runs import layout
 from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
-from leakbound.workers import Crew, Workers, crew
+from leakbound.workers import Crew, Workers, seats
 from leakbound.workers.hands import carried_out, packed, unpacked
 
 PROMPTS = [Prompt(f"p{i}", f"What is {i}?", f"secret {i}", ("answer",) if i % 2 else ()) for i in range(6)]
@@ -146,7 +146,7 @@ def test_workers_certify_alike_whichever_die(tmp_path, monkeypatch):
     monkeypatch.setenv("AWAY", str(tmp_path / "dies"))
     (tmp_path / "dies" / "p37.always").touch()  # the second search of the last file
     with monkeypatch.context() as patch:
-        patch.setattr(crew, "TRIES", 1)
+        patch.setattr(seats, "TRIES", 1)
         with pytest.raises(WorkerError, match=r"(?s)^facts/00002 was given up: .*my last words"):
             certified("with", 1)
     assert (tmp_path / "with" / "run" / "facts" / "00002.part.json").exists()

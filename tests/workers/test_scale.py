@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leakbound.workers.crew import TRIES
+from leakbound.workers.seats import TRIES
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -96,11 +96,8 @@ class Run:
         path = place(path)
         parts = plan_layout(len(prompts), info["num_samples"], **sizes(info))
         layout = [asdict(part) for part in parts]
-        info = json.loads(
-            json.dumps(
-                {"format": COUNTED if sizes(info).get("engine") == "counted" else FORMAT, **info, "layout": layout}
-            )
-        )
+        form = COUNTED if sizes(info).get("engine") == "counted" else FORMAT
+        info = json.loads(json.dumps({"format": form, **info, "layout": layout}))
         with storing(path):
             there = (path / "run.json").exists()
             taken = _taken(path)

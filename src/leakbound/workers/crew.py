@@ -19,13 +19,13 @@ from typing import Any, Protocol, TypeVar
 
 from leakbound.errors import InputError, WorkerError
 from leakbound.records import check_count
-from leakbound.workers.hands import Full, Hand, Lost, Place
+from leakbound.workers import seats
+from leakbound.workers.hands import Full, Lost, Place
+from leakbound.workers.seats import Seat
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-TRIES = 4
-"""How often a task is begun before its piece is given up: three workers may die of it, or beside it."""
 LOOK = 1.0
 """Seconds between two looks at how many workers there is room for."""
 PATIENCE = 600.0
@@ -86,7 +86,7 @@ class Crew:
         self.place = place
         self.first: list[tuple[Any, ...]] = []
         """Tasks that every worker does before any other, one that takes the place of another too."""
-        self.idle: list[_Seat] = []
+        self.idle: list[Seat] = []
         self._end = weakref.finalize(self, _end, self.idle, place)
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class Crew:
             self.close()  # whoever holds the error holds the crew
             raise
 
-    def _done(self, seat: _Seat, function: Callable[..., Any], *args: Any) -> Any:
+    def _done(self, seat: Seat, function: Callable[..., Any], *args: Any) -> Any:
         begin = time.monotonic()
         try:
             while True:
@@ -123,14 +123,14 @@ class Crew:
         finally:
             self.leave(seat)
 
-    def seat(self) -> _Seat:
+    def seat(self) -> Seat:
         """A seat for somebody; of those that are idle one whose worker lives, or begins."""
         while self.idle:
             if (seat := self.idle.pop()).hand is not None or (seat.before and seat.before.is_alive()):
                 return seat
-        return _Seat(self.place)
+        return Seat(self.place)
 
-    def leave(self, seat: _Seat) -> None:
+    def leave(self, seat: Seat) -> None:
         """It is idle; one without a worker is none, else it would be taken before those whose workers hold a place."""
         if seat.hand is not None:
             self.idle.append(seat)
@@ -183,63 +183,6 @@ def collected(
     return [results[number] for number in sorted(results)]
 
 
-class _Seat:
-    """The place of one worker, whoever has it now."""
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.hand: Hand | None = None
-        self.begun: list[tuple[Any, ...]] = []
-        self.before: threading.Thread | None = None
-        """What it does by itself, before it does anything for others."""
-        self.ended = False
-
-    def begin(self, *task: Any) -> None:
-        """:meth:`do` for nobody: without an answer, and once."""
-        self.before = threading.Thread(target=self._begin, args=(self.before, *task), daemon=True)
-        self.before.start()
-
-    def _begin(self, before: threading.Thread | None, *task: Any) -> None:
-        if before is not None:
-            before.join()
-        with contextlib.suppress(Exception):  # whoever asks again is told
-            self._try(*task)
-
-    def do(self, first: list[tuple[Any, ...]], function: Callable[..., Any], *args: Any) -> Any:
-        """Have a task done, after those that come first. Lost where it was lost too often, Full without a worker."""
-        if self.before is not None:
-            self.before.join()
-        for left in reversed(range(TRIES)):
-            try:
-                return self._try(first, function, *args)
-            except Lost:
-                if self.ended or not left:
-                    raise
-        raise AssertionError("the last try returns or raises")
-
-    def _try(self, first: list[tuple[Any, ...]], function: Callable[..., Any], *args: Any) -> Any:
-        try:
-            if (hand := self.hand) is None:
-                hand, self.begun = self.place.hire(), []
-                self.hand = hand
-            if self.ended:
-                raise Lost("it was ended")
-            for task in first:
-                if not any(task is done for done in self.begun):
-                    hand.do(*task)
-                    self.begun.append(task)
-            return hand.do(function, *args)
-        except Lost:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """End the worker that has it."""
-        hand, self.hand = self.hand, None
-        if hand is not None:
-            hand.close()
-
-
 class _Spread:
     """Items on their way through the workers of a crew."""
 
@@ -252,7 +195,7 @@ class _Spread:
         self.lock, self.exhausted = threading.Lock(), False
         self.over = threading.Event()
         self.found: queue.Queue[tuple[str, Any, Any]] = queue.Queue(maxsize=1)
-        self.running: dict[_Seat, threading.Thread] = {}
+        self.running: dict[Seat, threading.Thread] = {}
 
     def results(self) -> Iterator[tuple[Any, Any]]:
         """Each result with its item."""
@@ -300,7 +243,7 @@ class _Spread:
                 seat.ended = False
                 self.crew.leave(seat)
 
-    def _go(self, seat: _Seat) -> None:
+    def _go(self, seat: Seat) -> None:
         """One thread: items until there are no more, by the worker of one seat."""
         item: Any = None
         do = partial(seat.do, self.crew.first)
@@ -329,7 +272,7 @@ class _Spread:
                 return
 
 
-def _end(idle: list[_Seat], place: Place) -> None:
+def _end(idle: list[Seat], place: Place) -> None:
     for seat in idle:
         seat.ended = True
         seat.close()
@@ -338,7 +281,7 @@ def _end(idle: list[_Seat], place: Place) -> None:
 
 
 def _given_up(name: str, lost: Lost) -> WorkerError:
-    return WorkerError(f"{name} was given up: its worker died {TRIES} times, the last one {lost}")
+    return WorkerError(f"{name} was given up: its worker died {seats.TRIES} times, the last one {lost}")
 
 
 def _check_patience(begin: float, name: str) -> None:

@@ -24,7 +24,7 @@ from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corp
 from leakbound.studies.distribution.courses import Curve, reached
 from leakbound.studies.distribution.findings import Study
 from leakbound.studies.distribution.steps import Plan, report, study
-from leakbound.workers import Workers, crew
+from leakbound.workers import Workers, seats
 
 pytestmark = pytest.mark.renders
 SMALL = {"corpus_size": 30, "forget_size": 4, "heldout": 5, "validation": 4, "unlearn_steps": 24, "every": 3}
@@ -131,7 +131,7 @@ def test_workers_make_the_same_files_and_one_that_is_killed_is_replaced(fake, tm
     assert kept("away", Workers(workers=2)) == here
     assert list((tmp_path / "dies").iterdir()) == []
     (tmp_path / "dies" / "None-0.always").touch()
-    monkeypatch.setattr(crew, "TRIES", 1)
+    monkeypatch.setattr(seats, "TRIES", 1)
     with pytest.raises(WorkerError, match=r"(?s)^the retrained model of seed 0 was given up.*my last words"):
         kept("given up", Workers(workers=1))
 
