@@ -175,6 +175,7 @@ class Seed:
                 FinetuneConfig(
                     data=data, model=str(model), out=again, epochs=1000, max_steps=50, batch_size=10, seed=self.seed,
                     learning_rate=self.usual["learning_rate"], schedule="constant", template=self.template,
+                    bf16=self.usual.get("bf16", False),
                 ),
                 progress=True,
             )  # fmt: skip

@@ -278,7 +278,7 @@ def test_pieces_of_a_batch_add_up_to_it(tmp_path, monkeypatch, objective, reduct
     """One row at a time, or all at once: one step of gradient descent ends at the same weights, to rounding."""
     ends, steps = [], []
     for tokens in (1, 10**6):
-        monkeypatch.setattr(trainer_module, "piece_tokens", lambda model, tokens=tokens: tokens)
+        monkeypatch.setattr(trainer_module, "piece_tokens", lambda model, bf16, tokens=tokens: tokens)
         model = tiny_model()
         trainer = train(
             model, tmp_path, objective=objective, weights=Weights(0.7, 1.3, 0.2, -0.1, reduction=reduction),
@@ -305,5 +305,6 @@ def test_pieces_are_small_beside_the_weights_and_never_tiny():
         modules=lambda: [layer],
     )
     assert trainer_module.piece_tokens(big) == 194
+    assert trainer_module.piece_tokens(big, bf16=True) == 583
     layer.gradient_checkpointing = True
     assert trainer_module.piece_tokens(big) == 3892
