@@ -24,6 +24,11 @@ NPO: dict[str, Any] = {"method": "npo_gd", "beta": 0.05}
 LEAKS: dict[str, Any] = {"leak_samples": 64, "leak_scorer": "new_words"}
 
 
+def entropy(weight: float, mask: str) -> dict[str, Any]:
+    """Entropy optimisation: the published ratio of its two weights, less certain on what is retained."""
+    return {"entropy_forget": weight, "entropy_retain": -abs(weight) / 4, "entropy_mask": mask}
+
+
 class Tofu(Seed):
     """SmolLM2 and TOFU's forget01."""
 
@@ -43,19 +48,24 @@ class Tofu(Seed):
     }  # fmt: skip
     rivals: ClassVar[dict[str, dict[str, Any]]] = {
         "NPO+GD": NPO,
-        "leak_mass+GD": {"method": "leak_mass_gd", **LEAKS, "leak_every": 5},
-        "NPO+GD, entropy 1/4": {**NPO, "entropy_forget": 0.25, "entropy_retain": -0.0625, "entropy_mask": "all"},
-        "NPO+GD, entropy -1/4": {**NPO, "entropy_forget": -0.25, "entropy_retain": -0.0625, "entropy_mask": "all"},
         "NPO+GD, leak rounds": {**NPO, **LEAKS, "leak_rounds": 2},
         "--until": {**NPO, **LEAKS},
+        "leak_mass+GD": {"method": "leak_mass_gd", **LEAKS, "leak_every": 5},
+        "SimNPO+GD": {"method": "simnpo_gd", "forget_weight": 0.1375},
         "ME+GD": {"method": "me_gd", "forget_weight": 0.1},
         "IDK+AP": {"method": "idk_ap"},
-        "SimNPO+GD": {"method": "simnpo_gd", "forget_weight": 0.1375},
         "UNDIAL+GD": {"method": "undial_gd"},
         "PMC": {"method": "pmc"},
         "GRPO+GD": {"method": "grpo_gd", "leak_every": 5, "leak_scorer": "new_words"},
-        "NPO+GD, entropy 1": {**NPO, "entropy_forget": 1.0, "entropy_retain": -0.25, "entropy_mask": "all"},
+        "NPO+GD, entropy 1, padded": {**NPO, **entropy(1.0, "all"), "pad_to": 256},
+        "NPO+GD, entropy 1/4, padded": {**NPO, **entropy(0.25, "all"), "pad_to": 256},
+        "NPO+GD, entropy -1/4, padded": {**NPO, **entropy(-0.25, "all"), "pad_to": 256},
+        "NPO+GD, entropy 1/4, unsaid": {**NPO, **entropy(0.25, "unsaid")},
+        "NPO+GD, entropy 1/4, clean": {**NPO, **entropy(0.25, "clean")},
+        "NPO, entropy 1, padded": {**NPO, "method": "npo", **entropy(1.0, "all"), "pad_to": 256},
     }
+    """Entropy optimisation as published, over all positions of 256, with a quarter of its weights, the other way round,
+    with our masks, and without a term on what should be retained; leak rounds and --until have NPO's settings."""
     goal: ClassVar[dict[str, Any]] = {
         "until": "leak<=0.05", "of": "average", "keep": "known>=0.5", "rounds": 2, "alpha": ALPHA,
         "proof_samples": 128, "keep_samples": 16, "keep_questions": 20,

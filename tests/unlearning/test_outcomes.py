@@ -60,7 +60,7 @@ def test_every_objective_lowers_its_forget_term(tmp_path, learned, method):
             assert terms[-1] < terms[0] - 0.05 * abs(terms[0])
 
 
-@pytest.mark.parametrize("mask", ["answer", "all"])
+@pytest.mark.parametrize("mask", ["answer", "all", "unsaid", "clean"])
 def test_entropy_goes_where_its_weight_points(tmp_path, mask):
     weights = Weights(forget_weight=0.0, retain_weight=0.0, entropy_forget=1.0, entropy_retain=-1.0, entropy_mask=mask)
     for seed in SEEDS:

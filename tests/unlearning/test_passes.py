@@ -1,5 +1,7 @@
 """One pass for all rows of a half: what a term gets is what a pass of its own would have given."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_models import FAMILIES, tiny_model
@@ -7,7 +9,8 @@ from tiny_models import FAMILIES, tiny_model
 from leakbound.unlearning import losses
 from leakbound.unlearning.adapters import reference_of
 from leakbound.unlearning.data import IGNORED, Example, PairCollator
-from leakbound.unlearning.passes import Passes
+from leakbound.unlearning.losses.blocks import Laws
+from leakbound.unlearning.passes import Half, Passes
 
 ROWS = [
     Example((2, 3, 4, 5, 1), (IGNORED, IGNORED, IGNORED, 5, 1)),
@@ -67,6 +70,18 @@ def test_positions_that_count_are_those_of_the_run():
     assert half.counts("lengths").tolist() == [3, 1]
     assert half.later_labels.tolist() == [[IGNORED] * 3 + [5, 1] + [IGNORED] * 3, [IGNORED] * 8]
     assert half.counts("later_lengths").tolist() == [2, 0]
+
+
+def test_entropy_can_spare_what_the_model_says():
+    """Laws given by hand: the first row's likeliest tokens are two of its three, the second's one of three."""
+    labels = torch.tensor([[IGNORED, 2, 3, 1], [IGNORED, 2, 3, 1]])
+    says = torch.tensor([[2, 3, 0, 4], [0, 3, 0, 4]])
+    logits = torch.nn.functional.one_hot(says, 5).float().requires_grad_()
+    half = Half(Laws(logits), labels, torch.ones_like(labels))
+    assert half.unsaid_mask.tolist() == [[False, False, True, False], [True, False, True, False]]
+    assert half.clean_mask.tolist() == [[False] * 4, [True, True, True, False]]
+    states, weight = torch.eye(5)[says], torch.eye(5)
+    assert torch.equal(replace(half, laws=Laws(states, weight)).unsaid_mask, half.unsaid_mask)
 
 
 def test_max_entropy_over_answers_leaves_the_questions_out():

@@ -10,6 +10,7 @@ from leakbound.unlearning.published import settings_of, source_of
 
 REDUCTIONS = ("rows", "tokens")
 MASKS = ("answer", "all")
+ENTROPY_MASKS = (*MASKS, "unsaid", "clean")
 
 if TYPE_CHECKING:  # what they are once they are settled
     Whole: TypeAlias = int
@@ -66,7 +67,8 @@ class Forgetting:
     entropy_retain: float = 0.0
     """Weight of the entropy on retain examples; the paper's entropy optimisation takes -0.25."""
     entropy_mask: Text = BY_METHOD
-    """Positions of the entropy: answer, or all, padding included (published all; ours answer)."""
+    """Positions of the entropy: answer; all, padding included; on forget examples also unsaid, an answer's tokens that
+    are not the likeliest, or clean, an answer's once most are not (published all; ours answer)."""
     beta: float | None = None
     """NPO, DPO, AP (0.1), SimNPO (2.5): how soon the pull on an example fades; by default the number in brackets."""
     gamma: float | None = None
@@ -155,7 +157,7 @@ class Forgetting:
             check_number(name, getattr(self, name), least=0.0)
         for name in ("entropy_forget", "entropy_retain", "gamma"):
             check_number(name, getattr(self, name))
-        check_choice("entropy_mask", self.entropy_mask, MASKS)
+        check_choice("entropy_mask", self.entropy_mask, ENTROPY_MASKS)
         for name in ("me_mask", "kl_mask"):
             check_choice(name, getattr(self, name), (*MASKS, "text"))
         check_choice("reduction", self.reduction, REDUCTIONS)

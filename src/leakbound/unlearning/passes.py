@@ -85,6 +85,16 @@ class Half:
         return losses.predicts_answer(self.labels)
 
     @cached_property
+    def unsaid_mask(self) -> Tensor:
+        """Those of them whose likeliest next token is another one, (B, L)."""
+        return self.answer_mask & ~losses.says_answer(self.laws, self.labels)
+
+    @cached_property
+    def clean_mask(self) -> Tensor:
+        """All of them in rows where most likeliest next tokens are other ones, (B, L)."""
+        return self.answer_mask & (2 * self.unsaid_mask.sum(dim=1) > self.lengths).unsqueeze(1)
+
+    @cached_property
     def text_mask(self) -> Tensor:
         """Positions of question and answer tokens, (B, L)."""
         return self.attention_mask.bool()

@@ -281,7 +281,8 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
             value_B = term.loss(*outputs.take(term.needs), **self.weights.keywords(term))
             yield f"{half}_loss", self.weights.term(half), value_B, term.counted
         if self.weights.entropy(half):
-            counted = f"{self.weights.entropy_mask}_mask"
+            mask = self.weights.entropy_mask
+            counted = "answer_mask" if half == "retain" and mask in ("unsaid", "clean") else f"{mask}_mask"
             value_B = losses.entropy(outputs.laws, getattr(outputs, counted))
             yield f"{half}_entropy", self.weights.entropy(half), value_B, counted
 

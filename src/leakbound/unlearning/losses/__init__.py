@@ -29,11 +29,17 @@ from leakbound.unlearning.losses.likelihoods import (
     wga,
 )
 from leakbound.unlearning.losses.samples import grpo, leak_mass
-from leakbound.unlearning.losses.tensors import answer_lengths, predicts_answer, sequence_logps, token_logps
+from leakbound.unlearning.losses.tensors import (
+    answer_lengths,
+    predicts_answer,
+    says_answer,
+    sequence_logps,
+    token_logps,
+)
 
 __all__ = [
     "answer_lengths", "answer_preservation", "ce_u", "dpo", "entropy", "grad_ascent", "grpo", "jensen_shannon",
     "jensen_shannon_to_tokens", "jensun", "kl_retain", "leak_mass", "llmu", "max_entropy", "mismatch", "nll", "npo",
-    "predicts_answer", "random_direction", "rmu", "rmu_retain", "satimp", "sequence_logps", "simnpo", "token_logps",
-    "undial", "wga",
+    "predicts_answer", "random_direction", "rmu", "rmu_retain", "satimp", "says_answer", "sequence_logps", "simnpo",
+    "token_logps", "undial", "wga",
 ]  # fmt: skip

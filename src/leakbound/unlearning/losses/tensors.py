@@ -37,6 +37,17 @@ def predicts_answer(labels_BL: Tensor) -> Tensor:
     return F.pad(labels_BL[:, 1:] != IGNORED, (0, 1))
 
 
+@torch.no_grad()
+def says_answer(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> Tensor:
+    """The positions whose likeliest next token is the scored one, a constant; bool, shape (B, L)."""
+    check_logits(logits_BLV, labels_BL)
+    return per_position(_likeliest, logits_BLV, predicts_answer(labels_BL), next_labels(labels_BL)).bool()
+
+
+def _likeliest(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
+    return (logits_nV.argmax(dim=-1) == labels_n).to(logits_nV.dtype)
+
+
 def next_labels(labels_BL: Tensor) -> Tensor:
     """The token that each position predicts, 0 where none is scored; shape (B, L)."""
     return F.pad(labels_BL[:, 1:], (0, 1), value=IGNORED).clamp(min=0)
