@@ -180,7 +180,8 @@ class Seed:
                 progress=True,
             )  # fmt: skip
         few = self.ask(coarse, "forget", self.prompts, draws)
-        others = self.ask(again, "forget", self.prompts[self.relearnt :], draws)
+        learnt = {row["question"] for row in rows[: self.relearnt]}
+        others = self.ask(again, "forget", [p for p in self.prompts if p.text not in learnt], draws)
         return {
             "4 bits": statistics.mean(p.leak_rate for p in few.prompts),
             "4 bits worst": max(p.leak_rate for p in few.prompts),

@@ -9,6 +9,8 @@ of a fixed date, today's where none is named.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -77,6 +79,19 @@ def chat_source(tokenizer: Any) -> str | None:
 
 Turns = Sequence[tuple[str, str]]
 """What was said before a question: (role, text) each."""
+
+
+def tokenizer_checksum(tokenizer: Any) -> str:
+    """SHA-256 over what turns text into tokens and back: the vocabulary, how text is cut and joined, special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        how: Any = sorted(tokenizer.get_vocab().items()) if hasattr(tokenizer, "get_vocab") else None
+    else:
+        whole = json.loads(backend.to_str())
+        how = {key: value for key, value in whole.items() if key not in ("padding", "truncation")}  # set by each call
+    flags = {name: getattr(tokenizer, name, None) for name in ("special_tokens_map", "clean_up_tokenization_spaces")}
+    said = json.dumps([type(tokenizer).__name__, how, flags], sort_keys=True, default=str)
+    return f"sha256:{hashlib.sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def encode_prompt(tokenizer: Any, text: str, template: str = "auto", before: Turns = ()) -> list[int]:

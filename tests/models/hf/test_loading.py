@@ -6,7 +6,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import ENDS, SMALL, tiny_model, word_tokenizer
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from leakbound.errors import ModelError
+from leakbound import audit
+from leakbound.errors import ModelError, RunMismatchError
 from leakbound.models.hf import HFModel
 from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
 from leakbound.records import Prompt, SamplingParams, Shard
@@ -28,6 +29,45 @@ def test_a_saved_model_draws_as_it_did_in_memory(folder, tokenizer):
     assert counts == [(d.text, d.count, d.first) for d in HFModel(tiny_model(), tokenizer).sample(shard, params)]
     assert loaded.describe()["checksum"] == weights_checksum(tiny_model())
     assert loaded.describe()["model"] == str(folder)
+
+
+def test_what_the_law_follows_from_beside_the_weights_is_described(folder, tmp_path):
+    """The same weights with another rotation, another epsilon, other words for two ids, another joining of tokens."""
+    said = HFModel.load(str(folder)).describe()
+    run = tmp_path / "run"
+    asked = [Prompt("p", "a b", "c")]
+    audit(HFModel.load(str(folder), template="raw"), asked, num_samples=4, params=SamplingParams(max_tokens=2), out=run)
+
+    def changed(name, change):
+        file = folder / name
+        was = file.read_text()
+        some = json.loads(was)
+        change(some)
+        file.write_text(json.dumps(some))
+        try:
+            found = HFModel.load(str(folder)).describe()
+            with pytest.raises(RunMismatchError, match=r"model\.(config|tokenizer)"):
+                audit(HFModel.load(str(folder), template="raw"), asked, num_samples=4, out=run,
+                      params=SamplingParams(max_tokens=2))  # fmt: skip
+        finally:
+            file.write_text(was)
+        return {key for key in said if found[key] != said[key]}
+
+    def swap(tokenizer):
+        words = tokenizer["model"]["vocab"]
+        first, second = list(words)[-2:]
+        words[first], words[second] = words[second], words[first]
+
+    def glue(tokenizer):
+        tokenizer["decoder"] = {"type": "Fuse"}
+
+    assert changed("config.json", lambda c: c["rope_parameters"].update(rope_theta=77.0)) == {"config"}
+    assert changed("config.json", lambda c: c.update(rms_norm_eps=0.5)) == {"config"}
+    assert changed("tokenizer.json", swap) == {"tokenizer"}
+    assert changed("tokenizer.json", glue) == {"tokenizer"}
+    padded = HFModel.load(str(folder))
+    padded.tokenizer(["a b", "a"], padding=True, truncation=True, max_length=1)
+    assert padded.describe() == said  # what a call sets for itself is not told
 
 
 def test_models_that_cannot_or_must_not_be_loaded(folder, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -197,6 +198,20 @@ def weights_checksum(model: Any) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return f"sha256:{digest.hexdigest()}"
+
+
+SAID_APART = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+"""What a model's settings hold that its answers do not follow from, or that is told beside them."""
+
+
+def config_checksum(model: Any) -> str:
+    """SHA-256 over the model's settings, which make another law of the same weights."""
+
+    def plain(value: Any) -> Any:
+        return {k: plain(v) for k, v in value.items() if k not in SAID_APART} if isinstance(value, dict) else value
+
+    said = json.dumps(plain(json.loads(model.config.to_json_string(use_diff=False))), sort_keys=True)
+    return f"sha256:{hashlib.sha256(said.encode()).hexdigest()}"
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -21,7 +21,7 @@ from leakbound.models.hf.forward import Forward, Work
 from leakbound.models.hf.gradients import answer_gradient_norms
 from leakbound.models.hf.leaves import Leaf, Leaves
 from leakbound.models.hf.likelihoods import answer_likelihoods, encode_all, forced_logprobs
-from leakbound.models.hf.loading import load_model, load_tokenizer, weights_checksum
+from leakbound.models.hf.loading import config_checksum, load_model, load_tokenizer, weights_checksum
 from leakbound.models.hf.packed import how_adapted, how_quantised, how_stored
 from leakbound.models.hf.search import close_to, find_near, perturbed, search
 from leakbound.models.hf.segments import Segment
@@ -33,6 +33,7 @@ from leakbound.models.template import (
     encode_prompt,
     other_prompts,
     resolve_template,
+    tokenizer_checksum,
 )
 from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, byte_count
 
@@ -100,7 +101,7 @@ class HFModel:
         return cls(model, tokenizer, template=template, name=name, revision=revision, memory=most, stored=stored)
 
     def describe(self) -> dict[str, Any]:
-        """The model's name, weights checksum, number type, device type, template and end tokens."""
+        """The model's name, checksums of weights, settings and tokenizer, number type, device type, template, ends."""
         self._forward.begun.clear()  # what is said of the weights must hold for what is drawn from now on
         self._sure, self._rounded = {}, {}
         chat = "{text}" not in self.template
@@ -111,6 +112,8 @@ class HFModel:
             "revision": self.revision,
             "architecture": type(self.model).__name__,
             "checksum": weights_checksum(self.model),
+            "config": config_checksum(self.model),
+            "tokenizer": tokenizer_checksum(self.tokenizer),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.model.device.type,
             "template": chat_source(self.tokenizer) if chat else self.template,

@@ -14,7 +14,7 @@ from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.door import door
 from leakbound.models.openai import ServedAnswer, draw_seed
 from leakbound.models.requests import law_fields
-from leakbound.models.template import chat_source, encode_prompt, resolve_template
+from leakbound.models.template import chat_source, encode_prompt, resolve_template, tokenizer_checksum
 from leakbound.models.vllm.engine import CONFIRMED, Engine
 from leakbound.models.witness import Witness
 from leakbound.records import Draw, Prompt, SamplingParams, Shard, check_count
@@ -93,6 +93,7 @@ class VLLMModel:
             "model": self.name,
             "revision": self.revision,
             "checksum": self.engine.checksum,
+            "tokenizer": tokenizer_checksum(self.engine.tokenizer),
             "engine": {"version": str(self.engine.vllm.__version__), **self.engine.flags},
             "template": chat_source(self.engine.tokenizer) if chat else self._template,
             **({"date": date} if date else {}),
