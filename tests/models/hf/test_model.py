@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import convert_outputs_to_fp32
 from enumerated import FALSE_ALARM, PROMPTS, chi_square_p, enumerate_law, key
 from tiny_models import CONFIGS, WORDS, tiny_model
 
@@ -28,6 +29,27 @@ def check_law(model, tokenizer, params, n=4000, seed=0, **options):
         assert sum(counts.values()) == n
         assert set(counts) <= set(merged)
         assert chi_square_p(counts, merged, n) > FALSE_ALARM
+
+
+def test_a_model_in_half_precision_training_is_asked_by_its_weights(tokenizer):
+    """accelerate changes its forward; what is drawn, and said of answers, is what the saved model gives."""
+    plain, trained = tiny_model(), tiny_model()
+    trained._original_forward = trained.forward
+    trained.forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(trained.forward))
+    ids = torch.tensor([[2, 3, 4]])
+    wrapped = trained(input_ids=ids).logits
+    assert not torch.equal(wrapped, plain(input_ids=ids).logits)
+    asked = [prompt.text for prompt in PROMPTS]
+    shard, params = Shard(PROMPTS, 0, 500, 0), SamplingParams(max_tokens=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        boxes = [HFModel(model, tokenizer, template="raw") for model in (plain, trained)]
+        assert boxes[0].sample(shard, params) == boxes[1].sample(shard, params)
+        one, other = (box.answer_likelihoods(asked, [["a b c"]] * len(asked)) for box in boxes)
+        assert [t.logprobs.tolist() for (t,) in one] == [t.logprobs.tolist() for (t,) in other]
+        one, other = (box.answer_gradient_norms(asked, ["a b c"] * len(asked)) for box in boxes)
+        assert one.tolist() == other.tolist()
+        assert boxes[1]._forward.most > 1  # no prompt is read otherwise beside others
+    assert torch.equal(trained(input_ids=ids).logits, wrapped)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -194,6 +194,24 @@ class Forward:
         apart = float((step.logits[0].float() - alone).abs().max() / alone.std())
         return apart < ALIKE[self.model.dtype.itemsize >= 4]
 
+    def ask(self, inputs: Mapping[str, Any]) -> Any:
+        """One pass of the model in the number type of its weights.
+
+        A model that is trained in half precision has had its ``forward`` changed by accelerate: it computes in another
+        type than the model says, and in which depends on the rows beside.
+        """
+        mine = vars(self.model)
+        own, trained = mine.get("_original_forward"), mine.get("forward")
+        swapped = own is not None and trained is not None
+        if swapped:
+            mine["forward"] = own
+        try:
+            with torch.autocast(self.model.device.type, enabled=False):
+                return self.model(**inputs)
+        finally:
+            if swapped:
+                mine["forward"] = trained
+
     def _row(self, width: int, fresh: int) -> float:
         """Bytes of one row of a batch: what is remembered, of other caches old and new, and its logits."""
         kept = self.row_bytes * (width + max(ROOM, fresh) if self.bench else 2 * width)
@@ -283,7 +301,7 @@ class Forward:
             whole, rows = parents[0]
             assert isinstance(whole, Cache)  # pasts come from a bench
             cache = chosen(whole, rows, device)
-        out = self.model(**self._inputs(prefixes, fresh, cache))
+        out = self.ask(self._inputs(prefixes, fresh, cache))
         self.work.passes += 1
         self.work.rows += len(alive)
         self.spent += self.budget.seconds(len(prefixes), prefixes.ids.shape[0] * fresh)

@@ -56,5 +56,5 @@ def _loss(forward: Forward, head: Sequence[int], tail: Sequence[int]) -> torch.T
         inputs["use_cache"] = False
     if "logits_to_keep" in forward.accepts:
         inputs["logits_to_keep"] = len(tail)
-    logits = forward.model(**inputs).logits[0, -len(tail) :].float()
+    logits = forward.ask(inputs).logits[0, -len(tail) :].float()
     return torch.nn.functional.cross_entropy(logits, torch.tensor(list(tail), device=device))

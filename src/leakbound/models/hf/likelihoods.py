@@ -169,7 +169,7 @@ def _read_batch(forward: Forward, trees: list[Tree], tokens: Ints, read: Read) -
         inputs["use_cache"] = False
     if "logits_to_keep" in forward.accepts:
         inputs["logits_to_keep"] = width - first
-    logits = forward.model(**inputs).logits[:, first - width :]
+    logits = forward.ask(inputs).logits[:, first - width :]
     forward.work.passes += 1
     forward.work.rows += rows
     return _in_parts(logits.flatten(0, 1), tree_laws(trees, width - first, first), tokens, read)
