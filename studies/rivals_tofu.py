@@ -43,7 +43,7 @@ class Tofu(Seed):
         "schedule": "cosine", "warmup": 0.05, "bf16": True,
     }  # fmt: skip
     usual: ClassVar[dict[str, Any]] = {
-        "learning_rate": 5e-5, "schedule": "constant", "batch_size": 8, "on_collapse": "ignore", "max_tokens": 48,
+        "learning_rate": 2e-5, "schedule": "constant", "batch_size": 8, "on_collapse": "ignore", "max_tokens": 48,
         "bf16": True,
     }  # fmt: skip
     rivals: ClassVar[dict[str, dict[str, Any]]] = {
