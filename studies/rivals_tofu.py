@@ -21,7 +21,7 @@ from rivals import ALPHA, Seed, main
 from leakbound import Prompt, SamplingParams
 
 NPO: dict[str, Any] = {"method": "npo_gd", "beta": 0.05}
-LEAKS: dict[str, Any] = {"leak_samples": 64, "leak_scorer": "new_words"}
+LEAKS: dict[str, Any] = {"leak_samples": 16, "leak_scorer": "new_words"}
 
 
 def entropy(weight: float, mask: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import math
 import os
 from typing import Any
 
+import torch
+
 from leakbound.errors import InputError
 from leakbound.models.hf.memory import free_bytes, release_cached, taken_bytes
 from leakbound.wording import in_bytes
@@ -18,6 +20,9 @@ SPARE = 5 * 2**24
 """Bytes for what nobody counts: activations of one pass, laws of a few rows, objects of Python."""
 ENOUGH = 0.5
 """On a CPU more working memory than this share of the weights (and 256 MiB) makes nothing faster, and is not taken."""
+TILES = 4.0
+"""How many times as fast a processor with matrix tiles (AMX) multiplies bfloat16 as a plain core float32, and how many
+times that share is worth taking for batches that keep it busy."""
 BENCH, PASTS, BEGUN, UNIFORMS = 0.5, 0.35, 0.1, 0.05
 """Shares of the room: the batch, what waits, prompts that were read before, random numbers."""
 MOST_ROWS, MOST_LOGITS = 512, 2**26
@@ -36,6 +41,12 @@ FAST = (2e13, 1e-10, 1e-4)
 """The same of a GPU."""
 
 
+def has_tiles(model: Any) -> bool:
+    """Whether this processor has units of its own for the products of the model's number type."""
+    known = getattr(torch.cpu, "_is_amx_tile_supported", bool)  # torch 2.5 and older do not say
+    return bool(model.device.type == "cpu" and model.dtype == torch.bfloat16 and known())
+
+
 class Budget:
     """The memory of one model, and the nominal cost of its passes.
 
@@ -49,6 +60,8 @@ class Budget:
         self.tensors = [*model.parameters(), *model.buffers()]
         self.weights = sum(t.numel() * t.element_size() for t in self.tensors)
         speed, law, layer = NOMINAL.get(self.device.type, FAST)
+        self.tiles = TILES if has_tiles(model) else 1.0
+        speed *= self.tiles
         self.of_token = 2 * sum(p.numel() for p in model.parameters()) / speed
         self.of_row = law * vocabulary
         self.of_pass = layer * int(getattr(model.config.get_text_config(), "num_hidden_layers", None) or 1)
@@ -75,7 +88,7 @@ class Budget:
                 tensor.detach().flatten()[::1024].sum()  # a file that is mapped takes memory once it is read
             self.room = max(0.0, self.given - taken_bytes(self.device) - SPARE)
         if self.device.type == "cpu":
-            self.room = min(self.room, max(2.0**28, ENOUGH * self.weights))
+            self.room = min(self.room, max(2.0**28, self.tiles * ENOUGH * self.weights))
             self.top = taken_bytes(self.device) + 0.9 * self.room
 
     def keep(self) -> None:
