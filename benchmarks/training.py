@@ -8,7 +8,7 @@ final weights is printed. Rows are questions of 16 and answers of 24 to 56 token
 of the processor (the median step; the pass over the reference, which is done once, apart). Memory is the peak of what
 the process holds, above what it held before the models were made; and, counted, what the autograd graph of a step keeps
 beside the weights. ``--model``: a pretrained model instead of a small one; ``--before``: the same of an older commit,
-whose ``src`` stands there.
+whose ``src`` stands there; ``--bf16``: computed in bfloat16 where autocast does, on both sides.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import inspect
 import json
 import os
 import statistics
@@ -31,6 +32,9 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.graph import saved_tensors_hooks
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
+from common import machine
+
 from leakbound.unlearning.adapters import add_lora
 from leakbound.unlearning.data import IGNORED, Example, PairCollator, PairedData
 
@@ -45,6 +49,15 @@ from leakbound.unlearning.scratch import SIZES
 from leakbound.unlearning.trainer import Weights, reference_logps
 
 BETA, RATE = 0.1, 1e-4
+
+
+BF16 = "--bf16" in sys.argv
+
+
+def most_tokens(model) -> int:
+    """Of a pass; an older commit does not ask for the number type."""
+    asks = "bf16" in inspect.signature(piece_tokens).parameters
+    return piece_tokens(model, BF16) if asks else piece_tokens(model)
 
 
 def new_model(size: str, vocabulary: int):
@@ -98,10 +111,11 @@ def ours(model, optimizer, batch: dict) -> None:
     )
     for half in ("forget", "retain"):
         term, count = getattr(objective, half), len(batch[half]["answer"]["labels"])
-        pieces = in_pieces(batch[half], piece_tokens(model), trim=True) if in_pieces else [batch[half]]
+        pieces = in_pieces(batch[half], most_tokens(model), trim=True) if in_pieces else [batch[half]]
         for piece in pieces:
-            outputs = passes.run(model, piece, term.needs, own=True)
-            loss = loss + term.loss(*outputs.take(term.needs), **weights.keywords(term)).sum() / count
+            with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
+                outputs = passes.run(model, piece, term.needs, own=True)
+                loss = loss + term.loss(*outputs.take(term.needs), **weights.keywords(term)).sum() / count
             if in_pieces:
                 loss.backward()
                 loss = 0.0
@@ -117,13 +131,14 @@ def plain(model, ref_model, optimizer, batch: dict) -> None:
         return F.cross_entropy(logits.transpose(-1, -2), answers, ignore_index=IGNORED, reduction="none").sum(-1)
 
     forget, retain = batch["forget"]["answer"], batch["retain"]["answer"]
-    outputs = model(**tensors(batch["forget"]), use_cache=False)
-    with torch.no_grad():
-        ref_outputs = ref_model(**tensors(batch["forget"]), use_cache=False)
-    gap = nll(outputs, forget["labels"]) - nll(ref_outputs, forget["labels"])
-    loss = -F.logsigmoid(BETA * gap).mean() * 2 / BETA
-    lengths = (retain["labels"][:, 1:] != IGNORED).sum(-1)
-    loss = loss + (nll(model(**tensors(batch["retain"]), use_cache=False), retain["labels"]) / lengths).mean()
+    with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
+        outputs = model(**tensors(batch["forget"]), use_cache=False)
+        with torch.no_grad():
+            ref_outputs = ref_model(**tensors(batch["forget"]), use_cache=False)
+        gap = nll(outputs, forget["labels"]) - nll(ref_outputs, forget["labels"])
+        loss = -F.logsigmoid(BETA * gap).mean() * 2 / BETA
+        lengths = (retain["labels"][:, 1:] != IGNORED).sum(-1)
+        loss = loss + (nll(model(**tensors(batch["retain"]), use_cache=False), retain["labels"]) / lengths).mean()
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
@@ -167,7 +182,7 @@ def child(args: argparse.Namespace) -> dict:
     forget, retain = examples(count, vocabulary, 1), examples(count, vocabulary, 2)
     if args.child != "two models":
         begin = time.process_time()
-        logps = reference_logps(start, forget, pad_id=0, batch_size=args.batch)
+        logps = reference_logps(start, forget, pad_id=0, batch_size=args.batch, bf16=BF16)
         once = time.process_time() - begin
         forget = [dataclasses.replace(e, ref_logp=logp) for e, logp in zip(forget, logps, strict=True)]
     data = PairedData(forget, retain, seed=0)
@@ -201,7 +216,8 @@ def case(args: argparse.Namespace, vocabulary: int, lora_rank: int) -> list[str]
                        "--batch": args.batch, "--steps": args.steps, "--ends": f"{home}/{name}"}  # fmt: skip
             options |= {"--model": args.model} if args.model else {}
             ran = subprocess.run(
-                [sys.executable, __file__, *(str(x) for pair in options.items() for x in pair)], check=True,
+                [sys.executable, __file__, *(str(x) for pair in options.items() for x in pair), *["--bf16"] * BF16],
+                check=True,
                 env={**os.environ, **({"PYTHONPATH": source} if source else {})}, stdout=subprocess.PIPE, text=True,
             )  # fmt: skip
             found[name] = json.loads(ran.stdout.splitlines()[-1])
@@ -229,8 +245,9 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, help="by default 2,048, 49,152 and 128,256")
     parser.add_argument("--model", help="a pretrained model with its own vocabulary")
     parser.add_argument("--before", help="src of an older commit")
+    parser.add_argument("--bf16", action="store_true", help="computed in bfloat16 where autocast does")
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--machine", default="AMD EPYC, 2 cores, which other work shared")
+    parser.add_argument("--machine", default=machine())
     parser.add_argument("--child")
     parser.add_argument("--ends")
     args = parser.parse_args()

@@ -58,6 +58,24 @@ def test_a_budget_counts_what_the_process_has_taken_and_every_row(tokenizer, mon
     assert box._forward.fitting(deep) == int(budget.BENCH * room / (token * (30 + 16) + 4 * 6))
 
 
+@pytest.mark.parametrize("tiles", [True, False])
+def test_a_processor_that_multiplies_bfloat16_by_tiles_gets_larger_batches(monkeypatch, tiles):
+    """Four times the nominal speed and room in bfloat16, and nothing else in float32."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setitem(budget.NOMINAL, "cpu", (2e6, 1e-8, 1e-4))
+    monkeypatch.setattr(budget, "free_bytes", lambda device: 1e12)
+    plain, half = (budget.Budget(tiny_model().to(kind), 6, None) for kind in (torch.float32, torch.bfloat16))
+    assert plain.of_token / half.of_token == (4 if tiles else 1)
+    assert half.most_rows(1) >= (3.9 if tiles else 1) * plain.most_rows(1)
+    large = 10**9  # beside weights of so many bytes the least room does not matter
+    for one in (plain, half):
+        one.weights = large
+        one.settle()
+    assert half.room / plain.room == (4 if tiles else 1)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert budget.Budget(tiny_model().to(torch.bfloat16), 6, None).of_token == plain.of_token  # an older torch
+
+
 @pytest.mark.parametrize("given", [5e8, None])
 def test_no_room_for_one_row_is_an_error_with_its_figures(tokenizer, monkeypatch, given):
     monkeypatch.setattr(budget, "taken_bytes", lambda device: 4e8)
