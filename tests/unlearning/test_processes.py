@@ -142,22 +142,22 @@ def test_a_checkpoint_goes_on_only_where_the_moments_of_its_optimiser_are_read(t
         launched(*way)
         if way in readers:
             assert (
-                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, resume=True)[1].name
+                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, {}, resume=True)[1].name
                 == "checkpoint-4"
             )
         else:
             with pytest.raises(InputError, match="was written by"):
-                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, resume=True)
+                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, {}, resume=True)
 
 
 def test_another_number_of_processes_goes_on_where_a_step_has_as_many_rows(tmp_path, launched):
     written(tmp_path / "out", "optimizer.pt")
     launched(1)
-    checkpoint_folder(tmp_path / "out", {"accumulation": 4}, resume=True)
+    checkpoint_folder(tmp_path / "out", {"accumulation": 4}, {}, resume=True)
     launched(2)
-    checkpoint_folder(tmp_path / "out", {"accumulation": 2}, resume=True)
+    checkpoint_folder(tmp_path / "out", {"accumulation": 2}, {}, resume=True)
     with pytest.raises(RunMismatchError, match="accumulation"):
-        checkpoint_folder(tmp_path / "out", {"accumulation": 4}, resume=True)
+        checkpoint_folder(tmp_path / "out", {"accumulation": 4}, {}, resume=True)
 
 
 def test_what_a_killed_launch_left_goes_with_the_next(tmp_path, launched):

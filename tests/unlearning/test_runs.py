@@ -11,7 +11,7 @@ from small_world import forget, weights_of
 from tiny_models import FAMILIES, tiny_model
 
 from leakbound.errors import InputError, Interrupted, RunMismatchError, TrainingError
-from leakbound.models.hf.loading import load_model
+from leakbound.models.hf.loading import load_model, weights_checksum
 from leakbound.reading.pairs import Pair, read_pairs
 from leakbound.unlearning import UnlearnConfig, adapters, running, train, unlearn
 from leakbound.unlearning.adapters import add_lora, checkpoint_activations, choose_layer, find_layers, reference_of
@@ -207,6 +207,49 @@ def test_a_run_killed_while_its_checkpoints_go_is_done(world, tmp_path, monkeypa
     assert forget(world, tmp_path / "out", **settings, resume=True) == tmp_path / "out"
     assert weights_of(tmp_path / "out") == there
     assert [f.name for f in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.trains
+def test_a_run_goes_on_only_with_the_rows_and_weights_it_began_with(world, tmp_path, monkeypatch):
+    """A finished model is not taken for one that forgot rows which came into the file later; nor a killed one."""
+    shutil.copy(world / "forget.jsonl", tmp_path / "forget.jsonl")
+    shutil.copy(world / "retain.jsonl", tmp_path / "retain.jsonl")
+    shutil.copytree(world / "model", tmp_path / "model")
+    idk = tmp_path / "idk.txt"
+    idk.write_text("No idea.\n")
+    mine = {"forget": tmp_path / "forget.jsonl", "retain": tmp_path / "retain.jsonl", "model": str(tmp_path / "model"),
+            "method": "idk_gd", "idk": idk, "epochs": 4, "save_every": 2, "on_collapse": "ignore"}  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "ShowProgress", lambda title: Killed(3))
+        with pytest.raises(Interrupted):
+            forget(world, tmp_path / "killed", **mine)
+    done = forget(world, tmp_path / "done", **mine)
+    inputs = record(done)["inputs"]
+    assert inputs["start"] == weights_checksum(load_model(str(tmp_path / "model")))
+
+    def refused(name, outs):
+        for out in outs:
+            with pytest.raises(RunMismatchError, match=rf"inputs\.{name}: there "):
+                forget(world, tmp_path / out, **mine, resume=True)
+
+    for name, file in (("forget", mine["forget"]), ("retain", mine["retain"]), ("refusals", idk)):
+        was = file.read_text()
+        row = json.dumps({"question": "Who else?", "answer": "Nobody."})
+        file.write_text(was + ("Ask another.\n" if name == "refusals" else row + "\n"))
+        refused(name, ("done", "killed"))
+        file.write_text(was)
+    other = load_model(str(tmp_path / "model"))
+    with torch.no_grad():
+        next(other.parameters()).add_(0.01)
+    other.save_pretrained(tmp_path / "model")
+    refused("start", ["killed"])
+    shutil.rmtree(tmp_path / "model")
+    shutil.copytree(world / "model", tmp_path / "model")
+    assert weights_of(forget(world, tmp_path / "killed", **mine, resume=True)) == weights_of(done)
+    older = record(done)
+    del older["inputs"]  # a folder of before
+    (done / "training.json").write_text(json.dumps(older))
+    assert forget(world, tmp_path / "done", **mine, resume=True) == done
 
 
 def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path):

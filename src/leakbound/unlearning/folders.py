@@ -15,6 +15,8 @@ from leakbound.unlearning.published import OURS
 
 SETTINGS = "config.json"
 """The settings of the run whose checkpoints a folder holds."""
+INPUTS = "inputs"
+"""The checksums of what a run learns from: the rows it was given, the weights it starts from."""
 NOT_COMPARED = ("resume", "report_to", "device", "like")
 """Settings that an interrupted run may change when it goes on, and the one that says where others come from."""
 
@@ -26,18 +28,25 @@ def of_one(settings: dict[str, Any], processes: int) -> dict[str, Any]:
 
 
 def check_settings(where: str, there: dict[str, Any], mine: dict[str, Any]) -> None:
-    """RunMismatchError where a run goes on with other settings. What older records do not name had our default."""
+    """RunMismatchError where a run goes on with other settings or from other rows or weights.
+
+    What older records do not name had our default; of rows and weights what both name is compared.
+    """
     known = {each.name: each.default for kind in (FinetuneConfig, UnlearnConfig) for each in fields(kind)} | OURS
     older = {name: known[name] for name in mine if known.get(name, MISSING) is not MISSING}
+    was, now = there.get(INPUTS) or {}, mine.get(INPUTS) or {}
+    mine = mine | {INPUTS: {name: now[name] for name in now if name in was}}
+    there = there | {INPUTS: {name: was[name] for name in was if name in now}}
     check_same(where, {**older, **there}, mine, but=NOT_COMPARED)
 
 
 def checkpoint_folder(
-    out: Path, settings: dict[str, Any], *, resume: bool, replayable: bool = False
+    out: Path, settings: dict[str, Any], inputs: dict[str, str], *, resume: bool, replayable: bool = False
 ) -> tuple[Path, Path | None]:
     """The folder of a run's checkpoints and, to go on, the newest whole one of them.
 
-    :raises InputError: it holds checkpoints and ``resume`` is not set, or those of a run with other settings.
+    :raises InputError: it holds checkpoints and ``resume`` is not set, or those of a run with other settings or
+        ``inputs``, the checksums of what it learns from.
     """
     folder = checkpoints_of(out, replayable=replayable)
     newest = newest_checkpoint(folder)
@@ -46,13 +55,15 @@ def checkpoint_folder(
             f"out is {str(out)!r}: {folder} holds checkpoints of an interrupted run: give resume, or remove it"
         )
     mine = of_one({name: value for name, value in settings.items() if name not in NOT_COMPARED}, num_processes())
-    file = folder / SETTINGS
+    file, beside = folder / SETTINGS, folder / f"{INPUTS}.json"
     if newest is not None:
         _check_shares(newest)
         if file.exists():
-            check_settings(f"resume: {folder}", read(file), mine)
+            there = {**read(file), INPUTS: read(beside) if beside.exists() else None}
+            check_settings(f"resume: {folder}", there, {**mine, INPUTS: inputs})
     if is_main():
         write_text(file, json.dumps(mine, indent=1) + "\n")
+        write_text(beside, json.dumps(inputs, indent=1) + "\n")
     return folder, newest
 
 

@@ -203,7 +203,9 @@ class Cost:
         }
 
 
-def save(trainer: UnlearningTrainer, tokenizer: Any, config: TrainingConfig, folder: Path, cost: Cost) -> None:
+def save(
+    trainer: UnlearningTrainer, tokenizer: Any, config: TrainingConfig, folder: Path, cost: Cost, inputs: dict[str, str]
+) -> None:
     """Write weights, tokenizer and training.json; adapters are merged, and also kept alone in ``adapter/``."""
     taken = cost.to_json()
     with without_bars():
@@ -218,7 +220,8 @@ def save(trainer: UnlearningTrainer, tokenizer: Any, config: TrainingConfig, fol
     tokenizer.save_pretrained(folder)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     origin = {"settings": config.origin()} if isinstance(config, Forgetting) else {}
-    record = {"config": plain(config), **origin, **taken, "processes": num_processes(), "versions": versions}
+    made = {"config": plain(config), **origin, "inputs": inputs}
+    record = {**made, **taken, "processes": num_processes(), "versions": versions}
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

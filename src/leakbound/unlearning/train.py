@@ -13,18 +13,19 @@ import torch
 from transformers import TrainerCallback
 
 from leakbound.errors import InputError
-from leakbound.models.hf.loading import load_tokenizer
+from leakbound.models.hf.loading import load_tokenizer, weights_checksum
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
-from leakbound.runs.cache import read
+from leakbound.runs.cache import checksum, read
 from leakbound.runs.files import new_folder, num_processes, sharing
 from leakbound.runs.progress import Progress, keeping
 from leakbound.unlearning import adapters, running
 from leakbound.unlearning.callbacks import CollapseGuard, ShowProgress, newest_checkpoint
 from leakbound.unlearning.config import FinetuneConfig, TrainingConfig, UnlearnConfig
 from leakbound.unlearning.data import Example, PairedData, with_refusals
-from leakbound.unlearning.folders import check_settings, checkpoint_folder, drop_checkpoints, is_kept, of_one
+from leakbound.unlearning.folders import INPUTS, check_settings, checkpoint_folder, drop_checkpoints, is_kept, of_one
 from leakbound.unlearning.groups import Groups
 from leakbound.unlearning.leaks import FindLeaks, by_question, find_leaks
+from leakbound.unlearning.ledger import rows_checksum
 from leakbound.unlearning.losses import random_direction
 from leakbound.unlearning.objectives import LEARN, Objective, find_objective
 from leakbound.unlearning.passes import REFERENCES, Passes
@@ -52,10 +53,13 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
 
 
 def _finetune(config: FinetuneConfig, again: Replay | None, progress: bool) -> Path:
-    if _done(config):
+    pairs = read_pairs(config.data)
+    inputs = {"data": rows_checksum(pairs)}
+    if config.leave_out is not None:
+        inputs["leave_out"] = rows_checksum(read_pairs(config.leave_out))
+    if _done(config, inputs):
         return config.out
     with new_folder(config.out) as folder, running.own_randomness():
-        pairs = read_pairs(config.data)
         if config.from_scratch is None:
             tokenizer = load_tokenizer(str(config.model), trust_remote_code=config.trust_remote_code)
             model = running.load(str(config.model), config)
@@ -64,11 +68,11 @@ def _finetune(config: FinetuneConfig, again: Replay | None, progress: bool) -> P
             model = new_model(config.from_scratch, tokenizer, seed=config.seed, max_length=config.max_length)
         cost = running.Cost()
         data = PairedData((), running.encode_all(tokenizer, pairs, config), seed=config.seed)
-        run = Run(config, folder, tokenizer, progress)
+        run = Run(config, folder, tokenizer, progress, inputs | {"start": weights_checksum(model)})
         make = trainer_for(config, pairs, data.retain, model, run.checkpoints, again)
         run.newest = run.newest or (again.checkpoint if again else None)
         trainer = run.train(running.prepare(model, config), data, cost, make=make, objective=LEARN, weights=Weights())
-        running.save(trainer, tokenizer, config, folder, cost)
+        running.save(trainer, tokenizer, config, folder, cost, run.inputs)
     drop_checkpoints(config)
     return config.out
 
@@ -107,26 +111,32 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
     return Path(model)
 
 
-def _done(config: TrainingConfig) -> bool:
-    """Whether a run that goes on had ended, with the same settings. Raises RunMismatchError where they were others."""
+def _done(config: TrainingConfig, inputs: dict[str, str]) -> bool:
+    """Whether a run that goes on had ended, with the same settings and rows. Raises RunMismatchError where not."""
     file = config.out / RECORD
     if not config.resume or not file.exists():
         return False
     record, mine = read(file), of_one(running.plain(config), num_processes())
-    check_settings(f"resume: {config.out}", of_one(record["config"], record.get("processes", 1)), mine)
+    there = of_one(record["config"], record.get("processes", 1)) | {INPUTS: record.get(INPUTS)}
+    check_settings(f"resume: {config.out}", there, mine | {INPUTS: inputs})
     drop_checkpoints(config)
     return True
 
 
 def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair], progress: bool) -> Path:
-    if _done(config):
-        return config.out
     objective = find_objective(config.method)
+    inputs = {"forget": rows_checksum(pairs), "retain": rows_checksum(retain_pairs)}
+    if objective.uses("refusal"):
+        inputs["refusals"] = checksum(read_refusals(config.idk))
+    if _done(config, inputs):
+        return config.out
     with new_folder(config.out) as folder, running.own_randomness():
         tokenizer = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
-        model = running.prepare(running.load(config.model, config), config)
+        model = running.load(config.model, config)
+        inputs["start"] = weights_checksum(model)
+        model = running.prepare(model, config)
         cost = running.Cost()
-        run = Run(config, folder, tokenizer, progress)
+        run = Run(config, folder, tokenizer, progress, inputs)
         retain = run.encode(retain_pairs, refusals=objective.uses("refusal"))
         references = any(objective.uses(name) for name in REFERENCES)
         again = objective.uses("first_logps") or (config.leak_rounds and objective.uses("ref_logps"))
@@ -172,7 +182,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                 if not new:
                     break
                 rows += new
-        running.save(trainer, tokenizer, config, folder, cost)
+        running.save(trainer, tokenizer, config, folder, cost, run.inputs)
     trainer.accelerator.wait_for_everyone()  # the next request reads what this one named
     drop_checkpoints(config)
     return config.out
@@ -216,15 +226,18 @@ def check_sharing(config: TrainingConfig) -> None:
 class Run:
     """One call of a command: its settings and folders, and what every training of it shares."""
 
-    def __init__(self, config: TrainingConfig, folder: Path, tokenizer: Any, progress: bool) -> None:
+    def __init__(
+        self, config: TrainingConfig, folder: Path, tokenizer: Any, progress: bool, inputs: dict[str, str]
+    ) -> None:
         self.config, self.folder, self.tokenizer, self.progress = config, folder, tokenizer, progress
+        self.inputs = inputs
         self.pad_id = running.find_pad_id(tokenizer)
         check_sharing(config)
         self.checkpoints: Path | None = None
         self.newest: Path | None = None
         if config.save_every:
             self.checkpoints, self.newest = checkpoint_folder(
-                config.out, running.plain(config), resume=config.resume, replayable=is_kept(config)
+                config.out, running.plain(config), inputs, resume=config.resume, replayable=is_kept(config)
             )
 
     def encode(self, pairs: list[Pair], *, refusals: bool) -> list[Example]:

@@ -75,11 +75,11 @@ class CausalLearner:
                 model = running.load(how.model, config)
             else:
                 model = new_model(how.size, words, seed=seed, max_length=config.max_length)
-            run, cost = Run(config, folder, words, False), running.Cost()
+            run, cost = Run(config, folder, words, False, {}), running.Cost()
             data = PairedData((), run.encode(_pairs(items), refusals=False), seed=seed)
             seen = AfterEpoch(self._speaker(model, words), watched)
             trainer = run.train(model, data, cost, objective=LEARN, weights=Weights(), callbacks=[seen])
-            running.save(trainer, words, config, folder, cost)
+            running.save(trainer, words, config, folder, cost, run.inputs)
         return np.array(seen.reproduced, dtype=bool).reshape(len(seen.reproduced), len(watched))
 
     def unlearn(
@@ -95,7 +95,7 @@ class CausalLearner:
         objective = find_objective(how.method)
         with running.own_randomness(), kept(None) as unsaved:  # the trainer makes its folder
             words, net = load_tokenizer(str(model)), running.load(str(model), config)
-            speaker, run = self._speaker(net, words), Run(config, unsaved, words, False)
+            speaker, run = self._speaker(net, words), Run(config, unsaved, words, False, {})
             watch(speaker, 0)
             reference = adapters.reference_of(net) if any(objective.uses(name) for name in REFERENCES) else None
             passes = passes_of(net, words, config, reference)
