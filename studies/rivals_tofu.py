@@ -68,7 +68,7 @@ class Tofu(Seed):
     with our masks, and without a term on what should be retained; leak rounds and --until have NPO's settings."""
     goal: ClassVar[dict[str, Any]] = {
         "until": "leak<=0.05", "of": "average", "keep": "known>=0.5", "rounds": 2, "alpha": ALPHA,
-        "proof_samples": 128, "keep_samples": 16, "keep_questions": 20,
+        "proof_samples": 32, "keep_samples": 16, "keep_questions": 20,
     }  # fmt: skip
 
     def asked(self) -> tuple[dict[str, Path], list[Prompt], list[Prompt]]:
