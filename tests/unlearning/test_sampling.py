@@ -4,9 +4,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
+from accelerate.utils import convert_outputs_to_fp32
+from tiny_models import tiny_model, word_tokenizer
 
+from leakbound.models.hf import HFModel
 from leakbound.models.template import encode_pair, read_answer
-from leakbound.records import Draw
+from leakbound.records import Draw, SamplingParams, Shard
 from leakbound.unlearning import UnlearnConfig, sampling
 from leakbound.unlearning.data import Pair, encode
 from leakbound.unlearning.scratch import train_tokenizer
@@ -31,6 +35,27 @@ def says(monkeypatch):
 
 def config(**settings):
     return UnlearnConfig(model="m", forget="f.jsonl", retain="r.jsonl", out="o", **settings)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_answers_are_drawn_in_the_type_that_is_trained_in(tmp_path, bf16):
+    """As by the model saved in bfloat16, batches and all; the weights that are trained come back as they were."""
+    model, words = tiny_model(scale=2.0), word_tokenizer()
+    model.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    model._original_forward = model.forward  # as accelerate leaves a model that it trains
+    model.forward = convert_outputs_to_fp32(torch.autocast("cpu", torch.bfloat16)(model.forward))
+    pairs, before = [Pair("a b", "c", "1"), Pair("c d a", "b", "2")], [p.data for p in model.parameters()]
+    mine = config(bf16=bf16, template="raw", max_tokens=4, method="npo_gd")
+    drawn = sampling.draw_answers(model, words, pairs, mine, count=200, round=0)
+    assert all(
+        p.data is was or p.data_ptr() == was.data_ptr() for p, was in zip(model.parameters(), before, strict=True)
+    )
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    saved = HFModel.load(str(tmp_path), dtype="bfloat16" if bf16 else "float32", template="raw")
+    shard = Shard(tuple(p.prompt(str(i)) for i, p in enumerate(pairs)), 0, 200, mine.seed)
+    told = {(d.prompt_id, d.first): d.count for d in saved.sample(shard, SamplingParams(max_tokens=4))}
+    assert {(d.prompt_id, d.first): d.count for some in drawn for d in some} == told
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from leakbound.scoring import get_scorer, score_completions
 from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.groups import Groups
+from leakbound.unlearning.sampling import in_its_type
 
 
 class DrawAnew(TrainerCallback):  # type: ignore[misc]
@@ -71,9 +72,10 @@ class DrawAnew(TrainerCallback):  # type: ignore[misc]
     def drawn(self, count: int, *, distinct: int = 0) -> list[list[Generation]]:
         """For each question ``count`` draws of the model, and some distinct ones drawn without replacement."""
         params = SamplingParams(max_tokens=self.config.max_tokens)
-        box = HFModel(self.model, self.tokenizer, template=self.config.template)  # one that remembers no other weights
-        found = box.generations(Shard(self.prompts, 0, count, self.seed), params)
-        if not distinct:
-            return found
-        more = box.distinct(self.prompts, distinct, params, self.seed)
+        with in_its_type(self.model, self.config) as asked:
+            box = HFModel(asked, self.tokenizer, template=self.config.template)  # one that remembers no other weights
+            found = box.generations(Shard(self.prompts, 0, count, self.seed), params)
+            if not distinct:
+                return found
+            more = box.distinct(self.prompts, distinct, params, self.seed)
         return [[*some, *others] for some, others in zip(found, more, strict=True)]

@@ -1,8 +1,11 @@
 """Training data that the model makes itself: its answers, and those that partial model collapse keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+
+import torch
 
 from leakbound.models.base import in_pieces
 from leakbound.models.hf import HFModel
@@ -14,6 +17,23 @@ from leakbound.scoring import rouge_l
 from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.data import Example, example_of
+
+
+@contextmanager
+def in_its_type(model: Any, config: UnlearnConfig) -> Iterator[Any]:
+    """The model as its answers are drawn in training: with ``bf16`` its weights are rounded meanwhile.
+
+    What is drawn in training supports no statement: it may come from the faster law, as what is trained does.
+    """
+    model = inner(model)
+    kept = [(p, p.data) for p in (model.parameters() if config.bf16 else ()) if p.dtype == torch.float32]
+    try:
+        for parameter, data in kept:
+            parameter.data = data.to(torch.bfloat16)
+        yield model
+    finally:
+        for parameter, data in kept:
+            parameter.data = data
 
 
 def draw_answers(
@@ -34,10 +54,10 @@ def draw_answers(
     training = model.training
     prompts = tuple(pair.prompt(str(i)) for i, pair in enumerate(pairs))
     shard = Shard(prompts, first=round * count, num_samples=count, seed=config.seed)
-    sampler = HFModel(inner(model), tokenizer, template=config.template)
     answers: list[list[Draw]] = [[] for _ in pairs]
     title = f"sampling {config.out.name}, round {round + 1}"
-    with Progress(title, count * len(pairs), "draws", show=progress) as shown:
+    with in_its_type(model, config) as asked, Progress(title, count * len(pairs), "draws", show=progress) as shown:
+        sampler = HFModel(asked, tokenizer, template=config.template)
         for piece, _ in in_pieces(sampler, shard, params or SamplingParams(max_tokens=config.max_tokens)):
             for draw in piece:
                 text = read_answer(tokenizer, draw.text, config.template)  # as data are written, to be encoded as such
