@@ -59,12 +59,13 @@ def together(processes, work, port=None):
 def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, monkeypatch, recipe, placed, reduction):
     """Five rows in twos: the second batch of one process has one repeated row, that of the other nothing else.
 
-    Adam's usual epsilon makes whole steps of gradients that are rounding alone, as those of the KL at its minimum.
+    By small steps of gradient descent: Adam makes whole steps of gradients that are rounding alone, as those of the KL
+    at its minimum, and on each processor others.
     """
 
     def steadier(*given, of=running.arguments, **named):
         made = of(*given, **named)
-        made.adam_epsilon = 1e-6
+        made.optim, made.learning_rate = "sgd", 0.003
         return made
 
     monkeypatch.setattr(running, "arguments", steadier)
@@ -101,8 +102,9 @@ def test_two_processes_equal_one_with_twice_the_accumulation(world, tmp_path, mo
     first, second, start = (
         load_file(folder / "model.safetensors") for folder in (one, tmp_path / "two", world / "model")
     )
-    assert max((first[name] - second[name]).abs().max() for name in first) < 1e-5
-    assert max((first[name] - start[name]).abs().max() for name in first) > 1e-3
+    apart, moved = (max((first[name] - other[name]).abs().max() for name in first) for other in (second, start))
+    assert moved > 1e-4
+    assert apart < 0.05 * moved  # rounding: 0.0003 to 0.006 of it on three instruction sets
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert torch.isfinite(torch.tensor([log["loss"] for log in record["log"] if "loss" in log])).all()
 
@@ -142,22 +144,22 @@ def test_a_checkpoint_goes_on_only_where_the_moments_of_its_optimiser_are_read(t
         launched(*way)
         if way in readers:
             assert (
-                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, {}, resume=True)[1].name
+                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, resume=True)[1].name
                 == "checkpoint-4"
             )
         else:
             with pytest.raises(InputError, match="was written by"):
-                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, {}, resume=True)
+                checkpoint_folder(tmp_path / "out", {"accumulation": 2 // way[0]}, resume=True)
 
 
 def test_another_number_of_processes_goes_on_where_a_step_has_as_many_rows(tmp_path, launched):
     written(tmp_path / "out", "optimizer.pt")
     launched(1)
-    checkpoint_folder(tmp_path / "out", {"accumulation": 4}, {}, resume=True)
+    checkpoint_folder(tmp_path / "out", {"accumulation": 4}, resume=True)
     launched(2)
-    checkpoint_folder(tmp_path / "out", {"accumulation": 2}, {}, resume=True)
+    checkpoint_folder(tmp_path / "out", {"accumulation": 2}, resume=True)
     with pytest.raises(RunMismatchError, match="accumulation"):
-        checkpoint_folder(tmp_path / "out", {"accumulation": 4}, {}, resume=True)
+        checkpoint_folder(tmp_path / "out", {"accumulation": 4}, resume=True)
 
 
 def test_what_a_killed_launch_left_goes_with_the_next(tmp_path, launched):

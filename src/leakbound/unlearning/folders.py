@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from leakbound.errors import InputError
@@ -41,7 +43,12 @@ def check_settings(where: str, there: dict[str, Any], mine: dict[str, Any]) -> N
 
 
 def checkpoint_folder(
-    out: Path, settings: dict[str, Any], inputs: dict[str, str], *, resume: bool, replayable: bool = False
+    out: Path,
+    settings: dict[str, Any],
+    *,
+    resume: bool,
+    replayable: bool = False,
+    inputs: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Path, Path | None]:
     """The folder of a run's checkpoints and, to go on, the newest whole one of them.
 
@@ -60,10 +67,10 @@ def checkpoint_folder(
         _check_shares(newest)
         if file.exists():
             there = {**read(file), INPUTS: read(beside) if beside.exists() else None}
-            check_settings(f"resume: {folder}", there, {**mine, INPUTS: inputs})
+            check_settings(f"resume: {folder}", there, {**mine, INPUTS: dict(inputs)})
     if is_main():
         write_text(file, json.dumps(mine, indent=1) + "\n")
-        write_text(beside, json.dumps(inputs, indent=1) + "\n")
+        write_text(beside, json.dumps(dict(inputs), indent=1) + "\n")
     return folder, newest
 
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -111,14 +112,14 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
     return Path(model)
 
 
-def _done(config: TrainingConfig, inputs: dict[str, str]) -> bool:
+def _done(config: TrainingConfig, inputs: Mapping[str, str] = MappingProxyType({})) -> bool:
     """Whether a run that goes on had ended, with the same settings and rows. Raises RunMismatchError where not."""
     file = config.out / RECORD
     if not config.resume or not file.exists():
         return False
     record, mine = read(file), of_one(running.plain(config), num_processes())
     there = of_one(record["config"], record.get("processes", 1)) | {INPUTS: record.get(INPUTS)}
-    check_settings(f"resume: {config.out}", there, mine | {INPUTS: inputs})
+    check_settings(f"resume: {config.out}", there, mine | {INPUTS: dict(inputs)})
     drop_checkpoints(config)
     return True
 
@@ -237,7 +238,7 @@ class Run:
         self.newest: Path | None = None
         if config.save_every:
             self.checkpoints, self.newest = checkpoint_folder(
-                config.out, running.plain(config), inputs, resume=config.resume, replayable=is_kept(config)
+                config.out, running.plain(config), resume=config.resume, replayable=is_kept(config), inputs=inputs
             )
 
     def encode(self, pairs: list[Pair], *, refusals: bool) -> list[Example]:
