@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# Tests are kept as compiled, also where PYTHONDONTWRITEBYTECODE is set: half of the start of a worker. Large tensors keep
+# their memory: where pages are dear to map (a virtual Intel Xeon), that is a tenth of all time.
+PYTEST := PYTHONDONTWRITEBYTECODE= GLIBC_TUNABLES=glibc.malloc.mmap_threshold=268435456:glibc.malloc.trim_threshold=1073741824 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 .PHONY: setup demo demo-real test quick test-cpus browser ray storage neighbours neighbours-heavy sharded sharded-table vllm lint docs wheel tutorials clean
 
