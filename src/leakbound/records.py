@@ -123,7 +123,11 @@ def _turns(name: str, given: Any) -> tuple[tuple[str, str], ...]:
 
 def prompts_checksum(prompts: Sequence[Prompt]) -> str:
     """SHA-256 over the prompts in order."""
-    text = json.dumps([p.to_json() for p in prompts], ensure_ascii=False, sort_keys=True)
+    return text_checksum(json.dumps([p.to_json() for p in prompts], ensure_ascii=False, sort_keys=True))
+
+
+def text_checksum(text: str) -> str:
+    """SHA-256 of a text, half surrogates and all, with the name of the function before it."""
     return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 

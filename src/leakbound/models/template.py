@@ -9,7 +9,6 @@ of a fixed date, today's where none is named.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from leakbound.errors import InputError
 from leakbound.models.door import door
+from leakbound.records import text_checksum
 
 TEMPLATES = {
     "raw": "{text}",
@@ -90,8 +90,7 @@ def tokenizer_checksum(tokenizer: Any) -> str:
         whole = json.loads(backend.to_str())
         how = {key: value for key, value in whole.items() if key not in ("padding", "truncation")}  # set by each call
     flags = {name: getattr(tokenizer, name, None) for name in ("special_tokens_map", "clean_up_tokenization_spaces")}
-    said = json.dumps([type(tokenizer).__name__, how, flags], sort_keys=True, default=str)
-    return f"sha256:{hashlib.sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return text_checksum(json.dumps([type(tokenizer).__name__, how, flags], sort_keys=True, default=str))
 
 
 def encode_prompt(tokenizer: Any, text: str, template: str = "auto", before: Turns = ()) -> list[int]:

@@ -43,7 +43,7 @@ FAST = (2e13, 1e-10, 1e-4)
 
 def has_tiles(model: Any) -> bool:
     """Whether this processor has units of its own for the products of the model's number type."""
-    known = getattr(torch.cpu, "_is_amx_tile_supported", bool)  # torch 2.5 and older do not say
+    known = getattr(torch.cpu, "_is_amx_tile_supported", bool)  # a private name: another torch may not have it
     return bool(model.device.type == "cpu" and model.dtype == torch.bfloat16 and known())
 
 

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from leakbound.errors import ModelError
 from leakbound.models.door import door
 from leakbound.models.hf.packed import base_of, is_adapter, is_gguf, merged
+from leakbound.records import text_checksum
 
 try:
     from transformers import GgufConfig
@@ -210,8 +211,8 @@ def config_checksum(model: Any) -> str:
     def plain(value: Any) -> Any:
         return {k: plain(v) for k, v in value.items() if k not in SAID_APART} if isinstance(value, dict) else value
 
-    said = json.dumps(plain(json.loads(model.config.to_json_string(use_diff=False))), sort_keys=True)
-    return f"sha256:{hashlib.sha256(said.encode()).hexdigest()}"
+    said = plain(json.loads(model.config.to_json_string(use_diff=False)))
+    return text_checksum(json.dumps(said, sort_keys=True))
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
