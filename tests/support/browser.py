@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -60,8 +61,11 @@ class Browser:
     def ask(self, path, body=None, *, method=None, session=None):
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.base}{session or self.session}{path}", data, method=method)
-        with self.open(request, timeout=60) as answer:
-            return json.load(answer)["value"]
+        try:
+            with self.open(request, timeout=60) as answer:
+                return json.load(answer)["value"]
+        except HTTPError as error:
+            raise AssertionError(f"{path}: {error.read().decode()[:2000]}") from error
 
     def cdp(self, command, **params):
         return self.ask("/goog/cdp/execute", {"cmd": command, "params": params})
@@ -74,6 +78,10 @@ class Browser:
 
     def go(self, url):
         self.ask("/url", {"url": url})
+
+    def back(self):
+        """What the button does. A script that leaves its own page fails where the page goes first."""
+        self.ask("/back", {})
 
     def run(self, script, *args):
         """What a function body returns in the page."""

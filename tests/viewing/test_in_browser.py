@@ -144,7 +144,10 @@ def test_a_link_holds_filter_order_prompt_and_draw(at):
     page.until("return document.querySelector('.answers li')")
     assert "p120" in page.run(IDS)
     assert page.run("return document.querySelector('a[aria-current]').closest('tr').dataset.id") == "p120"
-    page.run("history.back()")
+    page.click("tr[data-id=p119] a")
+    page.until(f"return ({OPEN.removeprefix('return ')}) === 'p119'")
+    page.back()
+    page.until(f"return ({OPEN.removeprefix('return ')}) === 'p120'")
     page = at("#run=99&prompt=nowhere&sort=beauty")  # no error of a script, and no empty page
     page.until("return document.querySelector('#detail .alert')")
     assert page.logs() == []
