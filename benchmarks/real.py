@@ -1,10 +1,12 @@
 """Draws per second from a real model: transformers' generate with its best batch, beside leakbound's engine.
 
     python benchmarks/real.py MODEL [--questions FILE] [--template qa] [--n 256] [--tokens 24] [--dtypes float32 ...]
+                              [--words 450]
 
 Same prompts, same law (temperature 1, no filters), same process. On a CPU the seconds are CPU seconds of this process
 (set OMP_NUM_THREADS=1), on a GPU wall seconds. generate draws num_return_sequences at a time, with each of --batches on
-one prompt, and its best one on all of them; both are warmed up before. Ratios are to generate in the same number type,
+one prompt, and its best one on all of them; both are warmed up before. --words puts so many of docs/methods.md before
+each question, as a system prompt or documents would stand there. Ratios are to generate in the same number type,
 and to generate in the first. --n 256 of a raw chat model at temperature 1 is high entropy; of a model that learned the
 questions by heart, low.
 """
@@ -55,6 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--questions", type=Path, help="JSON lines with question; the first four are asked")
+    parser.add_argument("--words", type=int, default=0)
+    parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--template", default="auto")
     parser.add_argument("--n", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=24)
@@ -64,7 +68,9 @@ def main() -> None:
     asked = QUESTIONS
     if args.questions:
         asked = [json.loads(row)["question"] for row in args.questions.read_text(encoding="utf-8").splitlines()[:4]]
-    prompts = tuple(Prompt(str(i), text, "x") for i, text in enumerate(asked))
+    text = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
+    before = "".join(f"{word} " for word in text.split()[: args.words])
+    prompts = tuple(Prompt(str(i), f"{before}{text}", "x") for i, text in enumerate(asked[: args.prompts]))
     print(f"{machine()}, {torch.get_num_threads()} threads; {len(prompts)} prompts x {args.n} draws x {args.tokens}\n")
     print("| number type | distinct | passes | rows | generate draws/s (batch) | ours | ratio | to generate in "
           f"{args.dtypes[0]} |")  # fmt: skip

@@ -129,7 +129,8 @@ class Seed:
         )  # fmt: skip
         start = time.process_time()
         if until:
-            unlearn_until(config, Goal(**self.goal | {"budget": settings["max_steps"]}), progress=True)
+            goal = Goal(**self.goal | {"budget": settings["max_steps"]})
+            unlearn_until(config, goal, workers=Loading(dtype=self.dtype), progress=True)
         else:
             unlearn(config, progress=True)
         return time.process_time() - start

@@ -4,7 +4,7 @@
     python studies/rivals_tofu.py --page studies/results/rivals_tofu
 
 MODEL: SmolLM2-135M-Instruct as a folder. 40 questions to forget and 160 to retain, six epochs; every rival gets the
-same 25 optimiser steps of 8 + 8 rows, five epochs, and twelve of the 40 questions are asked, in bfloat16. An answer
+same 100 optimiser steps of 8 + 8 rows, twenty epochs, and twelve of the 40 questions are asked, in bfloat16. An answer
 leaks where it holds half of the target's words that the question does not give.
 """
 
@@ -33,7 +33,7 @@ class Tofu(Seed):
     """SmolLM2 and TOFU's forget01."""
 
     name = "rivals_tofu"
-    steps, draws, again = 25, 128, 64
+    steps, draws, again = 100, 128, 64
     retain_prompts, retain_draws, retained = 20, 16, 160
     dtype = "bfloat16"
     scorer, template = "new_words", "qa"
@@ -67,7 +67,7 @@ class Tofu(Seed):
     """Entropy optimisation as published, over all positions of 256, with a quarter of its weights, the other way round,
     with our masks, and without a term on what should be retained; leak rounds and --until have NPO's settings."""
     goal: ClassVar[dict[str, Any]] = {
-        "until": "leak<=0.05", "of": "average", "keep": "known>=0.5", "rounds": 2, "alpha": ALPHA,
+        "until": "leak<=0.01", "of": "average", "keep": "known>=0.75", "rounds": 2, "alpha": ALPHA,
         "proof_samples": 32, "keep_samples": 16, "keep_questions": 20,
     }  # fmt: skip
 

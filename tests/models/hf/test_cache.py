@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers.cache_utils import DynamicCache
 
-from leakbound.models.hf.cache import Bench, Past, idle_slots, prune, weigh
+from leakbound.models.hf.cache import Bench, Past, idle_slots, prompts_of, prune, weigh
 
 HEADS, SIZE, LAYERS = 2, 5, 3
 NUMBERS = 2 * LAYERS * HEADS * SIZE
@@ -80,6 +80,27 @@ def test_only_rows_that_something_waits_for_are_kept():
     out = torch.full((3, 3, 1), -1.0)
     last.write(rows, out)
     assert out.flatten().tolist() == [0, 0, 0, -1, 2, 0, 0, 0, 0]
+
+
+def test_the_prompts_of_rows_stay_theirs_when_others_are_dropped():
+    on, lengths = bench(), np.array([4, 2, 3])
+    states = torch.randn(3, 4, NUMBERS)
+    step(on, on.lay([], 3, 0, 4), states)
+    root = on.take(4, [], lengths)
+    parents = [(root, np.array([2, 0, 2, 1]))]
+    step(on, on.lay(parents, 4, 0, 1, whole=False), torch.randn(4, 1, NUMBERS))
+    assert on.length == 0 or on.trunks is not None
+    last = on.take(1, parents)
+    wanted = np.array([3, 2])
+    (rows,) = prune([(last, wanted)], [])
+    assert [len(past.tokens) for past in (last, root)] == [2, 2]
+    one, other = prompts_of([(last, rows)])
+    assert torch.equal(one.tokens, states[1, 2:])
+    assert torch.equal(other.tokens, states[2, 1:])
+    assert one.tokens.untyped_storage().data_ptr() == root.tokens.untyped_storage().data_ptr()  # the old one is free
+    out = torch.full((2, 1, NUMBERS), -1.0)
+    last.write(rows, out, whole=False)
+    assert torch.equal(out, last.tokens[rows])
 
 
 def test_rows_that_have_finished_idle_along():

@@ -51,11 +51,11 @@ def test_a_budget_counts_what_the_process_has_taken_and_every_row(tokenizer, mon
     token = 2 * 2 * 8 * 4  # layers, keys and values, numbers, bytes
     assert box._forward.row_bytes == token
     wide = Segment(Prefixes.roots([[2] * 30], [0], 1, 0))
-    assert box._forward.fitting(wide) == int(budget.PASTS * room / (2 * token * 30))  # it waits for all its draws
+    assert box._forward.fitting([wide]) == int(budget.PASTS * room / (2 * token * 30))  # it waits for all its draws
     with torch.inference_mode():
         step = box._forward.run([wide])
     deep = step.segment(step.prefixes.take(np.zeros(9, dtype=int)), np.zeros(9, dtype=int))
-    assert box._forward.fitting(deep) == int(budget.BENCH * room / (token * (30 + 16) + 4 * 6))
+    assert box._forward.fitting([deep]) == int(budget.BENCH * room / (token * (30 + 16) + 4 * 6))
 
 
 @pytest.mark.parametrize("tiles", [True, False])

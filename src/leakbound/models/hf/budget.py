@@ -23,6 +23,8 @@ ENOUGH = 0.5
 TILES = 4.0
 """How many times as fast a processor with matrix tiles (AMX) multiplies bfloat16 as a plain core float32, and how many
 times that share is worth taking for batches that keep it busy."""
+PROMPTS = 24.0
+"""Nor, beyond that, more than this many of its longest prompts: two that were read before, eight that wait."""
 BENCH, PASTS, BEGUN, UNIFORMS = 0.5, 0.35, 0.1, 0.05
 """Shares of the room: the batch, what waits, prompts that were read before, random numbers."""
 MOST_ROWS, MOST_LOGITS = 512, 2**26
@@ -79,8 +81,8 @@ class Budget:
         row = self.of_token + self.of_row
         return int(min(self.top_rows, max(FEWEST_ROWS, min(WORTH, IN_FLIGHT / new_tokens) / row)))
 
-    def settle(self) -> None:
-        """Fix the room, once the weights are where they stay."""
+    def settle(self, prompt: float = 0.0) -> None:
+        """Fix the room, once the weights are where they stay; the longest ``prompt`` is remembered in so many bytes."""
         if self.given is None:
             self.room = free_bytes(self.device) / 2 / int(os.environ.get(SHARING, "1"))
         else:
@@ -88,7 +90,7 @@ class Budget:
                 tensor.detach().flatten()[::1024].sum()  # a file that is mapped takes memory once it is read
             self.room = max(0.0, self.given - taken_bytes(self.device) - SPARE)
         if self.device.type == "cpu":
-            self.room = min(self.room, max(2.0**28, self.tiles * ENOUGH * self.weights))
+            self.room = min(self.room, max(2.0**28, self.tiles * ENOUGH * self.weights, PROMPTS * prompt))
             self.top = taken_bytes(self.device) + 0.9 * self.room
 
     def keep(self) -> None:

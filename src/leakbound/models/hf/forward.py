@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -15,12 +16,14 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from leakbound.errors import ModelError
 from leakbound.models.hf.budget import BEGUN, BENCH, PASTS, UNIFORMS, Budget
-from leakbound.models.hf.cache import ROOM, Bench, Kept, Past, cache_bytes, chosen, idle_slots, weigh
+from leakbound.models.hf.cache import ROOM, Bench, Kept, Past, cache_bytes, chosen, idle_slots, prompts_of, weigh
 from leakbound.models.hf.memory import is_out_of_memory, release_cached
 from leakbound.models.hf.packed import how_adapted
 from leakbound.models.hf.positions import limit_of, switch_of
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.segments import Pass, Segment
+from leakbound.models.hf.trunks import Trunks, attending, worth
+from leakbound.models.hf.trying import try_padding, try_sharing
 
 LOGITS_PER_PASS = 2**26
 """The largest number of logits computed at once: rows in a batch times vocabulary size."""
@@ -32,11 +35,6 @@ LAWS, CPU_LAWS = 2**26, 2**18
 """Numbers of the laws that are computed at once, on a GPU and on a CPU."""
 OF_LAW = 48
 """Bytes of a number of a law while draws are made from it, copies and running sums included."""
-
-ALIKE = {True: 1e-3, False: 0.25}
-"""By which part of their spread logits may differ with other rows in the batch, in 32 bits and in fewer."""
-BESIDE = 64
-"""How many tokens of padding that is tried with."""
 
 log = logging.getLogger("leakbound")
 
@@ -56,14 +54,16 @@ class Forward:
     """A model and how much fits through it at once.
 
     ``pads``: whether rows of different length can stand in one batch: that needs an attention mask and a cache of
-    attention layers, sliding ones included, and positions that mean the same in every batch (:meth:`try_padding`);
-    other models run in batches of equal length. ``merges``: whether caches can be cut, padded and joined: that needs
-    layers that keep all tokens. ``trees``: whether a mask can say for each token what it sees
+    attention layers, sliding ones included, and positions that mean the same in every batch
+    (:mod:`leakbound.models.hf.trying`); other models run in batches of equal length. ``merges``: whether caches can be
+    cut, padded and joined: that needs layers that keep all tokens. ``sharing``: whether a prompt can be read where it
+    lies (:mod:`leakbound.models.hf.trunks`), and ``trees``: whether a mask can say for each token what it sees
     (:mod:`leakbound.models.hf.likelihoods`); None before that was tried. ``limit``: the most tokens of a text, if
     there is one; ``switch``: beyond how many the rotary positions of the whole text are others, if they ever are.
     """
 
     trees: bool | None
+    sharing: bool | None
 
     def __init__(
         self, model: Any, *, fill: int, work: Work, most_rows: int | None = None, memory: float | None = None
@@ -86,6 +86,7 @@ class Forward:
         attention = getattr(model.config, "_attn_implementation", None)
         trees = self.merges and "position_ids" in accepts and attention in ("sdpa", "eager")
         self.trees = None if trees else False
+        self.sharing = None if trees and model.device.type == "cpu" else False  # not tried on an accelerator
         self.asked = most_rows
         self.row_bytes = 0.0
         """Bytes that the model remembers of one token of one row, as measured; 0 before that, and without a cache."""
@@ -142,7 +143,7 @@ class Forward:
         if not self.measured:
             self.measured, before = True, (self.work.passes, self.work.rows, self.spent)
             self._measure(min(heads, key=len))
-            self.budget.settle()
+            self.budget.settle(max(map(len, heads)) * self.row_bytes)
             if self.model.device.type != "cpu":  # where the random numbers are not: their share is that of the laws
                 most = UNIFORMS * self.budget.room / (OF_LAW * self.vocabulary)
                 self.laws_at_once = max(1, int(min(self.laws_at_once, most)))
@@ -150,7 +151,8 @@ class Forward:
         self.rows = self.most if self.asked else min(self.most, self.budget.most_rows(new_tokens))
         longest = max(map(len, heads)) + new_tokens
         self.budget.check(self._row(longest, 1), longest)
-        self._try_padding(heads)
+        try_padding(self, heads)
+        try_sharing(self, heads)
 
     def _measure(self, head: Sequence[int]) -> None:
         """One pass of one row: how much the model remembers of a token, and of which shape."""
@@ -161,38 +163,6 @@ class Forward:
             if self.merges and alike and len({x.keys.device for x in made.layers}) == 1:
                 self.bench = Bench(made)
         self.merges = self.bench is not None
-
-    def _try_padding(self, heads: Sequence[Sequence[int]]) -> None:
-        """Once, before the first draw: does a prompt give the same logits alone and beside a longer one?
-
-        Where it does not (an architecture that ignores the attention mask), batches are of equal length from now on;
-        where a neighbour of its own length changes it too, a batch is one row.
-        """
-        if self.tried or self.rows == 1:
-            return
-        self.tried, before = True, (self.work.passes, self.work.rows, self.spent)
-        head, longest = min(heads, key=len), max(heads, key=len)
-        longer = [*head, *(longest[len(head) : len(head) + BESIDE] or head[-1:])]
-        if not self._same_beside(head, longer):
-            self.pads = self.merges = self.trees = False
-            self.bench = None
-            name = type(self.model).__name__
-            log.info("%s reads a prompt otherwise beside longer ones: batches are of equal length (slower)", name)
-            if self.rows > 1 and not self._same_beside(head, [(token + 1) % self.known for token in head]):
-                log.warning("%s reads a prompt otherwise beside others: it reads one at a time (slower)", name)
-                self.most = self.rows = 1
-        self.begun.clear()
-        self.work.passes, self.work.rows, self.spent = before
-
-    def _same_beside(self, head: Sequence[int], other: Sequence[int]) -> bool:
-        """Whether the next-token logits of ``head`` are the same alone and in a batch with ``other``."""
-        alone = self.run([Segment(Prefixes.roots([head], [0], 0, self.fill))]).logits[0].float()
-        both = [Segment(Prefixes.roots([head, other], [0, 1], 0, self.fill))]
-        step = self.or_halve(lambda: self.run(both), 2)
-        if step is None:  # no memory for two rows: there will be no neighbours
-            return True
-        apart = float((step.logits[0].float() - alone).abs().max() / alone.std())
-        return apart < ALIKE[self.model.dtype.itemsize >= 4]
 
     def ask(self, inputs: Mapping[str, Any]) -> Any:
         """One pass of the model in the number type of its weights.
@@ -213,7 +183,7 @@ class Forward:
                 mine["forward"] = trained
 
     def _row(self, width: int, fresh: int) -> float:
-        """Bytes of one row of a batch: what is remembered, of other caches old and new, and its logits."""
+        """Bytes of one row of a batch: what is laid out of it, of other caches old and new, and its logits."""
         kept = self.row_bytes * (width + max(ROOM, fresh) if self.bench else 2 * width)
         return float(kept + self.vocabulary * (4.0 + self.model.dtype.itemsize % 4))
 
@@ -224,17 +194,30 @@ class Forward:
             most = min(most, int(PASTS * self.budget.room / (2 * width * self.row_bytes)))
         return max(1, most)
 
-    def fitting(self, segment: Segment) -> int:
+    def fitting(self, batch: Sequence[Segment]) -> int:
         """How many rows like these go through at once: ``rows``, or fewer where the room is too small."""
-        tokens = 1 if segment.cache is not None else segment.width
+        width, cached = max(s.width for s in batch), batch[0].cache is not None
+        tokens = batch[0].fresh if cached else width
         most = min(self.rows, max(1, self.tokens_per_pass // tokens))
-        if segment.cache is None and "logits_to_keep" not in self.accepts:
+        if not cached and "logits_to_keep" not in self.accepts:
             most = min(most, max(1, LOGITS_PER_PASS // (self.vocabulary * tokens)))
-        if segment.cache is None:
-            most = min(most, self.beginning(segment.width))
+        if not cached:
+            most = min(most, self.beginning(width))
         if math.isinf(self.budget.room):
             return most
-        return max(1, min(most, int(BENCH * self.budget.room / self._row(segment.width, tokens))))
+        laid = max(int(s.prefixes.depth.max()) for s in batch) if self.shares(batch) else width
+        return max(1, min(most, int(BENCH * self.budget.room / self._row(laid, tokens))))
+
+    def shares(self, batch: Sequence[Segment]) -> bool:
+        """Whether these rows had better attend to their prompts where these lie, not to copies."""
+        if not self.sharing or self.bench is None:
+            return False
+        parents = [(s.cache, s.parents) for s in batch if isinstance(s.cache, Past) and s.parents is not None]
+        if parents and batch[0].fresh > 1:  # read again
+            return True
+        if len(parents) < len(batch) or any(past.trunks is None for past, _ in parents):
+            return False
+        return worth(prompts_of(parents), self.bench.numbers)
 
     def whole(self) -> list[Past]:
         """What must keep all its rows: what lies on the bench, and prompts that were read before."""
@@ -246,7 +229,7 @@ class Forward:
         if (one.cache is None) != (other.cache is None) or one.root or other.root:
             return False
         if one.cache is not None:
-            return self.merges
+            return self.merges and one.fresh == other.fresh
         return self.pads or one.width == other.width
 
     def run_or_halve(self, segments: Sequence[Segment]) -> Pass | None:
@@ -265,11 +248,12 @@ class Forward:
             self.most = self.rows = max(1, rows // 2)
             return None
 
-    def run(self, segments: Sequence[Segment]) -> Pass:
+    def run(self, segments: Sequence[Segment], *, share: bool | None = None) -> Pass:
         """One forward pass of all segments, which must be such as :meth:`joins` allows.
 
         They stay as they are, also when memory runs out. Where few rows of a batch have finished, these idle along:
-        moving all the others would cost more. Prompts that were read before are not read again.
+        moving all the others would cost more. Prompts that were read before are not read again. ``share``: whether
+        they are read where they lie; by default where that is faster.
         """
         self.budget.keep()
         root = self._root(segments)
@@ -281,27 +265,36 @@ class Forward:
             parents = []  # other positions from here on: the keys of the cache are turned the old way
         pasts = [(past, rows) for past, rows in parents if isinstance(past, Past)]
         bench = self.bench
-        stays = bench is not None and bool(pasts) and bench.holds(pasts)
+        stays = bench is not None and bool(pasts) and segments[0].fresh == 1 and bench.holds(pasts)
         prefixes = Prefixes.join([s.prefixes for s in segments], trim=self.merges and not stays)
         alive, slots = prefixes, np.arange(len(prefixes))
         if bench is not None and stays and bench.rows > len(prefixes):
             slots = pasts[0][1]
             prefixes = prefixes.take(idle_slots(slots, bench.rows))
-        fresh = 1 if parents else prefixes.ids.shape[1]
+        fresh = segments[0].fresh if parents else prefixes.ids.shape[1]
         device = self.model.device
         cache: Cache | None = None
+        trunks: Trunks | None = None
         if bench is not None:
-            length = prefixes.ids.shape[1] - fresh
-            cache = (
-                bench.cache()
-                if stays
-                else bench.lay(pasts, len(prefixes), length, fresh, int(prefixes.length.min()) - fresh if pasts else 0)
-            )
+            whole = bench.trunks is None if stays else not (self.shares(segments) if share is None else share)
+            if stays:
+                cache = bench.cache()
+            elif whole:
+                shortest = int(prefixes.length.min()) - fresh if pasts else 0
+                cache = bench.lay(pasts, len(prefixes), prefixes.ids.shape[1] - fresh, fresh, shortest)
+            else:
+                new = prefixes.depth - fresh
+                cache = bench.lay(pasts, len(prefixes), int(new.max()), fresh, int(new.min()), whole=False)
+            trunks = bench.trunks
         elif parents:
-            whole, rows = parents[0]
-            assert isinstance(whole, Cache)  # pasts come from a bench
-            cache = chosen(whole, rows, device)
-        out = self.ask(self._inputs(prefixes, fresh, cache))
+            past, rows = parents[0]
+            assert isinstance(past, Cache)  # pasts come from a bench
+            cache = chosen(past, rows, device)
+        inputs = self._inputs(prefixes, fresh, cache)
+        if bench is not None and trunks is not None:
+            inputs["attention_mask"] = trunks.see(prefixes.depth, bench.length + fresh, fresh)
+        with attending(self.model) if trunks else nullcontext():
+            out = self.ask(inputs)
         self.work.passes += 1
         self.work.rows += len(alive)
         self.spent += self.budget.seconds(len(prefixes), prefixes.ids.shape[0] * fresh)
@@ -311,7 +304,8 @@ class Forward:
         after: Kept | None = getattr(out, "past_key_values", None)
         after = after if isinstance(after, Cache) else None
         if bench is not None:
-            after = bench.take(fresh, [(bench.now, np.arange(bench.rows))] if stays and bench.now else pasts)
+            lengths = prefixes.length if root is not None else None
+            after = bench.take(fresh, [(bench.now, np.arange(bench.rows))] if stays and bench.now else pasts, lengths)
         step = Pass(alive, logits, after, slots)
         if root is not None:
             self._keep(root, step)

@@ -35,7 +35,7 @@ def search(
         batches = frontier[::-1]
         while batches:
             batch = [batches.pop()]
-            room = forward.fitting(batch[0])
+            room = forward.fitting(batch)
             if len(batch[0]) > room:
                 batch[0], rest = batch[0].split(room)
                 batches.append(rest)

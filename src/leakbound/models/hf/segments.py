@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from leakbound.models.hf.cache import Kept
+from leakbound.models.hf.cache import Kept, Past
 from leakbound.models.hf.prefixes import Ints, Prefixes
 
 
@@ -16,7 +16,8 @@ class Segment:
     """Prefixes whose newest token the model has not seen.
 
     ``cache`` is what the model remembers of the parents, shared with other segments, and ``parents`` the parent of each
-    row in it. Without it all tokens go through the model.
+    row in it. Without it all tokens go through the model; where it holds prompts, all behind them, equally many in all
+    rows.
     """
 
     prefixes: Prefixes
@@ -32,6 +33,18 @@ class Segment:
         return int(self.prefixes.length.max())
 
     @property
+    def again(self) -> bool:
+        """Whether only the prompts are remembered, so that all tokens behind them are to be read."""
+        return isinstance(self.cache, Past) and self.cache.root
+
+    @property
+    def fresh(self) -> int:
+        """How many tokens of each row the model has not seen."""
+        if self.cache is None:
+            return self.width
+        return max(1, int(self.prefixes.depth[0])) if self.again else 1
+
+    @property
     def root(self) -> bool:
         """Whether these are prompts that have not begun. They go through the model as they are, alone: see begun."""
         return self.cache is None and not self.prefixes.depth.any()
@@ -39,6 +52,18 @@ class Segment:
     def forget(self) -> None:
         """Remember nothing: the tokens go through the model again."""
         self.cache = self.parents = None
+
+    def back(self) -> list[Segment]:
+        """The same rows, with only their prompts remembered, one depth apart from the other; none where prompts are not
+        remembered on their own."""
+        if not isinstance(self.cache, Past) or self.parents is None or self.cache.trunks is None:
+            return []
+        found = []
+        for root, rows, places in self.cache.origins(self.parents):
+            depth = self.prefixes.depth[places]
+            for some in (np.flatnonzero(depth == d) for d in np.unique(depth)):
+                found.append(Segment(self.prefixes.take(places[some]), root, rows[some]))
+        return found
 
     def split(self, rows: int) -> tuple[Segment, Segment]:
         """The first ``rows`` rows, and the others."""

@@ -59,7 +59,7 @@ class Waiting:
     """Segments that wait for their next token, deepest last; it hands them out in full batches.
 
     The deepest go first, so that few rows are remembered. Where these are too many for the room, the shallowest are
-    forgotten and read again later.
+    forgotten and read again later, behind their prompts where these can stay.
     """
 
     def __init__(self, forward: Forward, roots: list[Segment]) -> None:
@@ -74,15 +74,32 @@ class Waiting:
     def push(self, segments: list[Segment]) -> None:
         """Add segments, deepest last."""
         self.segments.extend(s for s in segments if len(s))
-        most, total, seen = PASTS * self.forward.budget.room, 0, set[int]()
+        most = PASTS * self.forward.budget.room
+        seen, total, kept, full = set[int](), 0.0, list[Segment](), False
         if sum(weigh(s.cache, seen) for s in self.segments if s.cache is not None) > most:
             self._prune()
         seen.clear()
+
+        def fits(segment: Segment) -> bool:
+            nonlocal seen, total
+            after = set(seen)
+            more = 0 if segment.cache is None else weigh(segment.cache, after)
+            if kept and total + more > most and (more or not segment.again):  # the deepest stays, however large
+                return False
+            seen, total = after, total + more
+            return True
+
         for segment in reversed(self.segments):
-            if segment.cache is not None and total <= most:
-                total += weigh(segment.cache, seen)
-            if total > most and segment is not self.segments[-1]:
-                segment.forget()
+            full = full or not fits(segment)
+            if not full or segment.cache is None:
+                kept.append(segment)
+                continue
+            prompts = segment.back() if self.forward.sharing else []
+            for part in prompts or [segment]:
+                if not prompts or not fits(part):
+                    part.forget()
+                kept.append(part)
+        self.segments = kept[::-1]
 
     def _prune(self) -> None:
         """Keep only those rows that something waits for."""
@@ -119,15 +136,14 @@ class Waiting:
             if start is not None and self.forward.row_bytes:
                 self.segments.append(self.segments.pop(start))
         batch: list[Segment] = []
-        room = self.forward.fitting(self.segments[-1])
+        room = self.forward.fitting(self.segments[-1:])
         while self.segments and room > 0:
             if batch:
                 if batch[0].cache is not None and len(batch[0]) >= FULL * (room + len(batch[0])):
                     break
                 if not self.forward.joins(batch[0], self.segments[-1]):
                     break
-                widest = max(batch[0], self.segments[-1], key=lambda s: s.width)
-                room = min(room, self.forward.fitting(widest) - sum(map(len, batch)))
+                room = min(room, self.forward.fitting([*batch, self.segments[-1]]) - sum(map(len, batch)))
                 if room <= 0:
                     break
             batch.append(self._last(room))
