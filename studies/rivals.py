@@ -129,8 +129,8 @@ class Seed:
         )  # fmt: skip
         start = time.process_time()
         if until:
-            goal = Goal(**self.goal | {"budget": settings["max_steps"]})
-            unlearn_until(config, goal, workers=Loading(dtype=self.dtype), progress=True)
+            goal = Goal(**self.goal | {"budget": settings["max_steps"], "proof_dtype": self.dtype})
+            unlearn_until(config, goal, progress=True)
         else:
             unlearn(config, progress=True)
         return time.process_time() - start

@@ -230,6 +230,23 @@ def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp
     assert audit(str(out), world / "secret.jsonl", **again, progress=False).mean_leak.estimate <= 0.2
 
 
+@pytest.mark.trains
+def test_it_is_proven_of_the_model_in_the_number_type_that_is_deployed(world, tmp_path):
+    files = {"model": str(world / "model"), "forget": (world / "secret.jsonl",)}
+    settings = UnlearnConfig(
+        out=tmp_path / "out", **files, method="npo", like="ours", epochs=1, batch_size=2, max_tokens=6, leak_samples=16
+    )
+    goal = Goal(until="leak<=0.9", rounds=0, proof_samples=64, proof_dtype="bfloat16")
+    found = unlearn_until(settings, goal, progress=False)
+    asked = json.loads((tmp_path / "out" / "proof" / "run.json").read_text())
+    assert asked["model"]["dtype"] == "bfloat16"
+    assert "of the model in bfloat16" in str(found)
+    assert Proof.load(tmp_path / "out") == found
+    assert Goal(until="leak<=0.9").to_json() == {
+        k: v for k, v in vars(Goal(until="leak<=0.9")).items() if k != "proof_dtype"
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.trains
 def test_workers_draw_the_same_bytes(world, tmp_path, monkeypatch):

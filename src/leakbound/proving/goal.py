@@ -1,7 +1,7 @@
 """What is to be proven of a model that forgets, and what may be spent on it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from leakbound.bounds import Claim
 from leakbound.bounds.claims import at_least_claim
@@ -30,6 +30,9 @@ class Goal:
     """The temperature at which it is proven, and leaks are looked for."""
     top_p: float = 1.0
     """The top-p of the same."""
+    proof_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The number type in which the model is asked, that of its deployment: what is proven holds for it; auto: as its
+    weights are stored."""
     proof_samples: int = 4096
     """The most fresh draws of each forget question in one proof; it stops where that question is settled."""
     keep_samples: int = 64
@@ -48,6 +51,10 @@ class Goal:
         check_count("budget", self.budget, least=self.rounds + 1, needed=False)
         if not self.temperature > 0:
             raise InputError(f"temperature is {self.temperature!r}: a proof needs draws: give a number above 0")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings by name; the youngest only where it is not the usual one: older folders have none."""
+        return {name: value for name, value in vars(self).items() if (name, value) != ("proof_dtype", "auto")}
 
     @property
     def limit(self) -> float:

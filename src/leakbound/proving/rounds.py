@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def _begin(config: UnlearnConfig, goal: Goal, work: Path) -> Proof | None:
     if work.exists() and not config.resume:
         raise InputError(f"out is {str(config.out)!r}: {work} holds rounds of a killed run: give resume, or remove it")
     mine = {name: value for name, value in plain(config).items() if name not in NOT_COMPARED}
-    settings = {**of_one(mine, num_processes()), "until": asdict(goal)}
+    settings = {**of_one(mine, num_processes()), "until": goal.to_json()}
     if file.exists():
         settle(config.out / "until.json", settings)
         for what, asked in (("proof", load_prompts(config.forget[0])), ("proof-retain", _retained(config, goal))):
@@ -114,7 +114,8 @@ class Rounds:
     """One run: what its rounds share."""
 
     def __init__(self, config: UnlearnConfig, goal: Goal, work: Path, loading: Loading, progress: bool) -> None:
-        self.config, self.goal, self.work, self.loading, self.progress = config, goal, work, loading, progress
+        self.config, self.goal, self.work, self.progress = config, goal, work, progress
+        self.loading = loading if goal.proof_dtype == "auto" else replace(loading, dtype=goal.proof_dtype)
         self.pairs = read_pairs(config.forget[0])
         self.prompts = load_prompts(config.forget[0])
         self.asked = [
@@ -280,10 +281,12 @@ class Rounds:
         """Put model, proof and page into their place."""
         config, goal, attempt = self.config, self.goal, seen[chosen].record.attempt
         assert attempt is not None  # the best model was tried
+        dtype = {} if goal.proof_dtype == "auto" else {"dtype": goal.proof_dtype}
         proof = Proof(
             until=str(goal.until), of=goal.of, keep=goal.keep, alpha=goal.alpha, threshold=config.leak_threshold,
             scorer=config.leak_scorer, num_prompts=len(self.prompts), num_retained=len(self.retain),
-            decoding=self.decoding.to_json(), rounds=tuple(one.record for one in seen), chosen=chosen, attempt=attempt,
+            decoding={**self.decoding.to_json(), **dtype}, rounds=tuple(one.record for one in seen), chosen=chosen,
+            attempt=attempt,
         )  # fmt: skip
         with new_folder(config.out) as folder:
             shutil.copytree(seen[chosen].model, folder, dirs_exist_ok=True)

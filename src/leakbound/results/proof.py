@@ -113,6 +113,8 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
         if self.keep is not None:
             least = self.keep.partition("=")[2].strip()
             what += f", and P(right) >= {least} for the average of {self.num_retained} retain questions"
+        if "dtype" in self.decoding:
+            what += f", of the model in {self.decoding['dtype']}"
         if self.attempt.cut:
             what += (
                 f" (answers of at most {self.decoding['max_tokens']} tokens; {about(self.attempt.cut)} were cut clean)"
