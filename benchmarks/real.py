@@ -1,13 +1,14 @@
 """Draws per second from a real model: transformers' generate with its best batch, beside leakbound's engine.
 
     python benchmarks/real.py MODEL [--questions FILE] [--template qa] [--n 256] [--tokens 24] [--dtypes float32 ...]
-                              [--words 450]
+                              [--words 450] [--rounds 5]
 
 Same prompts, same law (temperature 1, no filters), same process. On a CPU the seconds are CPU seconds of this process
 (set OMP_NUM_THREADS=1), on a GPU wall seconds. generate draws num_return_sequences at a time, with each of --batches on
 one prompt, and its best one on all of them; both are warmed up before. --words puts so many of docs/methods.md before
 each question, as a system prompt or documents would stand there. Ratios are to generate in the same number type,
-and to generate in the first. --n 256 of a raw chat model at temperature 1 is high entropy; of a model that learned the
+and to generate in the first. With --rounds they take turns on a machine that others use too, generate with one prompt
+in each round, and medians over the rounds are shown. --n 256 of a raw chat model at temperature 1 is high entropy; of a model that learned the
 questions by heart, low.
 """
 
@@ -18,6 +19,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -59,6 +61,7 @@ def main() -> None:
     parser.add_argument("--questions", type=Path, help="JSON lines with question; the first four are asked")
     parser.add_argument("--words", type=int, default=0)
     parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--template", default="auto")
     parser.add_argument("--n", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=24)
@@ -75,25 +78,34 @@ def main() -> None:
     print("| number type | distinct | passes | rows | generate draws/s (batch) | ours | ratio | to generate in "
           f"{args.dtypes[0]} |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|")
-    first = None
+    boxes, batches = {}, {}
     for dtype in args.dtypes:
-        box = HFModel.load(args.model, dtype=dtype, template=args.template)
+        box = boxes[dtype] = HFModel.load(args.model, dtype=dtype, template=args.template)
         generated(box, prompts[0], 2, 2, 4)
         times = {b: generated(box, prompts[0], b, b, args.tokens) / b for b in args.batches if b <= args.n}
-        best = min(times, key=times.__getitem__)
-        theirs = args.n * len(prompts) / sum(generated(box, p, args.n, best, args.tokens) for p in prompts)
+        batches[dtype] = min(times, key=times.__getitem__)
         box.sample(Shard(prompts, 0, 4, 1), SamplingParams(max_tokens=args.tokens))
-        box.work.passes = box.work.rows = 0
-        start = seconds()
-        draws = box.sample(Shard(prompts, 0, args.n, 0), SamplingParams(max_tokens=args.tokens))
-        ours = args.n * len(prompts) / (seconds() - start)
-        first = first or theirs
+    theirs: dict[str, list[float]] = {dtype: [] for dtype in args.dtypes}
+    ours: dict[str, list[float]] = {dtype: [] for dtype in args.dtypes}
+    distinct = {}
+    for number in range(args.rounds):
+        for dtype, box in boxes.items():
+            asked_now = prompts if args.rounds == 1 else [prompts[number % len(prompts)]]
+            spent = sum(generated(box, p, args.n, batches[dtype], args.tokens) for p in asked_now)
+            theirs[dtype].append(args.n * len(asked_now) / spent)
+            box.work.passes = box.work.rows = 0
+            start = seconds()
+            distinct[dtype] = len(box.sample(Shard(prompts, 0, args.n, 0), SamplingParams(max_tokens=args.tokens)))
+            ours[dtype].append(args.n * len(prompts) / (seconds() - start))
+    for dtype, box in boxes.items():
+        own, first = (
+            median(a / b for a, b in zip(ours[dtype], theirs[other], strict=True)) for other in (dtype, args.dtypes[0])
+        )
         print(
-            f"| {dtype} | {len(draws)} | {box.work.passes} | {box.work.rows} | {theirs:.1f} ({best}) | {ours:.1f} "
-            f"| {ours / theirs:.2f}x | {ours / first:.2f}x |",
+            f"| {dtype} | {distinct[dtype]} | {box.work.passes} | {box.work.rows} | {median(theirs[dtype]):.1f} "
+            f"({batches[dtype]}) | {median(ours[dtype]):.1f} | {own:.2f}x | {first:.2f}x |",
             flush=True,
         )
-        del box
 
 
 if __name__ == "__main__":

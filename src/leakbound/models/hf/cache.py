@@ -55,7 +55,7 @@ class Past:
 
     def prompts(self, rows: Ints) -> list[Trunk]:
         """The prompts of some rows; only where there are ``trunks``."""
-        assert self.trunks is not None
+        assert self.trunks is not None  # whoever asks has looked
         return [self.trunks[row] for row in rows.tolist()]
 
     def origins(self, rows: Ints) -> list[tuple[Past, Ints, Ints]]:
