@@ -6,10 +6,10 @@
 Same prompts, same law (temperature 1, no filters), same process. On a CPU the seconds are CPU seconds of this process
 (set OMP_NUM_THREADS=1), on a GPU wall seconds. generate draws num_return_sequences at a time, with each of --batches on
 one prompt, and its best one on all of them; both are warmed up before. --words puts so many of docs/methods.md before
-each question, as a system prompt or documents would stand there. Ratios are to generate in the same number type,
-and to generate in the first. With --rounds they take turns on a machine that others use too, generate with one prompt
-in each round, and medians over the rounds are shown. --n 256 of a raw chat model at temperature 1 is high entropy; of a model that learned the
-questions by heart, low.
+each question, as a system prompt or documents would stand there. With --rounds they take turns, for a machine that
+others use too: generate with one prompt in each round, and medians over the rounds are shown. Ratios are to generate in
+the same number type, and to generate in the first. --n 256 of a raw chat model at temperature 1 is high entropy; of a
+model that learned the questions by heart, low.
 """
 
 from __future__ import annotations
