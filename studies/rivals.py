@@ -155,6 +155,7 @@ class Seed:
             "worst": found.worst_prompt.upper,
             "uppers": {p.prompt.id: p.leak_jointly.upper for p in found.prompts},
             "rates": rates,
+            "cut": found.cut_shares[1],
             "clean_once": found.num_clean,
             "asked": found.num_asked,
             "ed": statistics.mean(p.ed_bound.upper for p in found.prompts),
@@ -230,11 +231,13 @@ def table(values: dict[str, Any], names: list[str]) -> str:
     every = sorted({int(key.split("/")[0]) for key in values})
     names = [n for n in names if any(f"{s}/{n}" in values for s in every)]
     head = (
-        "| method | seeds | CPU s | clean asked once | average P(leak) ≤ | worst prompt ≤ (worst seed) "
+        "| method | seeds | CPU s | clean asked once | cut | average P(leak) ≤ | worst prompt ≤ (worst seed) "
         "| above guess + .01 | ED ≤ "
         "| retained, sampled (worst seed) | distinct | 4 bits: average, worst | relearnt: average, worst |"
     )
-    lines = [head, "|---" * 12 + "|"]
+    if not any("cut" in value for value in values.values() if isinstance(value, dict)):  # older figures
+        head = head.replace(" cut |", "")
+    lines = [head, "|---" * (head.count("|") - 1) + "|"]
     for name in names:
         seeds = [s for s in every if f"{s}/{name}" in values]
         some = [values[f"{s}/{name}"] for s in seeds]
@@ -253,6 +256,7 @@ def table(values: dict[str, Any], names: list[str]) -> str:
             str(len(seeds)),
             "–" if None in cpu else f"{statistics.mean(cpu):.0f}",
             f"{mean('clean_once'):.1f} of {mean('asked'):g}",
+            *([f"{mean('cut'):.3f}"] if " cut |" in head else []),
             f"{mean('average'):.4f}",
             f"{mean('worst'):.3f} ({max(one['worst'] for one in some):.3f})",
             f"{statistics.mean(above):.1f}",
