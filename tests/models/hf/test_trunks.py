@@ -95,7 +95,7 @@ def test_draws_have_the_likelihoods_of_reading_them_whole(name, tokenizer, alway
 def test_rows_on_both_layouts_take_turns(tokenizer, always, monkeypatch):
     """What was copied is read where it lies in the next pass, and the other way round."""
     box, turn = HFModel(tiny_model(), tokenizer, template="{text}"), iter(range(10**6))
-    monkeypatch.setattr(box._forward, "shares", lambda batch: bool(next(turn) % 2) and batch[0].cache is not None)
+    monkeypatch.setattr(box._forward, "shares", lambda batch, **_: bool(next(turn) % 2) and batch[0].cache is not None)
     params = SamplingParams(max_tokens=10)
     for prompt, some in zip(PROMPTS, box.generations(Shard(PROMPTS, 0, 60, 3), params), strict=True):
         forced = box.logprobs([prompt] * len(some), [g.tokens for g in some], params)
@@ -128,7 +128,7 @@ def test_an_attention_that_cannot_share_is_found_out(attention, tokenizer, alway
 
 
 @torch.inference_mode()
-def test_a_row_behind_a_long_prompt_takes_room_for_its_own_tokens_alone(tokenizer, always):
+def test_a_row_behind_a_long_prompt_takes_room_for_its_own_tokens_alone(tokenizer, always, monkeypatch):
     """So a batch holds as many as behind a short one."""
     box = HFModel(tiny_model("gpt2"), tokenizer, template="{text}", memory=10**12)
     box.check(PROMPTS, SamplingParams(max_tokens=4))
@@ -143,6 +143,13 @@ def test_a_row_behind_a_long_prompt_takes_room_for_its_own_tokens_alone(tokenize
     shared = forward.fitting([segment])
     forward.sharing = False
     assert shared > 1.5 * forward.fitting([segment])
+    forward.sharing = True
+    monkeypatch.setattr(trunks, "FEWEST_ROWS", 100)  # copies would be faster, and have no room
+    assert not forward.shares([segment])
+    for room, copied in ((forward.budget.room, False), (1e9, True)):
+        forward.budget.room = room
+        forward.run([segment])
+        assert (forward.bench.trunks is None) == copied
 
 
 @pytest.mark.parametrize("pasts", [0.03, 1e-9])

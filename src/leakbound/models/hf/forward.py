@@ -208,8 +208,8 @@ class Forward:
         laid = max(int(s.prefixes.depth.max()) for s in batch) if self.shares(batch) else width
         return max(1, min(most, int(BENCH * self.budget.room / self._row(laid, tokens))))
 
-    def shares(self, batch: Sequence[Segment]) -> bool:
-        """Whether these rows had better attend to their prompts where these lie, not to copies."""
+    def shares(self, batch: Sequence[Segment], *, fits: bool = True) -> bool:
+        """Whether these rows had better attend to their prompts where these lie, not to copies, if such ``fits``."""
         if not self.sharing or self.bench is None:
             return False
         parents = [(s.cache, s.parents) for s in batch if isinstance(s.cache, Past) and s.parents is not None]
@@ -217,7 +217,7 @@ class Forward:
             return True
         if len(parents) < len(batch) or any(past.trunks is None for past, _ in parents):
             return False
-        return worth(prompts_of(parents), self.bench.numbers)
+        return not fits or worth(prompts_of(parents), self.bench.numbers)
 
     def whole(self) -> list[Past]:
         """What must keep all its rows: what lies on the bench, and prompts that were read before."""
@@ -276,7 +276,10 @@ class Forward:
         cache: Cache | None = None
         trunks: Trunks | None = None
         if bench is not None:
-            whole = bench.trunks is None if stays else not (self.shares(segments) if share is None else share)
+            if share is None and not stays:  # a batch that was cut to what fits must not need more than that
+                copies = len(prefixes) * self._row(prefixes.ids.shape[1], fresh)
+                share = self.shares(segments, fits=copies <= BENCH * self.budget.room)
+            whole = bench.trunks is None if stays else not share
             if stays:
                 cache = bench.cache()
             elif whole:
