@@ -48,9 +48,10 @@ def faked(monkeypatch):
             return step.out
 
         def model_of(name, what):
-            now = leaks[int(Path(name).parent.name[-2:])]
+            number = int(Path(name).parent.name[-2:])
+            now = leaks[number]
             if "retain" in what:
-                return FakeModel(leak=known)
+                return FakeModel(leak=known[number] if isinstance(known, tuple) else known)
             return FakeModel(leak=0.0, leaks=now) if isinstance(now, tuple) else FakeModel(leak=now)
 
         def ask(model, prompts, *, out, **settings):
@@ -109,6 +110,24 @@ def test_it_goes_on_until_fresh_draws_prove_the_claim(files, faked):
         with pytest.raises(InputError, match="holds a proof about other questions than those of"):
             until(files, {"budget": 33}, resume=True)
         file.write_text(before)
+
+
+def test_what_a_round_lost_without_a_leak_the_next_one_mends_by_its_retain_term_alone(files, faked):
+    trained = faked([0.0, 0.0, 0.3, 0.0], (0.4, 0.6, 0.999, 0.999))
+    found = until(files, {"rounds": 3, "budget": 40}, entropy_forget=1.0, entropy_retain=-0.25)
+    assert found.verdict == "proven"
+    assert found.chosen == 3
+    assert [(step.forget_weight, step.entropy_forget) for step in trained] == [(1, 1), (0, 0), (0, 0), (1, 1)]
+    assert {(step.retain_weight, step.entropy_retain) for step in trained} == {(1, -0.25)}
+    assert [one.num_rows for one in found.rounds] == [3, 0, 0, 6]  # a leak came back, and is forgotten again
+    assert len({step.seed for step in trained}) == 4  # other partners and another order each time
+    assert "none, retained alone" in (files / "out" / "proof.html").read_text()
+
+
+def test_without_a_retain_term_nothing_can_be_mended(files, faked):
+    trained = faked([0.0, 0.0], 0.4)
+    until(files, {"rounds": 1}, method="npo")
+    assert [step.forget_weight for step in trained] == [1, 1]
 
 
 def test_rephrased_questions_are_searched_for_leaks_and_nothing_is_proven_of_them(files, faked):

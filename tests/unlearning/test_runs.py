@@ -1,5 +1,6 @@
 """Adapters, recomputed activations, checkpoints, guards, requests in turn, and data that the model makes itself."""
 
+import dataclasses
 import json
 import shutil
 
@@ -333,6 +334,15 @@ def test_what_samples_its_own_data_cannot_be_resumed(settings):
         UnlearnConfig(**files, save_every=4, **settings)
 
 
+def test_what_weighs_nothing_needs_no_reference_and_changes_nothing(world, tmp_path, monkeypatch):
+    files = {"model": str(world / "model"), "forget": world / "forget.jsonl", "retain": world / "retain.jsonl"}
+    settings = {"like": "ours", "epochs": 1, "batch_size": 2, "on_collapse": "ignore", "forget_weight": 0.0}
+    monkeypatch.setattr(train, "reference_logps", None)
+    npo = unlearn(UnlearnConfig(**files, out=tmp_path / "npo", method="npo_gd", **settings))
+    ascent = unlearn(UnlearnConfig(**files, out=tmp_path / "ascent", method="grad_diff", **settings))
+    assert weights_of(npo) == weights_of(ascent) != weights_of(world / "model")
+
+
 def test_leak_rounds_share_the_steps_weigh_what_they_find_and_are_named(world, tmp_path, monkeypatch, capsys):
     asked, rows = [], read_pairs(world / "forget.jsonl")
     said = [Pair(rows[0].question, text, "drawn", leak=True) for text in (rows[0].answer, "qu")]
@@ -347,13 +357,20 @@ def test_leak_rounds_share_the_steps_weigh_what_they_find_and_are_named(world, t
     files = {"model": str(world / "model"), "forget": world / "forget.jsonl", "retain": world / "retain.jsonl"}
     config = UnlearnConfig(**files, out=tmp_path / "out", leak_rounds=2, max_steps=7, batch_size=2)
     unlearn(config)
-    assert record(tmp_path / "out")["steps"] == 4  # two of three trainings: the second round found nothing
+    assert record(tmp_path / "out")["steps"] == 6  # all of them: what was lost is mended where no leak is found
     assert "npo_gd out, leak round 1 of 2" in capsys.readouterr().err
     assert [len(pairs) for pairs in asked] == [2, 3]
-    assert [len(data) for data in trained] == [2, 3]
+    assert [len(data) for data in trained] == [2, 3, 3]
+    partners = [[tuple(data.partners) for epoch in range(9) if data.set_epoch(epoch) is None] for data in trained]
+    assert [len(some[0]) for some in partners] == [2, 3, 3]
+    assert partners[1] != partners[2]  # no round goes through what is retained as another one did
     (((example, weight),),) = trained[1].leaks
     assert example.answer == trained[1].forget[0].answer
     assert weight == 1.0
     assert example.ref_logp == pytest.approx(trained[1].forget[0].ref_logp, abs=1e-4)  # that of the beginning
+    asked.clear()
+    unlearn(dataclasses.replace(config, out=tmp_path / "short", max_steps=None, epochs=1))
+    assert [len(pairs) for pairs in asked] == [2, 3]
+    assert record(tmp_path / "short")["steps"] == 2  # an epoch each, and none that nothing asks for
     with pytest.raises(InputError, match="max_steps is 2 and leak_rounds is 2"):
         UnlearnConfig(**files, out=tmp_path / "other", leak_rounds=2, max_steps=2)

@@ -36,6 +36,12 @@ def gumbels(seed: int, prompt_id: str, tokens: NDArray[np.int64], size: int) -> 
     return np.asarray(-np.log(-np.log(np.maximum(u, 2.0**-54))))
 
 
+def seed_of(*names: object) -> int:
+    """A seed below 2^48 of its own for what has these names: a hash of them, so that no two purposes share draws."""
+    name = "|".join(map(str, names)).encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "little")
+
+
 def _keyed(name: str, tokens: Sequence[int] | NDArray[np.int64]) -> np.random.Generator:
     digest = hashlib.blake2b(name.encode(), digest_size=16)
     digest.update(np.ascontiguousarray(tokens, dtype="<i8").tobytes())

@@ -7,7 +7,6 @@ before, it is wrong with probability at most that share; the shares sum to alpha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from leakbound.errors import InputError, RunMismatchError
 from leakbound.models.base import Sampler
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.models.opening import Loading, open_model
+from leakbound.models.randomness import seed_of
 from leakbound.models.template import read_answer
 from leakbound.proving.goal import Goal
 from leakbound.reading.pairs import Pair, read_pairs
@@ -39,6 +39,7 @@ from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.folders import NOT_COMPARED, of_one
 from leakbound.unlearning.leaks import most_said
+from leakbound.unlearning.objectives import find_objective
 from leakbound.unlearning.running import RECORD, on_main, plain
 from leakbound.unlearning.train import unlearn
 from leakbound.workers import Workers
@@ -50,8 +51,10 @@ class Seen:
 
     model: Path
     record: Round
-    enough: bool
-    """Whether the draws that look for leaks leave hope of a proof."""
+    clean: bool
+    """Whether the draws that look for leaks leave hope that few enough leak,"""
+    keeps: bool
+    """and whether as many are right as should be."""
 
 
 def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None = None, progress: bool = True) -> Proof:
@@ -125,6 +128,7 @@ class Rounds:
         ]
         """The forget questions in all their words, as pairs and as prompts: what is searched for leaks."""
         self.retain = _retained(config, goal)
+        self.mendable = find_objective(config.method).retain is not None and config.retain_weight > 0
         self.shares = look_shares(goal.rounds + 1)
         self.attempts = 0
         self.held: tuple[Path, Sampler] | None = None
@@ -135,9 +139,9 @@ class Rounds:
         seen: list[Seen] = []
         leaks: list[Pair] = []
         for number in range(self.goal.rounds + 1):
-            now = self.round(number, seen[-1].model if seen else None, leaks)
+            now = self.round(number, seen[-1] if seen else None, leaks)
             seen.append(now)
-            if now.enough:
+            if now.clean and now.keeps:
                 self.prove(number, now)
             if now.record.attempt is not None and now.record.attempt.verdict == "proven":
                 return on_main(self.config, partial(self.end, seen, number))
@@ -146,24 +150,30 @@ class Rounds:
             self.prove(best, seen[best])
         return on_main(self.config, partial(self.end, seen, best))
 
-    def round(self, number: int, before: Path | None, leaks: list[Pair]) -> Seen:
-        """Train one round and look at its model; what is found is added to ``leaks``."""
+    def round(self, number: int, before: Seen | None, leaks: list[Pair]) -> Seen:
+        """Train one round and look at its model; what is found is added to ``leaks``.
+
+        Where the model before leaks little enough and has lost too much, its retain term alone is trained.
+        """
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
+        mends = before is not None and before.clean and not before.keeps and self.mendable
         self.held = None  # a training needs the memory and the devices of its workers
         rows = [*self.pairs, *leaks]
         file, said = place / "forget.jsonl", "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows)
         on_main(config, partial(write_text, file, said))
         steps = config.max_steps if goal.budget is None else goal.budget // (goal.rounds + 1)
         step = replace(
-            config, model=str(before or config.model), forget=(file,), out=place / place.name, max_steps=steps,
-            resume=True,
+            config, model=str(before.model if before else config.model), forget=(file,), out=place / place.name,
+            max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
         )  # fmt: skip
+        if mends:
+            step = replace(step, forget_weight=0.0, entropy_forget=0.0)
         model = unlearn(step, progress=self.progress)
-        seen, found = on_main(config, partial(self.seen, number, model, rows, steps))
+        seen, found = on_main(config, partial(self.seen, number, model, rows, mends))
         leaks += found
         return seen
 
-    def seen(self, number: int, model: Path, rows: list[Pair], steps: int | None) -> tuple[Seen, list[Pair]]:
+    def seen(self, number: int, model: Path, rows: list[Pair], mends: bool) -> tuple[Seen, list[Pair]]:
         """What draws show of a round's model, and the leaks that are new."""
         config, goal = self.config, self.goal
         asked = [prompt for _, prompt in self.asked]
@@ -176,7 +186,7 @@ class Rounds:
             known = sum(shares_of(right.values(), goal.keep_samples)) / len(right)
         record = Round(
             steps=int(read(model / RECORD)["steps"]),
-            num_rows=len(rows),
+            num_rows=0 if mends else len(rows),
             num_draws=len(asked) * config.leak_samples,
             average=sum(rates) / len(rates),
             worst=max(rates),
@@ -184,7 +194,7 @@ class Rounds:
             attempt=None,
         )
         keeps, less, _ = self.worth(record)
-        return Seen(model, record, keeps and -less <= goal.limit), leaks
+        return Seen(model, record, -less <= goal.limit, keeps), leaks
 
     def worth(self, record: Round) -> tuple[bool, float, float]:
         """How good a model is: whether it keeps what it should, and how little it leaks; as the search saw it."""
@@ -239,8 +249,7 @@ class Rounds:
 
     def seed(self, number: int, what: str) -> int:
         """The seed of some draws: a hash, so that none of a run are those of another purpose."""
-        name = f"{self.config.seed}|{what}|{number}".encode()
-        return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "little")
+        return seed_of(self.config.seed, what, number)
 
     def place(self, number: int, what: str) -> Path:
         """Where a run folder of a round is."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from transformers import TrainerCallback
 from leakbound.models.base import Generation
 from leakbound.models.hf import HFModel
 from leakbound.models.hf.forward import Forward, Work
+from leakbound.models.randomness import seed_of
 from leakbound.models.template import read_answer
 from leakbound.reading.pairs import Pair
 from leakbound.records import SamplingParams, Shard
@@ -61,8 +61,7 @@ class DrawAnew(TrainerCallback):  # type: ignore[misc]
     @property
     def seed(self) -> int:
         """The seed of this time's draws: none of a run are those of another time or purpose."""
-        name = f"{self.config.seed}|{type(self).__name__}|{self.round}|{self.number}".encode()
-        return int.from_bytes(hashlib.blake2b(name, digest_size=6).digest(), "little")
+        return seed_of(self.config.seed, type(self).__name__, self.round, self.number)
 
     def scores(self, place: int, texts: Sequence[str]) -> list[float]:
         """What the scorer gives completions of a question."""

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from leakbound.errors import InputError
 from leakbound.models.hf.loading import load_tokenizer, weights_checksum
+from leakbound.models.randomness import seed_of
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.runs.cache import checksum, read
 from leakbound.runs.files import new_folder, num_processes, sharing
@@ -126,6 +127,8 @@ def _done(config: TrainingConfig, inputs: Mapping[str, str] = MappingProxyType({
 
 def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair], progress: bool) -> Path:
     objective = find_objective(config.method)
+    if not (config.forget_weight or config.entropy_forget):
+        objective = dataclasses.replace(objective, forget=None)  # nor are references and answers made for it
     inputs = {"forget": rows_checksum(pairs), "retain": rows_checksum(retain_pairs)}
     if objective.uses("refusal"):
         inputs["refusals"] = checksum(read_refusals(config.idk))
@@ -171,7 +174,8 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                     (leaks.setdefault(pair.question, []) if pair.leak else forget).append(example)
             weighed = partial(run.weighed, model, leaks.values())
             known = running.on_main(config, weighed) if leaks and anew is None else []
-            data = PairedData(forget, retain, seed=config.seed, leaks=known)
+            seed = seed_of(config.seed, "round", round) if round else config.seed  # else always the same partners
+            data = PairedData(forget, retain, seed=seed, leaks=known)
             trainer = run.train(
                 model, data, cost, objective=objective, weights=Weights.of(config), passes=passes, guard=guard,
                 anew=anew, callbacks=extra, round=round,
@@ -180,7 +184,7 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
                 model = running.whole(trainer, config, folder)
                 look = partial(find_leaks, model, tokenizer, rows, config, round=round, progress=progress)
                 new = running.on_main(config, look)
-                if not new:
+                if not new and config.max_steps is None:
                     break
                 rows += new
         running.save(trainer, tokenizer, config, folder, cost, run.inputs)
