@@ -121,7 +121,15 @@ def test_what_a_round_lost_without_a_leak_the_next_one_mends_by_its_retain_term_
     assert {(step.retain_weight, step.entropy_retain) for step in trained} == {(1, -0.25)}
     assert [one.num_rows for one in found.rounds] == [3, 0, 0, 6]  # a leak came back, and is forgotten again
     assert len({step.seed for step in trained}) == 4  # other partners and another order each time
+    assert [step.max_steps for step in trained] == [10, 10, 10, 10]
     assert "none, retained alone" in (files / "out" / "proof.html").read_text()
+
+
+def test_mending_takes_as_many_steps_as_the_round_before(files, faked):
+    """Its own epochs would go through all that is retained, which may be a hundred times as much."""
+    trained = faked([0.0, 0.0], (0.4, 0.999))
+    until(files, {"rounds": 1}, epochs=3)
+    assert [step.max_steps for step in trained] == [None, 5]  # the stand-in's
 
 
 def test_without_a_retain_term_nothing_can_be_mended(files, faked):

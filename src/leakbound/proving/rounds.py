@@ -166,8 +166,8 @@ class Rounds:
             config, model=str(before.model if before else config.model), forget=(file,), out=place / place.name,
             max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
         )  # fmt: skip
-        if mends:
-            step = replace(step, forget_weight=0.0, entropy_forget=0.0)
+        if before is not None and mends:
+            step = replace(step, forget_weight=0.0, entropy_forget=0.0, max_steps=steps or before.record.steps)
         model = unlearn(step, progress=self.progress)
         seen, found = on_main(config, partial(self.seen, number, model, rows, mends))
         leaks += found

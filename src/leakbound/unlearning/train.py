@@ -127,9 +127,9 @@ def _done(config: TrainingConfig, inputs: Mapping[str, str] = MappingProxyType({
 
 def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair], progress: bool) -> Path:
     objective = find_objective(config.method)
-    if not (config.forget_weight or config.entropy_forget):
-        objective = dataclasses.replace(objective, forget=None)  # nor are references and answers made for it
     inputs = {"forget": rows_checksum(pairs), "retain": rows_checksum(retain_pairs)}
+    if not (config.forget_weight or config.entropy_forget):  # plain training: an epoch goes through what is retained
+        objective, pairs = dataclasses.replace(objective, forget=None), []
     if objective.uses("refusal"):
         inputs["refusals"] = checksum(read_refusals(config.idk))
     if _done(config, inputs):
@@ -288,6 +288,8 @@ class Run:
     ) -> UnlearningTrainer:  # fmt: skip
         """Train, from the newest checkpoint where there is one; a leak round with its share of the steps."""
         title, rounds = getattr(self.config, "method", "finetune"), getattr(self.config, "leak_rounds", 0)
+        if isinstance(self.config, UnlearnConfig) and settings["objective"].forget is None:
+            title += ", retained alone"
         steps = self.config.max_steps and self.config.max_steps // (rounds + 1)
         named = f", leak round {round} of {rounds}" if round else ""
         progress = Progress(f"{title} {self.config.out.name}{named}", 0, "steps", show=self.progress)
