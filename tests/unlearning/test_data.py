@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -75,6 +76,17 @@ def test_partners_are_drawn_anew_each_epoch_from_the_seed():
     assert partners(0, 1) == partners(0, 1)
     assert len({partners(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
     assert len(set(partners(0, 0))) == 8  # no partner twice before all were used
+
+
+@pytest.mark.parametrize(("forget", "retain"), [(8, 40), (7, 40), (10, 3), (5, 5)])
+def test_over_all_epochs_what_is_retained_is_used_evenly(forget, retain):
+    data = PairedData(examples(forget), examples(retain, start=100), seed=3)
+    used = Counter({place: 0 for place in range(retain)})
+    for epoch in range(13):
+        data.set_epoch(epoch)
+        used.update(data.partners)
+        assert max(used.values()) - min(used.values()) <= 1
+    assert sum(used.values()) == 13 * forget
 
 
 def test_a_small_retain_set_is_used_evenly():

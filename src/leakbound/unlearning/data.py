@@ -151,7 +151,8 @@ class PairedData(Dataset[dict[str, Example]]):
     """Forget examples, each with a retain partner that :meth:`set_epoch` draws anew; or one of the two alone.
 
     An epoch goes once through the forget examples (through retain where there is no forget). The partners of an epoch
-    are the retain examples in an order that depends on (seed, epoch) only, without repetition until all were used.
+    go on in the retain examples where the epoch before ended, without repetition until all were used; they depend on
+    (seed, epoch) only.
     ``leaks`` are, of one question each, answers that the model gave, with weights: an epoch has one of each, drawn in
     proportion to these. ``mismatch`` is the forget question with the partner's answer.
     """
@@ -186,12 +187,18 @@ class PairedData(Dataset[dict[str, Example]]):
 
 
 def draw_partners(count: int, retain: int, *, seed: int, epoch: int) -> list[int]:
-    """The places of ``count`` partners among ``retain`` examples: a function of the seed and the epoch."""
-    rng = Random(f"{seed}/{epoch}/pairing")
-    partners: list[int] = []
-    while retain and len(partners) < count:
-        partners += rng.sample(range(retain), k=retain)
-    return partners[:count]
+    """The places of an epoch's ``count`` partners among ``retain`` examples: a function of the seed and the epoch.
+
+    Each epoch goes on where the one before ended, in one order of them all after another: after any number of epochs
+    the numbers of uses differ by one at most.
+    """
+    if not retain:
+        return []
+    first, last = epoch * count, (epoch + 1) * count
+    rounds = range(first // retain, -(-last // retain))
+    order = [i for k in rounds for i in Random(f"{seed}/{k}/pairing").sample(range(retain), k=retain)]
+    skipped = first - rounds.start * retain
+    return order[skipped : skipped + count]
 
 
 @dataclass(frozen=True)
