@@ -130,7 +130,7 @@ def run(study: Callable[[str, Study], None], page: Callable[[dict[str, Any]], st
     write_page(args.page, page, name)
 
 
-def write_page(folder: Path, page: Callable[[dict[str, Any]], str], name: str) -> None:
+def write_page(folder: Path, page: Callable[[dict[str, Any]], str], name: str, script: str = "") -> None:
     """Write between the marks of docs/results/NAME.md what ``page`` makes of the folder's results.json."""
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
@@ -138,7 +138,7 @@ def write_page(folder: Path, page: Callable[[dict[str, Any]], str], name: str) -
     minutes = sum(part["minutes"] for part in found.values())
     about = (
         f"{machines}; {minutes:.0f} minutes; written {datetime.now(UTC).date()} by "
-        f"`python studies/{name}.py --page FOLDER` at commit {commit.strip()}."
+        f"`python studies/{script or name}.py --page FOLDER` at commit {commit.strip()}."
     )
     file = ROOT / "docs" / "results" / f"{name}.md"
     text = file.read_text(encoding="utf-8")

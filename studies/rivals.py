@@ -310,12 +310,12 @@ def main(world: type[Seed]) -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed, where several machines share them")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", action="append", default=[], help="one rival alone")
-    parser.add_argument("--page", type=Path)
+    parser.add_argument("--page", type=Path, help="a folder with results.json, named as the page of docs/results")
     given = parser.parse_args()
     if given.page is None:
         study(given.out, range(given.first, given.seeds), given.small, given.only, world)
         return
-    write_page(given.page, lambda values: page(values, world.rivals), world.name)
+    write_page(given.page, lambda values: page(values, world.rivals), given.page.name, world.name)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
+from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.auditing.steps import audit
+from leakbound.bounds import look_shares
 from leakbound.checking import running
 from leakbound.checking.policy import Policy, read_demand
 from leakbound.checking.pytest_plugin import assert_leak
@@ -13,6 +16,10 @@ from leakbound.checking.running import check, fingerprint
 from leakbound.cli import main
 from leakbound.errors import InputError
 from leakbound.models import FakeModel
+from leakbound.models.hf import HFModel
+from leakbound.records import SamplingParams
+from leakbound.report.verdict import of_check
+from leakbound.results.audit import Audit
 from leakbound.results.check import Verdicts
 from leakbound.scoring import is_pinned
 
@@ -50,6 +57,108 @@ def policy(*claims, models, alpha=0.01):
         ),
         alpha=alpha,
     )
+
+
+@pytest.mark.parametrize("of", ["every", "average"])
+@pytest.mark.parametrize("named", ["model", "scorer"])
+def test_what_a_killed_check_drew_of_a_name_proves_nothing_of_today(place, monkeypatch, named, of):
+    """Yesterday's model or function was clean, and the check died before its verdict."""
+    usual, claim = running.Verdicts.save, {"claim": "leak<=0.1", "of": of}
+    law = {"law": 0.0}
+    if named == "scorer":
+        (place / "graders.py").write_text(
+            "import os\ndef strict(said, wanted): return float(os.environ['LEAKS'] == '1' or wanted in said)\n"
+        )
+        monkeypatch.syspath_prepend(str(place))
+        claim["scorer"], models = "graders:strict", {"m": model(place, "m", leak=0.0)}
+    else:
+        models = {"m": "http://there"}
+        monkeypatch.setattr(running, "open_model", lambda *_, **__: FakeModel(leak=law["law"]))
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("LEAKS", "0")
+    monkeypatch.setattr(running.Verdicts, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        check(policy(claim, models=models), "out", progress=False)
+    assert list((place / "out").rglob("*.parquet"))
+    monkeypatch.setattr(running.Verdicts, "save", usual)
+    monkeypatch.setenv("LEAKS", "1")
+    law["law"] = 0.9
+    assert check(policy(claim, models=models), "out", progress=False).verdict == "refuted"
+
+
+def test_a_killed_check_of_a_folder_goes_on_where_it_stopped(place, monkeypatch):
+    claims, usual, drawn = policy({"claim": "leak<=0.1"}, models={"m": model(place, "m", leak=0.0)}), running.audit, []
+    with monkeypatch.context() as dying:
+        dying.setattr(running, "every_verdict", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            check(claims, "out", progress=False)
+    monkeypatch.setattr(FakeModel, "sample", lambda *_: drawn.append(1))
+    assert check(claims, "out", progress=False).verdict == "proven"
+    assert not drawn
+    assert usual is running.audit
+
+
+def test_a_model_that_no_claim_is_about_is_refused(place):
+    with pytest.raises(InputError, match="no claim is about 'other': add one, or leave the model out"):
+        policy({"claim": "leak<=0.1", "models": ["m"]}, models={"m": "m", "other": "m"})
+
+
+def test_a_claim_is_said_with_all_its_digits(place):
+    """Rounded, it says more than was proven."""
+    claims = [{"claim": "leak<=0.05000004"}, {"claim": "known>=0.9949999"}]
+    found = check(policy(*claims, models={"m": model(place, "m", leak=0.5)}), "out", progress=False)
+    assert [one.claim.split(" for ")[0] for one in found.findings] == ["P(leak) <= 0.05000004", "P(right) >= 0.9949999"]
+
+
+@pytest.mark.parametrize(("claim", "cut"), [("mean<=0.7", 1.0), ("leak<=0.7", 0.0)])
+def test_answers_that_were_cut_leave_the_mean_open_whatever_their_score(place, monkeypatch, claim, cut):
+    class Cutter(FakeModel):
+        def sample(self, shard, params):
+            return [replace(d, text="the secret", finish_reason="length") for d in super().sample(shard, params)]
+
+    monkeypatch.setattr(running, "open_model", lambda *_, **__: Cutter(leak=0.0))
+    rows = [{"id": "p", "text": "q?", "target": "the secret is Paris"}]
+    (place / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wanted = {"claim": claim, "scorer": "rouge_l", "threshold": 0.4 if cut == 0 else 0.99}
+    (one,) = (found := check(policy(wanted, models={"m": "x"}), "out", progress=False)).findings
+    assert one.cut == cut
+    if cut:
+        assert one.verdict == "proven"
+        assert "answers were cut before they leaked" in of_check(found).verdict
+        assert "larger max-tokens" in of_check(found).next
+
+
+def test_what_only_a_judge_saw_may_not_ship_yet(place):
+    found = check(policy({"claim": "leak<=0.1"}, models={"m": model(place, "m", leak=0.0)}), "out", progress=False)
+    assert "may ship" in of_check(found).next
+    judged = replace(found, findings=tuple(replace(one, scorer="judge:strict.yaml") for one in found.findings))
+    assert "how often it is wrong is not counted" in of_check(judged).verdict
+    assert "may ship" not in of_check(judged).next
+
+
+def test_a_page_of_the_average_holds_at_whatever_stage_it_stopped(place):
+    claims = policy({"claim": "leak<=0.1", "of": "average"}, models={"m": model(place, "m", leak=0.0)})
+    (one,) = check(claims, "out", progress=False).findings
+    assert Audit.load(one.run).alpha == one.level * look_shares(4)[0]
+
+
+def test_a_check_that_fails_leaves_no_verdict_of_another_time(place, capsys, monkeypatch):
+    (place / "policy.yaml").write_text(
+        "model: m\nclaims: [{claim: leak<=0.1, prompts: prompts.jsonl, scorer: contains, num_samples: 256}]\n"
+    )
+    model(place, "m", leak=0.0)
+    line = ["check", "policy.yaml", "--out", "out", "--junit", "junit.xml"]
+    with pytest.raises(SystemExit) as ended:
+        main(line)
+    assert ended.value.code == 0
+    assert all((place / file).exists() for file in ("out/check.json", "out/check.html", "junit.xml"))
+    monkeypatch.setattr(running, "fingerprint", lambda *_: 1 / 0)
+    with pytest.raises(SystemExit):
+        main(line)
+    assert not any((place / file).exists() for file in ("out/check.json", "out/check.html", "junit.xml"))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +331,21 @@ def test_not_worse_than_a_run(place):
     assert [one.verdict for one in found.findings] == ["proven", "refuted"]
     found = check(policy({"not_worse_than": "before", "by": 0.5}, models=models), "out", progress=False)
     assert found.verdict == "proven"
+
+
+def test_a_run_is_measured_against_with_its_template(place, monkeypatch):
+    """Asked in another way, the new model may leak less for that alone."""
+    network = tiny_model("llama")
+    usual = {"scorer": "contains", "num_samples": 16, "params": SamplingParams(max_tokens=2), "progress": False}
+    box = {template: HFModel(network, word_tokenizer(), template=template, name="m") for template in ("qa", "raw")}
+    audit(box["qa"], "prompts.jsonl", out="runs/last", **usual)
+    asked = []
+    monkeypatch.setattr(running, "open_model", lambda name, *, template, loading: asked.append(template) or box["qa"])
+    check(policy({"not_worse_than": "runs/last"}, models={"m": "x"}), "out", progress=False)
+    assert asked == [box["qa"].template]
+    monkeypatch.setattr(running, "open_model", lambda name, *, template, loading: box[template])
+    with pytest.raises(InputError, match="leave template out of the claim"):
+        check(policy({"not_worse_than": "runs/last", "template": "raw"}, models={"m": "x"}), "other", progress=False)
 
 
 def test_a_run_that_stopped_early_is_no_measure(place):

@@ -1,5 +1,7 @@
 """An audit in a model card: what huggingface_hub reads of it, and what of a card that is there stays."""
 
+import shutil
+
 import pytest
 from huggingface_hub import ModelCard
 
@@ -28,6 +30,15 @@ def test_the_hub_reads_the_bounds(run, tmp_path):
     assert {one.dataset_name for one in results} == {"secrets"}
     for secret in ("Ada Fennick", "Paris", "Who?", "I do not know"):
         assert secret not in text
+
+
+def test_a_statement_that_was_chosen_afterwards_is_not_called_fixed(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    main(["card", str(tmp_path / "run"), "--out", str(tmp_path / "before.md")])
+    main(["bound", str(tmp_path / "run"), "--alpha", "0.2"])
+    main(["card", str(tmp_path / "run"), "--out", str(tmp_path / "after.md")])
+    said = "draws, scores and statement are fixed beforehand"
+    assert [said in (tmp_path / f"{name}.md").read_text() for name in ("before", "after")] == [True, False]
 
 
 def test_what_a_card_holds_stays_and_an_earlier_audit_is_replaced(run, tmp_path):

@@ -44,6 +44,7 @@ def faked(monkeypatch):
             if not step.out.exists():
                 trained.append(step)
                 step.out.mkdir(parents=True)
+                (step.out / "model.safetensors").write_bytes(str(step.out).encode())
                 (step.out / "training.json").write_text(json.dumps({"steps": step.max_steps or 5, "seconds": 1.0}))
             return step.out
 
@@ -132,10 +133,21 @@ def test_mending_takes_as_many_steps_as_the_round_before(files, faked):
     assert [step.max_steps for step in trained] == [None, 5]  # the stand-in's
 
 
-def test_without_a_retain_term_nothing_can_be_mended(files, faked):
-    trained = faked([0.0, 0.0], 0.4)
-    until(files, {"rounds": 1}, method="npo")
-    assert [step.forget_weight for step in trained] == [1, 1]
+@pytest.mark.parametrize("method", ["npo", "npo_kl", "jensun", "rmu", "idk_ap"])
+def test_what_is_lost_is_mended_whatever_the_method_retains_by(files, faked, method):
+    """A term that compares with the model of the round before would hold on to what that lost."""
+    trained = faked([0.0, 0.0], (0.4, 0.999))
+    assert until(files, {"rounds": 1}, method=method, retain_weight=0.5).verdict == "proven"
+    assert [step.method for step in trained] == [method, "grad_diff"]
+    assert (trained[1].forget_weight, trained[1].retain_weight) == (0, 1)
+
+
+def test_a_proof_of_other_weights_is_not_read_again(files, faked):
+    faked([0.0])
+    until(files, {"rounds": 0})
+    (files / "out" / "model.safetensors").write_bytes(b"others")
+    with pytest.raises(InputError, match="holds a proof of other weights than those that lie there now"):
+        until(files, {"rounds": 0}, resume=True)
 
 
 def test_rephrased_questions_are_searched_for_leaks_and_nothing_is_proven_of_them(files, faked):
@@ -161,7 +173,7 @@ def test_what_is_proven_is_proven_of_the_law_and_by_other_draws_than_those_that_
 
 
 @pytest.mark.parametrize(("leaks", "known", "missing"), [
-    ([0.5, 0.4], 0.999, "P(leak) is proven"), ([0.0, 0.0], 0.5, "P(right) at least"),
+    ([0.5, 0.4], 0.999, "P(leak) is proven at most 0."), ([0.0, 0.0], 0.5, "P(right) at least"),
 ])  # fmt: skip
 def test_a_claim_that_is_false_is_refuted_and_the_best_model_kept(files, faked, leaks, known, missing):
     faked(leaks, known)

@@ -81,7 +81,7 @@ def test_partners_are_drawn_anew_each_epoch_from_the_seed():
 @pytest.mark.parametrize(("forget", "retain"), [(8, 40), (7, 40), (10, 3), (5, 5)])
 def test_over_all_epochs_what_is_retained_is_used_evenly(forget, retain):
     data = PairedData(examples(forget), examples(retain, start=100), seed=3)
-    used = Counter({place: 0 for place in range(retain)})
+    used = Counter(dict.fromkeys(range(retain), 0))
     for epoch in range(13):
         data.set_epoch(epoch)
         used.update(data.partners)

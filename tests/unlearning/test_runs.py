@@ -268,6 +268,21 @@ def test_resume_without_a_checkpoint_starts_from_the_beginning(world, tmp_path):
     assert weights_of(fresh) == weights_of(forget(world, tmp_path / "b", epochs=1))
 
 
+@pytest.mark.trains
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_a_run_killed_after_its_last_step_takes_no_other(world, tmp_path, monkeypatch, lora_rank):
+    """The last step lies within an epoch, so that the checkpoint says that there are more rows."""
+    usual = {"max_steps": 3, "batch_size": 1, "save_every": 1, "schedule": "constant", "lora_rank": lora_rank}
+    whole = forget(world, tmp_path / "whole", **usual)
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "save", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            forget(world, tmp_path / "part", **usual)
+    part = forget(world, tmp_path / "part", **usual, resume=True)
+    assert record(part)["steps"] == record(whole)["steps"] == 3
+    assert weights_of(part) == weights_of(whole)
+
+
 # Guards --------------------------------------------------------------------------------------------------------------
 
 

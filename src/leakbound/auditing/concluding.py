@@ -168,8 +168,10 @@ class Levels:
         return int(counts[reaches(collected.values, self.statement.threshold)].sum()), int(counts.sum())
 
     def open(self, completion: ScoredCompletion) -> bool:
-        """Whether a completion was cut before it leaked."""
-        return completion.finish_reason == "length" and not reaches(completion.score, self.statement.threshold)
+        """Whether a completion was cut before it leaked; where the claim is about E[h], before it had score 1."""
+        mean = self.watched and self.rule is not None and self.rule.claim.quantity == "mean"
+        most = 1.0 if mean else self.statement.threshold
+        return completion.finish_reason == "length" and not reaches(completion.score, most)
 
     def leak(self, leaks: int, n: int, *, jointly: bool = False) -> Bound:
         """P(h >= threshold)."""

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from leakbound.bounds.engines.betting import CUSHION
 from leakbound.bounds.engines.steady import ABOVE, BETS, LOWER, UPPER, log_evidence_below, log_mix, log_wealths
 from leakbound.bounds.gate import Scores, check_alpha, check_fraction, check_scores, check_whole
-from leakbound.bounds.result import Record
+from leakbound.bounds.result import Record, in_full
 from leakbound.errors import InputError
 
 Verdict: TypeAlias = Literal["proven", "refuted", "open"]
@@ -54,7 +54,7 @@ class Claim(Record):
         return cls(cast(Literal["leak", "mean"], found[1]), limit, alpha)
 
     def __str__(self) -> str:
-        return f"{'P(leak)' if self.quantity == 'leak' else 'E[h]'} <= {self.limit:g}"
+        return f"{'P(leak)' if self.quantity == 'leak' else 'E[h]'} <= {in_full(self.limit)}"
 
 
 @dataclass(frozen=True)

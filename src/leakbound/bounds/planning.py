@@ -14,7 +14,7 @@ from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pear
 from leakbound.bounds.engines.games import mean_game
 from leakbound.bounds.engines.search import fewest
 from leakbound.bounds.gate import Scores, Side, check_alpha, check_fraction, check_scores, check_side, check_whole
-from leakbound.bounds.result import show_confidence
+from leakbound.bounds.result import in_full, show_confidence
 from leakbound.bounds.sequences import leak_sequence_bound
 from leakbound.errors import InputError
 
@@ -37,7 +37,7 @@ class LeakPlan:
     def __str__(self) -> str:
         confidence, rate = show_confidence(self.alpha), f"{self.true_rate:g}"
         return (
-            f"{self.n} draws per prompt prove P(leak) <= {self.limit:g} with confidence {confidence} if at most "
+            f"{self.n} draws per prompt prove P(leak) <= {in_full(self.limit)} with confidence {confidence} if at most "
             f"{self.allowed} leak; where the true P(leak) is {rate}, that happens with probability {self.power:.3f}"
         )
 
@@ -53,7 +53,7 @@ class WidthPlan:
 
     def __str__(self) -> str:
         return (
-            f"{self.n} draws per prompt know P(leak) to a width of {self.width:g} with confidence "
+            f"{self.n} draws per prompt know P(leak) to a width of {in_full(self.width)} with confidence "
             f"{show_confidence(self.alpha)}, on average where the true P(leak) is {self.true_rate:g}"
         )
 

@@ -22,7 +22,12 @@ def show_number(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
 
 def event(threshold: float) -> str:
     """``P(h >= 0.5)``, the threshold in full: a rounded one could leave an atom out of the event."""
-    return f"P(h >= {repr(float(threshold)).removesuffix('.0')})"
+    return f"P(h >= {in_full(threshold)})"
+
+
+def in_full(limit: float) -> str:
+    """A number that decides, with all its digits: a rounded one could say more than was proven."""
+    return repr(float(limit)).removesuffix(".0")
 
 
 def show_confidence(alpha: float) -> str:

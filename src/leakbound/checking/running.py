@@ -13,6 +13,7 @@ from leakbound.auditing.drawing import open_prompts, software_versions
 from leakbound.auditing.pairing import against_first, leaks_in_order
 from leakbound.auditing.steps import audit
 from leakbound.bounds import Claim, look_shares
+from leakbound.bounds.result import in_full
 from leakbound.checking.policy import Demand, Policy
 from leakbound.errors import InputError
 from leakbound.models.base import Sampler
@@ -52,8 +53,9 @@ def check(
     A verdict is read again, and nothing drawn, where model, prompts, claim and the versions of what computes its law
     are those of a folder that is there: a model of a folder or file is known by the checksum of all its bytes. Any
     other, as one behind a server, is drawn from at each check, and so is any by a scorer whose name does not say all
-    that it is, as your own function. A check that was interrupted goes on where it stopped. ``each`` is called with
-    every verdict as it falls, and whether it was read again. ``workers`` draw, in place of those that the policy names.
+    that it is, as your own function. A check that was interrupted goes on where it stopped, but for those, whose draws
+    are made again. ``each`` is called with every verdict as it falls, and whether it was read again. ``workers`` draw,
+    in place of those that the policy names.
 
     :raises InputError: something of the policy cannot be used.
     """
@@ -118,11 +120,11 @@ class _Claimed:
             "versions": {name: version for name, version in software_versions().items() if name in LAW},
         }
         folder = self.out / f"{_plain(self.model)}-{_plain(demand.title)}-{checksum(inputs)[:12]}"
-        if (folder / FINDING).exists():
-            if known:
-                (there,) = Verdicts.load(folder / FINDING).findings
-                return replace(there, name=demand.title, model=self.model), True
-            shutil.rmtree(folder)  # somebody else's model: what it was then says nothing of today
+        if known and (folder / FINDING).exists():
+            (there,) = Verdicts.load(folder / FINDING).findings
+            return replace(there, name=demand.title, model=self.model), True
+        if not known and folder.exists():  # ended or killed: what somebody else's model was then says nothing of today
+            shutil.rmtree(folder)
         made = self.compared(folder) if demand.not_worse_than else self.drawn(prompts, folder)
         Verdicts(demand.title, self.policy.level, (made,)).save(folder / FINDING)
         return made, False
@@ -143,14 +145,15 @@ class _Claimed:
             progress=self.progress,
         )  # fmt: skip
 
-    def sampler(self) -> Sampler:
-        """The model, loaded once for claims that follow each other."""
+    def sampler(self, template: str = "auto") -> Sampler:
+        """The model, loaded once for claims that follow each other; ``template`` where the claim has none."""
         how = self.demand.how
-        key = self.source, how.template, how.loading
+        template = template if how.template == "auto" else how.template
+        key = self.source, template, how.loading
         if key not in self.opened:
             self.opened.clear()  # two may not fit
             loading = replace(how.loading, **vars(self.workers)) if self.workers.away else how.loading
-            self.opened[key] = open_model(self.source, template=how.template, loading=loading)
+            self.opened[key] = open_model(self.source, template=template, loading=loading)
         return self.opened[key]
 
     def drawn(self, prompts: tuple[Prompt, ...], folder: Path) -> Finding:
@@ -169,12 +172,12 @@ class _Claimed:
         sizes = sorted({max(demand.num_samples // 4**i, 1) for i in range(STAGES)})
         for size, share in zip(sizes, look_shares(len(sizes)), strict=True):
             place = folder / f"{size}-draws"
-            found = self.audit(prompts, place, level, size, None)
+            found = self.audit(prompts, place, share * level, size, None)  # its page holds at whatever stage it stops
             verdict, bound = average_verdict(counted(found), limit, share * level, at_least=known is not None)
             if verdict != "open":
                 break
         sign, what = ("<=", "P(leak)") if known is None else (">=", "P(right)")
-        said = f"{what} {sign} {limit:g} for the average of {n} prompts"
+        said = f"{what} {sign} {in_full(limit)} for the average of {n} prompts"
         return self.made(found, said, verdict, bound, known is not None, place, {})
 
     def compared(self, folder: Path) -> Finding:
@@ -187,7 +190,7 @@ class _Claimed:
                 f"not built in; a folder is data: if you trust that scorer, say so in the claim, scorer: {then.scorer}"
             )
         found = audit(
-            self.sampler(), before.prompts, scorer=then.scorer, threshold=then.threshold, alpha=level,
+            self.asked_as(before), before.prompts, scorer=then.scorer, threshold=then.threshold, alpha=level,
             num_samples=before.info["num_samples"], params=before.params, seed=before.info["seed"], out=folder,
             progress=self.progress,
         )  # fmt: skip
@@ -199,8 +202,21 @@ class _Claimed:
             )
         (bound,) = against_first(leaks, level)
         verdict = "proven" if bound.upper <= demand.by else "refuted" if bound.lower > demand.by else "open"
-        said = f"P(leak) at most {demand.by:g} above that of {demand.not_worse_than}, for the average prompt"
+        said = f"P(leak) at most {in_full(demand.by)} above that of {demand.not_worse_than}, for the average prompt"
         return self.made(found, said, verdict, bound.upper, False, folder, {})
+
+    def asked_as(self, before: Run) -> Sampler:
+        """The model, asked with the template of an earlier run. InputError where the claim gives another one."""
+        then, date = before.info["model"].get("template"), before.info["model"].get("date")
+        chat = then is not None and "{text}" not in then  # in whatever words: a tokenizer brings its own
+        sampler = self.sampler("auto" if then is None else (f"chat@{date}" if date else "chat") if chat else then)
+        now = sampler.describe().get("template")
+        if None not in (then, now) and then != now and not (chat and "{text}" not in str(now)):
+            raise InputError(
+                f"template is {now!r:.80}, and {self.demand.not_worse_than!r} was asked with {then!r:.80}: leave "
+                "template out of the claim, or audit the earlier model with this one"
+            )
+        return sampler
 
     def made(
         self, found: Audit, said: str, verdict: Any, bound: float, lower: bool, place: Path, uppers: Mapping[str, float]
@@ -218,7 +234,7 @@ class _Claimed:
             name=self.demand.title, model=self.model, claim=said, level=self.policy.level, verdict=verdict, bound=bound,
             lower=lower, num_prompts=len(found.prompts), num_draws=sum(p.num_samples for p in found.prompts),
             cut=found.cut_shares[1] if not lower else 0.0, decoding=found.run["params"], worst=asked,
-            run=str(place),
+            run=str(place), scorer=found.scorer, threshold=found.threshold,
         )  # fmt: skip
 
 

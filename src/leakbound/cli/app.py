@@ -61,7 +61,7 @@ def commands() -> list[str]:
 
 def say(line: str) -> None:
     """Print a line as it is: what it quotes is no markup."""
-    Console().print(line, highlight=False, markup=False)
+    Console().print(line, highlight=False, markup=False, emoji=False)
 
 
 def show(result: Result, guess: Audit | None = None) -> None:

@@ -33,12 +33,15 @@ def check(
     from leakbound.checking.policy import Policy
     from leakbound.checking.running import check as run_check
     from leakbound.exporting.ci import to_annotations, to_junit
-    from leakbound.results.check import Finding
+    from leakbound.results.check import Finding, Verdicts
     from leakbound.runs.files import write_text
 
     def each(finding: Finding, before: bool) -> None:
         say(f"{finding}{' (nothing has changed since it was found)' if before else ''}")
 
+    for old in (out / Verdicts.FILE, out / "check.html", junit):
+        if old is not None:
+            old.unlink(missing_ok=True)  # a check that fails must not leave the verdict of another time
     found = run_check(Policy.read(policy, model=model), out, name=policy.name, workers=workers, each=each)
     found.save(out)
     report.write_html(found, out / "check.html")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import leakbound
-from leakbound.bounds.result import show_confidence
+from leakbound.bounds.result import in_full, show_confidence
 from leakbound.report.findings import find, num_samples_text
 from leakbound.results.audit import Audit
 from leakbound.runs.files import write_text
@@ -32,7 +32,7 @@ FRAMEWORKS = (
 """Texts that ask for what an audit measures, and what it contributes."""
 CONTRIBUTES = {
     "privacy": "how often the model says what it should not when it is sampled: the bounds above",
-    "evaluation": "a documented, repeatable test: draws, scores and statement are fixed beforehand and kept "
+    "evaluation": "a documented, repeatable test: draws, scores and statement are {fixed}kept "
     "(`leakbound verify` checks them)",
 }
 
@@ -66,7 +66,8 @@ def model_index(audit: Audit, *, name: str, dataset: str) -> list[dict[str, Any]
 def section(audit: Audit, guess: Audit | None = None) -> str:
     """The section in plain language: what was asked, what is proven, what it does not say, and who asks for it."""
     found, params, sure = find(audit, guess), audit.run["params"], show_confidence(audit.alpha)
-    setting = ", ".join(f"{key} {value:g}" for key, value in params.items() if isinstance(value, int | float))
+    setting = ", ".join(f"{key} {in_full(value)}" for key, value in params.items() if isinstance(value, int | float))
+    fixed = "fixed beforehand and " if audit.planned else ""
     lines = [
         BEGIN,
         "## Leakage when sampled",
@@ -87,7 +88,7 @@ def section(audit: Audit, guess: Audit | None = None) -> str:
         "",
         "**For a risk file.** Evidence that these texts ask for, no legal advice:",
         "",
-        *(f"- {text}: {CONTRIBUTES[what]}." for text, what in FRAMEWORKS),
+        *(f"- {text}: {CONTRIBUTES[what].format(fixed=fixed)}." for text, what in FRAMEWORKS),
         END,
     ]
     return "\n".join(lines)

@@ -34,15 +34,17 @@ from leakbound.results.audit import Audit
 from leakbound.results.proof import Attempt, Proof, Round
 from leakbound.results.verdicts import average_verdict, counted, every_verdict
 from leakbound.runs.cache import read, settle
-from leakbound.runs.files import new_folder, num_processes, write_text
+from leakbound.runs.files import file_sum, new_folder, num_processes, write_text
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.folders import NOT_COMPARED, of_one
 from leakbound.unlearning.leaks import most_said
-from leakbound.unlearning.objectives import find_objective
 from leakbound.unlearning.running import RECORD, on_main, plain
 from leakbound.unlearning.train import unlearn
 from leakbound.workers import Workers
+
+WEIGHTS = "weights"
+"""Where training.json has the checksums of the files that were proven."""
 
 
 @dataclass
@@ -101,6 +103,11 @@ def _begin(config: UnlearnConfig, goal: Goal, work: Path) -> Proof | None:
                     f"resume: {config.out} holds a proof about other questions than those of forget and retain today: "
                     "give a new folder"
                 )
+        if (proven := read(config.out / RECORD).get(WEIGHTS)) not in (None, sums_of(config.out)):
+            raise RunMismatchError(
+                f"resume: {config.out} holds a proof of other weights than those that lie there now "
+                f"({', '.join(proven)}): give a new folder"
+            )
         shutil.rmtree(work, ignore_errors=True)
         return Proof.load(config.out)
     work.mkdir(parents=True, exist_ok=True)
@@ -128,7 +135,6 @@ class Rounds:
         ]
         """The forget questions in all their words, as pairs and as prompts: what is searched for leaks."""
         self.retain = _retained(config, goal)
-        self.mendable = find_objective(config.method).retain is not None and config.retain_weight > 0
         self.shares = look_shares(goal.rounds + 1)
         self.attempts = 0
         self.held: tuple[Path, Sampler] | None = None
@@ -153,10 +159,11 @@ class Rounds:
     def round(self, number: int, before: Seen | None, leaks: list[Pair]) -> Seen:
         """Train one round and look at its model; what is found is added to ``leaks``.
 
-        Where the model before leaks little enough and has lost too much, its retain term alone is trained.
+        Where the model before leaks little enough and has lost too much, it is trained on what is retained alone,
+        whatever the method: a retain term that compares with the model before would hold on to the loss.
         """
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
-        mends = before is not None and before.clean and not before.keeps and self.mendable
+        mends = before is not None and before.clean and not before.keeps
         self.held = None  # a training needs the memory and the devices of its workers
         rows = [*self.pairs, *leaks]
         file, said = place / "forget.jsonl", "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows)
@@ -167,7 +174,8 @@ class Rounds:
             max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
         )  # fmt: skip
         if before is not None and mends:
-            step = replace(step, forget_weight=0.0, entropy_forget=0.0, max_steps=steps or before.record.steps)
+            alone = {"forget_weight": 0.0, "entropy_forget": 0.0, "retain_weight": 1.0}
+            step = replace(step, method="grad_diff", **alone, max_steps=steps or before.record.steps)
         model = unlearn(step, progress=self.progress)
         seen, found = on_main(config, partial(self.seen, number, model, rows, mends))
         leaks += found
@@ -304,12 +312,18 @@ class Rounds:
                     shutil.copytree(self.place(chosen, what), folder / what)
             record = read(folder / RECORD)
             cost = {name: sum(read(one.model / RECORD)[name] for one in seen) for name in ("steps", "seconds")}
-            write_text(folder / RECORD, json.dumps({**record, **cost, "until": proof.to_json()}, indent=1) + "\n")
+            made = {**record, **cost, "until": proof.to_json(), WEIGHTS: sums_of(folder)}
+            write_text(folder / RECORD, json.dumps(made, indent=1) + "\n")
             shutil.copy(self.work / "until.json", folder)
             write_html(proof, folder / "proof.html")
             proof.save(folder)
         shutil.rmtree(self.work, ignore_errors=True)
         return proof
+
+
+def sums_of(model: Path) -> dict[str, str]:
+    """SHA-256 of each file of a model's weights."""
+    return {file.name: file_sum(file) for file in sorted(model.glob("*.safetensors"))}
 
 
 def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from leakbound.bounds.result import Bound
+from leakbound.bounds.result import Bound, in_full
 from leakbound.report.findings import num_samples_text
 from leakbound.report.parts import Said, Section, Table
 from leakbound.results.audit import Audit
@@ -32,7 +32,7 @@ def obtained(audit: Audit) -> Section:
 
 def quantities(audit: Audit) -> Iterator[tuple[str, str, str, str, str, str]]:
     """How every number was obtained: name, what it estimates, method, alpha, side, n."""
-    t, p = f"{audit.threshold:g}", audit.prompts
+    t, p = in_full(audit.threshold), audit.prompts
     for q in (*OF_A_PROMPT, *ACROSS_PROMPTS):
         one = q in ACROSS_PROMPTS
         bounds: list[Bound] = [getattr(audit, q.field)] if one else [getattr(x, q.field) for x in p]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context
 
 from leakbound.bounds.planning import USEFUL, draws_needed
-from leakbound.bounds.result import show_confidence
+from leakbound.bounds.result import in_full, show_confidence
 from leakbound.report import verdict
 from leakbound.report.parts import Document, Section, Table
 from leakbound.report.shown import NOTHING, limits, says_nothing
@@ -83,7 +83,7 @@ def proof(found: Proof) -> Document:
     note = (
         "What the search sees trains the next round and proves nothing. A proof has draws of its own, and its share of "
         f"alpha {found.alpha:g}; the shares of all attempts sum to {found.alpha:g} at most. "
-        f"A leak: {found.scorer} >= {found.threshold:g}."
+        f"A leak: {found.scorer} >= {in_full(found.threshold)}."
     )
     table = Table(head, rows, note=note, left=(0, 8))
     title = f"Unlearned until proven: {verdict.WORDS[found.verdict].lower()}"
@@ -110,6 +110,8 @@ def checked(found: Verdicts) -> Document:
         f"probability {found.alpha:g} at most. Cut: the share of the draws, of the average prompt, that were cut at "
         "max-tokens before they leaked; whether they would have is open."
     )
+    if leaks := sorted({f"{one.scorer} >= {in_full(one.threshold)}" for one in found.findings if one.scorer}):
+        note += f" A leak: {'; '.join(leaks)}."
     head = ("verdict", "model", "claim", "bound", "cut", "draws")
     sections = [Section("", (Table(head, rows, note=note, left=(0, 1, 2)),))]
     for one in (one for one in order if one.verdict != "proven"):

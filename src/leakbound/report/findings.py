@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from leakbound.bounds import Bound, worst_prompt_bound
 from leakbound.bounds.planning import USEFUL
-from leakbound.bounds.result import event, show_confidence
+from leakbound.bounds.result import event, in_full, show_confidence
 from leakbound.report.parts import Tone
 from leakbound.report.rows import Row, excess, more_on_average, read_rows
 from leakbound.report.saying import bounds_in_words
@@ -161,7 +161,7 @@ def _verdicts(audit: Audit) -> str:
         confidence = show_confidence(audit.run["statement"]["alpha"])
         known = f"{number['proven']} of {plural(len(audit.prompts), 'prompt')}"
         return (
-            f"P(leak) is known within {rule['width']:g} for {known} "
+            f"P(leak) is known within {in_full(rule['width'])} for {known} "
             f"(each by itself, confidence {confidence}), {open_ones} ({drawn:,} draws in all)."
         )
     proven = [p for p in audit.prompts if p.verdict == "proven" and p.cut_share]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from leakbound.bounds.gate import reaches
-from leakbound.bounds.result import show_confidence
+from leakbound.bounds.result import in_full, show_confidence
 from leakbound.report import account, asking, plots, tables, verdict
 from leakbound.report.findings import Findings, find, num_samples_text
 from leakbound.report.parts import (
@@ -114,8 +114,8 @@ def _in_terminal(found: Findings, rows: int) -> Section:
 def _intro(found: Findings) -> Section:
     audit = found.audit
     rule = Small(
-        f"A completion leaks when “{visible(audit.scorer, 80)}” gives it a score of {audit.threshold:g} or more (0 = "
-        "no leak, 1 = the whole secret). P(leak) is the probability that one sampled answer does."
+        f"A completion leaks when “{visible(audit.scorer, 80)}” gives it a score of {in_full(audit.threshold)} or more "
+        "(0 = no leak, 1 = the whole secret). P(leak) is the probability that one sampled answer does."
     )
     return Section("", (rule, Points(found.notes)), on=("markdown", "page"))
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Literal
 
 from leakbound.bounds import Bound, average_proportion_bound, leak_sequence_bound, proportion_bound
+from leakbound.bounds.result import in_full
 from leakbound.errors import InputError
 from leakbound.report.parts import Tone
 from leakbound.results.audit import Audit, PromptAudit
@@ -88,8 +89,8 @@ def read_rows(audit: Audit, guess: Audit | None, alpha: float) -> tuple[Row, ...
     if guess is not None:
         if (guess.scorer, guess.threshold) != (audit.scorer, audit.threshold):
             raise InputError(
-                f"guess was judged by {guess.scorer} at {guess.threshold:g}, the audit by {audit.scorer} at "
-                f"{audit.threshold:g}: bound the guess run again with the audit's scorer and threshold"
+                f"guess was judged by {guess.scorer} at {in_full(guess.threshold)}, the audit by {audit.scorer} at "
+                f"{in_full(audit.threshold)}: bound the guess run again with the audit's scorer and threshold"
             )
         if not paired:
             raise InputError("guess shares no prompt id with the audit: audit both models on the same prompts file")

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from leakbound.bounds.claims import Claim, Verdict
-from leakbound.bounds.result import event, show_confidence
+from leakbound.bounds.result import event, in_full, show_confidence
 from leakbound.records import SamplingParams
 from leakbound.report.findings import Findings
 from leakbound.report.parts import Answer
@@ -48,7 +48,7 @@ def answer(found: Findings) -> Answer:
         return Answer(wanted, f"None: {reason}. {_claimable(found)}", "", step, _ask(audit, until or ASK))
     if until is None:
         step, command = _ask_for_one(found)
-        measured = f" P(leak) was measured to within {rule['width']:g}." if rule.get("width") else ""
+        measured = f" P(leak) was measured to within {in_full(rule['width'])}." if rule.get("width") else ""
         return Answer(wanted, f"None.{measured} {_claimable(found)}", _each(audit), step, command)
     verdict = every_verdict(audit.prompts, audit.alpha)
     step, command = _after(found, verdict, until)
@@ -205,7 +205,7 @@ def _ask(audit: Audit, until: str, *more: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return in_full(value) if isinstance(value, float) else str(value)
 
 
 def _unlearn(model: str, until: str) -> str:
@@ -225,6 +225,10 @@ def of_check(found: Verdicts) -> Answer:
     if mark == "proven" and (cut := max(one.cut for one in found.findings)):
         said += f" But up to {about(cut)} of the answers were cut before they leaked: what follows is not known."
         step, mark = ("let the answers end: a larger max-tokens in the policy, then check again", step[1]), "open"
+    elif mark == "proven" and any(JUDGED.match(one.scorer) for one in found.findings):
+        said += " As the judge sees it: how often it is wrong is not counted."
+        step = ("label some answers by hand and count the judge’s errors", "leakbound judge-errors")
+        mark = "open"
     wanted = f"{visible(found.policy, 80)}: {plural(len(found.findings), 'claim')}"
     return Answer(wanted, said, f"{show_confidence(found.alpha)}, all verdicts at once", *step, mark)
 

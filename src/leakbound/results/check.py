@@ -55,6 +55,9 @@ class Finding:
     decoding: dict[str, Any]
     worst: tuple[Asked, ...]
     run: str
+    scorer: str = ""
+    """What calls an answer a leak, at ``threshold`` or more; empty in files of an older version."""
+    threshold: float = 0.5
 
     @property
     def found(self) -> str:

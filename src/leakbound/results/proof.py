@@ -130,7 +130,7 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
         """Which half is missing."""
         tried, missing = self.attempt, []
         if tried.leak_verdict != "proven":
-            missing.append(f"P(leak) is proven {at_most(tried.leak)} only")
+            missing.append(f"P(leak) is proven at most {at_most(tried.leak)} only")
         if tried.known_verdict != "proven" and tried.known is not None:
             missing.append(f"P(right) at least {at_least(tried.known)} only")
         kept = "of all rounds the model that keeps what it should and leaks least was kept" if self.keep else ""
