@@ -169,8 +169,8 @@ class Levels:
 
     def open(self, completion: ScoredCompletion) -> bool:
         """Whether a completion was cut before it leaked; where the claim is about E[h], before it had score 1."""
-        mean = self.watched and self.rule is not None and self.rule.claim.quantity == "mean"
-        most = 1.0 if mean else self.statement.threshold
+        claim = self.rule.claim if self.rule is not None and self.watched else None
+        most = 1.0 if claim is not None and claim.quantity == "mean" else self.statement.threshold
         return completion.finish_reason == "length" and not reaches(completion.score, most)
 
     def leak(self, leaks: int, n: int, *, jointly: bool = False) -> Bound:

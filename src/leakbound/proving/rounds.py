@@ -174,8 +174,10 @@ class Rounds:
             max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
         )  # fmt: skip
         if before is not None and mends:
-            alone = {"forget_weight": 0.0, "entropy_forget": 0.0, "retain_weight": 1.0}
-            step = replace(step, method="grad_diff", **alone, max_steps=steps or before.record.steps)
+            step = replace(
+                step, method="grad_diff", forget_weight=0.0, entropy_forget=0.0, retain_weight=1.0,
+                max_steps=steps or before.record.steps,
+            )  # fmt: skip
         model = unlearn(step, progress=self.progress)
         seen, found = on_main(config, partial(self.seen, number, model, rows, mends))
         leaks += found
