@@ -219,7 +219,7 @@ def study(out: Path, seeds: range, small: bool, only: list[str], world: type[See
 
 def page(values: dict[str, Any], rivals: dict[str, Any]) -> str:
     """Equal steps, then equal CPU seconds, where they were tried."""
-    longer = [name for name in rivals if name.endswith(LONGER)]
+    longer = [name for name in rivals if name.endswith(LONGER) and any(name in key for key in values)]
     parts = [table(values, ["original", "retrained", *(name for name in rivals if name not in longer)])]
     if longer:
         parts += ["At equal CPU seconds:", table(values, [*longer, *DEAR])]
