@@ -5,8 +5,10 @@ from datetime import datetime
 from functools import partial
 
 import numpy as np
+import peft
 import pytest
 import torch
+import transformers
 from tiny_models import ENDS, SMALL, WORDS, tiny_model, word_tokenizer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -163,3 +165,56 @@ def test_a05_a_tokenizer_of_another_model_is_refused(tokenizer):
         model.sample(Shard((Prompt("x", "a new b", "c"),), 0, 2, 0), SamplingParams(max_tokens=2))
     with pytest.raises(ModelError, match=refusal):
         model.answer_likelihoods(["a"], [["new"]])
+
+
+class Wrapped(torch.nn.Module):
+    """A forward that takes what the model takes and names little of it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.config, self.generation_config = model, model.config, model.generation_config
+        self.dtype, self.device = model.dtype, model.device
+
+    def get_input_embeddings(self):
+        return self.model.get_input_embeddings()
+
+    def forward(self, input_ids, **named):
+        return self.model(input_ids=input_ids, **named)
+
+
+@pytest.mark.parametrize("kind", ["lora", "prompt tuning", "compiled", "wrapped"])
+def test_a_cache_that_is_given_back_and_not_taken_is_of_no_use(tokenizer, kind):
+    """Read as if it were taken, each token was drawn from the law behind the one before it alone."""
+    model = tiny_model(seed=3)
+    if kind == "lora":
+        lora = peft.LoraConfig(r=2, init_lora_weights=False, target_modules=["q_proj", "v_proj"])
+        model = peft.get_peft_model(model, lora).eval()
+    elif kind == "prompt tuning":
+        config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+        model = peft.get_peft_model(model, config).eval()
+    else:
+        model = torch.compile(model, backend="eager") if kind == "compiled" else Wrapped(model)
+    prompts = (Prompt("0", "a b c d a b", "x"), Prompt("1", "d c", "x"))
+    box = HFModel(model, tokenizer, template="{text}")
+    for prompt, found in zip(
+        prompts, box.generations(Shard(prompts, 0, 50, 1), SamplingParams(max_tokens=4)), strict=True
+    ):
+        head = tokenizer(prompt.text)["input_ids"]
+        for one in found:
+            ids = torch.tensor([[*head, *one.tokens]])
+            with torch.inference_mode():
+                laws = model(input_ids=ids, use_cache=False).logits[0, -len(one.tokens) - 1 : -1].log_softmax(-1)
+            own = laws.gather(1, torch.tensor(one.tokens)[:, None]).sum().item()
+            assert one.logprob == pytest.approx(own, abs=1e-4)
+
+
+def test_attention_that_is_scaled_by_places_in_the_cache_is_read_in_equal_lengths(tokenizer):
+    """Llama 4: its queries' temperature counts padding, from a length on that a trial does not reach."""
+    config = transformers.Llama4TextConfig(
+        vocab_size=6, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=16,
+        intermediate_size=32, intermediate_size_mlp=32, num_local_experts=2, max_position_embeddings=512,
+        attn_temperature_tuning=True, pad_token_id=0, bos_token_id=1, eos_token_id=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    box = HFModel(transformers.AutoModelForCausalLM.from_config(config).eval(), tokenizer, template="{text}")
+    assert not box._forward.pads

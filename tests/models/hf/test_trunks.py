@@ -1,5 +1,7 @@
 """Prompts that are read where they lie: the same attention, the same laws, and less memory for a row."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,56 @@ def test_attention_is_that_over_whole_rows(monkeypatch, heads, groups, size, oth
         right, _ = sdpa_attention_forward(Module(heads // groups), query[i : i + 1].float(), *pair, None, scaling=0.4)
         assert found.dtype == dtype
         torch.testing.assert_close(found[i].float(), right[0], rtol=0, atol=apart)
+
+
+@pytest.mark.parametrize("new", [1, 4])
+def test_no_more_scores_are_made_at_once_than_are_allowed(monkeypatch, new):
+    """Whatever the prompt and the tokens that are read again are: else --memory would be broken."""
+    heads, groups, size, width, depth = 6, 2, 8, 5, np.array([5, 4, 5])
+    generator = torch.Generator().manual_seed(new)
+    shared = Trunks.of([Trunk(torch.randn(40, 2 * groups * size, generator=generator))] * 3, torch.device("cpu"))
+    shared.see(depth, width, new)
+    query = torch.randn(3, heads, new, size, generator=generator)
+    key, value = (torch.randn(3, groups, width, size, generator=generator) for _ in range(2))
+    key.trunks = Layer(shared, (0, groups, size), (groups * size, groups, size))
+    found, sizes, usual = [], [], trunks._mean
+    monkeypatch.setattr(trunks, "_mean", lambda scores, values: sizes.append(scores.numel()) or usual(scores, values))
+    for most in (2**30, 200, 1):
+        monkeypatch.setattr(trunks, "SCORES", most)
+        sizes.clear()
+        found.append(attend(Module(heads // groups), query, key, value, None)[0])
+        assert max(sizes) <= max(most, heads * 40)  # at least one new token of a row
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(found[2], found[0], rtol=0, atol=1e-6)
+    assert max(sizes) <= 2 * 40
+
+
+def test_a_mask_of_the_models_own_is_refused():
+    shared = Trunks.of([Trunk(torch.randn(4, 16))], torch.device("cpu"))
+    query, key = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 2, 8)
+    key.trunks = Layer(shared, (0, 1, 8), (8, 1, 8))
+    with pytest.raises(NotImplementedError, match="an attention mask of its own"):
+        attend(Module(1), query, key, key, torch.zeros(1, 1, 1, 6))
+
+
+def test_passes_of_other_threads_wait_and_the_attention_is_left_as_it_was():
+    """Models that were made of one configuration share how their layers attend."""
+    model = tiny_model()
+    config, order = model.config.get_text_config(), []
+    before = config._attn_implementation
+
+    def other():
+        with trunks.attending(model):
+            order.append("other")
+
+    with trunks.attending(model):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "other"]
+    assert config._attn_implementation == before
 
 
 def test_keys_without_prompts_are_read_as_ever():

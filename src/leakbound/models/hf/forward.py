@@ -22,7 +22,7 @@ from leakbound.models.hf.packed import how_adapted
 from leakbound.models.hf.positions import limit_of, switch_of
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.segments import Pass, Segment
-from leakbound.models.hf.trunks import Trunks, attending, worth
+from leakbound.models.hf.trunks import ONE, Trunks, attending, worth
 from leakbound.models.hf.trying import try_padding, try_sharing
 
 LOGITS_PER_PASS = 2**26
@@ -80,7 +80,9 @@ class Forward:
         self.known = int(model.get_input_embeddings().weight.shape[0])
         layers = DynamicCache(config=config).layers
         kept = all(isinstance(x, DynamicLayer) for x in layers)
-        self.pads = "attention_mask" in accepts and kept and self.switch is None
+        self.caches = "past_key_values" in accepts
+        scaled = bool(getattr(config, "attn_temperature_tuning", False))  # by a token's place in the cache, padding too
+        self.pads = "attention_mask" in accepts and kept and self.switch is None and not scaled
         self.tried = not self.pads
         self.merges = self.pads and all(type(x) is DynamicLayer for x in layers)
         attention = getattr(model.config, "_attn_implementation", None)
@@ -103,7 +105,7 @@ class Forward:
         self.tokens_per_pass = CPU_TOKENS if on_cpu else TOKENS_PER_PASS
         self.laws_at_once = max(1, (CPU_LAWS if on_cpu else LAWS) // self.vocabulary)
         name = type(model).__name__
-        if not {"past_key_values"} & accepts:
+        if not self.caches:
             log.warning(
                 "%s keeps no cache that can be re-indexed: every pass reads whole sequences (slower, same law)", name
             )
@@ -176,7 +178,7 @@ class Forward:
         if swapped:
             mine["forward"] = own
         try:
-            with torch.autocast(self.model.device.type, enabled=False):
+            with ONE, torch.autocast(self.model.device.type, enabled=False):
                 return self.model(**inputs)
         finally:
             if swapped:
@@ -305,7 +307,7 @@ class Forward:
         if prefixes is not alive:
             logits = logits[torch.from_numpy(slots).to(device)]
         after: Kept | None = getattr(out, "past_key_values", None)
-        after = after if isinstance(after, Cache) else None
+        after = after if isinstance(after, Cache) and self.caches else None  # one that is not taken back is of no use
         if bench is not None:
             lengths = prefixes.length if root is not None else None
             after = bench.take(fresh, [(bench.now, np.arange(bench.rows))] if stays and bench.now else pasts, lengths)
@@ -326,7 +328,7 @@ class Forward:
             inputs["position_ids"] = torch.from_numpy(positions).to(device)
         if "logits_to_keep" in self.accepts:
             inputs["logits_to_keep"] = 1
-        if "past_key_values" in self.accepts:
+        if self.caches:
             inputs |= {"past_key_values": cache, "use_cache": True}
         return inputs
 

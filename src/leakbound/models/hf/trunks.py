@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -103,16 +104,21 @@ def worth(rows: Sequence[Trunk], numbers: int) -> bool:
     )
 
 
+ONE = RLock()
+"""Held in every pass: how layers attend stands in a configuration, which threads and models may share."""
+
+
 @contextmanager
 def attending(model: Any) -> Iterator[None]:
     """In this block the model's layers attend as here; where keys are not those of trunks, as ``sdpa`` does."""
     config = model.config.get_text_config()
-    before = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+    with ONE:
+        before = config._attn_implementation
+        config._attn_implementation = NAME
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
 
 
 def attend(
@@ -132,26 +138,52 @@ def attend(
         return whole, None
     if odd := [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]:
         raise NotImplementedError(f"{', '.join(odd)}: not with a prompt that is read where it lies")
+    if attention_mask is not None:  # none is made for NAME: one of the model's own says what cannot be told here
+        raise NotImplementedError("an attention mask of its own: not with a prompt that is read where it lies")
     trunks, (rows, heads, new, size), groups = layer.trunks, query.shape, key.shape[1]
     asked = query.float() * (size**-0.5 if scaling is None else scaling)
     asked = asked.reshape(rows, groups, heads // groups * new, size)
-    scores = asked @ key.float().transpose(-1, -2)
-    if trunks.own is not None:
-        scores.view(rows, groups, heads // groups, new, -1).masked_fill_(~trunks.own, -torch.inf)
-    own, own_norm = _mean(scores, value.float())
+    own, own_norm = _own(asked, key, value, trunks.own, new)
     means, norms = list[torch.Tensor](), list[torch.Tensor]()
     for trunk, some in zip(trunks.trunks, torch.split(asked[trunks.order], trunks.sizes), strict=True):
         keys, values = (
             trunk.tokens[:, at : at + count * width].view(len(trunk), count, width).transpose(0, 1).float().contiguous()
             for at, count, width in (layer.keys, layer.values)
         )
-        for few in torch.split(some, max(1, SCORES // (heads * new * len(trunk)))):
-            flat = few.transpose(0, 1).flatten(1, 2)  # (groups, rows x heads of a group x new, size)
-            for part, out in zip(_mean(flat @ keys.transpose(-1, -2), values), (means, norms), strict=True):
-                out.append(part.view(groups, len(few), heads // groups * new, -1).transpose(0, 1))
+        flat = some.transpose(0, 1).flatten(1, 2)  # (groups, rows x heads of a group x new, size)
+        parts = [
+            _mean(few @ keys.transpose(-1, -2), values)
+            for few in flat.split(max(1, SCORES // (groups * len(trunk))), dim=1)
+        ]
+        for part, out in zip(zip(*parts, strict=True), (means, norms), strict=True):
+            out.append(torch.cat(part, dim=1).view(groups, len(some), heads // groups * new, -1).transpose(0, 1))
     far, far_norm = torch.cat(means)[trunks.back], torch.cat(norms)[trunks.back]
     both = torch.lerp(own, far, torch.sigmoid(far_norm - own_norm))
     return both.view(rows, heads, new, -1).transpose(1, 2).to(query.dtype).contiguous(), None
+
+
+def _own(
+    asked: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, new: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A row's attention to its own tokens, about ``SCORES`` of them at once: some rows, or some new tokens of one."""
+    (rows, groups, several, size), width = asked.shape, key.shape[2]
+    each = groups * several * width  # scores of a row
+    few, some = max(1, SCORES // each), new if each <= SCORES else max(1, SCORES * new // each)
+    found = []
+    for first in range(0, rows, few):
+        at = slice(first, first + few)
+        here = asked[at].view(-1, groups, several // new, new, size)
+        keys, values, parts = key[at].float().transpose(-1, -2), value[at].float(), []
+        for start in range(0, new, some):
+            part = here[:, :, :, start : start + some]
+            scores = part.flatten(2, 3) @ keys
+            if seen is not None:
+                mask = seen[at, :, :, start : start + some] if seen.shape[3] > 1 else seen[at]
+                scores.view(*part.shape[:-1], width).masked_fill_(~mask, -torch.inf)
+            parts.append([x.view(*part.shape[:-1], -1) for x in _mean(scores, values)])
+        found.append([torch.cat(part, dim=3).flatten(2, 3) for part in zip(*parts, strict=True)])
+    mean, norm = (torch.cat(part) for part in zip(*found, strict=True))
+    return mean, norm
 
 
 def _mean(scores: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
