@@ -153,7 +153,7 @@ def attend(
         flat = some.transpose(0, 1).flatten(1, 2)  # (groups, rows x heads of a group x new, size)
         parts = [
             _mean(few @ keys.transpose(-1, -2), values)
-            for few in flat.split(max(1, SCORES // (groups * len(trunk))), dim=1)
+            for few in torch.split(flat, max(1, SCORES // (groups * len(trunk))), dim=1)
         ]
         for part, out in zip(zip(*parts, strict=True), (means, norms), strict=True):
             out.append(torch.cat(part, dim=1).view(groups, len(some), heads // groups * new, -1).transpose(0, 1))
