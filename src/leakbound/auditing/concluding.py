@@ -167,11 +167,15 @@ class Levels:
         counts = collected.counts
         return int(counts[reaches(collected.values, self.statement.threshold)].sum()), int(counts.sum())
 
+    @cached_property
+    def settled(self) -> float:
+        """The score from which on nothing that may follow matters: the threshold; of a claim about E[h] 1."""
+        claim = self.rule.claim if self.rule is not None and self.watched else None
+        return 1.0 if claim is not None and claim.quantity == "mean" else self.statement.threshold
+
     def open(self, completion: ScoredCompletion) -> bool:
         """Whether a completion was cut before it leaked; where the claim is about E[h], before it had score 1."""
-        claim = self.rule.claim if self.rule is not None and self.watched else None
-        most = 1.0 if claim is not None and claim.quantity == "mean" else self.statement.threshold
-        return completion.finish_reason == "length" and not reaches(completion.score, most)
+        return completion.finish_reason == "length" and not reaches(completion.score, self.settled)
 
     def leak(self, leaks: int, n: int, *, jointly: bool = False) -> Bound:
         """P(h >= threshold)."""

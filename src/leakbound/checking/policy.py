@@ -117,7 +117,8 @@ class Policy:
         for demand in self.claims:
             if odd := [name for name in demand.models if name not in self.models]:
                 raise InputError(f"claim {demand.title!r} is about {odd[0]!r}: models are {', '.join(self.models)}")
-        if left := [name for name in self.models if name not in {model for model, _ in self.pairs}]:
+        asked = {model for model, _ in self.pairs}
+        if left := [name for name in self.models if name not in asked]:
             raise InputError(f"no claim is about {left[0]!r}: add one, or leave the model out, which would pass unseen")
 
     @property

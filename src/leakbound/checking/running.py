@@ -209,7 +209,8 @@ class _Claimed:
         """The model, asked with the template of an earlier run. InputError where the claim gives another one."""
         then, date = before.info["model"].get("template"), before.info["model"].get("date")
         chat = then is not None and "{text}" not in then  # in whatever words: a tokenizer brings its own
-        sampler = self.sampler("auto" if then is None else (f"chat@{date}" if date else "chat") if chat else then)
+        named = f"chat@{date}" if date else "chat"
+        sampler = self.sampler(named if chat else then or "auto")
         now = sampler.describe().get("template")
         if None not in (then, now) and then != now and not (chat and "{text}" not in str(now)):
             raise InputError(

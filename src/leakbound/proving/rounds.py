@@ -163,7 +163,7 @@ class Rounds:
         whatever the method: a retain term that compares with the model before would hold on to the loss.
         """
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
-        mends = before is not None and before.clean and not before.keeps
+        lost = before if before is not None and before.clean and not before.keeps else None
         self.held = None  # a training needs the memory and the devices of its workers
         rows = [*self.pairs, *leaks]
         file, said = place / "forget.jsonl", "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows)
@@ -173,13 +173,13 @@ class Rounds:
             config, model=str(before.model if before else config.model), forget=(file,), out=place / place.name,
             max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
         )  # fmt: skip
-        if before is not None and mends:
+        if lost is not None:
             step = replace(
                 step, method="grad_diff", forget_weight=0.0, entropy_forget=0.0, retain_weight=1.0,
-                max_steps=steps or before.record.steps,
+                max_steps=steps or lost.record.steps,
             )  # fmt: skip
         model = unlearn(step, progress=self.progress)
-        seen, found = on_main(config, partial(self.seen, number, model, rows, mends))
+        seen, found = on_main(config, partial(self.seen, number, model, rows, lost is not None))
         leaks += found
         return seen
 

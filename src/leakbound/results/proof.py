@@ -48,7 +48,7 @@ class Round:
 
     steps: int
     num_rows: int
-    """Rows that were to be forgotten, leaks of earlier rounds among them; 0: the retain term alone was trained."""
+    """Rows that were to be forgotten, leaks of earlier rounds among them; 0 where it trained what is retained alone."""
     num_draws: int
     average: float
     """The share of draws that leak, of the average question,"""
