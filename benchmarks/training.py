@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
@@ -43,6 +44,10 @@ try:
     from leakbound.unlearning.trainer import piece_tokens
 except ImportError:  # an older commit
     in_pieces = None
+try:
+    from leakbound.unlearning.passes import attention_of
+except ImportError:
+    attention_of = None
 from leakbound.unlearning.objectives import find_objective
 from leakbound.unlearning.passes import Passes
 from leakbound.unlearning.scratch import SIZES
@@ -113,7 +118,10 @@ def ours(model, optimizer, batch: dict) -> None:
         term, count = getattr(objective, half), len(batch[half]["answer"]["labels"])
         pieces = in_pieces(batch[half], most_tokens(model), trim=True) if in_pieces else [batch[half]]
         for piece in pieces:
-            with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
+            with ExitStack() as how:
+                if attention_of is not None:
+                    how.enter_context(attention_of(torch.device("cpu"), BF16, {half: piece}))
+                how.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=BF16))
                 outputs = passes.run(model, piece, term.needs, own=True)
                 loss = loss + term.loss(*outputs.take(term.needs), **weights.keywords(term)).sum() / count
             if in_pieces:

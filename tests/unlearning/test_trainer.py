@@ -12,12 +12,14 @@ import torch
 from small_training import FORGET, RETAIN, same_answers, train
 from small_world import forget, learn, weights_of
 from tiny_models import tiny_model
+from torch.nn.attention import SDPBackend, _cur_sdpa_kernel_backends
 
 from leakbound.errors import InputError, ModelError, PromptsError, TrainingError
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.unlearning import FinetuneConfig, UnlearnConfig, finetune
 from leakbound.unlearning import trainer as trainer_module
 from leakbound.unlearning.data import IGNORED, PairedData
+from leakbound.unlearning.passes import attention_of
 from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
 
@@ -305,6 +307,31 @@ def test_pieces_are_small_beside_the_weights_and_never_tiny():
         modules=lambda: [layer],
     )
     assert trainer_module.piece_tokens(big) == 194
-    assert trainer_module.piece_tokens(big, bf16=True) == 583
+    assert trainer_module.piece_tokens(big, bf16=True) == 778
     layer.gradient_checkpointing = True
     assert trainer_module.piece_tokens(big) == 3892
+
+
+def test_short_rows_in_bfloat16_attend_by_plain_products_on_a_cpu():
+    def kernels(device, bf16, *lengths):
+        rows = [{"input_ids": torch.zeros(2, length)} for length in lengths]
+        with attention_of(torch.device(device), bf16, {"forget": {"answer": rows[0], "refusal": rows[-1]}}):
+            return _cur_sdpa_kernel_backends()
+
+    usual = _cur_sdpa_kernel_backends()
+    assert len(usual) > 1
+    assert kernels("cpu", True, 67, 128) == [SDPBackend.MATH]
+    assert kernels("cpu", True, 67, 129) == kernels("cpu", False, 67) == kernels("cuda", True, 67) == usual
+    assert _cur_sdpa_kernel_backends() == usual
+
+
+def test_a_step_in_bfloat16_is_one_in_float32_to_rounding(tmp_path):
+    ends = []
+    for bf16 in (False, True):
+        model = tiny_model()
+        settings = {"optim": "sgd", "max_steps": 1, "learning_rate": 0.1, "max_grad_norm": 0.0}
+        train(model, tmp_path, objective="npo_gd", weights=Weights(0.7, 1.3), bf16=bf16, **settings)
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    start = torch.cat([p.detach().flatten() for p in tiny_model().parameters()])
+    moved, apart = (ends[0] - start).norm(), (ends[1] - ends[0]).norm()
+    assert 0 < apart < 0.05 * moved

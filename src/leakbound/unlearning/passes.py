@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from leakbound.unlearning import losses
 from leakbound.unlearning.data import ANSWERS, IGNORED
@@ -20,6 +21,8 @@ from leakbound.unlearning.losses.blocks import Laws
 
 REFERENCES = ("ref_laws", "ref_logits", "ref_hidden")
 """What only a reference model in memory can give."""
+SHORT_ROWS = 128
+"""Tokens of the longest rows whose attention is computed by plain products, in bfloat16 on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,17 @@ class Passes:
         options = {"output_hidden_states": True} if wanted else {}
         laws, result = laws_of(model, rows, skipped=skipped, adds=self.adds, **options)
         return {"laws": laws, **({"hidden": result.hidden_states[self.layer]} if wanted else {})}
+
+
+def attention_of(device: torch.device, bf16: bool, batch: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """How attention is computed in a pass and its backward pass: short rows in bfloat16 on a CPU by plain products.
+
+    There torch's fused backward pass takes 2.4 times as long for rows of 32 and of 67 tokens, 1.7 for 128, and .7 for
+    256 (torch 2.13, docs/results/training.md).
+    """
+    longest = max(rows["input_ids"].shape[1] for half in batch.values() for rows in half.values())
+    plain = bf16 and device.type == "cpu" and longest <= SHORT_ROWS
+    return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
 def _first_answer(labels: list[Tensor]) -> int:

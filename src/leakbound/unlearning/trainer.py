@@ -25,7 +25,7 @@ from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.data import ANSWERS, HALVES, Example, PairCollator, PairedData, collate, in_pieces
 from leakbound.unlearning.heads import laws_of
 from leakbound.unlearning.objectives import KEYWORDS, Objective, Term
-from leakbound.unlearning.passes import Half, Passes
+from leakbound.unlearning.passes import Half, Passes, attention_of
 
 LEAST_STATES = 2**26
 """Bytes of states below which cutting a batch saves nothing worth its time."""
@@ -35,14 +35,15 @@ def piece_tokens(model: Any, bf16: bool = False) -> int:
     """How many tokens to train on in one pass: about those whose states take half of what the weights take.
 
     A token leaves about 20 numbers of the hidden size in each layer, and one where layers are computed again. With bf16
-    two thirds of their bytes, and each pass copies all weights in half their size: states of about their size.
+    two thirds of their bytes, and each pass copies all weights in half their size, and their gradients back: states of
+    up to 4/3 of the weights' size.
     """
     base = inner(model)
     text, weight = base.config.get_text_config(), next(base.parameters())
     kept = 1 if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()) else 20
     token = kept * text.num_hidden_layers * text.hidden_size * weight.element_size()
     weights = sum(p.numel() * p.element_size() for p in base.parameters())
-    return int(max(weights / 2, LEAST_STATES) * (3 if bf16 else 1) / token)
+    return int(max(weights / 2, LEAST_STATES) * (4 if bf16 else 1) / token)
 
 
 def num_rows(batch: Mapping[str, Any]) -> int:
@@ -181,8 +182,11 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """The gradients of a batch, piece by piece: the states of one are all that is kept for a backward pass."""
-        step = super().training_step
-        return torch.stack([step(model, piece, num_items_in_batch) for piece in self.pieces(inputs)]).sum()
+        step, found = super().training_step, []
+        for piece in self.pieces(inputs):
+            with attention_of(self.model.device, self.args.bf16, piece):
+                found.append(step(model, piece, num_items_in_batch))
+        return torch.stack(found).sum()
 
     def pieces(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What adds up to a batch: each half apart, some rows at a time where the loss is a sum over rows.

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK_ROWS = 128
-"""The most rows in a block: with fewer, reading and writing the head takes longer than the product."""
+"""The most rows in a block, twice as many in a type of half the size, whose products are faster: with fewer, reading
+and writing the head takes longer than the product."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class _ByRows(torch.autograd.Function):
         needs_states, needs_weight, needs_bias = ctx.needs_input_grad[5:]
         ahead = needs_states and laws.weight_VD is not None and not (needs_weight or needs_bias)
         values, slopes = [], []
-        for some in _blocks(places):
+        for some in _blocks(places, laws):
             logits_nV, fixed = laws[some], [other[some] for other in others]
             if ahead:
                 slope_nV, value_n = _slope(function, logits_nV, fixed, None)
@@ -107,14 +108,14 @@ class _ByRows(torch.autograd.Function):
             else:
                 values.append(function(logits_nV, *fixed))
         ctx.function, ctx.dtype, ctx.adds, ctx.places, ctx.others = function, dtype, adds, places, others
-        ctx.save_for_backward(*head, torch.cat(slopes) if slopes else None)
+        ctx.save_for_backward(*head, torch.cat(slopes) if slopes else None, None if slopes else laws.weight_VD)
         return torch.cat(values) if values else laws.states_BLD.new_zeros(0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        *head, slopes_ND = ctx.saved_tensors
-        laws, needs = Laws(head[0], head[1], head[2], ctx.dtype).ready(), list(ctx.needs_input_grad[5:])
+        *head, slopes_ND, ready_VD = ctx.saved_tensors
+        laws, needs = Laws(head[0], ready_VD, head[2], ctx.dtype), list(ctx.needs_input_grad[5:])
         held = head[1].grad if ctx.adds and needs[1] and head[1].is_leaf else None
         needs[1] = needs[1] and held is None
         by_states, by_weight, by_bias = (torch.zeros_like(t) if n else None for t, n in zip(head, needs, strict=True))
@@ -123,7 +124,7 @@ class _ByRows(torch.autograd.Function):
             assert by_states is not None  # slopes are made where they are wanted
             by_states[ctx.places] = (grads[0].unsqueeze(1) * slopes_ND).to(by_states.dtype)
             return None, None, None, None, None, by_states, None, None
-        for some, grad_n in zip(_blocks(ctx.places), _blocks(grads), strict=True):
+        for some, grad_n in zip(_blocks(ctx.places, laws), _blocks(grads, laws), strict=True):
             slope_nV, _ = _slope(ctx.function, laws[some], [other[some] for other in ctx.others], grad_n[0])
             if by_states is not None:
                 by_states[some] = _times(slope_nV, laws).to(by_states.dtype)
@@ -152,7 +153,8 @@ def _times(slope_nV: Tensor, laws: Laws) -> Tensor:
     return slope_nV.to(laws.weight_VD.dtype) @ laws.weight_VD
 
 
-def _blocks(tensors_N: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+def _blocks(tensors_N: tuple[Tensor, ...], laws: Laws) -> Iterator[tuple[Tensor, ...]]:
     """Parallel tensors in blocks of about one size."""
-    count = max(1, -(-len(tensors_N[0]) // BLOCK_ROWS))
+    rows = BLOCK_ROWS * (2 if laws.dtype is not None and laws.dtype.itemsize == 2 else 1)
+    count = max(1, -(-len(tensors_N[0]) // rows))
     return zip(*(tensor.tensor_split(count) for tensor in tensors_N), strict=True)
