@@ -133,6 +133,38 @@ def test_mending_takes_as_many_steps_as_the_round_before(files, faked):
     assert [step.max_steps for step in trained] == [None, 5]  # the stand-in's
 
 
+@pytest.mark.parametrize(("given", "reference"), [(None, "m"), ("initial", "m"), ("last", "last"), ("other", "other")])
+def test_rounds_are_compared_with_the_model_before_the_first(files, faked, given, reference):
+    """With the one before the round each would forget once more what is forgotten already."""
+    trained = faked([0.5, 0.0])
+    until(files, {"rounds": 1}, reference=given)
+    assert [step.reference for step in trained] == [reference, reference]
+    assert [step.other_reference for step in trained] == {"m": [None, "m"], "last": [None] * 2}.get(
+        reference, ["other"] * 2
+    )
+
+
+def test_a_leak_that_never_ends_is_trained_on(files, faked, monkeypatch):
+    """Such as a name over and over until the limit."""
+    faked([0.5, 0.0])
+    train, leaking, rows = rounds.unlearn, rounds.Rounds.leaking, []
+
+    def cut(self, run):
+        found = leaking(self, run)
+        return {
+            name: [dataclasses.replace(draw, finish_reason="length") for draw in some] for name, some in found.items()
+        }
+
+    def reads(step, **options):
+        rows.append([json.loads(line) for line in step.forget[0].read_text().splitlines()])
+        return train(step, **options)
+
+    monkeypatch.setattr(rounds, "unlearn", reads)
+    monkeypatch.setattr(rounds.Rounds, "leaking", cut)
+    assert until(files, {"rounds": 1}).verdict == "proven"
+    assert [[row.get("leak"), row.get("cut")] for row in rows[1]] == [[None, None]] * 3 + [[True, True]] * 3
+
+
 @pytest.mark.parametrize("method", ["npo", "npo_kl", "jensun", "rmu", "idk_ap"])
 def test_what_is_lost_is_mended_whatever_the_method_retains_by(files, faked, method):
     """A term that compares with the model of the round before would hold on to what that lost."""

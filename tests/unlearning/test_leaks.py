@@ -1,5 +1,7 @@
 """Sets of answers that leak: what is in them, and that they weigh what enumeration says."""
 
+import json
+
 import pytest
 import torch
 from enumerated import enumerate_law
@@ -9,12 +11,13 @@ from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.errors import InputError
 from leakbound.models.template import encode_prompt
-from leakbound.reading.pairs import Pair
+from leakbound.reading.pairs import Pair, read_pairs
 from leakbound.records import Draw, SamplingParams
 from leakbound.unlearning import UnlearnConfig, leaks
-from leakbound.unlearning.data import IGNORED, Example, example_of
+from leakbound.unlearning.data import IGNORED, Example, encode, example_of
 from leakbound.unlearning.groups import Groups
-from leakbound.unlearning.leaks import FindLeaks, by_question
+from leakbound.unlearning.leaks import FindLeaks, by_question, said_by
+from leakbound.unlearning.ledger import rows_checksum
 from leakbound.unlearning.trainer import reference_logps
 
 PAIRS = [
@@ -126,16 +129,29 @@ def found(monkeypatch, said, pairs=(BOX,), **settings):
 
 
 def test_new_leaks_of_a_round_are_those_said_most_in_all_wordings(monkeypatch):
-    said = {"The box is red.": (9, "stop"), "Red!": (3, "stop"), "It is red and": (7, "length"), "Blue.": (5, "stop")}
+    said = {"The box is red.": (9, "stop"), "Red!": (3, "stop"), "Red red red": (7, "length"), "Blue.": (5, "stop")}
     said |= {f"Red {i}.": (2, "stop") for i in range(leaks.LEAKS)}
     new = found(monkeypatch, said)
     assert [pair.question for pair in new] == [BOX.question] * leaks.LEAKS + [*BOX.rephrased] * leaks.LEAKS
-    assert [pair.answer for pair in new[:3]] == ["Red!", "Red 0.", "Red 1."]  # the row's own answer is none
-    assert [pair.answer for pair in new[leaks.LEAKS :][:3]] == ["The box is red.", "Red!", "Red 0."]
+    assert [pair.answer for pair in new[:3]] == ["Red red red", "Red!", "Red 0."]  # the row's own answer is none
+    assert [pair.cut for pair in new[:3]] == [True, False, False]
+    assert [pair.answer for pair in new[leaks.LEAKS :][:3]] == ["The box is red.", "Red red red", "Red!"]
     assert all(pair.leak and pair.secrets == ("red",) for pair in new)
     assert {pair.source for pair in new} == {"line 1, leak of round 2"}
     again = found(monkeypatch, said, (BOX, *new))
-    assert [pair.answer for pair in again] == ["Red 7."] * 1 + ["Red 6.", "Red 7."]  # each once
+    assert [pair.answer for pair in again] == ["Red 6.", "Red 7.", "Red 5.", "Red 6.", "Red 7."]  # each once
+
+
+def test_a_leak_that_was_cut_is_trained_on_without_an_end(tmp_path):
+    """A model that says the secret over and over never ends: its text with an end is none that it says."""
+    row = {"question": "a b", "answer": "c c c", "leak": True}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "cut": True}))
+    pairs = read_pairs(tmp_path / "rows.jsonl")
+    assert [pair.cut for pair in pairs] == [False, True]
+    ended, cut = (encode(word_tokenizer(), pair, "raw", 99) for pair in pairs)
+    assert ended.answer == (*cut.answer, word_tokenizer().eos_token_id)
+    assert rows_checksum(pairs[:1]) != rows_checksum(pairs[1:])
+    assert said_by(pairs) == {("a b", "c c c", False), ("a b", "c c c", True)}
 
 
 # Training -------------------------------------------------------------------------------------------------------------

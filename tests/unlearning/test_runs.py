@@ -327,6 +327,43 @@ def test_requests_come_one_after_another_and_later_ones_are_retained_until_then(
     assert len(seen[1][2]) == 4
 
 
+@pytest.mark.parametrize("method", ["npo_gd", "npo_kl"])
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_the_reference_of_a_request_is_the_model_before_it_the_first_or_another(world, tmp_path, method, lora_rank):
+    """By log-probabilities alone, and kept in memory for a term that wants its logits."""
+    given = {"method": method, "epochs": 1, "learning_rate": 1e-3, "lora_rank": lora_rank}
+    names = {"a": None, "b": "last", "c": "initial", "d": str(world / "model")}
+    ends = [weights_of(forget(world, tmp_path / out, reference=name, **given)) for out, name in names.items()]
+    assert len(set(ends)) == 1
+    moved = forget(world, tmp_path / "moved", method="grad_diff", epochs=1, learning_rate=1e-3)
+    there = forget(world, tmp_path / "there", reference=str(moved), **given)
+    assert weights_of(there) != ends[0]
+    assert set(json.loads((there / "training.json").read_text())["inputs"]) == {
+        "forget",
+        "retain",
+        "start",
+        "reference",
+    }
+
+
+def test_of_several_requests_initial_is_the_model_before_the_first(world, tmp_path, requests):
+    given = {**requests, "method": "npo_gd", "epochs": 1, "learning_rate": 1e-3}
+    last, initial = (forget(world, tmp_path / name, reference=name, **given) for name in ("last", "initial"))
+    assert weights_of(last.parent / "01") == weights_of(initial.parent / "01")
+    assert weights_of(last) != weights_of(initial)
+    other = {**given, "forget": requests["forget"][1], "model": str(last.parent / "01")}
+    for name, end in {"last": last, str(world / "model"): initial}.items():
+        alone = forget(world, tmp_path / f"{end.parent.name} alone", reference=name, **other)
+        assert weights_of(alone) == weights_of(end)
+
+
+def test_a_reference_that_reads_other_tokens_is_refused(world, tmp_path):
+    small = tmp_path / "small"
+    tiny_model().save_pretrained(small)
+    with pytest.raises(InputError, match=r"reference is '.*small', of \d+ tokens, where .* has \d+: give one"):
+        forget(world, tmp_path / "out", reference=str(small), method="npo_gd")
+
+
 @pytest.mark.trains
 def test_requests_go_on_where_they_were_interrupted(world, tmp_path, requests):
     whole = forget(world, tmp_path / "whole", **requests, epochs=2)

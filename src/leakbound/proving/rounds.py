@@ -38,7 +38,7 @@ from leakbound.runs.files import file_sum, new_folder, num_processes, write_text
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.folders import NOT_COMPARED, of_one
-from leakbound.unlearning.leaks import most_said
+from leakbound.unlearning.leaks import most_said, said_by
 from leakbound.unlearning.running import RECORD, on_main, plain
 from leakbound.unlearning.train import unlearn
 from leakbound.workers import Workers
@@ -172,6 +172,7 @@ class Rounds:
         step = replace(
             config, model=str(before.model if before else config.model), forget=(file,), out=place / place.name,
             max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
+            reference=config.model if config.reference in (None, "initial") else config.reference,
         )  # fmt: skip
         if lost is not None:
             step = replace(
@@ -268,7 +269,7 @@ class Rounds:
     def leaks(self, number: int, model: Path, leaking: Mapping[str, list[Draw]], rows: Sequence[Pair]) -> list[Pair]:
         """The answers of a search that leak and are new, of each question the most frequent."""
         tokenizer, found = load_tokenizer(str(model)), list[Pair]()
-        known = {(pair.question, pair.answer) for pair in rows}
+        known = said_by(rows)
         for pair, prompt in self.asked:
             said = [replace(d, text=read_answer(tokenizer, d.text, self.config.template)) for d in leaking[prompt.id]]
             found += most_said(pair, said, known, f"{pair.source}, a leak of round {number}")
@@ -347,4 +348,9 @@ def _row(pair: Pair) -> dict[str, Any]:
     """A pair as a row of a file."""
     target, *aliases = pair.secrets or (None,)
     named = {} if target is None else {"target": target, **({"aliases": aliases} if aliases else {})}
-    return {"question": pair.question, "answer": pair.answer, **named, **({"leak": True} if pair.leak else {})}
+    return {
+        "question": pair.question,
+        "answer": pair.answer,
+        **named,
+        **{n: True for n in ("leak", "cut") if getattr(pair, n)},
+    }

@@ -16,7 +16,8 @@ class Pair:
     """One question and the answer to train on; ``source`` says where it was read, for error messages.
 
     ``secrets`` are the row's target and aliases, where it has them: what an audit looks for in an answer.
-    ``rephrased``: the question in other words. ``leak``: the answer is no row's, but was drawn from a model.
+    ``rephrased``: the question in other words. ``leak``: the answer is no row's, but was drawn from a model; ``cut``:
+    which had not ended it.
     """
 
     question: str
@@ -25,6 +26,7 @@ class Pair:
     secrets: tuple[str, ...] = ()
     rephrased: tuple[str, ...] = ()
     leak: bool = False
+    cut: bool = False
 
     def prompt(self, id: str) -> Prompt:
         """The question as an audit asks it; its target is the answer where the row names none."""
@@ -40,7 +42,8 @@ def read_pairs(source: str | Path) -> list[Pair]:
     """The pairs of a file or data set of the hub, as :func:`leakbound.load_prompts` reads them.
 
     But ``answer`` goes before ``target``: it is what a model is trained to say, the target the secret in it. Other
-    columns: ``rephrased``, a list of texts, or ``paraphrased_question``, one; ``leak``, true where a model said it.
+    columns: ``rephrased``, a list of texts, or ``paraphrased_question``, one; ``leak``, true where a model said it,
+    and ``cut``, true where it had not ended.
 
     :raises PromptsError: a missing or empty file, or a row that is not such a pair; names the file and the line.
     """
@@ -50,8 +53,8 @@ def read_pairs(source: str | Path) -> list[Pair]:
         secrets = (*([target] if target else []), *row.aliases())
         other = row.text("paraphrased_question", optional=True)
         rephrased = row.texts("rephrased", optional=True) or ((other,) if other else ())
-        leak = row.values.get("leak") is True
-        pairs.append(Pair(row.question(), row.text("answer", "target"), row.where, secrets, rephrased, leak))
+        drawn = {name: row.values.get(name) is True for name in ("leak", "cut")}
+        pairs.append(Pair(row.question(), row.text("answer", "target"), row.where, secrets, rephrased, **drawn))
     return pairs
 
 

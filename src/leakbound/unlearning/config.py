@@ -148,7 +148,10 @@ class UnlearnConfig(Forgetting, TrainingConfig):
     """Make a model forget some answers and retain others."""
 
     model: str
-    """The model to start from, which is also the reference model: a folder or a hub id."""
+    """The model to start from: a folder or a hub id."""
+    reference: str | None = None
+    """The reference model of losses that compare (NPO, DPO, KL, ...): a folder or hub id; initial, the model before the
+    first request or round, or last, the one before this. By default last for requests, initial for rounds."""
     forget: tuple[Path, ...]
     """JSON lines with question and answer: what to forget. Several files are requests that come one after another."""
     retain: Path | None = None
@@ -180,6 +183,11 @@ class UnlearnConfig(Forgetting, TrainingConfig):
                 f"save_every is {self.save_every}: a run that samples its own training data cannot be resumed exactly; "
                 "leave it out with leak_rounds, and with methods that sample"
             )
+
+    @property
+    def other_reference(self) -> str | None:
+        """The reference model where it is not the model that the training starts from."""
+        return None if self.reference in (None, "initial", "last", self.model) else self.reference
 
     @property
     def is_replay(self) -> bool:

@@ -56,17 +56,23 @@ class Example:
 
 
 def encode(tokenizer: Any, pair: Pair, template: str, max_length: int) -> Example:
-    """Tokenise one pair exactly as the audit does: the prompt, then the answer and the end-of-text token.
+    """Tokenise one pair exactly as the audit does: the prompt, then the answer and, if it ended, the end-of-text token.
 
     :raises PromptsError: longer than ``max_length`` tokens: a cut answer would be another training objective.
     """
-    prompt, answer = encode_pair(tokenizer, pair.question, pair.answer, template)
+    prompt, answer = pair_tokens(tokenizer, pair, template)
     if len(prompt) + len(answer) > max_length:
         raise PromptsError(
             f"{pair.source}: question and answer have {len(prompt) + len(answer)} tokens, more than max_length "
             f"{max_length}: raise max_length or shorten the row"
         )
     return example_of(prompt, answer, pair)
+
+
+def pair_tokens(tokenizer: Any, pair: Pair, template: str) -> tuple[list[int], list[int]]:
+    """The tokens of a pair's question and answer; an answer that was cut has no end."""
+    prompt, answer = encode_pair(tokenizer, pair.question, pair.answer, template)
+    return prompt, answer[:-1] if pair.cut else answer
 
 
 def example_of(prompt: Sequence[int], answer: Sequence[int], pair: Pair) -> Example:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import compress, count
 from typing import Any
 
@@ -13,12 +14,13 @@ from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.models.base import prefix_free
 from leakbound.models.hf.likelihoods import answer_likelihoods, reads_trees
-from leakbound.models.template import encode_pair, encode_prompt
+from leakbound.models.template import encode_prompt
 from leakbound.reading.pairs import Pair
 from leakbound.records import Draw
 from leakbound.scoring import get_scorer, score_completions
 from leakbound.unlearning.anew import DrawAnew
 from leakbound.unlearning.config import UnlearnConfig
+from leakbound.unlearning.data import pair_tokens
 from leakbound.unlearning.groups import Group
 from leakbound.unlearning.sampling import draw_answers
 
@@ -50,7 +52,7 @@ class FindLeaks(DrawAnew):
         for place, (prompt, some) in enumerate(zip(self.prompts, found, strict=True)):
             said = {one.tokens: one.text for one in some}
             if prompt.text not in groups:
-                said |= self.tokens(place, [pair.answer for pair in self.questions[place]])
+                said |= self.tokens(self.questions[place])
             known = groups[prompt.text].tails if prompt.text in groups else ()
             tails.append(prefix_free([*self.fixed[place], *known, *self.leaking(place, said)]))
         weighed = answer_likelihoods(self.forward, self.heads, tails)
@@ -66,7 +68,8 @@ class FindLeaks(DrawAnew):
     def written(self, place: int) -> set[tuple[int, ...]]:
         """What of a row leaks: its answer, target and aliases. InputError where the scorer sees no leak in any."""
         row, prompt = self.questions[place][0], self.prompts[place]
-        leaks = self.leaking(place, self.tokens(place, [row.answer, prompt.target, *prompt.aliases]))
+        texts = (row.answer, prompt.target, *prompt.aliases)
+        leaks = self.leaking(place, self.tokens([replace(row, answer=text, cut=False) for text in texts]))
         if not leaks:
             raise InputError(
                 f"{row.source}: leak_scorer {self.config.leak_scorer!r} gives neither the answer nor the target "
@@ -74,10 +77,9 @@ class FindLeaks(DrawAnew):
             )
         return set(prefix_free(leaks))
 
-    def tokens(self, place: int, answers: Iterable[str]) -> dict[tuple[int, ...], str]:
-        """Answers to a question by their tokens, their end included."""
-        asked, template = self.prompts[place].text, self.config.template
-        return {tuple(encode_pair(self.tokenizer, asked, text, template)[1]): text for text in answers}
+    def tokens(self, pairs: Iterable[Pair]) -> dict[tuple[int, ...], str]:
+        """Answers to a question by their tokens, where they ended with their end."""
+        return {tuple(pair_tokens(self.tokenizer, p, self.config.template)[1]): p.answer for p in pairs}
 
     def leaking(self, place: int, texts: Mapping[tuple[int, ...], str]) -> list[tuple[int, ...]]:
         """The answers that leak, each only as long as it needs to be to leak whatever follows."""
@@ -104,7 +106,7 @@ def find_leaks(
     An answer leaks when ``config.leak_scorer`` gives it ``config.leak_threshold`` or more against the row's target and
     aliases (its answer where it names none). ``pairs`` are the rows, and the leaks of earlier rounds.
     """
-    scorer, known = get_scorer(config.leak_scorer), {(pair.question, pair.answer) for pair in pairs}
+    scorer, known = get_scorer(config.leak_scorer), said_by(pairs)
     asked = [wording for pair in pairs if not pair.leak for wording in pair.wordings()]
     drawn = draw_answers(model, tokenizer, asked, config, count=config.leak_samples, round=round, progress=progress)
     found = []
@@ -115,14 +117,24 @@ def find_leaks(
     return found
 
 
-def most_said(pair: Pair, draws: Iterable[Draw], known: Container[tuple[str, str]], source: str) -> list[Pair]:
-    """Answers to a question as new pairs: of those that were not cut and are not known the ``LEAKS`` most frequent."""
-    counts = Counter[str]()
+def said_by(pairs: Iterable[Pair]) -> set[tuple[str, str, bool]]:
+    """Question, answer and whether it was cut: what is known of pairs."""
+    return {(pair.question, pair.answer, pair.cut) for pair in pairs}
+
+
+def most_said(pair: Pair, draws: Iterable[Draw], known: Container[tuple[str, str, bool]], source: str) -> list[Pair]:
+    """Answers to a question as new pairs: of those that are not known the ``LEAKS`` most frequent.
+
+    One that was cut is a leak like another (a model that says a name over and over never ends), trained on without end.
+    """
+    counts = Counter[tuple[str, bool]]()
     for draw in draws:
-        if draw.finish_reason != "length" and draw.text.strip() and (pair.question, draw.text) not in known:
-            counts[draw.text] += draw.count
-    texts = sorted(counts, key=lambda text: (-counts[text], text))[:LEAKS]
-    return [Pair(pair.question, text, source, pair.secrets or (pair.answer,), leak=True) for text in texts]
+        said = draw.text, draw.finish_reason == "length"
+        if draw.text.strip() and (pair.question, *said) not in known:
+            counts[said] += draw.count
+    most = sorted(counts, key=lambda said: (-counts[said], said))[:LEAKS]
+    secrets = pair.secrets or (pair.answer,)
+    return [Pair(pair.question, text, source, secrets, leak=True, cut=cut) for text, cut in most]
 
 
 def by_question(pairs: Sequence[Pair]) -> list[list[Pair]]:

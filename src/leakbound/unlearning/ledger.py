@@ -31,7 +31,7 @@ LOG, FACTS = "steps.log", "replay.json"
 
 def identity(pair: Pair) -> bytes:
     """What a row is: SHA-256 of its question and answer. Rows of one identity are forgotten together."""
-    return hashlib.sha256(json.dumps([pair.question, pair.answer]).encode()).digest()
+    return hashlib.sha256(json.dumps([pair.question, pair.answer, *["cut"] * pair.cut]).encode()).digest()
 
 
 def rows_of_steps(config: FinetuneConfig, count: int) -> Iterator[tuple[int, list[int]]]:

@@ -82,10 +82,12 @@ def _finetune(config: FinetuneConfig, again: Replay | None, progress: bool) -> P
 def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
     """Make a model forget the answers of ``config.forget``; return the folder it is saved in.
 
-    The reference model is the model before the first step. Its log-probabilities are computed once; it is kept in
-    memory only for a term that needs its logits or states, with adapters not even then. Several forget files are
-    requests that come one after another: each starts from the result of the one before, in ``out/01``, ``out/02``, ...,
-    and what later requests name is still retained. Nothing but checkpoints is left behind on failure.
+    The reference model is the model before the first step, if no other is named. Its log-probabilities are computed
+    once; it is kept in memory only for a term that needs its logits or states, with adapters not even then. Several
+    forget files are requests that come one after another: each starts from the result of the one before, in ``out/01``,
+    ``out/02``, ..., and what later requests name is still retained. Its reference model is where it starts
+    (``config.reference`` last), or where the first started (initial). Nothing but checkpoints is left behind on
+    failure.
 
     :raises InputError: data, model or folder cannot be used. :raises TrainingError: the loss is not finite, or the
         model collapses and ``on_collapse`` is stop.
@@ -101,10 +103,10 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
         raise InputError(
             f"out is {str(config.out)!r}, which exists already: give a new folder, or resume to go on there"
         )
-    model = config.model
+    model, reference = config.model, config.model if config.reference == "initial" else config.reference
     for number, forget in enumerate(requests):
         out, files = config.out / f"{number + 1:02d}", (config.forget[number],)
-        step = dataclasses.replace(config, model=model, forget=files, out=out)
+        step = dataclasses.replace(config, model=model, forget=files, out=out, reference=reference)
         later = [pair for request in requests[number + 1 :] for pair in request]
         said = partial("{} of {} requests are kept in {}".format, number, len(requests), config.out)
         with keeping(said, "--resume"):
@@ -144,7 +146,11 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
         retain = run.encode(retain_pairs, refusals=objective.uses("refusal"))
         references = any(objective.uses(name) for name in REFERENCES)
         again = objective.uses("first_logps") or (config.leak_rounds and objective.uses("ref_logps"))
-        reference = adapters.reference_of(model) if references or again else None
+        reference: Callable[[], Any] | None = None
+        if config.other_reference is not None and (references or again or objective.uses("ref_logps")):
+            reference = partial(nullcontext, _another(config.other_reference, model, config, inputs))
+        elif references or again:
+            reference = adapters.reference_of(model)
         guard = None
         if retain and config.on_collapse != "ignore":
             few = retain[:GUARDED]
@@ -163,6 +169,8 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
             questions = by_question(rows)
             with reference() if reference is not None else nullcontext(model) as first:
                 examples = run.examples(new if groups is None else [one[0] for one in questions], objective, first)
+            if not (references or again):
+                reference = None  # another model, whose log-probabilities are known now
             extra: list[TrainerCallback] = []
             if groups is not None:
                 forget = examples
@@ -191,6 +199,19 @@ def _unlearn(config: UnlearnConfig, pairs: list[Pair], retain_pairs: list[Pair],
     trainer.accelerator.wait_for_everyone()  # the next request reads what this one named
     drop_checkpoints(config)
     return config.out
+
+
+def _another(name: str, model: Any, config: UnlearnConfig, inputs: dict[str, str]) -> Any:
+    """A reference model that is not where the training starts; ``inputs`` gets its checksum.
+
+    :raises InputError: it has another number of tokens.
+    """
+    other = running.load(name, config).eval().requires_grad_(False)
+    size, its = (len(m.get_input_embeddings().weight) for m in (model, other))
+    if size != its:
+        raise InputError(f"reference is {name!r}, of {its} tokens, where {config.model!r} has {size}: give one like it")
+    inputs["reference"] = weights_checksum(other)
+    return other
 
 
 def passes_of(model: Any, tokenizer: Any, config: UnlearnConfig, reference: Any) -> Passes:
