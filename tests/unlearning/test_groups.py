@@ -7,7 +7,10 @@ import torch
 from tiny_models import FAMILIES, tiny_model
 
 from leakbound.unlearning import heads, losses
+from leakbound.unlearning.data import IGNORED, Example, collate, in_pieces
 from leakbound.unlearning.groups import Group, Groups
+from leakbound.unlearning.losses import blocks
+from leakbound.unlearning.losses.blocks import Laws
 
 GROUPS = {
     "first": Group((2, 3), ((4,), (2, 4), (2, 3, 1), (2, 3, 3, 5), (5, 5, 5, 5, 1))),
@@ -56,3 +59,20 @@ def test_tokens_that_are_not_there_are_marked():
     assert read.token_logps.shape == (2, 5, 5)
     assert read.spoken.sum(2).tolist() == [[1, 2, 3, 4, 5], [2, 3, 3, 0, 0]]
     assert (read.token_logps[~read.spoken] == 0).all()
+
+
+@pytest.mark.parametrize("trees", [True, False])
+def test_groups_are_read_without_the_logits_of_all_their_tokens(trees, monkeypatch):
+    """Of SmolLM2, 8 questions with 16 answers of 48 tokens would make 1.2 GB of them."""
+    expected = Groups(0, trees=trees, groups=GROUPS).read(tiny_model(), ["first", "second"]).logps
+    monkeypatch.setattr(Laws, "logits", None)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 2)
+    found = Groups(0, trees=trees, groups=GROUPS).read(tiny_model(), ["first", "second"]).logps
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_is_cut_by_what_is_read_of_its_groups():
+    rows = {"answer": collate([Example((2, 3, 4), (IGNORED, 3, 4), question=str(i)) for i in range(4)], 0)}
+    for sizes, cut in ((None, [4]), ([7, 7, 7, 7], [1] * 4), ([2, 2, 2, 2], [2, 2])):
+        assert [len(piece["answer"]["questions"]) for piece in in_pieces(rows, 12, trim=True, sizes=sizes)] == cut
+    assert Group((1, 2), ((3,), (4, 5))).size == 5

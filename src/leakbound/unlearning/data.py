@@ -123,16 +123,19 @@ def collate(examples: Sequence[Example], pad_id: int, least: int = 0) -> dict[st
     return batch
 
 
-def in_pieces(half: Mapping[str, Any], tokens: int, *, trim: bool) -> list[dict[str, Any]]:
+def in_pieces(
+    half: Mapping[str, Any], tokens: int, *, trim: bool, sizes: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
     """The rows of one half of a batch in pieces of about ``tokens`` tokens: short rows with short ones.
 
     Each row is in one piece, with all the answers to its question. ``trim`` leaves out padding that no row of a piece
-    needs.
+    needs. ``sizes``: tokens that are read beside each row.
     """
     lengths_B = torch.stack([rows["attention_mask"].sum(dim=1) for rows in half.values()]).amax(dim=0)
-    shortest, sizes = lengths_B.argsort(stable=True), lengths_B.sort().values
+    lengths_B = lengths_B if sizes is None else lengths_B + torch.tensor(sizes).to(lengths_B)
+    shortest, ordered = lengths_B.argsort(stable=True), lengths_B.sort().values.tolist()
     cuts, first = [], 0
-    for last, size in enumerate(sizes.tolist()):
+    for last, size in enumerate(ordered):
         if (last + 1 - first) * size * len(half) > tokens and last > first:
             cuts.append(last)
             first = last

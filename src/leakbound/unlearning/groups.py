@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,8 @@ from leakbound.models.hf.prefixes import Floats
 from leakbound.models.hf.trees import plan, tree_inputs, tree_laws
 from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.heads import laws_of
-from leakbound.unlearning.losses.tensors import at_least_float32
+from leakbound.unlearning.losses.blocks import per_position
+from leakbound.unlearning.losses.tensors import next_logps
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Group:
     head: tuple[int, ...]
     tails: tuple[tuple[int, ...], ...]
     graded: Graded | None = None
+
+    @property
+    def size(self) -> int:
+        """About how many tokens are read of it."""
+        return len(self.head) + sum(map(len, self.tails))
 
 
 @dataclass(frozen=True)
@@ -78,23 +84,23 @@ class Groups:
         kept = max(len(tree.ids) for tree in rows) - first
         inputs = tree_inputs(rows, inner(model), fill=self.fill)
         found, _ = laws_of(model, inputs, skipped=first)
-        logits = found.logits()
-        logits_NV = at_least_float32(logits.flatten(0, 1))
+        device = found.states_BLD.device
         answers = [(b, k) for b, tree in planned for k, _ in tree.laws]
-        tokens = torch.tensor([token for b, k in answers for token in some[b].tails[k]], device=logits.device)
-        laws = torch.from_numpy(tree_laws(rows, kept, first)).to(logits.device)
-        logps = logits_NV[laws, tokens] - logits_NV.logsumexp(dim=-1)[laws]
+        tokens_N = torch.tensor([token for b, k in answers for token in some[b].tails[k]], device=device)
+        laws = torch.from_numpy(tree_laws(rows, kept, first)).to(device)
+        each = replace(found, states_BLD=found.states_BLD.flatten(0, 1)[laws].unsqueeze(0))
+        logps = per_position(next_logps, each, torch.ones_like(tokens_N[None], dtype=torch.bool), tokens_N[None])[0]
         shape = len(some), max(len(g.tails) for g in some), max(len(tail) for g in some for tail in g.tails)
         spoken = np.zeros(shape, dtype=bool)
         for b, group in enumerate(some):
             for k, tail in enumerate(group.tails):
                 spoken[b, k, : len(tail)] = True
         where = np.array([(b, k, t) for b, k in answers for t in range(len(some[b].tails[k]))]).T
-        index = tuple(torch.from_numpy(axis).to(logits.device) for axis in where)
+        index = tuple(torch.from_numpy(axis).to(device) for axis in where)
         token_logps = logps.new_zeros(shape).index_put(index, logps)
         known = _known([group.graded for group in some if group.graded is not None], shape)
         constants = {name: torch.from_numpy(values).to(token_logps) for name, values in known.items()}
-        return Several(token_logps, torch.from_numpy(spoken).to(logits.device), **constants)
+        return Several(token_logps, torch.from_numpy(spoken).to(device), **constants)
 
 
 def _known(some: Sequence[Graded], shape: tuple[int, int, int]) -> dict[str, Floats]:

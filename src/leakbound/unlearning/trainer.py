@@ -201,7 +201,9 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         return [
             {half: piece}
             for half in halves
-            for piece in in_pieces(batch[half], self._tokens, trim=not self._whole(half))
+            for piece in in_pieces(
+                batch[half], self._tokens, trim=not self._whole(half), sizes=self._beside(half, batch[half])
+            )
         ]
 
     def compute_loss(
@@ -269,6 +271,13 @@ class UnlearningTrainer(Trainer):  # type: ignore[misc]
         """The operations of the forward and backward passes of all halves."""
         tokens = sum(rows["input_ids"].numel() for half in inputs.values() for rows in half.values())
         return 6 * int(tokens) * self._size  # transformers', which counts the parameters anew for every batch
+
+    def _beside(self, half: str, rows: Mapping[str, Any]) -> list[int] | None:
+        """The tokens of the groups that are read beside each row."""
+        groups = self.passes.groups
+        if groups is None or not any(need.startswith("group.") for need in self.objective.needs(half)):
+            return None
+        return [groups.groups[question].size for question in rows["answer"]["questions"]]
 
     @cached_property
     def _size(self) -> int:

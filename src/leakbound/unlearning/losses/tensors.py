@@ -15,7 +15,7 @@ def token_logps(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> Tensor:
     label t + 1.
     """
     check_logits(logits_BLV, labels_BL)
-    return per_position(_logp, logits_BLV, predicts_answer(labels_BL), next_labels(labels_BL))[:, :-1]
+    return per_position(next_logps, logits_BLV, predicts_answer(labels_BL), next_labels(labels_BL))[:, :-1]
 
 
 def sequence_logps(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> Tensor:
@@ -23,7 +23,8 @@ def sequence_logps(logits_BLV: Laws | Tensor, labels_BL: Tensor) -> Tensor:
     return token_logps(logits_BLV, labels_BL).sum(dim=1)
 
 
-def _logp(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
+def next_logps(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
+    """Log-probability of one token under each law; nats, shape (n,)."""
     return -F.cross_entropy(logits_nV, labels_n, reduction="none")
 
 
