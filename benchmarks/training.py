@@ -32,6 +32,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from common import machine
@@ -244,6 +245,27 @@ def case(args: argparse.Namespace, vocabulary: int, lora_rank: int) -> list[str]
     return lines
 
 
+def attention() -> None:
+    """Forward and backward pass of one layer's attention (9 heads of 64): torch's fused kernel, plain products."""
+    torch.set_num_threads(1)
+    print("| type | rows | tokens | fused, CPU ms | plain, CPU ms | fused takes |\n|---|---|---|---|---|---|")
+    for dtype in (torch.bfloat16, torch.float32):
+        for rows, length in ((16, 32), (8, 67), (8, 128), (4, 256), (2, 512)):
+            states = [torch.randn(rows, 9, length, 64, dtype=dtype, requires_grad=True) for _ in range(3)]
+            mask, taken = torch.ones(rows, 1, length, length, dtype=torch.bool).tril(), []
+            for kernel in (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH):
+                with sdpa_kernel(kernel):
+                    times = []
+                    for _ in range(6):
+                        begin = time.process_time()
+                        F.scaled_dot_product_attention(*states, attn_mask=mask).sum().backward()
+                        times.append(time.process_time() - begin)
+                taken.append(1000 * statistics.median(times[1:]))
+            fused, plain = taken
+            kind = str(dtype).removeprefix("torch.")
+            print(f"| {kind} | {rows} | {length} | {fused:.1f} | {plain:.1f} | {fused / plain:.2f}x |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="tiny", choices=tuple(SIZES))
@@ -256,9 +278,13 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="computed in bfloat16 where autocast does")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--machine", default=machine())
+    parser.add_argument("--attention", action="store_true", help="the kernels of attention alone")
     parser.add_argument("--child")
     parser.add_argument("--ends")
     args = parser.parse_args()
+    if args.attention:
+        attention()
+        return
     if args.child:
         print(json.dumps(child(args)))
         return

@@ -222,8 +222,8 @@ class Passes:
 def attention_of(device: torch.device, bf16: bool, batch: Mapping[str, Any]) -> AbstractContextManager[None]:
     """How attention is computed in a pass and its backward pass: short rows in bfloat16 on a CPU by plain products.
 
-    There torch's fused backward pass takes 2.4 times as long for rows of 32 and of 67 tokens, 1.7 for 128, and .7 for
-    256 (torch 2.13, docs/results/training.md).
+    There torch's fused kernel takes twice as long or more for rows of 32 and of 67 tokens, 1.3 times for 128, and half
+    for 256 (torch 2.13, docs/results/training.md).
     """
     longest = max(rows["input_ids"].shape[1] for half in batch.values() for rows in half.values())
     plain = bf16 and device.type == "cpu" and longest <= SHORT_ROWS
