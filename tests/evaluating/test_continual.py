@@ -1,12 +1,13 @@
 """Task after task: each starts from the model before, and what is there is not made again."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from leakbound.errors import InputError, RunMismatchError
 from leakbound.evaluating.config import ContinualConfig, HowAsked, LoadingModel
-from leakbound.evaluating.continual import run_continual
+from leakbound.evaluating.continual import _settings, run_continual
 from leakbound.results.benchmark import ContinualRun
 
 
@@ -31,6 +32,14 @@ def test_the_continual_run_starts_from_the_last_and_is_resumed(folders, settings
     other = settings(tmp_path, num_samples=0, unlearning=ContinualConfig(num_tasks=2, method="npo_gd"))
     with pytest.raises(RunMismatchError, match=r"other settings \(.*method"):
         run_continual("tofu", other, progress=False)
+
+
+@pytest.mark.parametrize(("given", "reference"), [(None, None), ("last", "last"), ("initial", "BASE"), ("M", "M")])
+def test_the_first_reference_of_all_tasks_is_the_benchmarks_model(settings, tmp_path, given, reference):
+    config = settings(tmp_path, unlearning=ContinualConfig(continual=True, method="npo_gd", reference=given))
+    made = _settings("before", tmp_path / "task-02", replace(config, model="BASE"))
+    assert (made.model, made.reference) == ("before", reference)
+    assert made.other_reference == (None if reference in (None, "last") else reference)
 
 
 def test_settings_stand_beside_those_of_older_folders_only_where_they_are_given():

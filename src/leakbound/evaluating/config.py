@@ -76,6 +76,9 @@ class ContinualConfig(Forgetting, Training):
     """A named method or a pair forget:retain of terms, as for unlearn."""
     max_tokens: Annotated[Whole, Parameter(name="--unlearn-max-tokens")] = BY_METHOD
     """The longest answer that is sampled in training, in tokens (PMC and leak_rounds)."""
+    reference: Annotated[str | None, Parameter(name="--unlearn-reference")] = None
+    """The reference model of losses that compare (NPO, DPO, KL, ...): last, the model before the task (default);
+    initial, the one before the first; or a folder or hub id."""
 
     def __post_init__(self) -> None:
         if self.forget_weight is None and plain_name(self.method) == "me_gd":

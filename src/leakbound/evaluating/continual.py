@@ -57,12 +57,14 @@ def run_continual(suite: str, config: BenchmarkConfig, *, progress: bool = True)
 
 def _settings(model: str, folder: Path, config: BenchmarkConfig) -> UnlearnConfig:
     """How one more task is unlearned, whose questions are in the folder."""
-    how = config.how
+    how, settings = config.how, config.unlearning.settings()
+    if settings["reference"] == "initial":
+        settings["reference"] = config.model
     return UnlearnConfig(
         model=model, forget=(folder / "data" / "forget.jsonl",), retain=folder / "data" / "retain.jsonl",
         out=folder / "model", template=how.template, seed=how.seed, resume=config.unlearning.save_every is not None,
         device="cpu" if how.loading.device == "cpu" else "auto", trust_remote_code=how.loading.trust_remote_code,
-        **config.unlearning.settings(),
+        **settings,
     )  # fmt: skip
 
 

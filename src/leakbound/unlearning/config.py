@@ -149,9 +149,6 @@ class UnlearnConfig(Forgetting, TrainingConfig):
 
     model: str
     """The model to start from: a folder or a hub id."""
-    reference: str | None = None
-    """The reference model of losses that compare (NPO, DPO, KL, ...): a folder or hub id; initial, the model before the
-    first request or round, or last, the one before this. By default last for requests, initial for rounds."""
     forget: tuple[Path, ...]
     """JSON lines with question and answer: what to forget. Several files are requests that come one after another."""
     retain: Path | None = None
