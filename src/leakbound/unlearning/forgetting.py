@@ -38,8 +38,8 @@ class Forgetting:
     """Whose settings stand where none are given: published (those of a named method's authors), or ours (as for a
     pair, the same for all)."""
     reference: str | None = None
-    """The reference model of losses that compare (NPO, DPO, KL, ...): a folder or hub id; initial, the model before the
-    first request or round, or last, the one before this. By default last for requests, initial for rounds."""
+    """The reference model of losses that compare (NPO, DPO, KL, ...): last, the model before this request or round of
+    until (default); initial, the one before the first; or a folder or hub id."""
     epochs: Whole = BY_METHOD
     """How often the data are gone through (published; ours 5)."""
     batch_size: Whole = BY_METHOD
