@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 
@@ -119,10 +119,8 @@ def ours(model, optimizer, batch: dict) -> None:
         term, count = getattr(objective, half), len(batch[half]["answer"]["labels"])
         pieces = in_pieces(batch[half], most_tokens(model), trim=True) if in_pieces else [batch[half]]
         for piece in pieces:
-            with ExitStack() as how:
-                if attention_of is not None:
-                    how.enter_context(attention_of(torch.device("cpu"), BF16, {half: piece}))
-                how.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=BF16))
+            attends = attention_of(torch.device("cpu"), BF16, {half: piece}) if attention_of else nullcontext()
+            with attends, torch.autocast("cpu", torch.bfloat16, enabled=BF16):
                 outputs = passes.run(model, piece, term.needs, own=True)
                 loss = loss + term.loss(*outputs.take(term.needs), **weights.keywords(term)).sum() / count
             if in_pieces:

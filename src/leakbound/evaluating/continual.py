@@ -57,9 +57,8 @@ def run_continual(suite: str, config: BenchmarkConfig, *, progress: bool = True)
 
 def _settings(model: str, folder: Path, config: BenchmarkConfig) -> UnlearnConfig:
     """How one more task is unlearned, whose questions are in the folder."""
-    how, settings = config.how, config.unlearning.settings()
-    if settings["reference"] == "initial":
-        settings["reference"] = config.model
+    how = config.how
+    settings = config.unlearning.settings() | {"reference": config.unlearning.reference_of(config.model)}
     return UnlearnConfig(
         model=model, forget=(folder / "data" / "forget.jsonl",), retain=folder / "data" / "retain.jsonl",
         out=folder / "model", template=how.template, seed=how.seed, resume=config.unlearning.save_every is not None,

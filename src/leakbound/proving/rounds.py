@@ -172,7 +172,7 @@ class Rounds:
         step = replace(
             config, model=str(before.model if before else config.model), forget=(file,), out=place / place.name,
             max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
-            reference=config.model if config.reference == "initial" else config.reference,
+            reference=config.reference_of(config.model),
         )  # fmt: skip
         if lost is not None:
             step = replace(

@@ -187,6 +187,10 @@ class Forgetting:
         entropy = bool(self.entropy_forget or self.entropy_retain)
         return settings_of(self.method, self.like, entropy=entropy, epochs=epochs)
 
+    def reference_of(self, first: str) -> str | None:
+        """The reference model that is meant where the first of several trainings starts from ``first``."""
+        return first if self.reference == "initial" else self.reference
+
     def changed(self) -> dict[str, Any]:
         """The settings by method that differ from the usual ones: name -> the usual value."""
         return {name: value for name, value in self._usual().items() if getattr(self, name) != value}

@@ -103,7 +103,7 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
         raise InputError(
             f"out is {str(config.out)!r}, which exists already: give a new folder, or resume to go on there"
         )
-    model, reference = config.model, config.model if config.reference == "initial" else config.reference
+    model, reference = config.model, config.reference_of(config.model)
     for number, forget in enumerate(requests):
         out, files = config.out / f"{number + 1:02d}", (config.forget[number],)
         step = dataclasses.replace(config, model=model, forget=files, out=out, reference=reference)
