@@ -163,6 +163,41 @@ def test_a_leak_that_never_ends_is_trained_on(files, faked, monkeypatch):
     assert [[row.get("leak"), row.get("cut")] for row in rows[1]] == [[None, None]] * 3 + [[True, True]] * 3
 
 
+def rows_of(step):
+    return [json.loads(line)["question"] for line in step.forget[0].read_text().splitlines()]
+
+
+@pytest.mark.parametrize("keep", ["known>=0.9", None])
+def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refusals(files, faked, monkeypatch, keep):
+    """What is said with probability 1 has no slope to descend."""
+    one = lambda where: (("where", where),)  # noqa: E731
+    trained, rows = faked([0.5, one(1.0), one(1.0), one(0.2), 0.0]), []
+    train = rounds.unlearn
+    monkeypatch.setattr(rounds, "unlearn", lambda step, **more: rows.append(rows_of(step)) or train(step, **more))
+    method, refuses = ("npo_gd", "idk_gd") if keep else ("npo", "idk:none")
+    more = {"method": method, **({} if keep else {"retain": None})}
+    found = until(files, {"rounds": 4, "keep": keep}, batch_size=2, accumulation=2, entropy_forget=1.0, **more)
+    assert found.verdict == "proven"
+    assert [step.method for step in trained] == [method] * 3 + [refuses] * 2  # and again, until it is clean
+    assert [step.entropy_forget for step in trained] == [1, 1, 1, 0, 0]
+    assert [one.refused for one in found.rounds] == [False] * 3 + [True] * 2
+    assert rows[3:] == [["where?"] * 4] * 2  # a step's worth
+    assert trained[3].max_steps == 5  # those of the round before
+    assert "4, refused" in (files / "out" / "proof.html").read_text()
+
+
+@pytest.mark.parametrize(("before", "now", "stuck"), [
+    ({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 0.0}, True),
+    ({"a": 1.0, "b": 1.0}, {"a": 0.9, "b": 0.0}, False),  # it moves
+    ({"a": 0.4, "b": 1.0}, {"a": 0.4, "b": 0.0}, False),  # a rare leak, found again by chance or not
+    ({"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 0.0}, False),  # it was not trained on yet
+    ({"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 1.0, "b": 0.8, "c": 0.0}, False),  # most leak: slow, not stuck
+    ({"a": 1.0}, {"a": 1.0}, True),
+])  # fmt: skip
+def test_stuck_is_what_stays_while_most_leak_no_more(before, now, stuck):
+    assert rounds.is_stuck(before, now) is stuck
+
+
 @pytest.mark.parametrize("method", ["npo", "npo_kl", "jensun", "rmu", "idk_ap"])
 def test_what_is_lost_is_mended_whatever_the_method_retains_by(files, faked, method):
     """A term that compares with the model of the round before would hold on to what that lost."""

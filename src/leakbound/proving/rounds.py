@@ -19,12 +19,13 @@ from leakbound.auditing.steps import Statement, audit, sample, score
 from leakbound.bounds import look_shares
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.gate import reaches
-from leakbound.errors import InputError, RunMismatchError
+from leakbound.errors import InputError
 from leakbound.models.base import Sampler
 from leakbound.models.hf.loading import load_tokenizer
 from leakbound.models.opening import Loading, open_model
 from leakbound.models.randomness import seed_of
 from leakbound.models.template import read_answer
+from leakbound.proving.folder import WEIGHTS, begin, retained, sums_of
 from leakbound.proving.goal import Goal
 from leakbound.reading.pairs import Pair, read_pairs
 from leakbound.reading.prompts import load_prompts
@@ -33,18 +34,17 @@ from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.results.proof import Attempt, Proof, Round
 from leakbound.results.verdicts import average_verdict, counted, every_verdict
-from leakbound.runs.cache import read, settle
-from leakbound.runs.files import file_sum, new_folder, num_processes, write_text
+from leakbound.runs.cache import read
+from leakbound.runs.files import new_folder, write_text
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
-from leakbound.unlearning.folders import NOT_COMPARED, of_one
 from leakbound.unlearning.leaks import most_said, said_by
-from leakbound.unlearning.running import RECORD, on_main, plain
+from leakbound.unlearning.running import RECORD, on_main
 from leakbound.unlearning.train import unlearn
 from leakbound.workers import Workers
 
-WEIGHTS = "weights"
-"""Where training.json has the checksums of the files that were proven."""
+STUCK = 0.5
+"""The least share of a question's draws that leak of which a round can be said to have left it where it was."""
 
 
 @dataclass
@@ -57,6 +57,10 @@ class Seen:
     """Whether the draws that look for leaks leave hope that few enough leak,"""
     keeps: bool
     """and whether as many are right as should be."""
+    shares: dict[str, float]
+    """The share of these draws that leak, of each question in each of its words."""
+    stuck: bool
+    """Whether what leaks is better taught refusals: see :func:`is_stuck`; or the round did, and is not clean."""
 
 
 def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None = None, progress: bool = True) -> Proof:
@@ -82,42 +86,8 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
     if goal.keep is not None and config.retain is None:
         raise InputError(f"keep is {goal.keep!r} and retain is None: give the questions that shall still be answered")
     work = config.out.with_name(f"{config.out.name}-rounds")
-    known = on_main(config, partial(_begin, config, goal, work))
+    known = on_main(config, partial(begin, config, goal, work))
     return known or Rounds(config, goal, work, Loading(**vars(workers or Workers())), progress).run()
-
-
-def _begin(config: UnlearnConfig, goal: Goal, work: Path) -> Proof | None:
-    """The folder of the rounds, settled; where the run had ended, its proof."""
-    file = config.out / Proof.FILE
-    if config.out.exists() and not (config.resume and file.exists()):
-        raise InputError(f"out is {str(config.out)!r}, which exists already: give a new folder, or resume")
-    if work.exists() and not config.resume:
-        raise InputError(f"out is {str(config.out)!r}: {work} holds rounds of a killed run: give resume, or remove it")
-    mine = {name: value for name, value in plain(config).items() if name not in NOT_COMPARED}
-    settings = {**of_one(mine, num_processes()), "until": goal.to_json()}
-    if file.exists():
-        settle(config.out / "until.json", settings)
-        for what, asked in (("proof", load_prompts(config.forget[0])), ("proof-retain", _retained(config, goal))):
-            if asked and Run.open(config.out / what).prompts != asked:
-                raise RunMismatchError(
-                    f"resume: {config.out} holds a proof about other questions than those of forget and retain today: "
-                    "give a new folder"
-                )
-        if (proven := read(config.out / RECORD).get(WEIGHTS)) not in (None, sums_of(config.out)):
-            raise RunMismatchError(
-                f"resume: {config.out} holds a proof of other weights than those that lie there now "
-                f"({', '.join(proven)}): give a new folder"
-            )
-        shutil.rmtree(work, ignore_errors=True)
-        return Proof.load(config.out)
-    work.mkdir(parents=True, exist_ok=True)
-    settle(work / "until.json", settings)
-    return None
-
-
-def _retained(config: UnlearnConfig, goal: Goal) -> tuple[Prompt, ...]:
-    """The retain questions that shall still be answered."""
-    return load_prompts(config.retain)[: goal.keep_questions] if goal.keep and config.retain else ()
 
 
 class Rounds:
@@ -134,18 +104,18 @@ class Rounds:
             for k, wording in enumerate(pair.wordings())
         ]
         """The forget questions in all their words, as pairs and as prompts: what is searched for leaks."""
-        self.retain = _retained(config, goal)
+        self.retain = retained(config, goal)
         self.shares = look_shares(goal.rounds + 1)
         self.attempts = 0
+        self.found: list[Pair] = []
         self.held: tuple[Path, Sampler] | None = None
         self.decoding = SamplingParams(max_tokens=config.max_tokens, temperature=goal.temperature, top_p=goal.top_p)
 
     def run(self) -> Proof:
         """Round after round, until one proves the claim or all are spent."""
         seen: list[Seen] = []
-        leaks: list[Pair] = []
         for number in range(self.goal.rounds + 1):
-            now = self.round(number, seen[-1] if seen else None, leaks)
+            now = self.round(number, seen[-1] if seen else None)
             seen.append(now)
             if now.clean and now.keeps:
                 self.prove(number, now)
@@ -156,16 +126,18 @@ class Rounds:
             self.prove(best, seen[best])
         return on_main(self.config, partial(self.end, seen, best))
 
-    def round(self, number: int, before: Seen | None, leaks: list[Pair]) -> Seen:
-        """Train one round and look at its model; what is found is added to ``leaks``.
+    def round(self, number: int, before: Seen | None) -> Seen:
+        """Train one round and look at its model; the leaks that are new are added to ``found``.
 
         Where the model before leaks little enough and has lost too much, it is trained on what is retained alone,
-        whatever the method: a retain term that compares with the model before would hold on to the loss.
+        whatever the method: a retain term that compares with the model before would hold on to the loss. Where it is
+        stuck, it is taught to refuse the questions that leak: what is said with probability 1 has no slope to descend.
         """
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
-        lost = before if before is not None and before.clean and not before.keeps else None
+        mends = before is not None and before.clean and not before.keeps
+        refused = self.refused(before) if before is not None and before.stuck and not mends else []
         self.held = None  # a training needs the memory and the devices of its workers
-        rows = [*self.pairs, *leaks]
+        rows = refused or [*self.pairs, *self.found]
         file, said = place / "forget.jsonl", "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows)
         on_main(config, partial(write_text, file, said))
         steps = config.max_steps if goal.budget is None else goal.budget // (goal.rounds + 1)
@@ -174,38 +146,51 @@ class Rounds:
             max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
             reference=config.reference_of(config.model),
         )  # fmt: skip
-        if lost is not None:
+        if before is not None and (mends or refused):
+            method = "grad_diff" if mends else "idk_gd" if config.retain else "idk:none"
             step = replace(
-                step, method="grad_diff", forget_weight=0.0, entropy_forget=0.0, retain_weight=1.0,
-                max_steps=steps or lost.record.steps,
+                step, method=method, forget_weight=float(not mends), entropy_forget=0.0, retain_weight=1.0,
+                max_steps=steps or before.record.steps,
             )  # fmt: skip
         model = unlearn(step, progress=self.progress)
-        seen, found = on_main(config, partial(self.seen, number, model, rows, lost is not None))
-        leaks += found
+        look = partial(self.seen, number, model, 0 if mends else len(rows), bool(refused), before)
+        seen, found = on_main(config, look)
+        self.found += found
         return seen
 
-    def seen(self, number: int, model: Path, rows: list[Pair], mends: bool) -> tuple[Seen, list[Pair]]:
+    def refused(self, before: Seen) -> list[Pair]:
+        """The questions that leaked, as often as make a step; every row gets a refusal of its own."""
+        some = [wording for wording, prompt in self.asked if before.shares[prompt.id]]
+        return some * -(-self.config.batch_size * self.config.accumulation // len(some))
+
+    def seen(
+        self, number: int, model: Path, num_rows: int, refused: bool, before: Seen | None
+    ) -> tuple[Seen, list[Pair]]:
         """What draws show of a round's model, and the leaks that are new."""
         config, goal = self.config, self.goal
         asked = [prompt for _, prompt in self.asked]
         leaking = self.leaking(self.look(model, asked, number, "search", config.leak_samples))
-        leaks = self.leaks(number, model, leaking, rows)
-        rates = shares_of([leaking[prompt.id] for prompt in self.prompts], config.leak_samples)
-        known = None
+        leaks = self.leaks(number, model, leaking)
+        shares = dict(zip(leaking, shares_of(leaking.values(), config.leak_samples), strict=True))
+        rates = [shares[prompt.id] for prompt in self.prompts]
+        right = None
         if self.retain:
-            right = self.leaking(self.look(model, self.retain, number, "search-retain", goal.keep_samples))
-            known = sum(shares_of(right.values(), goal.keep_samples)) / len(right)
+            some = self.leaking(self.look(model, self.retain, number, "search-retain", goal.keep_samples))
+            right = sum(shares_of(some.values(), goal.keep_samples)) / len(some)
         record = Round(
             steps=int(read(model / RECORD)["steps"]),
-            num_rows=0 if mends else len(rows),
+            num_rows=num_rows,
             num_draws=len(asked) * config.leak_samples,
             average=sum(rates) / len(rates),
             worst=max(rates),
-            known=known,
+            known=right,
             attempt=None,
+            refused=refused,
         )
         keeps, less, _ = self.worth(record)
-        return Seen(model, record, -less <= goal.limit, keeps), leaks
+        clean = -less <= goal.limit
+        stuck = (refused and not clean) or (before is not None and num_rows > 0 and is_stuck(before.shares, shares))
+        return Seen(model, record, clean, keeps, shares, stuck), leaks
 
     def worth(self, record: Round) -> tuple[bool, float, float]:
         """How good a model is: whether it keeps what it should, and how little it leaks; as the search saw it."""
@@ -266,10 +251,10 @@ class Rounds:
         """Where a run folder of a round is."""
         return self.work / f"round-{number:02d}" / what
 
-    def leaks(self, number: int, model: Path, leaking: Mapping[str, list[Draw]], rows: Sequence[Pair]) -> list[Pair]:
+    def leaks(self, number: int, model: Path, leaking: Mapping[str, list[Draw]]) -> list[Pair]:
         """The answers of a search that leak and are new, of each question the most frequent."""
         tokenizer, found = load_tokenizer(str(model)), list[Pair]()
-        known = said_by(rows)
+        known = said_by([*self.pairs, *self.found])
         for pair, prompt in self.asked:
             said = [replace(d, text=read_answer(tokenizer, d.text, self.config.template)) for d in leaking[prompt.id]]
             found += most_said(pair, said, known, f"{pair.source}, a leak of round {number}")
@@ -324,14 +309,16 @@ class Rounds:
         return proof
 
 
-def sums_of(model: Path) -> dict[str, str]:
-    """SHA-256 of each file of a model's weights."""
-    return {file.name: file_sum(file) for file in sorted(model.glob("*.safetensors"))}
-
-
 def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
     """The share of each question's draws that these answers are."""
     return [sum(draw.count for draw in some) / draws for some in answers]
+
+
+def is_stuck(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
+    """Whether a round that trained on the leaks before left a question's where they were, half of its draws or more,
+    though most questions leak no more: not a training that is slow, but one that has no hold on this question."""
+    stays = any(STUCK <= before[name] <= share for name, share in now.items())
+    return stays and 2 * sum(share > 0 for share in now.values()) <= max(2, len(now))
 
 
 def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float]:

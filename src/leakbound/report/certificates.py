@@ -70,7 +70,7 @@ def proof(found: Proof) -> Document:
         (
             f"{number}, kept" if number == found.chosen else str(number),
             f"{one.steps:,}",
-            f"{one.num_rows:,}" if one.num_rows else "none, retained alone",
+            f"{one.num_rows:,}{', refused' * one.refused}" if one.num_rows else "none, retained alone",
             about(one.average),
             about(one.worst),
             "–" if one.known is None else about(one.known),

@@ -57,6 +57,8 @@ class Round:
     known: float | None
     """The share of right draws on retain questions; None where nothing is to be kept."""
     attempt: Attempt | None
+    refused: bool = False
+    """Whether it taught refusals: training on leaks had left a question where it was."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
                 "round": number,
                 "steps": one.steps,
                 "rows": one.num_rows,
+                "refused": one.refused,
                 "average": one.average,
                 "worst": one.worst,
                 "known": one.known,
