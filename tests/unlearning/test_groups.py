@@ -40,7 +40,7 @@ def test_one_pass_gives_the_mass_and_gradient_of_plain_rows(monkeypatch, family,
         model.zero_grad()
         other.zero_grad()
         read = groups.read(model, ["second", "first"])
-        mass_B = losses.leak_mass(read.logps)
+        mass_B = losses.leak_mass(read.token_logps, read.spoken, read.leaving_logps)
         mass_B.sum().backward()
         exact = [plain(other, GROUPS[name]) for name in ("second", "first")]
         slow = [-torch.log(1 - logps.double().exp().sum()) for logps in exact]
@@ -52,6 +52,31 @@ def test_one_pass_gives_the_mass_and_gradient_of_plain_rows(monkeypatch, family,
             if q.grad is not None:
                 assert torch.allclose(p.grad, q.grad, atol=1e-5)
     assert any(float(p.grad.abs().max()) > 1e-2 for p in model.parameters() if p.grad is not None)
+
+
+def test_what_a_model_says_with_all_but_nothing_of_its_probability_still_has_a_slope():
+    """A name over and over, p = 1 - 1e-12: log p is 0 in float32, and so is its slope."""
+    model = tiny_model("llama", scale=1.0).float()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(250)
+    said = [2, 3]
+    for _ in range(3):
+        said.append(int(model(input_ids=torch.tensor([said])).logits[0, -1].argmax()))
+    exact = copy.deepcopy(model).double()
+    group = Group((2, 3), (tuple(said[2:]), (*said[2:4], (said[4] + 1) % 6)))
+    read = Groups(0, groups={"one": group}).read(model, ["one"])
+    loss = losses.leak_mass(read.token_logps, read.spoken, read.leaving_logps).sum()
+    slow = -torch.log(1 - sum(
+        exact(input_ids=torch.tensor([[2, 3, *tail[:-1]]])).logits[0, 1:].log_softmax(-1)[range(3), tail].sum().exp()
+        for tail in group.tails
+    ))  # fmt: skip
+    loss.backward()
+    slow.backward()
+    assert slow.item() > 15
+    assert read.logps.exp().sum().item() == 1
+    assert loss.item() == pytest.approx(slow.item(), rel=1e-4)
+    for p, q in zip(model.parameters(), exact.parameters(), strict=True):
+        assert torch.allclose(p.grad.double(), q.grad, rtol=1e-3, atol=1e-3 * float(q.grad.abs().max()))
 
 
 def test_tokens_that_are_not_there_are_marked():

@@ -15,8 +15,11 @@ from leakbound.models.hf.prefixes import Floats
 from leakbound.models.hf.trees import plan, tree_inputs, tree_laws
 from leakbound.unlearning.adapters import inner
 from leakbound.unlearning.heads import laws_of
-from leakbound.unlearning.losses.blocks import per_position
+from leakbound.unlearning.losses.blocks import Laws, per_position
 from leakbound.unlearning.losses.tensors import next_logps
+
+NEVER = -1e30
+"""A logit so low that its token is never said, and still a number."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,39 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Parting:
+    """The laws behind N distinct beginnings of answers, the answers' next tokens there, and the (b, k, t) of each."""
+
+    laws: Laws
+    next_NM: Tensor
+    where_3N: Tensor
+
+    def logps(self, spoken_BKT: Tensor) -> Tensor:
+        """log P(another token than these) in its place, -inf elsewhere; (B, K, T)."""
+        inside_1N = torch.ones_like(self.next_NM[:, 0], dtype=torch.bool)[None]
+        left_N = per_position(_other_logps, self.laws, inside_1N, *(t[None] for t in self.next_NM.unbind(1)))[0]
+        return left_N.new_full(spoken_BKT.shape, -torch.inf).index_put(tuple(self.where_3N), left_N)
+
+
+def _other_logps(logits_nV: Tensor, *tokens_n: Tensor) -> Tensor:
+    """log P(none of the tokens) under each law: exact also where they have all but 1e-30 of it; nats, (n,)."""
+    others_nV = logits_nV.scatter(1, torch.stack(tokens_n, dim=1), NEVER)
+    return others_nV.logsumexp(dim=1) - logits_nV.logsumexp(dim=1)
+
+
+@dataclass(frozen=True)
 class Several:
     """The groups of a batch after their pass.
 
     ``token_logps``: log p of each token given question and tokens before it, 0 where ``spoken`` is False; nats, with
-    gradient; both (B, K, T). Of answers that were drawn also ``drawn_logps`` and ``first_logps``, those when they were
-    drawn and under the reference model, (B, K, T), ``shares`` and ``advantages``, (B, K); 0 where there is no answer.
+    gradient; both (B, K, T). ``parting``: where the answers go on from, each distinct beginning once. Of answers that
+    were drawn also ``drawn_logps`` and ``first_logps``, those when they were drawn and under the reference model,
+    (B, K, T), ``shares`` and ``advantages``, (B, K); 0 where there is no answer.
     """
 
     token_logps: Tensor
     spoken: Tensor
+    parting: Parting
     shares: Tensor | None = None
     advantages: Tensor | None = None
     drawn_logps: Tensor | None = None
@@ -64,6 +90,12 @@ class Several:
     def logps(self) -> Tensor:
         """log p(y_k|x), -inf where there is no such answer; nats, (B, K)."""
         return self.token_logps.sum(dim=2).masked_fill(~self.spoken.any(dim=2), -torch.inf)
+
+    @cached_property
+    def leaving_logps(self) -> Tensor:
+        """log P(the next token is that of no answer | y_k,<t), at the first answer that begins so, -inf elsewhere and
+        where nothing is spoken; nats, with gradient, (B, K, T)."""
+        return self.parting.logps(self.spoken)
 
 
 @dataclass
@@ -100,7 +132,28 @@ class Groups:
         token_logps = logps.new_zeros(shape).index_put(index, logps)
         known = _known([group.graded for group in some if group.graded is not None], shape)
         constants = {name: torch.from_numpy(values).to(token_logps) for name, values in known.items()}
-        return Several(token_logps, torch.from_numpy(spoken).to(device), **constants)
+        parting = _parting(some, answers, each)
+        return Several(token_logps, torch.from_numpy(spoken).to(device), parting, **constants)
+
+
+def _parting(some: Sequence[Group], answers: Sequence[tuple[int, int]], each: Laws) -> Parting:
+    """Where the answers go on from; ``each``: the laws of their tokens, one answer after the other."""
+    firsts: dict[tuple[int, tuple[int, ...]], tuple[int, int, int, int]] = {}
+    nexts: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    places = ((b, k, t) for b, k in answers for t in range(len(some[b].tails[k])))
+    for n, (b, k, t) in enumerate(places):
+        tail = some[b].tails[k]
+        firsts.setdefault((b, tail[:t]), (n, b, k, t))
+        nexts.setdefault((b, tail[:t]), []).append(tail[t])
+    most = max(len(set(tokens)) for tokens in nexts.values())
+    next_NM = [
+        (*(distinct := sorted(set(tokens))), *distinct[:1] * (most - len(distinct))) for tokens in nexts.values()
+    ]
+    device = each.states_BLD.device
+    order, *where = torch.tensor(list(firsts.values()), device=device).T
+    return Parting(
+        replace(each, states_BLD=each.states_BLD[:, order]), torch.tensor(next_NM, device=device), torch.stack(where)
+    )
 
 
 def _known(some: Sequence[Graded], shape: tuple[int, int, int]) -> dict[str, Floats]:

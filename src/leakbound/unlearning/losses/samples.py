@@ -6,25 +6,27 @@ Shapes: ``_B`` questions, ``_K`` answers to each, ``_T`` tokens of an answer; wh
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from leakbound.unlearning.losses.tensors import check_same_shape, finite
 
-SURE = 1e-6
-"""-log M below this is not told from 0 in float32."""
 
-
-def leak_mass(logps_BK: Tensor) -> Tensor:
+def leak_mass(token_logps_BKT: Tensor, spoken_BKT: Tensor, leaving_logps_BKT: Tensor) -> Tensor:
     """The surprise of no leak: -log(1 - M), M = sum_k p(y_k|x) over answers of which none begins another; nats, (B,).
 
-    1 - M is computed as 1 - exp(log M), exactly where M is near 1 as where it is near 0. Where log M is above ``-SURE``
-    (by rounding also above 0) it counts as that, and the gradient is kept: M / (1 - M) times that of log M, so that an
-    answer known by heart is still unlearned. An answer that is not there has log-probability -inf. Ours.
+    log p of each token is 0 where nothing is ``spoken``; an answer that is not there adds nothing to M. ``leaving`` is
+    log P(the next token is that of no answer) behind each distinct beginning v, at the first answer that has it, -inf
+    elsewhere: 1 - M = sum_v P(v) P(leave at v), by which it is computed for M above 1/2: an answer that is said with
+    all but 1e-12 of the probability is still unlearned, where log p is 0 in float32 and has no slope. Ours.
     """
-    log_mass_B = finite(logps_BK).logsumexp(dim=1)
-    log_mass_B = log_mass_B + (log_mass_B.clamp(max=-SURE) - log_mass_B).detach()
-    near_B = (-torch.expm1(log_mass_B)).log()
-    return -torch.where(log_mass_B > -math.log(2), near_B, torch.log1p(-log_mass_B.exp()))
+    check_same_shape(token_logps_BKT, spoken_BKT, leaving_logps_BKT)
+    token_logps_BKT = finite(token_logps_BKT)
+    log_mass_B = token_logps_BKT.sum(dim=2).masked_fill(~spoken_BKT.any(dim=2), -torch.inf).logsumexp(dim=1)
+    before_BKT = F.pad(token_logps_BKT.cumsum(dim=2)[:, :, :-1], (1, 0))
+    near_B = (before_BKT + leaving_logps_BKT).flatten(1).logsumexp(dim=1)
+    far_B = torch.log1p(-log_mass_B.clamp(max=-math.log(2)).exp())
+    return -torch.where(log_mass_B > -math.log(2), near_B, far_B)
 
 
 def grpo(
