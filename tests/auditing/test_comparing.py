@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 
 import away_models
@@ -184,6 +185,26 @@ def test_what_cannot_be_compared_is_named(runs, tmp_path, changes, message):
     other = draw(tmp_path / "other", FakeModel(leak=0.1), PROMPTS, **changes)
     with pytest.raises(InputError, match=message):
         compare([runs / "quiet", other])
+
+
+def test_another_template_is_named_beside_the_comparison(runs, tmp_path):
+    """Weights that are asked in other words answer otherwise."""
+    folders = []
+    for name, model in (("first", {"template": "Q: {text}"}), ("other", {"template": "{text}"}), ("unknown", {})):
+        folders.append(shutil.copytree(runs / "loud", tmp_path / name))
+        one = Audit.load(folders[-1])
+        replace(one, run={**one.run, "model": {**one.run["model"], **model}}).save(folders[-1])
+    found = compare(folders, guess=folders[1])
+    assert found.asked_otherwise == ("other",)
+    said = "Caution: other got the prompts in another template than first"
+    assert said in report.to_markdown(found)
+    assert said in report.to_html(found)
+    assert compare([folders[0], folders[2]]).asked_otherwise == ()
+    assert compare([folders[0], folders[2]], guess=folders[1]).asked_otherwise == ("other",)
+    dated = replace(Audit.load(folders[0]), run={**Audit.load(folders[0]).run})
+    dated.run["model"] = {**dated.run["model"], "date": "2026-01-01"}
+    dated.save(folders[1])
+    assert compare(folders[:2]).asked_otherwise == ("other",)
 
 
 def test_wrong_folders_are_named(runs, tmp_path):

@@ -176,7 +176,17 @@ def compare(
         None if right is None else against_first(right, kept[0].alpha, "P(right)"),
         next((name for name, it in zip(names, same, strict=True) if it), "" if guess is None else Path(guess).name),
         None if level is None else level.mean_leak.estimate,
+        _asked_otherwise(
+            [*zip(names, audits, strict=True), *([] if level is None else [(Path(str(guess)).name, level)])]
+        ),
     )
+
+
+def _asked_otherwise(audits: Sequence[tuple[str, Audit]]) -> tuple[str, ...]:
+    """Those of the named audits whose prompts became other texts than the first one's, as far as is on record."""
+    asked = {name: [audit.run["model"].get(what) for what in ("template", "date")] for name, audit in audits}
+    first = next(iter(asked.values()))
+    return tuple(name for name, how in asked.items() if None not in (how[0], first[0]) and how != first)
 
 
 def _beyond(audit: Audit, guess: Audit, models: int, *, itself: bool) -> dict[str, Any]:

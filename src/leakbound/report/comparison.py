@@ -241,6 +241,12 @@ def sentences(found: Comparison) -> Iterator[str]:
     """What the comparison says, in words."""
     confidence = show_confidence(found.alpha)
     yield f"{len(found.models)} models on the same {plural(found.num_prompts, 'prompt')}."
+    if found.asked_otherwise:
+        others = ", ".join(map(brief, found.asked_otherwise))
+        yield (
+            f"Caution: {others} got the prompts in another template than {brief(found.models[0].name)}: a difference "
+            "may be the template’s doing, not the weights’."
+        )
     if found.jointly is None:
         name, rate = min(((brief(m.name), m.mean_leak.estimate) for m in found.models), key=lambda pair: pair[1])
         yield (

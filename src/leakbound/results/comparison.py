@@ -85,6 +85,8 @@ class Comparison(Result, file="comparison.json", command="leakbound compare"):
     """The model that never saw the secrets, one of these or another; empty where none is known."""
     guess_level: float | None = None
     """The share of its draws that leaked, averaged over the prompts."""
+    asked_otherwise: tuple[str, ...] = ()
+    """The models that were asked in another template than the first, or whose template named another day."""
 
     @property
     def useful(self) -> bool:
