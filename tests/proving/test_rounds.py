@@ -186,6 +186,17 @@ def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refus
     assert "4, refused" in (files / "out" / "proof.html").read_text()
 
 
+def test_a_round_that_leaks_a_little_and_lost_more_than_half_is_followed_by_refusals(files, faked):
+    """Lowering on would cost the rest; a refusal is learned beside what is retained, and ends."""
+    few = (("where", 0.2),)
+    trained = faked([few, few, 0.0], (0.3, 0.6, 0.999))
+    assert until(files, {"rounds": 2}).verdict == "proven"
+    assert [step.method for step in trained] == ["npo_gd", "idk_gd", "idk_gd"]
+    trained = faked([few, few, 0.0], (0.6, 0.6, 0.999))
+    assert until(files, {"rounds": 2}, out=files / "kept").verdict == "proven"
+    assert [step.method for step in trained][3:] == ["npo_gd"] * 3
+
+
 @pytest.mark.parametrize(("before", "now", "stuck"), [
     ({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 0.0}, True),
     ({"a": 1.0, "b": 1.0}, {"a": 0.9, "b": 0.0}, False),  # it moves
@@ -195,7 +206,8 @@ def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refus
     ({"a": 1.0}, {"a": 1.0}, True),
 ])  # fmt: skip
 def test_stuck_is_what_stays_while_most_leak_no_more(before, now, stuck):
-    assert rounds.is_stuck(before, now) is stuck
+    assert rounds.is_stuck(before, now, lost=False) is stuck
+    assert rounds.is_stuck({}, now, lost=True) is (len(now) < 3)  # of the three, two still leak
 
 
 @pytest.mark.parametrize("method", ["npo", "npo_kl", "jensun", "rmu", "idk_ap"])

@@ -189,7 +189,8 @@ class Rounds:
         )
         keeps, less, _ = self.worth(record)
         clean = -less <= goal.limit
-        stuck = (refused and not clean) or (before is not None and num_rows > 0 and is_stuck(before.shares, shares))
+        lost = goal.kept is not None and (right or 0.0) < goal.kept / 2
+        stuck = (refused and not clean) or (num_rows > 0 and is_stuck(before.shares if before else {}, shares, lost))
         return Seen(model, record, clean, keeps, shares, stuck), leaks
 
     def worth(self, record: Round) -> tuple[bool, float, float]:
@@ -314,11 +315,12 @@ def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
     return [sum(draw.count for draw in some) / draws for some in answers]
 
 
-def is_stuck(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
-    """Whether a round that trained on the leaks before left a question's where they were, half of its draws or more,
-    though most questions leak no more: not a training that is slow, but one that has no hold on this question."""
-    stays = any(STUCK <= before[name] <= share for name, share in now.items())
-    return stays and 2 * sum(share > 0 for share in now.values()) <= max(2, len(now))
+def is_stuck(before: Mapping[str, float], now: Mapping[str, float], lost: bool) -> bool:
+    """Whether most questions leak no more, and lowering the leaks of the others goes on in vain or costs too much: a
+    question's leaks were trained on and stayed where they were, half of its draws or more, or more than half of what
+    shall be kept is ``lost``. Before most are clean a training is slow, not stuck."""
+    stays = any(STUCK <= before.get(name, 0.0) <= share for name, share in now.items())
+    return (stays or lost) and 2 * sum(share > 0 for share in now.values()) <= max(2, len(now))
 
 
 def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float]:
