@@ -68,7 +68,7 @@ class Tofu(Seed):
     with our masks, and without a term on what should be retained; leak rounds and --until have NPO's settings."""
     goal: ClassVar[dict[str, Any]] = {
         "until": "leak<=0.01", "of": "average", "keep": "known>=0.8", "rounds": 4, "alpha": ALPHA,
-        "proof_samples": 32, "keep_samples": 32, "keep_questions": 20,
+        "proof_samples": 128, "keep_samples": 32, "keep_questions": 20,
     }  # fmt: skip
 
     def asked(self) -> tuple[dict[str, Path], list[Prompt], list[Prompt]]:

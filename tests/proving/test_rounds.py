@@ -18,7 +18,9 @@ from leakbound.proving import rounds
 from leakbound.proving.goal import Goal
 from leakbound.proving.rounds import unlearn_until
 from leakbound.records import SamplingParams
+from leakbound.results.audit import Audit
 from leakbound.results.proof import Proof
+from leakbound.results.verdicts import stages
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.workers import Workers, crew
@@ -269,6 +271,24 @@ def test_whose_probability_it_is_about_decides(files, faked, of, verdict):
     found = until(files, {"of": of, "rounds": 1, "keep": None})
     assert found.verdict == verdict
     assert found.attempt.known is None
+
+
+@pytest.mark.parametrize(
+    ("leak", "draws", "verdict"), [(0.0, 100, "proven"), (0.03, 1600, "proven"), (0.9, 25, "refuted")]
+)
+def test_the_average_is_looked_at_in_stages_until_it_is_settled(files, faked, leak, draws, verdict):
+    faked([leak])
+    found = until(files, {"of": "average", "rounds": 0, "proof_samples": 1600, "keep": None}, leak_samples=16)
+    assert found.verdict == verdict
+    assert found.attempt.num_draws == 3 * draws
+    sizes, shares = zip(*stages(1600), strict=True)
+    assert sizes == (25, 100, 400, 1600)
+    proof = Audit.load(files / "out" / "proof")  # the look that settled it, whole
+    assert proof.alpha == found.attempt.level * shares[sizes.index(draws)]
+    assert {p.num_samples for p in proof.prompts} == {draws}
+    assert (files / "out" / "proof" / "report.html").exists()
+    assert verify(files / "out" / "proof").accepted
+    assert sorted(file.name for file in (files / "out").iterdir() if file.is_dir()) == ["proof"]
 
 
 @pytest.mark.slow

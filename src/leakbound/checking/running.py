@@ -12,7 +12,7 @@ from typing import Any
 from leakbound.auditing.drawing import open_prompts, software_versions
 from leakbound.auditing.pairing import against_first, leaks_in_order
 from leakbound.auditing.steps import audit
-from leakbound.bounds import Claim, look_shares
+from leakbound.bounds import Claim
 from leakbound.bounds.result import in_full
 from leakbound.checking.policy import Demand, Policy
 from leakbound.errors import InputError
@@ -22,15 +22,13 @@ from leakbound.reading.prompts import with_system
 from leakbound.records import Prompt
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
-from leakbound.results.verdicts import average_verdict, counted, every_verdict
+from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages
 from leakbound.runs.cache import checksum, read
 from leakbound.runs.files import file_sum, on_disk
 from leakbound.runs.store import Run
 from leakbound.scoring import is_built_in, is_pinned
 from leakbound.workers import Workers
 
-STAGES = 4
-"""How often the average prompt is looked at: after a 64th, a 16th, a quarter and all of the draws."""
 SHOWN = 5
 """Prompts that are named with a verdict."""
 ORDER = {"refuted": 0, "open": 1, "proven": 2, "": 3}
@@ -169,8 +167,7 @@ class _Claimed:
             return self.made(found, said, verdict, max(uppers.values()), False, folder, uppers)
         known = demand.known
         limit = Claim.parse(demand.claim, level).limit if known is None else known
-        sizes = sorted({max(demand.num_samples // 4**i, 1) for i in range(STAGES)})
-        for size, share in zip(sizes, look_shares(len(sizes)), strict=True):
+        for size, share in stages(demand.num_samples):
             place = folder / f"{size}-draws"
             found = self.audit(prompts, place, share * level, size, None)  # its page holds at whatever stage it stops
             verdict, bound = average_verdict(counted(found), limit, share * level, at_least=known is not None)

@@ -33,7 +33,7 @@ from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.report.door import write_html
 from leakbound.results.audit import Audit
 from leakbound.results.proof import Attempt, Proof, Round
-from leakbound.results.verdicts import average_verdict, counted, every_verdict
+from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages
 from leakbound.runs.cache import read
 from leakbound.runs.files import new_folder, write_text
 from leakbound.runs.store import Run
@@ -108,6 +108,7 @@ class Rounds:
         self.shares = look_shares(goal.rounds + 1)
         self.attempts = 0
         self.found: list[Pair] = []
+        self.proofs: dict[int, Path] = {}
         self.held: tuple[Path, Sampler] | None = None
         self.decoding = SamplingParams(max_tokens=config.max_tokens, temperature=goal.temperature, top_p=goal.top_p)
 
@@ -234,7 +235,7 @@ class Rounds:
         return audit(
             self.opened(model), prompts, scorer=config.leak_scorer, threshold=config.leak_threshold, num_samples=draws,
             alpha=level, params=self.decoding, until=until, seed=self.seed(number, what), out=self.place(number, what),
-            page=what == "proof", progress=self.progress,
+            page=what != "proof-retain", progress=self.progress,
         )  # fmt: skip
 
     def opened(self, model: Path) -> Sampler:
@@ -271,10 +272,15 @@ class Rounds:
 
     def attempt(self, number: int, model: Path, level: float) -> Attempt:
         """One attempt at a proof."""
-        goal = self.goal
-        until = None if goal.of == "average" else goal.until
-        proof = self.tried(model, self.prompts, number, "proof", goal.proof_samples, level, until)
-        leak, upper = leak_verdict(proof, goal, level)
+        goal, average = self.goal, self.goal.of == "average"
+        for size, share in stages(goal.proof_samples) if average else [(goal.proof_samples, 1.0)]:
+            what = f"proof-{size}" if average else "proof"
+            until = None if average else goal.until
+            proof = self.tried(model, self.prompts, number, what, size, share * level, until)
+            leak, upper = leak_verdict(proof, goal, share * level)
+            self.proofs[number] = self.place(number, what)
+            if leak != "open":
+                break
         known: Verdict = "proven"
         lower: float | None = None
         if goal.kept is not None:
@@ -296,9 +302,9 @@ class Rounds:
         )  # fmt: skip
         with new_folder(config.out) as folder:
             shutil.copytree(seen[chosen].model, folder, dirs_exist_ok=True)
-            for what in ("proof", "proof-retain"):
-                if self.place(chosen, what).exists():
-                    shutil.copytree(self.place(chosen, what), folder / what)
+            for what, place in (("proof", self.proofs[chosen]), ("proof-retain", self.place(chosen, "proof-retain"))):
+                if place.exists():
+                    shutil.copytree(place, folder / what)
             record = read(folder / RECORD)
             cost = {name: sum(read(one.model / RECORD)[name] for one in seen) for name in ("steps", "seconds")}
             made = {**record, **cost, "until": proof.to_json(), WEIGHTS: sums_of(folder)}

@@ -6,11 +6,13 @@ from typing import Protocol
 
 import numpy as np
 
-from leakbound.bounds import Look, average_proportion_bound
+from leakbound.bounds import Look, average_proportion_bound, look_shares
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.engines.betting import CUSHION
 from leakbound.results.audit import Audit
 
+STAGES = 4
+"""How often the average prompt is looked at: after a 64th, a 16th, a quarter and all of the draws."""
 Counts = Sequence[tuple[int, int]]
 """Leaks and draws of each prompt."""
 
@@ -30,6 +32,12 @@ class Looked(Protocol):
 def counted(audit: Audit) -> Counts:
     """The leaks and the draws of each prompt."""
     return [(p.num_leaks, p.num_samples) for p in audit.prompts]
+
+
+def stages(num_samples: int) -> list[tuple[int, float]]:
+    """The draws of each prompt after which the average one is looked at, and the share of alpha that each look has."""
+    sizes = sorted({max(num_samples // 4**i, 1) for i in range(STAGES)})
+    return list(zip(sizes, look_shares(len(sizes)), strict=True))
 
 
 def every_verdict(prompts: Sequence[Looked], alpha: float) -> Verdict:
