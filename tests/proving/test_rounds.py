@@ -173,7 +173,7 @@ def rows_of(step):
 def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refusals(files, faked, monkeypatch, keep):
     """What is said with probability 1 has no slope to descend."""
     one = lambda where: (("where", where),)  # noqa: E731
-    trained, rows = faked([0.5, one(1.0), one(1.0), one(0.2), 0.0]), []
+    trained, rows = faked([1.0, one(1.0), one(1.0), one(0.2), 0.0]), []
     train = rounds.unlearn
     monkeypatch.setattr(rounds, "unlearn", lambda step, **more: rows.append(rows_of(step)) or train(step, **more))
     method, refuses = ("npo_gd", "idk_gd") if keep else ("npo", "idk:none")
@@ -188,28 +188,16 @@ def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refus
     assert "4, refused" in (files / "out" / "proof.html").read_text()
 
 
-def test_a_round_that_leaks_a_little_and_lost_more_than_half_is_followed_by_refusals(files, faked):
-    """Lowering on would cost the rest; a refusal is learned beside what is retained, and ends."""
-    few = (("where", 0.2),)
-    trained = faked([few, few, 0.0], (0.3, 0.6, 0.999))
-    assert until(files, {"rounds": 2}).verdict == "proven"
-    assert [step.method for step in trained] == ["npo_gd", "idk_gd", "idk_gd"]
-    trained = faked([few, few, 0.0], (0.6, 0.6, 0.999))
-    assert until(files, {"rounds": 2}, out=files / "kept").verdict == "proven"
-    assert [step.method for step in trained][3:] == ["npo_gd"] * 3
-
-
-@pytest.mark.parametrize(("before", "now", "stuck"), [
-    ({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 0.0}, True),
-    ({"a": 1.0, "b": 1.0}, {"a": 0.9, "b": 0.0}, False),  # it moves
-    ({"a": 0.4, "b": 1.0}, {"a": 0.4, "b": 0.0}, False),  # a rare leak, found again by chance or not
-    ({"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 0.0}, False),  # it was not trained on yet
-    ({"a": 1.0, "b": 1.0, "c": 1.0}, {"a": 1.0, "b": 0.8, "c": 0.0}, False),  # most leak: slow, not stuck
-    ({"a": 1.0}, {"a": 1.0}, True),
+@pytest.mark.parametrize(("shares", "refused"), [
+    ([(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 0.0)], [False, False, False, True]),
+    ([(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.0)], [False] * 4),  # it moves
+    ([(0.2, 1.0, 1.0), (0.2, 0.0, 0.0), (0.2, 0.0, 0.0), (0.2, 0.0, 0.0)], [False] * 4),  # a rare leak
+    ([(0.0, 1.0, 1.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0)], [False] * 4),  # trained on since round 2
+    ([(1.0, 1.0, 1.0), (1.0, 0.2, 0.0), (1.0, 0.2, 0.0), (1.0, 0.2, 0.0)], [False] * 4),  # most leak: slow, not stuck
 ])  # fmt: skip
-def test_stuck_is_what_stays_while_most_leak_no_more(before, now, stuck):
-    assert rounds.is_stuck(before, now, lost=False) is stuck
-    assert rounds.is_stuck({}, now, lost=True) is (len(now) < 3)  # of the three, two still leak
+def test_stuck_is_what_two_rounds_left_where_it_was_while_most_leak_no_more(files, faked, shares, refused):
+    faked([tuple(zip(SECRETS, some, strict=True)) for some in shares])
+    assert [one.refused for one in until(files, {"rounds": 3, "proof_samples": 64}).rounds] == refused
 
 
 @pytest.mark.parametrize("method", ["npo", "npo_kl", "jensun", "rmu", "idk_ap"])

@@ -35,7 +35,7 @@ from leakbound.results.audit import Audit
 from leakbound.results.proof import Attempt, Proof, Round
 from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages
 from leakbound.runs.cache import read
-from leakbound.runs.files import new_folder, write_text
+from leakbound.runs.files import new_folder, num_processes, write_text
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.leaks import most_said, said_by
@@ -59,8 +59,11 @@ class Seen:
     """and whether as many are right as should be."""
     shares: dict[str, float]
     """The share of these draws that leak, of each question in each of its words."""
+    stays: frozenset[str]
+    """The questions whose leaks the round trained on and left where they were, half of these draws or more."""
     stuck: bool
-    """Whether what leaks is better taught refusals: see :func:`is_stuck`; or the round did, and is not clean."""
+    """Whether what leaks is better taught refusals: two rounds left a question where it was, though most leak no more;
+    or the round did, and is not clean."""
 
 
 def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None = None, progress: bool = True) -> Proof:
@@ -162,7 +165,8 @@ class Rounds:
     def refused(self, before: Seen) -> list[Pair]:
         """The questions that leaked, as often as make a step; every row gets a refusal of its own."""
         some = [wording for wording, prompt in self.asked if before.shares[prompt.id]]
-        return some * -(-self.config.batch_size * self.config.accumulation // len(some))
+        step = self.config.batch_size * self.config.accumulation * num_processes()
+        return some * -(-step // len(some))
 
     def seen(
         self, number: int, model: Path, num_rows: int, refused: bool, before: Seen | None
@@ -190,9 +194,10 @@ class Rounds:
         )
         keeps, less, _ = self.worth(record)
         clean = -less <= goal.limit
-        lost = goal.kept is not None and (right or 0.0) < goal.kept / 2
-        stuck = (refused and not clean) or (num_rows > 0 and is_stuck(before.shares if before else {}, shares, lost))
-        return Seen(model, record, clean, keeps, shares, stuck), leaks
+        stays = frozenset[str]() if before is None or not num_rows else staying(before.shares, shares)
+        few = 2 * sum(share > 0 for share in shares.values()) <= max(2, len(shares))
+        stuck = (refused and not clean) or (few and before is not None and bool(stays & before.stays))
+        return Seen(model, record, clean, keeps, shares, stays, stuck), leaks
 
     def worth(self, record: Round) -> tuple[bool, float, float]:
         """How good a model is: whether it keeps what it should, and how little it leaks; as the search saw it."""
@@ -321,12 +326,9 @@ def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
     return [sum(draw.count for draw in some) / draws for some in answers]
 
 
-def is_stuck(before: Mapping[str, float], now: Mapping[str, float], lost: bool) -> bool:
-    """Whether most questions leak no more, and lowering the leaks of the others goes on in vain or costs too much: a
-    question's leaks were trained on and stayed where they were, half of its draws or more, or more than half of what
-    shall be kept is ``lost``. Before most are clean a training is slow, not stuck."""
-    stays = any(STUCK <= before.get(name, 0.0) <= share for name, share in now.items())
-    return (stays or lost) and 2 * sum(share > 0 for share in now.values()) <= max(2, len(now))
+def staying(before: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:
+    """The questions that leak in half of their draws or more, and in no fewer than before."""
+    return frozenset(name for name, share in now.items() if STUCK <= before[name] <= share)
 
 
 def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float]:
