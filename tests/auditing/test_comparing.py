@@ -194,17 +194,22 @@ def test_another_template_is_named_beside_the_comparison(runs, tmp_path):
         folders.append(shutil.copytree(runs / "loud", tmp_path / name))
         one = Audit.load(folders[-1])
         replace(one, run={**one.run, "model": {**one.run["model"], **model}}).save(folders[-1])
-    found = compare(folders, guess=folders[1])
-    assert found.asked_otherwise == ("other",)
-    said = "Caution: other got the prompts in another template than first"
+    found = compare(folders, guess=folders[1], names=["a", "b", "c"])
+    assert found.asked_otherwise == ("b",)  # once
+    said = "Caution: b got the prompts in another template than a"
     assert said in report.to_markdown(found)
     assert said in report.to_html(found)
     assert compare([folders[0], folders[2]]).asked_otherwise == ()
     assert compare([folders[0], folders[2]], guess=folders[1]).asked_otherwise == ("other",)
-    dated = replace(Audit.load(folders[0]), run={**Audit.load(folders[0]).run})
-    dated.run["model"] = {**dated.run["model"], "date": "2026-01-01"}
-    dated.save(folders[1])
+    same = shutil.copytree(folders[1], tmp_path / "elsewhere" / "first")  # a guess that is called as a run
+    assert compare([folders[0], folders[2]], guess=same).asked_otherwise == ("first",)
+    alike = [folders[0], shutil.copytree(folders[0], tmp_path / "alike")]
+    assert compare(alike, retain=[folders[0], folders[1]]).asked_otherwise == ("alike",)
+    first = Audit.load(folders[0])
+    replace(first, run={**first.run, "model": {**first.run["model"], "date": "2026-01-01"}}).save(folders[1])
     assert compare(folders[:2]).asked_otherwise == ("other",)
+    replace(first, run={**first.run, "model": None}).save(folders[1])
+    assert compare(folders[:2]).asked_otherwise == ()
 
 
 def test_wrong_folders_are_named(runs, tmp_path):

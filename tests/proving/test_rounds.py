@@ -174,11 +174,12 @@ def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refus
     """What is said with probability 1 has no slope to descend."""
     one = lambda where: (("where", where),)  # noqa: E731
     trained, rows = faked([1.0, one(1.0), one(1.0), one(0.2), 0.0]), []
+    monkeypatch.setattr(rounds, "num_processes", lambda: 2)
     train = rounds.unlearn
     monkeypatch.setattr(rounds, "unlearn", lambda step, **more: rows.append(rows_of(step)) or train(step, **more))
     method, refuses = ("npo_gd", "idk_gd") if keep else ("npo", "idk:none")
     more = {"method": method, **({} if keep else {"retain": None})}
-    found = until(files, {"rounds": 4, "keep": keep}, batch_size=2, accumulation=2, entropy_forget=1.0, **more)
+    found = until(files, {"rounds": 4, "keep": keep}, batch_size=2, accumulation=1, entropy_forget=1.0, **more)
     assert found.verdict == "proven"
     assert [step.method for step in trained] == [method] * 3 + [refuses] * 2  # and again, until it is clean
     assert [step.entropy_forget for step in trained] == [1, 1, 1, 0, 0]
@@ -207,6 +208,25 @@ def test_what_is_lost_is_mended_whatever_the_method_retains_by(files, faked, met
     assert until(files, {"rounds": 1}, method=method, retain_weight=0.5).verdict == "proven"
     assert [step.method for step in trained] == [method, "grad_diff"]
     assert (trained[1].forget_weight, trained[1].retain_weight) == (0, 1)
+
+
+def test_a_question_that_leaks_in_other_words_is_refused_in_these(files, faked, monkeypatch):
+    rows, train = [json.loads(line) for line in (files / "forget.jsonl").read_text().splitlines()], []
+    rows[0]["rephrased"] = ["At what place?"]
+    (files / "forget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stuck = (("where, rephrased 1", 1.0),)
+    faked([1.0, stuck, stuck, 0.0])
+    usual = rounds.unlearn
+    monkeypatch.setattr(rounds, "unlearn", lambda step, **more: train.append(rows_of(step)) or usual(step, **more))
+    until(files, {"rounds": 3, "proof_samples": 64, "keep": "known>=0.9995"}, batch_size=2)
+    assert set(train[3]) == {"At what place?"}
+
+
+def test_refusals_that_cannot_be_read_end_it_before_the_first_round(files, faked):
+    trained = faked([0.0])
+    with pytest.raises(InputError, match=r"none\.txt"):
+        until(files, idk=files / "none.txt")
+    assert not trained
 
 
 def test_a_proof_of_other_weights_is_not_read_again(files, faked):

@@ -92,8 +92,10 @@ def test_groups_are_read_without_the_logits_of_all_their_tokens(trees, monkeypat
     expected = Groups(0, trees=trees, groups=GROUPS).read(tiny_model(), ["first", "second"]).logps
     monkeypatch.setattr(Laws, "logits", None)
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 2)
-    found = Groups(0, trees=trees, groups=GROUPS).read(tiny_model(), ["first", "second"]).logps
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    found = Groups(0, trees=trees, groups=GROUPS).read(tiny_model(), ["first", "second"])
+    torch.testing.assert_close(found.logps, expected, rtol=1e-5, atol=1e-6)
+    assert torch.isfinite(found.parting.logps(found.spoken, [True, True])).sum() == 8 + 5  # each beginning once
+    assert not torch.isfinite(found.leaving_logps).any()  # neither weighs half
 
 
 def test_a_batch_is_cut_by_what_is_read_of_its_groups():

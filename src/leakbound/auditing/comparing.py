@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -176,17 +176,28 @@ def compare(
         None if right is None else against_first(right, kept[0].alpha, "P(right)"),
         next((name for name, it in zip(names, same, strict=True) if it), "" if guess is None else Path(guess).name),
         None if level is None else level.mean_leak.estimate,
-        _asked_otherwise(
-            [*zip(names, audits, strict=True), *([] if level is None else [(Path(str(guess)).name, level)])]
-        ),
+        _asked_otherwise(names, audits, kept, None if level is None or any(same) else (str(guess), level)),
     )
 
 
-def _asked_otherwise(audits: Sequence[tuple[str, Audit]]) -> tuple[str, ...]:
-    """Those of the named audits whose prompts became other texts than the first one's, as far as is on record."""
-    asked = {name: [audit.run["model"].get(what) for what in ("template", "date")] for name, audit in audits}
-    first = next(iter(asked.values()))
-    return tuple(name for name, how in asked.items() if None not in (how[0], first[0]) and how != first)
+def _asked_otherwise(
+    names: Sequence[str], audits: Sequence[Audit], kept: Sequence[Audit], guess: tuple[str, Audit] | None
+) -> tuple[str, ...]:
+    """The models whose prompts became other texts than the first one's, as far as is on record; retain prompts too."""
+
+    def how(audit: Audit) -> list[Any]:
+        model = audit.run.get("model")
+        return [model.get(what) if isinstance(model, Mapping) else None for what in ("template", "date")]
+
+    def differ(one: Audit, first: Audit) -> bool:
+        return None not in (how(one)[0], how(first)[0]) and how(one) != how(first)
+
+    found = [
+        name for i, name in enumerate(names) if any(differ(group[i], group[0]) for group in (audits, kept) if group)
+    ]
+    if guess and differ(guess[1], audits[0]):
+        found.append(Path(guess[0]).name)
+    return tuple(found)
 
 
 def _beyond(audit: Audit, guess: Audit, models: int, *, itself: bool) -> dict[str, Any]:

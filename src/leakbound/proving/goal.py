@@ -34,8 +34,8 @@ class Goal:
     """The number type in which the model is asked, that of its deployment: what is proven holds for it; auto: as its
     weights are stored."""
     proof_samples: int = 4096
-    """The most fresh draws of each forget question in one proof; it stops where that question is settled (the average
-    one is looked at after a 64th, a 16th, a quarter and all of them)."""
+    """The most fresh draws of each forget question in one proof; it stops where that question is settled. Of the
+    average one: in its last look, after those with a 64th, a 16th and a quarter of it, each with draws of its own."""
     keep_samples: int = 64
     """Draws of each retain question, to look and to prove."""
     keep_questions: int = 100

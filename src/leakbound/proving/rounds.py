@@ -27,7 +27,7 @@ from leakbound.models.randomness import seed_of
 from leakbound.models.template import read_answer
 from leakbound.proving.folder import WEIGHTS, begin, retained, sums_of
 from leakbound.proving.goal import Goal
-from leakbound.reading.pairs import Pair, read_pairs
+from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.report.door import write_html
@@ -70,11 +70,12 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
     """Unlearn in rounds until fresh draws prove the claim; the model, its proof and a page are left in ``config.out``.
 
     Each round trains on the answers to forget and on the leaks that the draws of earlier rounds found
-    (``config.leak_samples`` of each question, judged by ``config.leak_scorer``). A proof is tried where these draws
-    leave hope, with other draws, at its share of ``goal.alpha``; after the last round the best model is tried that was
-    seen: among those that keep what they should the one that leaks least. What a killed run has done stays in
-    OUT-rounds; with ``config.resume`` it goes on there and ends with the same model. ``workers`` draw, score and bound;
-    training is done here.
+    (``config.leak_samples`` of each question, judged by ``config.leak_scorer``); one that leaks little enough and lost
+    what it should keep is followed by one of what is retained alone, one that is stuck by one of refusals. A proof is
+    tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; after the last round the best
+    model is tried that was seen: among those that keep what they should the one that leaks least. What a killed run has
+    done stays in OUT-rounds; with ``config.resume`` it goes on there and ends with the same model. ``workers`` draw,
+    score and bound; training is done here.
 
     :raises InputError: settings that cannot be used together; data, model or folder cannot be used.
     """
@@ -88,6 +89,7 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
         raise InputError(f"forget is {[str(f) for f in config.forget]}: with until give one file, and no replay")
     if goal.keep is not None and config.retain is None:
         raise InputError(f"keep is {goal.keep!r} and retain is None: give the questions that shall still be answered")
+    read_refusals(config.idk)  # a round may need them hours later
     work = config.out.with_name(f"{config.out.name}-rounds")
     known = on_main(config, partial(begin, config, goal, work))
     return known or Rounds(config, goal, work, Loading(**vars(workers or Workers())), progress).run()

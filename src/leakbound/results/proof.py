@@ -24,7 +24,8 @@ class Attempt:
     """A proof that was tried with fresh draws, at its share ``level`` of alpha.
 
     ``leak``: the largest upper bound of a question's P(leak), or that of the average; ``known``: the lower bound of
-    P(right) on retain questions, None where nothing is to be kept. ``cut``: the share of the draws, of the average
+    P(right) on retain questions, None where nothing is to be kept. ``num_draws``: of the forget questions; of the
+    average one at the look that settled it. ``cut``: the share of these draws, of the average
     forget question, that were cut at max_tokens before they leaked: whether they would have is open.
     """
 
@@ -58,7 +59,8 @@ class Round:
     """The share of right draws on retain questions; None where nothing is to be kept."""
     attempt: Attempt | None
     refused: bool = False
-    """Whether it taught refusals: training on leaks had left a question where it was."""
+    """Whether it taught refusals: two rounds had left a question's leaks where they were; ``num_rows`` are then the
+    questions that leaked, as often as made a step."""
 
 
 @dataclass(frozen=True)

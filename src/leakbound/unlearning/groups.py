@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -49,17 +50,40 @@ class Group:
 
 @dataclass(frozen=True)
 class Parting:
-    """The laws behind N distinct beginnings of answers, the answers' next tokens there, and the (b, k, t) of each."""
+    """What leaving the answers of a batch is read from: its groups, the (b, k) of each answer in the order of the laws,
+    and the laws of their tokens, one answer after the other."""
 
+    groups: Sequence[Group]
+    answers: Sequence[tuple[int, int]]
     laws: Laws
-    next_NM: Tensor
-    where_3N: Tensor
 
-    def logps(self, spoken_BKT: Tensor) -> Tensor:
-        """log P(another token than these) in its place, -inf elsewhere; (B, K, T)."""
-        inside_1N = torch.ones_like(self.next_NM[:, 0], dtype=torch.bool)[None]
-        left_N = per_position(_other_logps, self.laws, inside_1N, *(t[None] for t in self.next_NM.unbind(1)))[0]
-        return left_N.new_full(spoken_BKT.shape, -torch.inf).index_put(tuple(self.where_3N), left_N)
+    def logps(self, spoken_BKT: Tensor, wanted_B: Sequence[bool]) -> Tensor:
+        """log P(another token than the answers') behind each distinct beginning, of the groups that are wanted."""
+        nodes: dict[tuple[int, int], int] = {}
+        nexts: list[dict[int, None]] = []
+        firsts: list[tuple[int, int, int, int]] = []
+        start = 0
+        for b, k in self.answers:
+            tail = self.groups[b].tails[k]
+            behind = -1 - b, -1  # no token yet; then the beginning so far, and the token behind it
+            for t, token in enumerate(tail if wanted_B[b] else ()):
+                node = nodes.setdefault(behind, len(nexts))
+                if node == len(nexts):
+                    nexts.append({})
+                    firsts.append((start + t, b, k, t))
+                nexts[node][token] = None
+                behind = node, token
+            start += len(tail)
+        left_BKT = self.laws.states_BLD.new_full(spoken_BKT.shape, -torch.inf)
+        if not nexts:
+            return left_BKT
+        most, device = max(map(len, nexts)), spoken_BKT.device
+        next_NM = torch.tensor([[*some, *[next(iter(some))] * (most - len(some))] for some in nexts], device=device)
+        order, *where = torch.tensor(firsts, device=device).T
+        laws = replace(self.laws, states_BLD=self.laws.states_BLD[:, order])
+        inside_1N = torch.ones_like(order, dtype=torch.bool)[None]
+        left_N = per_position(_other_logps, laws, inside_1N, *(t[None] for t in next_NM.unbind(1)))[0]
+        return left_BKT.to(left_N.dtype).index_put(tuple(where), left_N)
 
 
 def _other_logps(logits_nV: Tensor, *tokens_n: Tensor) -> Tensor:
@@ -73,7 +97,7 @@ class Several:
     """The groups of a batch after their pass.
 
     ``token_logps``: log p of each token given question and tokens before it, 0 where ``spoken`` is False; nats, with
-    gradient; both (B, K, T). ``parting``: where the answers go on from, each distinct beginning once. Of answers that
+    gradient; both (B, K, T). ``parting``: what ``leaving_logps`` is read from. Of answers that
     were drawn also ``drawn_logps`` and ``first_logps``, those when they were drawn and under the reference model,
     (B, K, T), ``shares`` and ``advantages``, (B, K); 0 where there is no answer.
     """
@@ -93,9 +117,11 @@ class Several:
 
     @cached_property
     def leaving_logps(self) -> Tensor:
-        """log P(the next token is that of no answer | y_k,<t), at the first answer that begins so, -inf elsewhere and
-        where nothing is spoken; nats, with gradient, (B, K, T)."""
-        return self.parting.logps(self.spoken)
+        """log P(the next token is that of no answer | y_k,<t), at the first answer that begins so; nats, with gradient,
+        (B, K, T). -inf elsewhere, where nothing is spoken, and for questions whose answers weigh less than about 1/2
+        together, of which it is not needed: it costs as much as ``token_logps``."""
+        heavy_B = self.logps.detach().logsumexp(dim=1) > -math.log(2) - 0.01
+        return self.parting.logps(self.spoken, heavy_B.tolist())
 
 
 @dataclass
@@ -132,28 +158,8 @@ class Groups:
         token_logps = logps.new_zeros(shape).index_put(index, logps)
         known = _known([group.graded for group in some if group.graded is not None], shape)
         constants = {name: torch.from_numpy(values).to(token_logps) for name, values in known.items()}
-        parting = _parting(some, answers, each)
-        return Several(token_logps, torch.from_numpy(spoken).to(device), parting, **constants)
-
-
-def _parting(some: Sequence[Group], answers: Sequence[tuple[int, int]], each: Laws) -> Parting:
-    """Where the answers go on from; ``each``: the laws of their tokens, one answer after the other."""
-    firsts: dict[tuple[int, tuple[int, ...]], tuple[int, int, int, int]] = {}
-    nexts: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-    places = ((b, k, t) for b, k in answers for t in range(len(some[b].tails[k])))
-    for n, (b, k, t) in enumerate(places):
-        tail = some[b].tails[k]
-        firsts.setdefault((b, tail[:t]), (n, b, k, t))
-        nexts.setdefault((b, tail[:t]), []).append(tail[t])
-    most = max(len(set(tokens)) for tokens in nexts.values())
-    next_NM = [
-        (*(distinct := sorted(set(tokens))), *distinct[:1] * (most - len(distinct))) for tokens in nexts.values()
-    ]
-    device = each.states_BLD.device
-    order, *where = torch.tensor(list(firsts.values()), device=device).T
-    return Parting(
-        replace(each, states_BLD=each.states_BLD[:, order]), torch.tensor(next_NM, device=device), torch.stack(where)
-    )
+        spoken_BKT = torch.from_numpy(spoken).to(device)
+        return Several(token_logps, spoken_BKT, Parting(some, answers, each), **constants)
 
 
 def _known(some: Sequence[Graded], shape: tuple[int, int, int]) -> dict[str, Floats]:
