@@ -255,7 +255,7 @@ def table(values: dict[str, Any], names: list[str]) -> str:
             name,
             str(len(seeds)),
             "–" if None in cpu else f"{statistics.mean(cpu):.0f}",
-            f"{mean('clean_once'):.1f} of {mean('asked'):.3g}",
+            f"{mean('clean_once'):.1f} of {mean('asked'):.1f}",
             *([f"{mean('cut'):.3f}"] if " cut |" in head else []),
             f"{mean('average'):.4f}",
             f"{mean('worst'):.3f} ({max(one['worst'] for one in some):.3f})",
