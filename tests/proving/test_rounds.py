@@ -17,6 +17,7 @@ from leakbound.models import FakeModel
 from leakbound.proving import rounds
 from leakbound.proving.goal import Goal
 from leakbound.proving.rounds import unlearn_until
+from leakbound.reading.pairs import read_refusals
 from leakbound.records import SamplingParams
 from leakbound.results.audit import Audit
 from leakbound.results.proof import Proof
@@ -165,36 +166,66 @@ def test_a_leak_that_never_ends_is_trained_on(files, faked, monkeypatch):
     assert [[row.get("leak"), row.get("cut")] for row in rows[1]] == [[None, None]] * 3 + [[True, True]] * 3
 
 
-def rows_of(step):
-    return [json.loads(line)["question"] for line in step.forget[0].read_text().splitlines()]
+def rows_of(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What the retain files of the rounds hold."""
+    rows = []
+
+    def watch():
+        train = rounds.unlearn
+        monkeypatch.setattr(
+            rounds,
+            "unlearn",
+            lambda step, **more: rows.append(step.retain and rows_of(step.retain)) or train(step, **more),
+        )
+        return rows
+
+    return watch
 
 
 @pytest.mark.parametrize("keep", ["known>=0.9", None])
-def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refusals(files, faked, monkeypatch, keep):
+def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refusals(files, faked, said, keep):
     """What is said with probability 1 has no slope to descend."""
+    rows = [{"question": f"{i}?", "answer": "It is Paris.", "target": "Paris", "id": str(i)} for i in range(30)]
+    (files / "retain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     one = lambda where: (("where", where),)  # noqa: E731
-    trained, rows = faked([1.0, one(1.0), one(1.0), one(0.2), 0.0]), []
-    monkeypatch.setattr(rounds, "num_processes", lambda: 2)
-    train = rounds.unlearn
-    monkeypatch.setattr(rounds, "unlearn", lambda step, **more: rows.append(rows_of(step)) or train(step, **more))
-    method, refuses = ("npo_gd", "idk_gd") if keep else ("npo", "idk:none")
-    more = {"method": method, **({} if keep else {"retain": None})}
-    found = until(files, {"rounds": 4, "keep": keep}, batch_size=2, accumulation=1, entropy_forget=1.0, **more)
+    trained = faked([1.0, one(1.0), one(1.0), one(0.2), 0.0])
+    rows = said()
+    method, more = ("npo_gd", {}) if keep else ("npo", {"retain": None})
+    found = until(files, {"rounds": 4, "keep": keep}, method=method, entropy_forget=1.0, **more)
     assert found.verdict == "proven"
-    assert [step.method for step in trained] == [method] * 3 + [refuses] * 2  # and again, until it is clean
-    assert [step.entropy_forget for step in trained] == [1, 1, 1, 0, 0]
-    assert [one.refused for one in found.rounds] == [False] * 3 + [True] * 2
-    assert rows[3:] == [["where?"] * 4] * 2  # a step's worth
+    assert [step.method for step in trained] == [method] * 3 + ["grad_diff"] * 2  # and again, until it is clean
+    assert [(step.forget_weight, step.entropy_forget) for step in trained] == [(1, 1)] * 3 + [(0, 0)] * 2
+    assert [one.refused for one in found.rounds] == [0, 0, 0, 1, 1]
+    kept = [{"question": f"{i}?", "answer": "It is Paris.", "target": "Paris"} for i in range(30)] if keep else []
+    for some in rows[3:]:
+        assert some[: len(kept)] == kept
+        refusals = some[len(kept) :]
+        assert len(refusals) == (7 if keep else 1)
+        assert {row["question"] for row in refusals} == {"where?"}
+        assert {row["answer"] for row in refusals} <= set(read_refusals())
     assert trained[3].max_steps == 5  # those of the round before
-    assert "4, refused" in (files / "out" / "proof.html").read_text()
+    assert "none, 1 refused" in (files / "out" / "proof.html").read_text()
+
+
+def test_what_leaks_a_little_is_refused_where_a_round_mends(files, faked, said):
+    trained = faked([(("where", 0.1),), 0.0], (0.4, 0.999))
+    rows = said()
+    assert until(files, {"rounds": 1, "of": "average"}).verdict == "proven"
+    assert [step.method for step in trained] == ["npo_gd", "grad_diff"]
+    assert [row["question"] for row in rows[1]] == ["where?", "who?", "when?", "where?"]
 
 
 @pytest.mark.parametrize(("shares", "refused"), [
-    ([(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 0.0)], [False, False, False, True]),
-    ([(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.0)], [False] * 4),  # it moves
-    ([(0.2, 1.0, 1.0), (0.2, 0.0, 0.0), (0.2, 0.0, 0.0), (0.2, 0.0, 0.0)], [False] * 4),  # a rare leak
-    ([(0.0, 1.0, 1.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0)], [False] * 4),  # trained on since round 2
-    ([(1.0, 1.0, 1.0), (1.0, 0.2, 0.0), (1.0, 0.2, 0.0), (1.0, 0.2, 0.0)], [False] * 4),  # most leak: slow, not stuck
+    ([(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 0.0)], [0, 0, 0, 1]),
+    ([(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.0)], [0] * 4),  # it moves
+    ([(0.2, 1.0, 1.0), (0.2, 0.0, 0.0), (0.2, 0.0, 0.0), (0.2, 0.0, 0.0)], [0] * 4),  # a rare leak
+    ([(0.0, 1.0, 1.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0)], [0] * 4),  # trained on since round 2
+    ([(1.0, 1.0, 1.0), (1.0, 0.2, 0.0), (1.0, 0.2, 0.0), (1.0, 0.2, 0.0)], [0] * 4),  # most leak: slow, not stuck
 ])  # fmt: skip
 def test_stuck_is_what_two_rounds_left_where_it_was_while_most_leak_no_more(files, faked, shares, refused):
     faked([tuple(zip(SECRETS, some, strict=True)) for some in shares])
@@ -210,16 +241,15 @@ def test_what_is_lost_is_mended_whatever_the_method_retains_by(files, faked, met
     assert (trained[1].forget_weight, trained[1].retain_weight) == (0, 1)
 
 
-def test_a_question_that_leaks_in_other_words_is_refused_in_these(files, faked, monkeypatch):
-    rows, train = [json.loads(line) for line in (files / "forget.jsonl").read_text().splitlines()], []
+def test_a_question_that_leaks_in_other_words_is_refused_in_these(files, faked, said):
+    rows = rows_of(files / "forget.jsonl")
     rows[0]["rephrased"] = ["At what place?"]
     (files / "forget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     stuck = (("where, rephrased 1", 1.0),)
     faked([1.0, stuck, stuck, 0.0])
-    usual = rounds.unlearn
-    monkeypatch.setattr(rounds, "unlearn", lambda step, **more: train.append(rows_of(step)) or usual(step, **more))
-    until(files, {"rounds": 3, "proof_samples": 64, "keep": "known>=0.9995"}, batch_size=2)
-    assert set(train[3]) == {"At what place?"}
+    found = said()
+    until(files, {"rounds": 3, "proof_samples": 64, "keep": "known>=0.9995"})
+    assert [row["question"] for row in found[3][3:]] == ["At what place?"]
 
 
 def test_refusals_that_cannot_be_read_end_it_before_the_first_round(files, faked):

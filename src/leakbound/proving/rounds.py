@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from leakbound.auditing.steps import Statement, audit, sample, score
@@ -35,7 +36,7 @@ from leakbound.results.audit import Audit
 from leakbound.results.proof import Attempt, Proof, Round
 from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages
 from leakbound.runs.cache import read
-from leakbound.runs.files import new_folder, num_processes, write_text
+from leakbound.runs.files import new_folder, write_text
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.leaks import most_said, said_by
@@ -45,6 +46,8 @@ from leakbound.workers import Workers
 
 STUCK = 0.5
 """The least share of a question's draws that leak of which a round can be said to have left it where it was."""
+REFUSED = 5
+"""Of so many rows that teach what should be said one is a refusal."""
 
 
 @dataclass
@@ -62,8 +65,8 @@ class Seen:
     stays: frozenset[str]
     """The questions whose leaks the round trained on and left where they were, half of these draws or more."""
     stuck: bool
-    """Whether what leaks is better taught refusals: two rounds left a question where it was, though most leak no more;
-    or the round did, and is not clean."""
+    """Whether lowering has no hold on what leaks: two rounds left a question where it was, though most leak no more; or
+    it was so before, and the round that taught refusals is not clean."""
 
 
 def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None = None, progress: bool = True) -> Proof:
@@ -71,11 +74,11 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
 
     Each round trains on the answers to forget and on the leaks that the draws of earlier rounds found
     (``config.leak_samples`` of each question, judged by ``config.leak_scorer``); one that leaks little enough and lost
-    what it should keep is followed by one of what is retained alone, one that is stuck by one of refusals. A proof is
-    tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; after the last round the best
-    model is tried that was seen: among those that keep what they should the one that leaks least. What a killed run has
-    done stays in OUT-rounds; with ``config.resume`` it goes on there and ends with the same model. ``workers`` draw,
-    score and bound; training is done here.
+    what it should keep, and one that is stuck, is followed by one of what is retained, and of refusals to what leaks.
+    A proof is tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; after the last
+    round the best model is tried that was seen: among those that keep what they should the one that leaks least. What a
+    killed run has done stays in OUT-rounds; with ``config.resume`` it goes on there and ends with the same model.
+    ``workers`` draw, score and bound; training is done here.
 
     :raises InputError: settings that cannot be used together; data, model or folder cannot be used.
     """
@@ -135,43 +138,50 @@ class Rounds:
     def round(self, number: int, before: Seen | None) -> Seen:
         """Train one round and look at its model; the leaks that are new are added to ``found``.
 
-        Where the model before leaks little enough and has lost too much, it is trained on what is retained alone,
-        whatever the method: a retain term that compares with the model before would hold on to the loss. Where it is
-        stuck, it is taught to refuse the questions that leak: what is said with probability 1 has no slope to descend.
+        Where the model before leaks little enough and has lost too much, or is stuck, it is trained on what it should
+        say, whatever the method: a retain term that compares with the model before would hold on to the loss, and what
+        is said with probability 1 has no slope to descend.
         """
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
-        mends = before is not None and before.clean and not before.keeps
-        refused = self.refused(before) if before is not None and before.stuck and not mends else []
         self.held = None  # a training needs the memory and the devices of its workers
-        rows = refused or [*self.pairs, *self.found]
-        file, said = place / "forget.jsonl", "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in rows)
-        on_main(config, partial(write_text, file, said))
+        rows = [*self.pairs, *self.found]
+        file = self.rows(place / "forget.jsonl", rows)
         steps = config.max_steps if goal.budget is None else goal.budget // (goal.rounds + 1)
         step = replace(
             config, model=str(before.model if before else config.model), forget=(file,), out=place / place.name,
             max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
             reference=config.reference_of(config.model),
         )  # fmt: skip
-        if before is not None and (mends or refused):
-            method = "grad_diff" if mends else "idk_gd" if config.retain else "idk:none"
+        refused: list[Pair] = []
+        mends = before is not None and (before.stuck or (before.clean and not before.keeps))
+        if before is not None and mends:
+            refused = [wording for wording, prompt in self.asked if before.shares[prompt.id]]
+            said = self.rows(place / "retain.jsonl", self.said(refused, number)) if refused else config.retain
             step = replace(
-                step, method=method, forget_weight=float(not mends), entropy_forget=0.0, retain_weight=1.0,
+                step, method="grad_diff", forget_weight=0.0, entropy_forget=0.0, retain_weight=1.0, retain=said,
                 max_steps=steps or before.record.steps,
             )  # fmt: skip
         model = unlearn(step, progress=self.progress)
-        look = partial(self.seen, number, model, 0 if mends else len(rows), bool(refused), before)
+        look = partial(self.seen, number, model, 0 if mends else len(rows), len(refused), before)
         seen, found = on_main(config, look)
         self.found += found
         return seen
 
-    def refused(self, before: Seen) -> list[Pair]:
-        """The questions that leaked, as often as make a step; every row gets a refusal of its own."""
-        some = [wording for wording, prompt in self.asked if before.shares[prompt.id]]
-        step = self.config.batch_size * self.config.accumulation * num_processes()
-        return some * -(-step // len(some))
+    def said(self, refused: Sequence[Pair], number: int) -> list[Pair]:
+        """What is retained, and refusals to these questions, one in :data:`REFUSED` of all rows or one of each."""
+        retain, sentences = read_pairs(self.config.retain) if self.config.retain else [], read_refusals(self.config.idk)
+        rng = Random(self.seed(number, "refusals"))
+        times = max(1, len(retain) // (REFUSED - 1) // len(refused))
+        return [*retain, *(Pair(p.question, rng.choice(sentences), p.source) for p in refused for _ in range(times))]
+
+    def rows(self, file: Path, pairs: Sequence[Pair]) -> Path:
+        """The pairs as a file."""
+        text = "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in pairs)
+        on_main(self.config, partial(write_text, file, text))
+        return file
 
     def seen(
-        self, number: int, model: Path, num_rows: int, refused: bool, before: Seen | None
+        self, number: int, model: Path, num_rows: int, refused: int, before: Seen | None
     ) -> tuple[Seen, list[Pair]]:
         """What draws show of a round's model, and the leaks that are new."""
         config, goal = self.config, self.goal
@@ -198,7 +208,9 @@ class Rounds:
         clean = -less <= goal.limit
         stays = frozenset[str]() if before is None or not num_rows else staying(before.shares, shares)
         few = 2 * sum(share > 0 for share in shares.values()) <= max(2, len(shares))
-        stuck = (refused and not clean) or (few and before is not None and bool(stays & before.stays))
+        stuck = before is not None and (
+            bool(refused and before.stuck and not clean) or bool(few and stays & before.stays)
+        )
         return Seen(model, record, clean, keeps, shares, stays, stuck), leaks
 
     def worth(self, record: Round) -> tuple[bool, float, float]:

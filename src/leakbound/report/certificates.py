@@ -12,7 +12,7 @@ from leakbound.results.attestation import Attestation
 from leakbound.results.certificate import Certification, PromptCertificate
 from leakbound.results.check import Verdicts
 from leakbound.results.judged import JudgedAudit
-from leakbound.results.proof import Proof
+from leakbound.results.proof import Proof, Round
 from leakbound.results.verification import Verification
 from leakbound.wording import about, at_least, at_most, brief
 
@@ -70,7 +70,11 @@ def proof(found: Proof) -> Document:
         (
             f"{number}, kept" if number == found.chosen else str(number),
             f"{one.steps:,}",
-            f"{one.num_rows:,}{', refused' * one.refused}" if one.num_rows else "none, retained alone",
+            f"{one.num_rows:,}"
+            if one.num_rows
+            else f"none, {one.refused:,} refused"
+            if one.refused
+            else "none, retained alone",
             about(one.average),
             about(one.worst),
             "–" if one.known is None else about(one.known),
@@ -89,6 +93,13 @@ def proof(found: Proof) -> Document:
     title = f"Unlearned until proven: {verdict.WORDS[found.verdict].lower()}"
     sections = (Section("", (table,)),)
     return Document(title, (), sections, made="leakbound unlearn --until", answer=verdict.of_proof(found))
+
+
+def _trained(one: Round) -> str:
+    """The rows that a round was to forget, or what it trained in their place."""
+    if one.num_rows:
+        return f"{one.num_rows:,}"
+    return f"none, {one.refused:,} refused" if one.refused else "none, retained alone"
 
 
 def checked(found: Verdicts) -> Document:

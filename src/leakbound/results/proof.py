@@ -49,7 +49,7 @@ class Round:
 
     steps: int
     num_rows: int
-    """Rows that were to be forgotten, leaks of earlier rounds among them; 0 where it trained what is retained alone."""
+    """Rows that were to be forgotten, leaks of earlier rounds among them; 0 where it trained what should be said."""
     num_draws: int
     average: float
     """The share of draws that leak, of the average question,"""
@@ -58,9 +58,8 @@ class Round:
     known: float | None
     """The share of right draws on retain questions; None where nothing is to be kept."""
     attempt: Attempt | None
-    refused: bool = False
-    """Whether it taught refusals: two rounds had left a question's leaks where they were; ``num_rows`` are then the
-    questions that leaked, as often as made a step."""
+    refused: int = 0
+    """Questions to which it taught refusals beside what is retained: they leaked."""
 
 
 @dataclass(frozen=True)
