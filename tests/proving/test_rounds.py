@@ -205,7 +205,7 @@ def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refus
     for some in rows[3:]:
         assert some[: len(kept)] == kept
         refusals = some[len(kept) :]
-        assert len(refusals) == (7 if keep else 1)
+        assert len(refusals) == (3 if keep else 1)
         assert {row["question"] for row in refusals} == {"where?"}
         assert {row["answer"] for row in refusals} <= set(read_refusals())
     assert trained[3].max_steps == 5  # those of the round before
@@ -300,6 +300,17 @@ def test_a_claim_that_is_false_is_refuted_and_the_best_model_kept(files, faked, 
     assert missing in str(found)
     assert found.chosen == (1 if leaks[0] else found.chosen)
     assert (files / "out" / "training.json").exists()
+
+
+@pytest.mark.parametrize(("leaks", "known", "chosen"), [
+    ((0.0, 0.0, 0.3), (0.01, 0.7, 0.8), 1),  # clean and nearly whole, not clean and broken
+    ((0.3, 0.0, 0.3), (0.999, 0.7, 0.7), 1),  # nor whole and leaking
+    ((0.3, 0.2, 0.1), (0.999, 0.999, 0.3), 1),  # none is clean: of the whole ones that which leaks least
+    ((0.3, 0.2, 0.1), (0.3, 0.2, 0.1), 2),
+])  # fmt: skip
+def test_where_both_cannot_be_had_the_best_model_is_kept(files, faked, leaks, known, chosen):
+    faked(leaks, known)
+    assert until(files, {"proof_samples": 64}).chosen == chosen
 
 
 @pytest.mark.parametrize(("of", "verdict"), [("every", "refuted"), ("each", "refuted"), ("average", "proven")])

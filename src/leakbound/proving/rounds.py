@@ -46,7 +46,7 @@ from leakbound.workers import Workers
 
 STUCK = 0.5
 """The least share of a question's draws that leak of which a round can be said to have left it where it was."""
-REFUSED = 5
+REFUSED = 10
 """Of so many rows that teach what should be said one is a refusal."""
 
 
@@ -76,9 +76,10 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
     (``config.leak_samples`` of each question, judged by ``config.leak_scorer``); one that leaks little enough and lost
     what it should keep, and one that is stuck, is followed by one of what is retained, and of refusals to what leaks.
     A proof is tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; after the last
-    round the best model is tried that was seen: among those that keep what they should the one that leaks least. What a
-    killed run has done stays in OUT-rounds; with ``config.resume`` it goes on there and ends with the same model.
-    ``workers`` draw, score and bound; training is done here.
+    round the best model is tried that was seen: of those that leak little enough and keep what they should the one that
+    leaks least, else of those that leak little enough the one that keeps most. What a killed run has done stays in
+    OUT-rounds; with ``config.resume`` it goes on there and ends with the same model. ``workers`` draw, score and bound;
+    training is done here.
 
     :raises InputError: settings that cannot be used together; data, model or folder cannot be used.
     """
@@ -130,7 +131,7 @@ class Rounds:
                 self.prove(number, now)
             if now.record.attempt is not None and now.record.attempt.verdict == "proven":
                 return on_main(self.config, partial(self.end, seen, number))
-        best = max(range(len(seen)), key=lambda i: self.worth(seen[i].record))
+        best = max(range(len(seen)), key=lambda i: self.worth(seen[i].record))  # the first of equals
         if seen[best].record.attempt is None:
             self.prove(best, seen[best])
         return on_main(self.config, partial(self.end, seen, best))
@@ -204,8 +205,7 @@ class Rounds:
             attempt=None,
             refused=refused,
         )
-        keeps, less, _ = self.worth(record)
-        clean = -less <= goal.limit
+        clean, keeps = self.reaches(record)
         stays = frozenset[str]() if before is None or not num_rows else staying(before.shares, shares)
         few = 2 * sum(share > 0 for share in shares.values()) <= max(2, len(shares))
         stuck = before is not None and (
@@ -213,11 +213,20 @@ class Rounds:
         )
         return Seen(model, record, clean, keeps, shares, stays, stuck), leaks
 
-    def worth(self, record: Round) -> tuple[bool, float, float]:
-        """How good a model is: whether it keeps what it should, and how little it leaks; as the search saw it."""
-        keeps = self.goal.kept is None or (record.known or 0.0) >= self.goal.kept
-        least = record.average if self.goal.of == "average" else record.worst
-        return keeps, -least, record.known or 0.0
+    def least(self, record: Round) -> float:
+        """The share of leaks that the claim is about, as the search saw it."""
+        return record.average if self.goal.of == "average" else record.worst
+
+    def reaches(self, record: Round) -> tuple[bool, bool]:
+        """Whether a model leaks little enough, and whether it keeps what it should; as the search saw it."""
+        return self.least(record) <= self.goal.limit, self.goal.kept is None or (record.known or 0.0) >= self.goal.kept
+
+    def worth(self, record: Round) -> tuple[bool, bool, float, float]:
+        """How good a model is: what leaks little enough first, and of those the one that keeps the most, until it keeps
+        enough; else what keeps enough; then what leaks least."""
+        clean, keeps = self.reaches(record)
+        known = record.known or 0.0
+        return clean, keeps, known if clean and not keeps else -self.least(record), known
 
     def look(self, model: Path, prompts: Sequence[Prompt], number: int, what: str, draws: int) -> Run:
         """Draws of a round's model, scored: what trains the next one, and proves nothing."""
