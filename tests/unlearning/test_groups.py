@@ -40,7 +40,7 @@ def test_one_pass_gives_the_mass_and_gradient_of_plain_rows(monkeypatch, family,
         model.zero_grad()
         other.zero_grad()
         read = groups.read(model, ["second", "first"])
-        mass_B = losses.leak_mass(read.token_logps, read.spoken, read.leaving_logps)
+        mass_B = losses.leak_mass(read.logps, read.token_logps, read.leaving_logps)
         mass_B.sum().backward()
         exact = [plain(other, GROUPS[name]) for name in ("second", "first")]
         slow = [-torch.log(1 - logps.double().exp().sum()) for logps in exact]
@@ -65,7 +65,7 @@ def test_what_a_model_says_with_all_but_nothing_of_its_probability_still_has_a_s
     exact = copy.deepcopy(model).double()
     group = Group((2, 3), (tuple(said[2:]), (*said[2:4], (said[4] + 1) % 6)))
     read = Groups(0, groups={"one": group}).read(model, ["one"])
-    loss = losses.leak_mass(read.token_logps, read.spoken, read.leaving_logps).sum()
+    loss = losses.leak_mass(read.logps, read.token_logps, read.leaving_logps).sum()
     slow = -torch.log(1 - sum(
         exact(input_ids=torch.tensor([[2, 3, *tail[:-1]]])).logits[0, 1:].log_softmax(-1)[range(3), tail].sum().exp()
         for tail in group.tails

@@ -146,7 +146,7 @@ class Rounds:
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
         self.held = None  # a training needs the memory and the devices of its workers
         rows = [*self.pairs, *self.found]
-        file = self.rows(place / "forget.jsonl", rows)
+        num_rows, file = len(rows), self.rows(place / "forget.jsonl", rows)
         steps = config.max_steps if goal.budget is None else goal.budget // (goal.rounds + 1)
         step = replace(
             config, model=str(before.model if before else config.model), forget=(file,), out=place / place.name,
@@ -154,8 +154,8 @@ class Rounds:
             reference=config.reference_of(config.model),
         )  # fmt: skip
         refused: list[Pair] = []
-        mends = before is not None and (before.stuck or (before.clean and not before.keeps))
-        if before is not None and mends:
+        if before is not None and (before.stuck or (before.clean and not before.keeps)):
+            num_rows = 0
             refused = [wording for wording, prompt in self.asked if before.shares[prompt.id]]
             said = self.rows(place / "retain.jsonl", self.said(refused, number)) if refused else config.retain
             step = replace(
@@ -163,7 +163,7 @@ class Rounds:
                 max_steps=steps or before.record.steps,
             )  # fmt: skip
         model = unlearn(step, progress=self.progress)
-        look = partial(self.seen, number, model, 0 if mends else len(rows), len(refused), before)
+        look = partial(self.seen, number, model, num_rows, len(refused), before)
         seen, found = on_main(config, look)
         self.found += found
         return seen

@@ -25,8 +25,8 @@ class Attempt:
 
     ``leak``: the largest upper bound of a question's P(leak), or that of the average; ``known``: the lower bound of
     P(right) on retain questions, None where nothing is to be kept. ``num_draws``: of the forget questions; of the
-    average one at the look that settled it. ``cut``: the share of these draws, of the average
-    forget question, that were cut at max_tokens before they leaked: whether they would have is open.
+    average one in its last look. ``cut``: the share of these draws, of the average forget question, that were cut at
+    max_tokens before they leaked: whether they would have is open.
     """
 
     level: float

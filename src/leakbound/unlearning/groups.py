@@ -74,16 +74,15 @@ class Parting:
                 nexts[node][token] = None
                 behind = node, token
             start += len(tail)
-        left_BKT = self.laws.states_BLD.new_full(spoken_BKT.shape, -torch.inf)
         if not nexts:
-            return left_BKT
+            return torch.full_like(spoken_BKT, -torch.inf, dtype=torch.float32)
         most, device = max(map(len, nexts)), spoken_BKT.device
         next_NM = torch.tensor([[*some, *[next(iter(some))] * (most - len(some))] for some in nexts], device=device)
         order, *where = torch.tensor(firsts, device=device).T
         laws = replace(self.laws, states_BLD=self.laws.states_BLD[:, order])
         inside_1N = torch.ones_like(order, dtype=torch.bool)[None]
         left_N = per_position(_other_logps, laws, inside_1N, *(t[None] for t in next_NM.unbind(1)))[0]
-        return left_BKT.to(left_N.dtype).index_put(tuple(where), left_N)
+        return left_N.new_full(spoken_BKT.shape, -torch.inf).index_put(tuple(where), left_N)
 
 
 def _other_logps(logits_nV: Tensor, *tokens_n: Tensor) -> Tensor:
@@ -97,9 +96,9 @@ class Several:
     """The groups of a batch after their pass.
 
     ``token_logps``: log p of each token given question and tokens before it, 0 where ``spoken`` is False; nats, with
-    gradient; both (B, K, T). ``parting``: what ``leaving_logps`` is read from. Of answers that
-    were drawn also ``drawn_logps`` and ``first_logps``, those when they were drawn and under the reference model,
-    (B, K, T), ``shares`` and ``advantages``, (B, K); 0 where there is no answer.
+    gradient; both (B, K, T). ``parting``: what ``leaving_logps`` is read from. Of answers that were drawn also
+    ``drawn_logps`` and ``first_logps``, those when they were drawn and under the reference model, (B, K, T), ``shares``
+    and ``advantages``, (B, K); 0 where there is no answer.
     """
 
     token_logps: Tensor

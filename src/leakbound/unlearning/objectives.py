@@ -77,7 +77,7 @@ TERMS: dict[str, dict[str, Term]] = {
         "ce_u": Term(losses.ce_u, ("laws", "later_labels"), counted="later_lengths"),
         "jensun": Term(losses.jensun, ("laws", "labels", "target"), counted="lengths"),
         "pmc": Term(losses.nll, ("sampled.logps", "sampled.lengths"), counted="sampled.lengths"),
-        "leak_mass": Term(losses.leak_mass, ("group.token_logps", "group.spoken", "group.leaving_logps")),
+        "leak_mass": Term(losses.leak_mass, ("group.logps", "group.token_logps", "group.leaving_logps")),
         "grpo": Term(losses.grpo, GRADED, {"grpo_clip": 0.2, "grpo_kl": 0.04}),
     },
     "retain": {

@@ -18,7 +18,7 @@ def test_leak_mass_is_the_surprise_of_no_leak(masses):
     logits = torch.tensor([[math.log(m) if m else -1e30 for m in [*masses, 1 - sum(masses)]]] * 2)
     logits.requires_grad_(True)
     logps = logits.log_softmax(dim=1)
-    one = (logps[:, :-1, None], torch.tensor([[True], [False]]).expand(2, len(masses))[..., None])
+    one = (torch.stack([logps[0, :-1], torch.full((len(masses),), NONE)]), logps[:, :-1, None])
     leaving = torch.full((2, len(masses), 1), NONE)  # of what is not there as well
     found = leak_mass(*one, leaving.index_put((torch.tensor(0),) * 3, logps[0, -1]))
     found.sum().backward()

@@ -12,18 +12,17 @@ from torch import Tensor
 from leakbound.unlearning.losses.tensors import check_same_shape, finite
 
 
-def leak_mass(token_logps_BKT: Tensor, spoken_BKT: Tensor, leaving_logps_BKT: Tensor) -> Tensor:
+def leak_mass(logps_BK: Tensor, token_logps_BKT: Tensor, leaving_logps_BKT: Tensor) -> Tensor:
     """The surprise of no leak: -log(1 - M), M = sum_k p(y_k|x) over answers of which none begins another; nats, (B,).
 
-    log p of each token is 0 where nothing is ``spoken``; an answer that is not there adds nothing to M. ``leaving`` is
+    An answer that is not there has log-probability -inf, and its tokens, as all that are not there, 0. ``leaving`` is
     log P(the next token is that of no answer) behind each distinct beginning v, at the first answer that has it, -inf
     elsewhere, looked at where M is above 1/2. There 1 - M is sum_v P(v) P(leave at v): an answer that is said with all
     but 1e-12 of the probability is still unlearned, where log p is 0 in float32 and has no slope. Ours.
     """
-    check_same_shape(token_logps_BKT, spoken_BKT, leaving_logps_BKT)
-    token_logps_BKT = finite(token_logps_BKT)
-    log_mass_B = token_logps_BKT.sum(dim=2).masked_fill(~spoken_BKT.any(dim=2), -torch.inf).logsumexp(dim=1)
-    before_BKT = F.pad(token_logps_BKT.cumsum(dim=2)[:, :, :-1], (1, 0))
+    check_same_shape(token_logps_BKT, leaving_logps_BKT)
+    log_mass_B = finite(logps_BK).logsumexp(dim=1)
+    before_BKT = F.pad(finite(token_logps_BKT).cumsum(dim=2)[:, :, :-1], (1, 0))
     near_B = finite(before_BKT + leaving_logps_BKT).flatten(1).logsumexp(dim=1)
     far_B = torch.log1p(-log_mass_B.clamp(max=-math.log(2)).exp())
     return -torch.where(log_mass_B > -math.log(2), near_B, far_B)
