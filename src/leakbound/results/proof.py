@@ -137,7 +137,7 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
             missing.append(f"P(leak) is proven at most {at_most(tried.leak)} only")
         if tried.known_verdict != "proven" and tried.known is not None:
             missing.append(f"P(right) at least {at_least(tried.known)} only")
-        kept = "of all rounds the model that keeps what it should and leaks least was kept" if self.keep else ""
-        return "; ".join(["The best model seen: " + " and ".join(missing), *([kept] if kept else [])]) + (
+        kept = "of all rounds the model was kept that came nearest to both, leaks first, as its search saw it"
+        return "; ".join(["The best model seen: " + " and ".join(missing), *([kept] if self.keep else [])]) + (
             f" (round {self.chosen} of {plural(len(self.rounds), 'round')})."
         )
