@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from urllib.parse import quote, urlencode
@@ -27,7 +28,7 @@ from leakbound.runs.store import Run
 from leakbound.viewing.asking import Shelf
 from leakbound.viewing.folder import open_folders
 from leakbound.viewing.found import run_folders
-from leakbound.viewing.serving import Viewer
+from leakbound.viewing.serving import Viewer, view
 from leakbound.viewing.skimming import skim
 
 LEAKS = [0.9, 0.2, 0.0, 0.6, 0.0, 0.05]
@@ -384,6 +385,40 @@ def test_the_command_prints_its_address_and_ends_with_ctrl_c(made):
     finally:
         process.kill()
         process.stdout.close()
+
+
+def interrupted_in_a_callback():
+    """Ctrl-C while a weakref callback runs, as some do within imports: what is raised there is dropped by Python."""
+    gone = frozenset("a")
+    watched = weakref.ref(gone, lambda _: signal.raise_signal(signal.SIGINT))
+    del gone
+    assert watched() is None
+
+
+def interrupted_and_taken_for_another_error():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ImportError("numpy: is it installed?") from None
+
+
+@pytest.mark.parametrize("interrupt", [interrupted_in_a_callback, interrupted_and_taken_for_another_error])
+def test_ctrl_c_is_not_lost_while_runs_are_read(made, monkeypatch, capsys, interrupt):
+    def reading(*given):
+        interrupt()
+        return open_folders(*given)
+
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: dropped.append(one.exc_type))
+    monkeypatch.setattr("leakbound.viewing.folder.open_folders", reading)
+    late = threading.Timer(20, signal.raise_signal, [signal.SIGINT])
+    late.start()
+    view(made, open=False)
+    assert late.is_alive()  # it did not have to end it
+    late.cancel()
+    assert dropped == ([KeyboardInterrupt] if interrupt is interrupted_in_a_callback else [])
+    assert "Ctrl-C ends it" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_two_runs_side_by_side(copy, made, tmp_path):

@@ -11,10 +11,11 @@ import contextlib
 import gc
 import json
 import secrets
+import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,7 +67,7 @@ def view(
     """
     folders = run_folders(map(Path, runs), map(Path, retain))
     server = Viewer(port=port)
-    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(server):
+    with until_interrupted() as interrupted, contextlib.closing(server):
         serving = threading.Thread(target=server.serve_forever, daemon=True)
         serving.start()  # the browser takes the page while the runs are read
         print(f"view: {server.address}  (Ctrl-C ends it)", flush=True)
@@ -79,7 +80,31 @@ def view(
         server.show(Shelf(open_folders(folders, None if guess is None else Path(guess))))
         gc.freeze()
         gc.enable()
-        serving.join()
+        if not interrupted.is_set():
+            serving.join()
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[threading.Event]:
+    """End at Ctrl-C, which is noted as well as raised: what is raised in a callback of an import, Python drops."""
+    interrupted = threading.Event()
+
+    def note(number: int, frame: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ours = ours and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    except BaseException as error:
+        if not interrupted.is_set() and not isinstance(error, KeyboardInterrupt):
+            raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Viewer(ThreadingHTTPServer):
