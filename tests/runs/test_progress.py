@@ -1,5 +1,7 @@
 """What is shown while something long goes on: plain lines, and a bar on a terminal."""
 
+from time import monotonic, sleep
+
 import pytest
 
 from leakbound.runs import progress
@@ -11,6 +13,7 @@ def clock(monkeypatch):
     """Seconds that only the test lets pass."""
     now = [100.0]
     monkeypatch.setattr(progress, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "BEAT", 3600.0)
 
     def wait(seconds):
         now[0] += seconds
@@ -55,6 +58,23 @@ def test_slow_work_has_a_rate_of_two_digits_and_long_work_hours(file, clock, cap
     first, last = capsys.readouterr().err.splitlines()
     assert first == "training: 2 of 100,000 steps, 0 %, 0.05/s, 23 days, 3:32:40 left, loss 0.12"
     assert last == "training: 100,000 of 100,000 steps, 100 %, 2,500/s, took 0:00:40, loss 0.12"
+
+
+def test_a_unit_that_takes_long_is_waited_for_by_lines(file, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "BEAT", 0.001)
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    begun = monotonic()
+    with Progress("study", 2, "models") as shown:
+        shown.say("the first")
+        sleep(0.3)
+        shown.advance(2)
+        shown.last = monotonic() + 60  # no more until the end
+    allowed = (monotonic() - begun) / 0.05
+    *waiting, last = capsys.readouterr().err.splitlines()
+    assert 1 <= sum(line == "study: 0 of 2 models, 0 %, since 0:00:00, the first" for line in waiting) <= allowed
+    assert last.startswith("study: 2 of 2 models, 100 %")
+    sleep(0.1)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_was_done_before_is_counted_and_not_timed(file, clock, capsys):

@@ -11,6 +11,7 @@ In a notebook one line stands below its cell while it takes longer than a second
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,12 +28,15 @@ EVERY = 30.0
 """Seconds between two plain lines."""
 IN_NOTEBOOK = 1.0
 """The same in a notebook, whose line is written over."""
+BEAT = 1.0
+"""Seconds between two looks at whether a line is due while no unit is done."""
 
 
 class Progress:
     """``total`` units of work, shown from ``with`` to its end on the main process, whatever ends it.
 
-    Rate and time left count from the last :meth:`begin`, and no unit that was done before.
+    Rate and time left count from the last :meth:`begin`, and no unit that was done before. A unit that takes longer
+    than the time between two lines is waited for by lines that say since when.
     """
 
     def __init__(self, title: str, total: int, unit: str, *, show: bool = True) -> None:
@@ -43,6 +47,7 @@ class Progress:
         self.bar: Any = None
         self.notebook = False
         self.place: Any = None
+        self.lock, self.over = threading.Lock(), threading.Event()
         self.begin(total)
 
     def begin(self, total: int, done: int = 0) -> None:
@@ -53,12 +58,7 @@ class Progress:
     def advance(self, amount: int = 1) -> None:
         """Some more units are done."""
         self.done += amount
-        now = monotonic()
-        if self.bar is not None:
-            self._draw()
-        elif self.show and now - self.last >= (IN_NOTEBOOK if self.notebook else EVERY):
-            self.last = now
-            self._print()
+        self._show()
 
     def skip(self, amount: int) -> int:
         """Some units were done before this began: they count as done, and not for the rate."""
@@ -87,15 +87,34 @@ class Progress:
             self.task = self.bar.add_task(self.title, total=self.total, line="")
             self._draw()
             self.bar.start()
+        if self.show and not self.notebook:
+            threading.Thread(target=self._wait, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
         ended = "took" if self.done >= self.total else "stopped after"
+        with self.lock:
+            self.over.set()
         if self.bar is not None:
             self._draw(ended)
             self.bar.stop()
         elif self.show:
             self._print(ended)
+
+    def _wait(self) -> None:
+        while not self.over.wait(BEAT):
+            self._show()
+
+    def _show(self) -> None:
+        """Draw the bar anew, or print a line where one is due."""
+        with self.lock:
+            if self.over.is_set():
+                return
+            if self.bar is not None:
+                self._draw()
+            elif self.show and monotonic() - self.last >= (IN_NOTEBOOK if self.notebook else EVERY):
+                self.last = monotonic()
+                self._print()
 
     def _draw(self, ended: str = "") -> None:
         self.bar.update(self.task, completed=self.done, total=self.total, line=self._line(ended))
@@ -128,6 +147,8 @@ class Progress:
             words.append(f"{ended} {timedelta(seconds=round(seconds))}")
         elif rate:
             words.append(f"{timedelta(seconds=round((self.total - self.done) / rate))} left")
+        elif seconds >= EVERY:
+            words.append(f"since {timedelta(seconds=round(seconds))}")
         return ", ".join([*words, *([self.note] if self.note else [])])
 
 

@@ -10,6 +10,7 @@ After arXiv 2411.04388, of which the abstract and a summary could be read; what 
 (docs/studies.md).
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +36,7 @@ from leakbound.studies.distribution.corpora import (
 from leakbound.studies.distribution.findings import Measured, Study, find
 from leakbound.studies.distribution.learners import JUDGES, Learner, Sets, Speaker, candidate_logps, measure
 from leakbound.studies.distribution.page import document, save
-from leakbound.workers import Workers, crew_for, spread
+from leakbound.workers import Do, Workers, crew_for, spread
 
 RETAINED = 24
 """Items of the base corpus whose loss is measured, and at most as many greedy answers are judged."""
@@ -53,17 +54,20 @@ def study(config: DistributionConfig, *, workers: Workers | None = None, progres
     plan.tokenizer  # noqa: B018 - made once, before the workers share it
     chains = [(seed, kind) for seed in range(config.seeds) for kind in (None, *plan.corpora.pools)]
     crew = crew_for(workers or Workers())
-    with (
-        Progress(f"study {config.out.name}", len(chains), "models", show=progress) as shown,
-        spread(crew, chains, lambda do, chain: [do(_work, config, *chain)], _name) as done,
-    ):
-        for _, made in done:
-            if missing := [name for name in made if not (config.out / "artefacts" / name).exists()]:
+    shown = Progress(f"study {config.out.name}", len(chains), "models", show=progress)
+
+    def work(do: Do, chain: tuple[int, str | None]) -> Iterator[list[str]]:
+        shown.say(_name(chain))
+        yield do(_work, config, *chain)
+
+    with shown, spread(crew, chains, work, _name) as done:
+        for _, names in done:
+            if missing := [name for name in names if not (config.out / "artefacts" / name).exists()]:
                 raise InputError(
                     f"out is {str(config.out)!r}: a worker made {missing[0]} there, and here it is not: give a folder "
                     "that all nodes of the cluster have in common"
                 )
-            plan.artefacts.made.extend(made)
+            plan.artefacts.made.extend(names)
             shown.advance()
     measured = {kind: plan.measured(kind) for kind in plan.corpora.pools}
     made = set(plan.artefacts.made)
