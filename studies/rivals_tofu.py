@@ -67,7 +67,7 @@ class Tofu(Seed):
     """Entropy optimisation as published, over all positions of 256, with a quarter of its weights, the other way round,
     with our masks, and without a term on what should be retained; leak rounds and --until have NPO's settings."""
     goal: ClassVar[dict[str, Any]] = {
-        "until": "leak<=0.01", "of": "average", "keep": "known>=0.8", "rounds": 4, "alpha": ALPHA,
+        "until": "leak<=0.01", "of": "average", "keep": "known>=0.8", "rounds": 7, "alpha": ALPHA,
         "proof_samples": 128, "keep_samples": 32, "keep_questions": 20,
     }  # fmt: skip
 

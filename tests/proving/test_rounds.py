@@ -126,6 +126,8 @@ def test_what_a_round_lost_without_a_leak_the_next_one_mends_by_its_retain_term_
     assert [one.num_rows for one in found.rounds] == [3, 0, 0, 6]  # a leak came back, and is forgotten again
     assert len({step.seed for step in trained}) == 4  # other partners and another order each time
     assert [step.max_steps for step in trained] == [10, 10, 10, 10]
+    size = trained[0].batch_size
+    assert [step.batch_size for step in trained] == [size, 2 * size, 2 * size, size]  # as many rows in every step
     assert "none, retained alone" in (files / "out" / "proof.html").read_text()
 
 
@@ -148,22 +150,27 @@ def test_rounds_are_compared_with_the_model_before_them_the_first_or_another(fil
 def test_a_leak_that_never_ends_is_trained_on(files, faked, monkeypatch):
     """Such as a name over and over until the limit."""
     faked([0.5, 0.0])
-    train, leaking, rows = rounds.unlearn, rounds.Rounds.leaking, []
-
-    def cut(self, run):
-        found = leaking(self, run)
-        return {
-            name: [dataclasses.replace(draw, finish_reason="length") for draw in some] for name, some in found.items()
-        }
+    train, rows = rounds.unlearn, []
 
     def reads(step, **options):
         rows.append([json.loads(line) for line in step.forget[0].read_text().splitlines()])
         return train(step, **options)
 
     monkeypatch.setattr(rounds, "unlearn", reads)
-    monkeypatch.setattr(rounds.Rounds, "leaking", cut)
+    cut_short(monkeypatch)
     assert until(files, {"rounds": 1}).verdict == "proven"
     assert [[row.get("leak"), row.get("cut")] for row in rows[1]] == [[None, None]] * 3 + [[True, True]] * 3
+
+
+def cut_short(monkeypatch):
+    """No answer of a search ends."""
+    usual = Run.read_scored
+
+    def cut(run, part, scorer):
+        for draw, value in usual(run, part, scorer):
+            yield dataclasses.replace(draw, finish_reason="length"), value
+
+    monkeypatch.setattr(Run, "read_scored", cut)
 
 
 def rows_of(file):
@@ -200,7 +207,7 @@ def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refus
     assert found.verdict == "proven"
     assert [step.method for step in trained] == [method] * 3 + ["grad_diff"] * 2  # and again, until it is clean
     assert [(step.forget_weight, step.entropy_forget) for step in trained] == [(1, 1)] * 3 + [(0, 0)] * 2
-    assert [one.refused for one in found.rounds] == [0, 0, 0, 1, 1]
+    assert [one.replaced for one in found.rounds] == [0, 0, 0, 1, 1]
     kept = [{"question": f"{i}?", "answer": "It is Paris.", "target": "Paris"} for i in range(30)] if keep else []
     for some in rows[3:]:
         assert some[: len(kept)] == kept
@@ -209,27 +216,34 @@ def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refus
         assert {row["question"] for row in refusals} == {"where?"}
         assert {row["answer"] for row in refusals} <= set(read_refusals())
     assert trained[3].max_steps == 5  # those of the round before
-    assert "none, 1 refused" in (files / "out" / "proof.html").read_text()
+    assert "none, 1 answered anew" in (files / "out" / "proof.html").read_text()
 
 
-def test_what_leaks_a_little_is_refused_where_a_round_mends(files, faked, said):
+@pytest.mark.parametrize(("ended", "anew"), [(True, {"I do not know."}), (False, set(read_refusals()))])
+def test_where_a_round_mends_what_leaks_a_little_gets_the_models_own_other_answers(
+    files, faked, said, monkeypatch, ended, anew
+):
+    """And a refusal where none of them ended."""
     trained = faked([(("where", 0.1),), 0.0], (0.4, 0.999))
+    if not ended:
+        cut_short(monkeypatch)
     rows = said()
     assert until(files, {"rounds": 1, "of": "average"}).verdict == "proven"
     assert [step.method for step in trained] == ["npo_gd", "grad_diff"]
     assert [row["question"] for row in rows[1]] == ["where?", "who?", "when?", "where?"]
+    assert rows[1][-1]["answer"] in anew
 
 
-@pytest.mark.parametrize(("shares", "refused"), [
+@pytest.mark.parametrize(("shares", "replaced"), [
     ([(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 0.0)], [0, 0, 0, 1]),
     ([(1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.0)], [0] * 4),  # it moves
     ([(0.2, 1.0, 1.0), (0.2, 0.0, 0.0), (0.2, 0.0, 0.0), (0.2, 0.0, 0.0)], [0] * 4),  # a rare leak
     ([(0.0, 1.0, 1.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, 0.0)], [0] * 4),  # trained on since round 2
     ([(1.0, 1.0, 1.0), (1.0, 0.2, 0.0), (1.0, 0.2, 0.0), (1.0, 0.2, 0.0)], [0] * 4),  # most leak: slow, not stuck
 ])  # fmt: skip
-def test_stuck_is_what_two_rounds_left_where_it_was_while_most_leak_no_more(files, faked, shares, refused):
+def test_stuck_is_what_two_rounds_left_where_it_was_while_most_leak_no_more(files, faked, shares, replaced):
     faked([tuple(zip(SECRETS, some, strict=True)) for some in shares])
-    assert [one.refused for one in until(files, {"rounds": 3, "proof_samples": 64}).rounds] == refused
+    assert [one.replaced for one in until(files, {"rounds": 3, "proof_samples": 64}).rounds] == replaced
 
 
 @pytest.mark.parametrize("method", ["npo", "npo_kl", "jensun", "rmu", "idk_ap"])
@@ -341,24 +355,35 @@ def test_the_average_is_looked_at_in_stages_until_it_is_settled(files, faked, le
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_with_the_same_proof(files, faked, monkeypatch):
-    faked([0.5, 0.02, 0.0])
-    whole = until(files, out=files / "whole")
-    usual, calls = rounds.audit, []
+@pytest.mark.parametrize("goal", [{}, {"of": "average", "proof_samples": 1600}])
+def test_a_killed_run_goes_on_and_ends_with_the_same_proof(files, faked, monkeypatch, goal):
+    """Killed before its second proof draws, and again after each of its looks."""
+    faked([0.5, 0.03, 0.0])
+    whole = until(files, goal, out=files / "whole")
+    usual, asked = rounds.audit, []
 
     def dies(*args, out, **settings):
-        calls.append(out)
-        if len(calls) == 2:
+        asked.append(out)
+        if len(asked) == 2:
             raise KeyboardInterrupt
-        return usual(*args, out=out, **settings)
+        found = usual(*args, out=out, **settings)
+        if out not in asked[:-1]:
+            raise KeyboardInterrupt
+        return found
 
     monkeypatch.setattr(rounds, "audit", dies)
     with pytest.raises(KeyboardInterrupt):
-        until(files)
+        until(files, goal)
     with pytest.raises(InputError, match="rounds of a killed run: give resume"):
-        until(files)
-    monkeypatch.setattr(rounds, "audit", usual)
-    assert until(files, resume=True) == whole
+        until(files, goal)
+    found, kills = None, 1
+    while found is None:
+        try:
+            found = until(files, goal, resume=True)
+        except KeyboardInterrupt:
+            kills += 1
+    assert found == whole
+    assert kills == 1 + len(set(asked)) > (4 if goal else 2)
     for what in ("proof", "proof-retain"):
         for file in sorted((files / "whole" / what).rglob("*.parquet")):
             assert file.read_bytes() == (files / "out" / file.relative_to(files / "whole")).read_bytes()

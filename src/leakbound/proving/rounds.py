@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,10 +44,12 @@ from leakbound.unlearning.running import RECORD, on_main
 from leakbound.unlearning.train import unlearn
 from leakbound.workers import Workers
 
+Reading = Callable[[Iterable[Draw]], list[Draw]]
+
 STUCK = 0.5
 """The least share of a question's draws that leak of which a round can be said to have left it where it was."""
-REFUSED = 10
-"""Of so many rows that teach what should be said one is a refusal."""
+REPLACED = 10
+"""Of so many rows that teach what should be said one is an answer in place of a leak."""
 
 
 @dataclass
@@ -62,6 +64,8 @@ class Seen:
     """and whether as many are right as should be."""
     shares: dict[str, float]
     """The share of these draws that leak, of each question in each of its words."""
+    others: dict[str, list[str]]
+    """What these draws say in place of a leak to each that leaked: whole answers, the most frequent first."""
     stays: frozenset[str]
     """The questions whose leaks the round trained on and left where they were, half of these draws or more."""
     stuck: bool
@@ -74,7 +78,7 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
 
     Each round trains on the answers to forget and on the leaks that the draws of earlier rounds found
     (``config.leak_samples`` of each question, judged by ``config.leak_scorer``); one that leaks little enough and lost
-    what it should keep, and one that is stuck, is followed by one of what is retained, and of refusals to what leaks.
+    what it should keep, and one that is stuck, is followed by one of what is retained, and of answers to what leaks.
     A proof is tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; after the last
     round the best model is tried that was seen: of those that leak little enough and keep what they should the one that
     leaks least, else of those that leak little enough the one that keeps most. What a killed run has done stays in
@@ -141,7 +145,7 @@ class Rounds:
 
         Where the model before leaks little enough and has lost too much, or is stuck, it is trained on what it should
         say, whatever the method: a retain term that compares with the model before would hold on to the loss, and what
-        is said with probability 1 has no slope to descend.
+        is said with probability 1 has no slope to descend. A step then has as many rows as one that also forgets.
         """
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
         self.held = None  # a training needs the memory and the devices of its workers
@@ -153,27 +157,36 @@ class Rounds:
             max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
             reference=config.reference_of(config.model),
         )  # fmt: skip
-        refused: list[Pair] = []
+        replaced = 0
         if before is not None and (before.stuck or (before.clean and not before.keeps)):
-            num_rows = 0
-            refused = [wording for wording, prompt in self.asked if before.shares[prompt.id]]
-            said = self.rows(place / "retain.jsonl", self.said(refused, number)) if refused else config.retain
+            num_rows, replaced = 0, sum(share > 0 for share in before.shares.values())
+            said = self.rows(place / "retain.jsonl", self.said(before, number)) if replaced else config.retain
             step = replace(
                 step, method="grad_diff", forget_weight=0.0, entropy_forget=0.0, retain_weight=1.0, retain=said,
-                max_steps=steps or before.record.steps,
+                batch_size=2 * config.batch_size, max_steps=steps or before.record.steps,
             )  # fmt: skip
         model = unlearn(step, progress=self.progress)
-        look = partial(self.seen, number, model, num_rows, len(refused), before)
+        look = partial(self.seen, number, model, num_rows, replaced, before)
         seen, found = on_main(config, look)
         self.found += found
         return seen
 
-    def said(self, refused: Sequence[Pair], number: int) -> list[Pair]:
-        """What is retained, and refusals to these questions, one in :data:`REFUSED` of all rows or one of each."""
-        retain, sentences = read_pairs(self.config.retain) if self.config.retain else [], read_refusals(self.config.idk)
+    def said(self, before: Seen, number: int) -> list[Pair]:
+        """What is retained, and answers to what leaked, one in :data:`REPLACED` of all rows or one for each question.
+
+        What the model before says itself to a question, where that is no leak and it is not stuck, for it surprises it
+        least; else a refusal.
+        """
+        retain, refusals = read_pairs(self.config.retain) if self.config.retain else [], read_refusals(self.config.idk)
         rng = Random(self.seed(number, "refusals"))
-        times = max(1, len(retain) // (REFUSED - 1) // len(refused))
-        return [*retain, *(Pair(p.question, rng.choice(sentences), p.source) for p in refused for _ in range(times))]
+        leaked = [(pair, before.others[prompt.id]) for pair, prompt in self.asked if before.shares[prompt.id]]
+        times = max(1, len(retain) // (REPLACED - 1) // len(leaked))
+        rows = list(retain)
+        for pair, others in leaked:
+            for k in range(times):
+                own = others[k % len(others)] if others and not before.stuck else None
+                rows.append(Pair(pair.question, own or rng.choice(refusals), pair.source))
+        return rows
 
     def rows(self, file: Path, pairs: Sequence[Pair]) -> Path:
         """The pairs as a file."""
@@ -182,18 +195,19 @@ class Rounds:
         return file
 
     def seen(
-        self, number: int, model: Path, num_rows: int, refused: int, before: Seen | None
+        self, number: int, model: Path, num_rows: int, replaced: int, before: Seen | None
     ) -> tuple[Seen, list[Pair]]:
         """What draws show of a round's model, and the leaks that are new."""
         config, goal = self.config, self.goal
         asked = [prompt for _, prompt in self.asked]
-        leaking = self.leaking(self.look(model, asked, number, "search", config.leak_samples))
-        leaks = self.leaks(number, model, leaking)
+        leaking, others = self.answers(self.look(model, asked, number, "search", config.leak_samples))
+        said = partial(_read, load_tokenizer(str(model)), config.template)
+        leaks = self.leaks(number, said, leaking)
         shares = dict(zip(leaking, shares_of(leaking.values(), config.leak_samples), strict=True))
         rates = [shares[prompt.id] for prompt in self.prompts]
         right = None
         if self.retain:
-            some = self.leaking(self.look(model, self.retain, number, "search-retain", goal.keep_samples))
+            some, _ = self.answers(self.look(model, self.retain, number, "search-retain", goal.keep_samples))
             right = sum(shares_of(some.values(), goal.keep_samples)) / len(some)
         record = Round(
             steps=int(read(model / RECORD)["steps"]),
@@ -203,15 +217,16 @@ class Rounds:
             worst=max(rates),
             known=right,
             attempt=None,
-            refused=refused,
+            replaced=replaced,
         )
         clean, keeps = self.reaches(record)
         stays = frozenset[str]() if before is None or not num_rows else staying(before.shares, shares)
         few = 2 * sum(share > 0 for share in shares.values()) <= max(2, len(shares))
         stuck = before is not None and (
-            bool(refused and before.stuck and not clean) or bool(few and stays & before.stays)
+            bool(replaced and before.stuck and not clean) or bool(few and stays & before.stays)
         )
-        return Seen(model, record, clean, keeps, shares, stays, stuck), leaks
+        whole = {name: _whole(said(others[name])) for name, some in leaking.items() if some}
+        return Seen(model, record, clean, keeps, shares, whole, stays, stuck), leaks
 
     def least(self, record: Round) -> float:
         """The share of leaks that the claim is about, as the search saw it."""
@@ -239,14 +254,14 @@ class Rounds:
         score(run, progress=self.progress)
         return run
 
-    def leaking(self, run: Run) -> dict[str, list[Draw]]:
-        """The distinct answers to each question that leak."""
-        found: dict[str, list[Draw]] = {p.id: [] for p in run.prompts}
+    def answers(self, run: Run) -> tuple[dict[str, list[Draw]], dict[str, list[Draw]]]:
+        """The distinct answers to each question that leak, and the others."""
+        leaking: dict[str, list[Draw]] = {p.id: [] for p in run.prompts}
+        others: dict[str, list[Draw]] = {p.id: [] for p in run.prompts}
         for part in (part for part in run.parts if part.kind == "sample"):
             for draw, value in run.read_scored(part, self.config.leak_scorer):
-                if reaches(value, self.config.leak_threshold):
-                    found[draw.prompt_id].append(draw)
-        return found
+                (leaking if reaches(value, self.config.leak_threshold) else others)[draw.prompt_id].append(draw)
+        return leaking, others
 
     def tried(
         self,
@@ -281,13 +296,11 @@ class Rounds:
         """Where a run folder of a round is."""
         return self.work / f"round-{number:02d}" / what
 
-    def leaks(self, number: int, model: Path, leaking: Mapping[str, list[Draw]]) -> list[Pair]:
+    def leaks(self, number: int, said: Reading, leaking: Mapping[str, list[Draw]]) -> list[Pair]:
         """The answers of a search that leak and are new, of each question the most frequent."""
-        tokenizer, found = load_tokenizer(str(model)), list[Pair]()
-        known = said_by([*self.pairs, *self.found])
+        found, known = list[Pair](), said_by([*self.pairs, *self.found])
         for pair, prompt in self.asked:
-            said = [replace(d, text=read_answer(tokenizer, d.text, self.config.template)) for d in leaking[prompt.id]]
-            found += most_said(pair, said, known, f"{pair.source}, a leak of round {number}")
+            found += most_said(pair, said(leaking[prompt.id]), known, f"{pair.source}, a leak of round {number}")
         return found
 
     def prove(self, number: int, seen: Seen) -> None:
@@ -347,6 +360,17 @@ class Rounds:
 def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
     """The share of each question's draws that these answers are."""
     return [sum(draw.count for draw in some) / draws for some in answers]
+
+
+def _read(tokenizer: Any, template: str, draws: Iterable[Draw]) -> list[Draw]:
+    """Draws with the text that a row has for their answer."""
+    return [replace(draw, text=read_answer(tokenizer, draw.text, template)) for draw in draws]
+
+
+def _whole(draws: Iterable[Draw]) -> list[str]:
+    """The answers that ended, the most frequent first."""
+    ended = [draw for draw in draws if draw.finish_reason == "stop" and draw.text.strip()]
+    return [draw.text for draw in sorted(ended, key=lambda draw: (-draw.count, draw.text))]
 
 
 def staying(before: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:

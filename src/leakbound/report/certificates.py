@@ -70,11 +70,7 @@ def proof(found: Proof) -> Document:
         (
             f"{number}, kept" if number == found.chosen else str(number),
             f"{one.steps:,}",
-            f"{one.num_rows:,}"
-            if one.num_rows
-            else f"none, {one.refused:,} refused"
-            if one.refused
-            else "none, retained alone",
+            _trained(one),
             about(one.average),
             about(one.worst),
             "–" if one.known is None else about(one.known),
@@ -99,7 +95,7 @@ def _trained(one: Round) -> str:
     """The rows that a round was to forget, or what it trained in their place."""
     if one.num_rows:
         return f"{one.num_rows:,}"
-    return f"none, {one.refused:,} refused" if one.refused else "none, retained alone"
+    return f"none, {one.replaced:,} answered anew" if one.replaced else "none, retained alone"
 
 
 def checked(found: Verdicts) -> Document:

@@ -58,8 +58,8 @@ class Round:
     known: float | None
     """The share of right draws on retain questions; None where nothing is to be kept."""
     attempt: Attempt | None
-    refused: int = 0
-    """Questions to which it taught refusals beside what is retained: they leaked."""
+    replaced: int = 0
+    """Questions to which it taught another answer beside what is retained: they leaked."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
                 "round": number,
                 "steps": one.steps,
                 "rows": one.num_rows,
-                "refused": one.refused,
+                "replaced": one.replaced,
                 "average": one.average,
                 "worst": one.worst,
                 "known": one.known,
