@@ -19,7 +19,7 @@ from pathlib import Path
 
 from leakbound.auditing.steps import audit, sample
 from leakbound.models import FakeModel
-from leakbound.proving import rounds
+from leakbound.proving import asking, rounds
 from leakbound.proving.goal import Goal
 from leakbound.report import document
 from leakbound.unlearning.config import UnlearnConfig
@@ -54,11 +54,11 @@ def main() -> None:
 
     document.svg = lambda figure, name, title: ""  # pages are written, pictures are not drawn
     rounds.unlearn = train
-    rounds.open_model = lambda name, **loading: name
-    rounds.audit = lambda m, prompts, *, out, **more: audit(fake(out.name), prompts, out=out, **more)
-    rounds.sample = lambda m, prompts, out, **more: sample(fake(out.name), prompts, out, **more)
-    rounds.load_tokenizer = lambda name: None
-    rounds.read_answer = lambda tokenizer, text, template: text
+    asking.open_model = lambda name, **loading: name
+    asking.audit = lambda m, prompts, *, out, **more: audit(fake(out.name), prompts, out=out, **more)
+    asking.sample = lambda m, prompts, out, **more: sample(fake(out.name), prompts, out, **more)
+    asking.load_tokenizer = lambda name: None
+    asking.read_answer = lambda tokenizer, text, template: text
     said: dict[str, Counter] = {name: Counter() for name in WORLDS}
     attempts: dict[str, int] = dict.fromkeys(WORLDS, 0)
     for run, (name, (world, _, of)) in zip(range(args.runs), itertools.cycle(WORLDS.items()), strict=False):

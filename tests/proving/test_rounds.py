@@ -14,7 +14,7 @@ from leakbound.bounds import look_shares
 from leakbound.cli import main
 from leakbound.errors import InputError
 from leakbound.models import FakeModel
-from leakbound.proving import rounds
+from leakbound.proving import asking, rounds
 from leakbound.proving.goal import Goal
 from leakbound.proving.rounds import unlearn_until
 from leakbound.reading.pairs import read_refusals
@@ -65,11 +65,11 @@ def faked(monkeypatch):
             return sample(model_of(model, out.name), prompts, out, **settings)
 
         monkeypatch.setattr(rounds, "unlearn", train)
-        monkeypatch.setattr(rounds, "open_model", lambda name, **loading: name)
-        monkeypatch.setattr(rounds, "audit", ask)
-        monkeypatch.setattr(rounds, "sample", look)
-        monkeypatch.setattr(rounds, "load_tokenizer", lambda name: None)
-        monkeypatch.setattr(rounds, "read_answer", lambda tokenizer, text, template: text)
+        monkeypatch.setattr(asking, "open_model", lambda name, **loading: name)
+        monkeypatch.setattr(asking, "audit", ask)
+        monkeypatch.setattr(asking, "sample", look)
+        monkeypatch.setattr(asking, "load_tokenizer", lambda name: None)
+        monkeypatch.setattr(asking, "read_answer", lambda tokenizer, text, template: text)
         return trained
 
     return start
@@ -360,7 +360,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_proof(files, faked, monkeyp
     """Killed before its second proof draws, and again after each of its looks."""
     faked([0.5, 0.03, 0.0])
     whole = until(files, goal, out=files / "whole")
-    usual, asked = rounds.audit, []
+    usual, asked = asking.audit, []
 
     def dies(*args, out, **settings):
         asked.append(out)
@@ -371,7 +371,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_proof(files, faked, monkeyp
             raise KeyboardInterrupt
         return found
 
-    monkeypatch.setattr(rounds, "audit", dies)
+    monkeypatch.setattr(asking, "audit", dies)
     with pytest.raises(KeyboardInterrupt):
         until(files, goal)
     with pytest.raises(InputError, match="rounds of a killed run: give resume"):

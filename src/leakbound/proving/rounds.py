@@ -9,42 +9,31 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from leakbound.auditing.steps import Statement, audit, sample, score
 from leakbound.bounds import look_shares
-from leakbound.bounds.claims import Verdict
-from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
-from leakbound.models.base import Sampler
-from leakbound.models.hf.loading import load_tokenizer
-from leakbound.models.opening import Loading, open_model
-from leakbound.models.randomness import seed_of
-from leakbound.models.template import read_answer
+from leakbound.models.opening import Loading
+from leakbound.proving.asking import Asking
 from leakbound.proving.folder import WEIGHTS, begin, retained, sums_of
 from leakbound.proving.goal import Goal
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.reading.prompts import load_prompts
-from leakbound.records import Draw, Prompt, SamplingParams
+from leakbound.records import Draw
 from leakbound.report.door import write_html
-from leakbound.results.audit import Audit
-from leakbound.results.proof import Attempt, Proof, Round
-from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages
+from leakbound.results.proof import Proof, Round
 from leakbound.runs.cache import read
 from leakbound.runs.files import new_folder, write_text
-from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.leaks import most_said, said_by
 from leakbound.unlearning.running import RECORD, on_main
 from leakbound.unlearning.train import unlearn
 from leakbound.workers import Workers
-
-Reading = Callable[[Iterable[Draw]], list[Draw]]
 
 STUCK = 0.5
 """The least share of a question's draws that leak of which a round can be said to have left it where it was."""
@@ -108,7 +97,7 @@ class Rounds:
 
     def __init__(self, config: UnlearnConfig, goal: Goal, work: Path, loading: Loading, progress: bool) -> None:
         self.config, self.goal, self.work, self.progress = config, goal, work, progress
-        self.loading = loading if goal.proof_dtype == "auto" else replace(loading, dtype=goal.proof_dtype)
+        self.asking = Asking(config, goal, work, loading, progress)
         self.pairs = read_pairs(config.forget[0])
         self.prompts = load_prompts(config.forget[0])
         self.asked = [
@@ -122,8 +111,6 @@ class Rounds:
         self.attempts = 0
         self.found: list[Pair] = []
         self.proofs: dict[int, Path] = {}
-        self.held: tuple[Path, Sampler] | None = None
-        self.decoding = SamplingParams(max_tokens=config.max_tokens, temperature=goal.temperature, top_p=goal.top_p)
 
     def run(self) -> Proof:
         """Round after round, until one proves the claim or all are spent."""
@@ -148,13 +135,13 @@ class Rounds:
         is said with probability 1 has no slope to descend. A step then has as many rows as one that also forgets.
         """
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
-        self.held = None  # a training needs the memory and the devices of its workers
+        self.asking.close()
         rows = [*self.pairs, *self.found]
         num_rows, file = len(rows), self.rows(place / "forget.jsonl", rows)
         steps = config.max_steps if goal.budget is None else goal.budget // (goal.rounds + 1)
         step = replace(
             config, model=str(before.model if before else config.model), forget=(file,), out=place / place.name,
-            max_steps=steps, seed=self.seed(number, "training") % 2**32 if number else config.seed, resume=True,
+            max_steps=steps, seed=self.asking.seed(number, "training") % 2**32 if number else config.seed, resume=True,
             reference=config.reference_of(config.model),
         )  # fmt: skip
         replaced = 0
@@ -178,7 +165,7 @@ class Rounds:
         least; else a refusal.
         """
         retain, refusals = read_pairs(self.config.retain) if self.config.retain else [], read_refusals(self.config.idk)
-        rng = Random(self.seed(number, "refusals"))
+        rng = Random(self.asking.seed(number, "refusals"))
         leaked = [(pair, before.others[prompt.id]) for pair, prompt in self.asked if before.shares[prompt.id]]
         times = max(1, len(retain) // (REPLACED - 1) // len(leaked))
         rows = list(retain)
@@ -198,16 +185,16 @@ class Rounds:
         self, number: int, model: Path, num_rows: int, replaced: int, before: Seen | None
     ) -> tuple[Seen, list[Pair]]:
         """What draws show of a round's model, and the leaks that are new."""
-        config, goal = self.config, self.goal
+        config, goal, asking = self.config, self.goal, self.asking
         asked = [prompt for _, prompt in self.asked]
-        leaking, others = self.answers(self.look(model, asked, number, "search", config.leak_samples))
-        said = partial(_read, load_tokenizer(str(model)), config.template)
-        leaks = self.leaks(number, said, leaking)
+        leaking, others = asking.answers(asking.look(model, asked, number, "search", config.leak_samples))
+        said = asking.said(model)
+        leaks = self.leaks(number, {name: said(some) for name, some in leaking.items()})
         shares = dict(zip(leaking, shares_of(leaking.values(), config.leak_samples), strict=True))
         rates = [shares[prompt.id] for prompt in self.prompts]
         right = None
         if self.retain:
-            some, _ = self.answers(self.look(model, self.retain, number, "search-retain", goal.keep_samples))
+            some, _ = asking.answers(asking.look(model, self.retain, number, "search-retain", goal.keep_samples))
             right = sum(shares_of(some.values(), goal.keep_samples)) / len(some)
         record = Round(
             steps=int(read(model / RECORD)["steps"]),
@@ -225,7 +212,7 @@ class Rounds:
         stuck = before is not None and (
             bool(replaced and before.stuck and not clean) or bool(few and stays & before.stays)
         )
-        whole = {name: _whole(said(others[name])) for name, some in leaking.items() if some}
+        whole = {name: whole_answers(said(others[name])) for name, some in leaking.items() if some}
         return Seen(model, record, clean, keeps, shares, whole, stays, stuck), leaks
 
     def least(self, record: Round) -> float:
@@ -243,64 +230,11 @@ class Rounds:
         known = record.known or 0.0
         return clean, keeps, known if clean and not keeps else -self.least(record), known
 
-    def look(self, model: Path, prompts: Sequence[Prompt], number: int, what: str, draws: int) -> Run:
-        """Draws of a round's model, scored: what trains the next one, and proves nothing."""
-        config = self.config
-        statement = Statement(config.leak_scorer, config.leak_threshold, self.goal.alpha)
-        run = sample(
-            self.opened(model), prompts, self.place(number, what), num_samples=draws, params=self.decoding,
-            statement=statement, seed=self.seed(number, what), progress=self.progress,
-        )  # fmt: skip
-        score(run, progress=self.progress)
-        return run
-
-    def answers(self, run: Run) -> tuple[dict[str, list[Draw]], dict[str, list[Draw]]]:
-        """The distinct answers to each question that leak, and the others."""
-        leaking: dict[str, list[Draw]] = {p.id: [] for p in run.prompts}
-        others: dict[str, list[Draw]] = {p.id: [] for p in run.prompts}
-        for part in (part for part in run.parts if part.kind == "sample"):
-            for draw, value in run.read_scored(part, self.config.leak_scorer):
-                (leaking if reaches(value, self.config.leak_threshold) else others)[draw.prompt_id].append(draw)
-        return leaking, others
-
-    def tried(
-        self,
-        model: Path,
-        prompts: Sequence[Prompt],
-        number: int,
-        what: str,
-        draws: int,
-        level: float,
-        until: str | None,
-    ) -> Audit:
-        """An audit of a round's model at its level, by draws that nothing else uses."""
-        config = self.config
-        return audit(
-            self.opened(model), prompts, scorer=config.leak_scorer, threshold=config.leak_threshold, num_samples=draws,
-            alpha=level, params=self.decoding, until=until, seed=self.seed(number, what), out=self.place(number, what),
-            page=what != "proof-retain", progress=self.progress,
-        )  # fmt: skip
-
-    def opened(self, model: Path) -> Sampler:
-        """A round's model, opened once for all that is asked of it."""
-        if self.held is None or self.held[0] != model:
-            self.held = None
-            self.held = model, open_model(str(model), template=self.config.template, loading=self.loading)
-        return self.held[1]
-
-    def seed(self, number: int, what: str) -> int:
-        """The seed of some draws: a hash, so that none of a run are those of another purpose."""
-        return seed_of(self.config.seed, what, number)
-
-    def place(self, number: int, what: str) -> Path:
-        """Where a run folder of a round is."""
-        return self.work / f"round-{number:02d}" / what
-
-    def leaks(self, number: int, said: Reading, leaking: Mapping[str, list[Draw]]) -> list[Pair]:
+    def leaks(self, number: int, leaking: Mapping[str, list[Draw]]) -> list[Pair]:
         """The answers of a search that leak and are new, of each question the most frequent."""
         found, known = list[Pair](), said_by([*self.pairs, *self.found])
         for pair, prompt in self.asked:
-            found += most_said(pair, said(leaking[prompt.id]), known, f"{pair.source}, a leak of round {number}")
+            found += most_said(pair, leaking[prompt.id], known, f"{pair.source}, a leak of round {number}")
         return found
 
     def prove(self, number: int, seen: Seen) -> None:
@@ -308,27 +242,9 @@ class Rounds:
         goal = self.goal
         level = self.shares[self.attempts] * goal.alpha
         self.attempts += 1
-        attempt = on_main(self.config, partial(self.attempt, number, seen.model, level))
-        seen.record = replace(seen.record, attempt=attempt)
-
-    def attempt(self, number: int, model: Path, level: float) -> Attempt:
-        """One attempt at a proof."""
-        goal, average = self.goal, self.goal.of == "average"
-        for size, share in stages(goal.proof_samples) if average else [(goal.proof_samples, 1.0)]:
-            what = f"proof-{size}" if average else "proof"
-            until = None if average else goal.until
-            proof = self.tried(model, self.prompts, number, what, size, share * level, until)
-            leak, upper = leak_verdict(proof, goal, share * level)
-            self.proofs[number] = self.place(number, what)
-            if leak != "open":
-                break
-        known: Verdict = "proven"
-        lower: float | None = None
-        if goal.kept is not None:
-            right = self.tried(model, self.retain, number, "proof-retain", goal.keep_samples, level, None)
-            known, lower = average_verdict(counted(right), goal.kept, level, refuting=level / 2, at_least=True)
-        draws, (_, cut) = sum(p.num_samples for p in proof.prompts), proof.cut_shares
-        return Attempt(level, draws, cut, upper, lower, leak, known)
+        attempt = partial(self.asking.attempt, seen.model, self.prompts, self.retain, number, level)
+        made, self.proofs[number] = on_main(self.config, attempt)
+        seen.record = replace(seen.record, attempt=made)
 
     def end(self, seen: list[Seen], chosen: int) -> Proof:
         """Put model, proof and page into their place."""
@@ -338,12 +254,15 @@ class Rounds:
         proof = Proof(
             until=str(goal.until), of=goal.of, keep=goal.keep, alpha=goal.alpha, threshold=config.leak_threshold,
             scorer=config.leak_scorer, num_prompts=len(self.prompts), num_retained=len(self.retain),
-            decoding={**self.decoding.to_json(), **dtype}, rounds=tuple(one.record for one in seen), chosen=chosen,
-            attempt=attempt,
+            decoding={**self.asking.decoding.to_json(), **dtype}, rounds=tuple(one.record for one in seen),
+            chosen=chosen, attempt=attempt,
         )  # fmt: skip
         with new_folder(config.out) as folder:
             shutil.copytree(seen[chosen].model, folder, dirs_exist_ok=True)
-            for what, place in (("proof", self.proofs[chosen]), ("proof-retain", self.place(chosen, "proof-retain"))):
+            for what, place in (
+                ("proof", self.proofs[chosen]),
+                ("proof-retain", self.asking.place(chosen, "proof-retain")),
+            ):
                 if place.exists():
                     shutil.copytree(place, folder / what)
             record = read(folder / RECORD)
@@ -362,12 +281,7 @@ def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
     return [sum(draw.count for draw in some) / draws for some in answers]
 
 
-def _read(tokenizer: Any, template: str, draws: Iterable[Draw]) -> list[Draw]:
-    """Draws with the text that a row has for their answer."""
-    return [replace(draw, text=read_answer(tokenizer, draw.text, template)) for draw in draws]
-
-
-def _whole(draws: Iterable[Draw]) -> list[str]:
+def whole_answers(draws: Iterable[Draw]) -> list[str]:
     """The answers that ended, the most frequent first."""
     ended = [draw for draw in draws if draw.finish_reason == "stop" and draw.text.strip()]
     return [draw.text for draw in sorted(ended, key=lambda draw: (-draw.count, draw.text))]
@@ -376,16 +290,6 @@ def _whole(draws: Iterable[Draw]) -> list[str]:
 def staying(before: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:
     """The questions that leak in half of their draws or more, and in no fewer than before."""
     return frozenset(name for name, share in now.items() if STUCK <= before[name] <= share)
-
-
-def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float]:
-    """What fresh draws say of the claim about P(leak), and the upper bound that they give.
-
-    Proven at ``level``, refuted at half of it: the other half is for what shall be kept.
-    """
-    if goal.of == "average":
-        return average_verdict(counted(proof), goal.limit, level, refuting=level / 2)
-    return every_verdict(proof.prompts, level / 2), max(p.leak.upper for p in proof.prompts)
 
 
 def _row(pair: Pair) -> dict[str, Any]:
