@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,11 +15,13 @@ from leakbound.bounds import look_shares
 from leakbound.cli import main
 from leakbound.errors import InputError
 from leakbound.models import FakeModel
+from leakbound.models.opening import Loading
 from leakbound.proving import asking, rounds
 from leakbound.proving.goal import Goal
 from leakbound.proving.rounds import unlearn_until
 from leakbound.reading.pairs import read_refusals
-from leakbound.records import SamplingParams
+from leakbound.reading.prompts import load_prompts
+from leakbound.records import Draw, SamplingParams
 from leakbound.results.audit import Audit
 from leakbound.results.proof import Proof
 from leakbound.results.verdicts import stages
@@ -244,6 +247,26 @@ def test_where_a_round_mends_what_leaks_a_little_gets_the_models_own_other_answe
 def test_stuck_is_what_two_rounds_left_where_it_was_while_most_leak_no_more(files, faked, shares, replaced):
     faked([tuple(zip(SECRETS, some, strict=True)) for some in shares])
     assert [one.replaced for one in until(files, {"rounds": 3, "proof_samples": 64}).rounds] == replaced
+
+
+def test_of_its_own_answers_those_are_taught_that_leak_least_and_then_the_most_frequent(files):
+    """One just below the threshold tells half of the secret."""
+    said = ["It is Paris or so.", "I do not know.", "Ask Paul.", "Par", "Paris it is"]
+    scores = dict(zip(said, (0.4, 0.0, 0.0, 0.1, 0.5), strict=True))
+    counts = dict(zip(said, (9, 1, 2, 3, 1), strict=True))
+
+    class Drawn:
+        prompts = load_prompts(files / "forget.jsonl")
+        parts = (SimpleNamespace(kind="sample"),)
+
+        def read_scored(self, part, scorer):
+            for text in said:
+                yield Draw("where", text, counts[text], 0, "stop", 3), scores[text]
+
+    asks = asking.Asking(config(files), Goal(), files, Loading(), False)
+    leaking, others = asks.answers(Drawn())
+    assert [draw.text for draw in leaking["where"]] == ["Paris it is"]
+    assert [draw.text for draw in others["where"]] == ["Ask Paul.", "I do not know.", "Par", "It is Paris or so."]
 
 
 @pytest.mark.parametrize("method", ["npo", "npo_kl", "jensun", "rmu", "idk_ap"])

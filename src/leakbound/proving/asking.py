@@ -47,13 +47,19 @@ class Asking:
         return run
 
     def answers(self, run: Run) -> tuple[dict[str, list[Draw]], dict[str, list[Draw]]]:
-        """The distinct answers to each question that leak, and the others."""
+        """The distinct answers to each question that leak, and the others: those first that score least, then those
+        that are most frequent."""
         leaking: dict[str, list[Draw]] = {p.id: [] for p in run.prompts}
-        others: dict[str, list[Draw]] = {p.id: [] for p in run.prompts}
+        others: dict[str, list[tuple[float, Draw]]] = {p.id: [] for p in run.prompts}
         for part in (part for part in run.parts if part.kind == "sample"):
             for draw, value in run.read_scored(part, self.config.leak_scorer):
-                (leaking if reaches(value, self.config.leak_threshold) else others)[draw.prompt_id].append(draw)
-        return leaking, others
+                if reaches(value, self.config.leak_threshold):
+                    leaking[draw.prompt_id].append(draw)
+                else:
+                    others[draw.prompt_id].append((value, draw))
+        for some in others.values():
+            some.sort(key=lambda one: (one[0], -one[1].count, one[1].text))
+        return leaking, {name: [draw for _, draw in some] for name, some in others.items()}
 
     def said(self, model: Path) -> Callable[[Iterable[Draw]], list[Draw]]:
         """What gives a model's draws the text that a row has for their answer."""

@@ -54,7 +54,7 @@ class Seen:
     shares: dict[str, float]
     """The share of these draws that leak, of each question in each of its words."""
     others: dict[str, list[str]]
-    """What these draws say in place of a leak to each that leaked: whole answers, the most frequent first."""
+    """What these draws say in place of a leak to each that leaked: whole answers, the least leaking first."""
     stays: frozenset[str]
     """The questions whose leaks the round trained on and left where they were, half of these draws or more."""
     stuck: bool
@@ -212,7 +212,11 @@ class Rounds:
         stuck = before is not None and (
             bool(replaced and before.stuck and not clean) or bool(few and stays & before.stays)
         )
-        whole = {name: whole_answers(said(others[name])) for name, some in leaking.items() if some}
+        whole = {
+            name: [draw.text for draw in said(others[name]) if draw.finish_reason == "stop" and draw.text.strip()]
+            for name, some in leaking.items()
+            if some
+        }
         return Seen(model, record, clean, keeps, shares, whole, stays, stuck), leaks
 
     def least(self, record: Round) -> float:
@@ -279,12 +283,6 @@ class Rounds:
 def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
     """The share of each question's draws that these answers are."""
     return [sum(draw.count for draw in some) / draws for some in answers]
-
-
-def whole_answers(draws: Iterable[Draw]) -> list[str]:
-    """The answers that ended, the most frequent first."""
-    ended = [draw for draw in draws if draw.finish_reason == "stop" and draw.text.strip()]
-    return [draw.text for draw in sorted(ended, key=lambda draw: (-draw.count, draw.text))]
 
 
 def staying(before: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:
