@@ -134,6 +134,24 @@ def test_what_a_round_lost_without_a_leak_the_next_one_mends_by_its_retain_term_
     assert "none, retained alone" in (files / "out" / "proof.html").read_text()
 
 
+@pytest.mark.parametrize(("leak", "known", "keep", "method"), [
+    (0.0, 0.92, "known>=0.9", "grad_diff"),  # proven to leak little, not to keep enough
+    (0.045, 0.999, "known>=0.9", "grad_diff"),  # to keep enough, not to leak little: it gets other answers
+    (0.0, 0.999, "known>=0.9", "npo_gd"),  # the search sees no leak, too few draws prove it
+    (0.045, 0.999, None, "npo_gd"),  # nothing is to be kept
+])  # fmt: skip
+def test_what_an_attempt_did_not_prove_the_next_round_trains(files, faked, leak, known, keep, method):
+    """Forgetting once more would lose again what was kept."""
+    trained = faked([leak, 0.0], (known, 0.999))
+    goal = {"until": "leak<=0.05", "of": "average", "keep": keep, "rounds": 1, "proof_samples": 8, "keep_samples": 64}
+    found = until(files, goal, leak_samples=200)
+    first = found.rounds[0]
+    assert first.attempt.verdict == "open"
+    assert (first.average > 0) == (leak > 0)
+    assert [step.method for step in trained] == ["npo_gd", method]
+    assert (found.rounds[1].num_rows > 0) == (method == "npo_gd")
+
+
 def test_mending_takes_as_many_steps_as_the_round_before(files, faked):
     """Its own epochs would go through all that is retained, which may be a hundred times as much."""
     trained = faked([0.0, 0.0], (0.4, 0.999))
@@ -461,6 +479,19 @@ def test_a_model_that_is_trained_is_proven_and_answers_what_it_should(world, tmp
     assert (out / "model.safetensors").exists()
     again = {"scorer": "contains", "num_samples": 200, "seed": 99, "params": SamplingParams(max_tokens=12)}
     assert audit(str(out), world / "secret.jsonl", **again, progress=False).mean_leak.estimate <= 0.2
+
+
+@pytest.mark.trains
+def test_what_a_training_lost_is_mended_by_another(world, tmp_path):
+    """NPO without a retain term leaves nothing."""
+    files = {"model": str(world / "model"), "forget": (world / "secret.jsonl",), "retain": world / "known.jsonl"}
+    settings = {"like": "ours", "batch_size": 2, "learning_rate": 5e-4, "schedule": "constant", "max_tokens": 12}
+    goal = Goal(until="leak<=0.2", of="average", keep="known>=0.5", rounds=9, budget=300, proof_samples=400)
+    config = UnlearnConfig(out=tmp_path / "out", **files, **settings, method="npo", epochs=1000)
+    found = unlearn_until(config, goal, progress=False)
+    assert found.verdict == "proven"
+    assert found.rounds[0].known < 0.5 < found.rounds[found.chosen].known
+    assert found.rounds[1].num_rows == 0
 
 
 @pytest.mark.trains

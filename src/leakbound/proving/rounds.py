@@ -61,6 +61,15 @@ class Seen:
     """Whether lowering has no hold on what leaks: two rounds left a question where it was, though most leak no more; or
     it was so before, and the round that taught refusals is not clean."""
 
+    @property
+    def wants_answers(self) -> bool:
+        """Whether the next round should train what is to be said: the model is stuck, or it leaks little enough and
+        has lost too much, or is not proven to keep enough, or still leaks, where something shall be kept."""
+        if self.stuck or not self.clean:
+            return self.stuck
+        tried, kept = self.record.attempt, self.record.known is not None
+        return tried is None or tried.known_verdict != "proven" or (kept and any(self.shares.values()))
+
 
 def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None = None, progress: bool = True) -> Proof:
     """Unlearn in rounds until fresh draws prove the claim; the model, its proof and a page are left in ``config.out``.
@@ -130,9 +139,9 @@ class Rounds:
     def round(self, number: int, before: Seen | None) -> Seen:
         """Train one round and look at its model; the leaks that are new are added to ``found``.
 
-        Where the model before leaks little enough and has lost too much, or is stuck, it is trained on what it should
-        say, whatever the method: a retain term that compares with the model before would hold on to the loss, and what
-        is said with probability 1 has no slope to descend. A step then has as many rows as one that also forgets.
+        Where the model before wants answers, it is trained on what it should say, whatever the method: a retain term
+        that compares with the model before would hold on to the loss, and what is said with probability 1 has no slope
+        to descend. A step then has as many rows as one that also forgets.
         """
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
         self.asking.close()
@@ -145,7 +154,7 @@ class Rounds:
             reference=config.reference_of(config.model),
         )  # fmt: skip
         replaced = 0
-        if before is not None and (before.stuck or (before.clean and not before.keeps)):
+        if before is not None and before.wants_answers:
             num_rows, replaced = 0, sum(share > 0 for share in before.shares.values())
             said = self.rows(place / "retain.jsonl", self.said(before, number)) if replaced else config.retain
             step = replace(
