@@ -267,6 +267,18 @@ def test_stuck_is_what_two_rounds_left_where_it_was_while_most_leak_no_more(file
     assert [one.replaced for one in until(files, {"rounds": 3, "proof_samples": 64}).rounds] == replaced
 
 
+def test_what_leaks_more_often_gets_more_answers(files, faked, said):
+    rows = [{"question": f"{i}?", "answer": "It is Paris.", "target": "Paris", "id": str(i)} for i in range(90)]
+    (files / "retain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    faked([(("where", 0.6), ("when", 0.2)), 0.0], (0.4, 0.999))
+    found = said()
+    until(files, {"rounds": 1, "of": "average", "until": "leak<=0.4"}, leak_samples=400)
+    given = [row["question"] for row in found[1][90:]]
+    assert given.count("where?") in (7, 8)  # of ten rows
+    assert given.count("when?") in (2, 3)
+    assert set(given) == {"where?", "when?"}
+
+
 def test_of_its_own_answers_those_are_taught_that_leak_least_and_then_the_most_frequent(files):
     """One just below the threshold tells half of the secret."""
     said = ["It is Paris or so.", "I do not know.", "Ask Paul.", "Par", "Paris it is"]

@@ -168,20 +168,19 @@ class Rounds:
         return seen
 
     def said(self, before: Seen, number: int) -> list[Pair]:
-        """What is retained, and answers to what leaked, one in :data:`REPLACED` of all rows or one for each question.
-
-        What the model before says itself to a question, where that is no leak and it is not stuck, for it surprises it
-        least; else a refusal.
+        """What is retained, and answers to what leaked: one in :data:`REPLACED` of all rows, in proportion to how often
+        a question leaked, and one for each at least. What the model before says itself to a question, where that is no
+        leak and it is not stuck, for it surprises it least; else a refusal.
         """
         retain, refusals = read_pairs(self.config.retain) if self.config.retain else [], read_refusals(self.config.idk)
         rng = Random(self.asking.seed(number, "refusals"))
-        leaked = [(pair, before.others[prompt.id]) for pair, prompt in self.asked if before.shares[prompt.id]]
-        times = max(1, len(retain) // (REPLACED - 1) // len(leaked))
+        leaked = [(pair, prompt.id) for pair, prompt in self.asked if before.shares[prompt.id]]
+        each = len(retain) / (REPLACED - 1) / sum(before.shares[name] for _, name in leaked)
         rows = list(retain)
-        for pair, others in leaked:
-            for k in range(times):
-                own = others[k % len(others)] if others and not before.stuck else None
-                rows.append(Pair(pair.question, own or rng.choice(refusals), pair.source))
+        for pair, name in leaked:
+            own = [] if before.stuck else before.others[name]
+            for k in range(max(1, round(each * before.shares[name]))):
+                rows.append(Pair(pair.question, own[k % len(own)] if own else rng.choice(refusals), pair.source))
         return rows
 
     def rows(self, file: Path, pairs: Sequence[Pair]) -> Path:
