@@ -54,7 +54,7 @@ class Seen:
     shares: dict[str, float]
     """The share of these draws that leak, of each question in each of its words."""
     others: dict[str, list[str]]
-    """What these draws say in place of a leak to each that leaked: whole answers, the least leaking first."""
+    """What these draws say in place of a leak to each that leaked: the half of the whole answers that leaks least."""
     stays: frozenset[str]
     """The questions whose leaks the round trained on and left where they were, half of these draws or more."""
     stuck: bool
@@ -225,6 +225,7 @@ class Rounds:
             for name, some in leaking.items()
             if some
         }
+        whole = {name: some[: (len(some) + 1) // 2] for name, some in whole.items()}
         return Seen(model, record, clean, keeps, shares, whole, stays, stuck), leaks
 
     def least(self, record: Round) -> float:
