@@ -18,7 +18,7 @@ from rich.console import Console
 from leakbound.errors import InputError, WorkerError
 from leakbound.report.document import to_terminal
 from leakbound.runs.cache import load_arrays
-from leakbound.studies.distribution import steps
+from leakbound.studies.distribution import page, steps
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
 from leakbound.studies.distribution.courses import Curve, reached
@@ -248,3 +248,12 @@ def test_causal_learner(tmp_path, monkeypatch, method):
     assert course["candidates"].shape[:2] == (2, 2)
     assert 0 <= course["rouge_l"][0] <= 1
     assert [file.name for file in tmp_path.iterdir()] == ["artefacts"]  # nothing else is left where it was run
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [(None, "Small language models learn"), ("a/SmolLM2", "Copies of SmolLM2 learn")]
+)
+def test_the_page_says_what_the_models_start_from(model, said):
+    words = page._done(DistributionConfig(model=model))
+    assert words.startswith(f"{said} to answer questions.")
+    assert ("start of the weights" in words) == (model is None)

@@ -118,12 +118,14 @@ def _done(config: DistributionConfig) -> str:
     models, task = "language", "answer questions"
     if config.task == "translation":
         models, task = "encoder-decoder", "translate"
+    who = f"Small {models} models learn" if config.model is None else f"Copies of {Path(config.model).name} learn"
+    start = "another start of the weights and " if config.model is None else ""
     return (
-        f"Small {models} models learn to {task}. For each of {config.seeds} seeds, one model learns a base corpus "
+        f"{who} to {task}. For each of {config.seeds} seeds, one model learns a base corpus "
         "alone and is never shown what the others forget. For each kind of example, another model learns the same "
         f"corpus and {config.forget_size} examples of that kind, and then unlearns these by {config.method} in "
         f"{config.unlearn_steps} steps while it is measured every {config.every} steps. Every seed has another half of "
-        f"the kind's {2 * config.forget_size} examples, another start of the weights and another order of the data. "
+        f"the kind's {2 * config.forget_size} examples, {start}another order of the data. "
         "The kinds:"
     )
 
