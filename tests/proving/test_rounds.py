@@ -152,6 +152,28 @@ def test_what_an_attempt_did_not_prove_the_next_round_trains(files, faked, leak,
     assert (found.rounds[1].num_rows > 0) == (method == "npo_gd")
 
 
+def test_the_draws_of_an_attempt_that_failed_train_the_next_round(files, faked, said):
+    """They are many more than those that look for leaks: what these missed is seen."""
+    trained = faked([(("where", 0.04),), 0.0], 0.999)
+    found = said()
+    goal = {"until": "leak<=0.02", "of": "average", "rounds": 1, "proof_samples": 400, "keep_samples": 64}
+    proof = until(files, goal, leak_samples=4)
+    assert proof.verdict == "proven"
+    assert (proof.rounds[0].average, proof.rounds[0].attempt.verdict) == (0.0, "open")
+    assert [step.method for step in trained] == ["npo_gd", "grad_diff"]
+    assert found[1][3:] == [{"question": "where?", "answer": "I do not know."}]
+    assert proof.rounds[1].replaced == 1
+
+
+def test_where_nothing_is_kept_the_leaks_of_an_attempt_that_failed_are_forgotten(files, faked):
+    trained = faked([(("where", 0.04),), 0.0])
+    goal = {"until": "leak<=0.02", "of": "average", "keep": None, "rounds": 1, "proof_samples": 400}
+    proof = until(files, goal, leak_samples=4)
+    assert proof.rounds[0].attempt.verdict == "open"
+    assert [step.method for step in trained] == ["npo_gd", "npo_gd"]
+    assert [one.num_rows for one in proof.rounds] == [3, 4]
+
+
 def test_mending_takes_as_many_steps_as_the_round_before(files, faked):
     """Its own epochs would go through all that is retained, which may be a hundred times as much."""
     trained = faked([0.0, 0.0], (0.4, 0.999))
@@ -287,7 +309,9 @@ def test_of_its_own_answers_those_are_taught_that_leak_least_and_then_the_most_f
 
     class Drawn:
         prompts = load_prompts(files / "forget.jsonl")
-        parts = (SimpleNamespace(kind="sample"),)
+
+        def drawn(self):
+            return [SimpleNamespace(kind="sample")]
 
         def read_scored(self, part, scorer):
             for text in said:

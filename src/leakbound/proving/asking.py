@@ -51,7 +51,7 @@ class Asking:
         that are most frequent."""
         leaking: dict[str, list[Draw]] = {p.id: [] for p in run.prompts}
         others: dict[str, list[tuple[float, Draw]]] = {p.id: [] for p in run.prompts}
-        for part in (part for part in run.parts if part.kind == "sample"):
+        for part in (part for part in run.drawn() if part.kind == "sample"):  # an attempt may have stopped early
             for draw, value in run.read_scored(part, self.config.leak_scorer):
                 if reaches(value, self.config.leak_threshold):
                     leaking[draw.prompt_id].append(draw)

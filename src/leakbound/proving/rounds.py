@@ -29,6 +29,7 @@ from leakbound.report.door import write_html
 from leakbound.results.proof import Proof, Round
 from leakbound.runs.cache import read
 from leakbound.runs.files import new_folder, write_text
+from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.unlearning.leaks import most_said, said_by
 from leakbound.unlearning.running import RECORD, on_main
@@ -52,7 +53,7 @@ class Seen:
     keeps: bool
     """and whether as many are right as should be."""
     shares: dict[str, float]
-    """The share of these draws that leak, of each question in each of its words."""
+    """The share of these draws that leak, of each question in each of its words; and of an attempt that failed."""
     others: dict[str, list[str]]
     """What these draws say in place of a leak to each that leaked: the half of the whole answers that leaks least."""
     stays: frozenset[str]
@@ -77,7 +78,8 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
     Each round trains on the answers to forget and on the leaks that the draws of earlier rounds found
     (``config.leak_samples`` of each question, judged by ``config.leak_scorer``); one that leaks little enough and lost
     what it should keep, and one that is stuck, is followed by one of what is retained, and of answers to what leaks.
-    A proof is tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; after the last
+    A proof is tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; one that fails adds
+    its draws to those that train the next round, whose model is proven by others. After the last
     round the best model is tried that was seen: of those that leak little enough and keep what they should the one that
     leaks least, else of those that leak little enough the one that keeps most. What a killed run has done stays in
     OUT-rounds; with ``config.resume`` it goes on there and ends with the same model. ``workers`` draw, score and bound;
@@ -220,12 +222,7 @@ class Rounds:
         stuck = before is not None and (
             bool(replaced and before.stuck and not clean) or bool(few and stays & before.stays)
         )
-        whole = {
-            name: [draw.text for draw in said(others[name]) if draw.finish_reason == "stop" and draw.text.strip()]
-            for name, some in leaking.items()
-            if some
-        }
-        whole = {name: some[: (len(some) + 1) // 2] for name, some in whole.items()}
+        whole = {name: least_leaking(said(others[name])) for name, some in leaking.items() if some}
         return Seen(model, record, clean, keeps, shares, whole, stays, stuck), leaks
 
     def least(self, record: Round) -> float:
@@ -244,20 +241,41 @@ class Rounds:
         return clean, keeps, known if clean and not keeps else -self.least(record), known
 
     def leaks(self, number: int, leaking: Mapping[str, list[Draw]]) -> list[Pair]:
-        """The answers of a search that leak and are new, of each question the most frequent."""
+        """The answers that leak and are new, of each question the most frequent."""
         found, known = list[Pair](), said_by([*self.pairs, *self.found])
         for pair, prompt in self.asked:
-            found += most_said(pair, leaking[prompt.id], known, f"{pair.source}, a leak of round {number}")
+            found += most_said(pair, leaking.get(prompt.id, []), known, f"{pair.source}, a leak of round {number}")
         return found
 
     def prove(self, number: int, seen: Seen) -> None:
-        """Try to prove the claim of a round's model by fresh draws, at the next share of alpha."""
+        """Try to prove the claim of a round's model by fresh draws, at the next share of alpha.
+
+        Draws that do not prove it are of no more use to a proof, and train the next round: they are many more than
+        those that look for leaks, and the model that comes of it is proven by others.
+        """
         goal = self.goal
         level = self.shares[self.attempts] * goal.alpha
         self.attempts += 1
         attempt = partial(self.asking.attempt, seen.model, self.prompts, self.retain, number, level)
         made, self.proofs[number] = on_main(self.config, attempt)
         seen.record = replace(seen.record, attempt=made)
+        if made.verdict != "proven":
+            shares, others, found = on_main(self.config, partial(self.learned, number, seen))
+            seen.shares |= shares
+            seen.others |= others
+            self.found += found
+
+    def learned(self, number: int, seen: Seen) -> tuple[dict[str, float], dict[str, list[str]], list[Pair]]:
+        """What the draws of an attempt add to those of the search: shares that leak, other answers, new leaks."""
+        leaking, others = self.asking.answers(Run.open(self.proofs[number]))
+        said, before = self.asking.said(seen.model), self.config.leak_samples
+        shares = {}
+        for name, some in leaking.items():
+            leaks = seen.shares[name] * before + sum(draw.count for draw in some)
+            shares[name] = leaks / (before + sum(draw.count for draw in (*some, *others[name])))
+        whole = {name: least_leaking(said(others[name])) for name, share in shares.items() if share}
+        found = self.leaks(number, {name: said(some) for name, some in leaking.items()})
+        return shares, {name: some for name, some in whole.items() if some or name not in seen.others}, found
 
     def end(self, seen: list[Seen], chosen: int) -> Proof:
         """Put model, proof and page into their place."""
@@ -292,6 +310,12 @@ class Rounds:
 def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
     """The share of each question's draws that these answers are."""
     return [sum(draw.count for draw in some) / draws for some in answers]
+
+
+def least_leaking(draws: Iterable[Draw]) -> list[str]:
+    """Of these answers, in the order of their scores, the first half of those that end."""
+    ended = [draw.text for draw in draws if draw.finish_reason == "stop" and draw.text.strip()]
+    return ended[: (len(ended) + 1) // 2]
 
 
 def staying(before: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:

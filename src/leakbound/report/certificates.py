@@ -81,7 +81,8 @@ def proof(found: Proof) -> Document:
         for number, one in enumerate(found.rounds)
     )
     note = (
-        "What the search sees trains the next round and proves nothing. A proof has draws of its own, and its share of "
+        "What the search sees trains the next round and proves nothing; so do draws of an attempt that failed, for the "
+        "next one has others. A proof has draws of its own, and its share of "
         f"alpha {found.alpha:g}; the shares of all attempts sum to {found.alpha:g} at most. "
         f"A leak: {found.scorer} >= {in_full(found.threshold)}."
     )
