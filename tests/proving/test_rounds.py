@@ -136,7 +136,7 @@ def test_what_a_round_lost_without_a_leak_the_next_one_mends_by_its_retain_term_
 
 @pytest.mark.parametrize(("leak", "known", "keep", "method"), [
     (0.0, 0.92, "known>=0.9", "grad_diff"),  # proven to leak little, not to keep enough
-    (0.045, 0.999, "known>=0.9", "grad_diff"),  # to keep enough, not to leak little: it gets other answers
+    (0.045, 0.999, "known>=0.9", "npo_gd"),  # to keep enough, not to leak little: forgetting left enough
     (0.0, 0.999, "known>=0.9", "npo_gd"),  # the search sees no leak, too few draws prove it
     (0.045, 0.999, None, "npo_gd"),  # nothing is to be kept
 ])  # fmt: skip
@@ -153,21 +153,24 @@ def test_what_an_attempt_did_not_prove_the_next_round_trains(files, faked, leak,
 
 
 def test_the_draws_of_an_attempt_that_failed_train_the_next_round(files, faked, said):
-    """They are many more than those that look for leaks: what these missed is seen."""
-    trained = faked([(("where", 0.04),), 0.0], 0.999)
+    """They are many more than those that look for leaks: what these missed is seen. Forgetting lost what it should
+    keep, so that the model gets other answers."""
+    trained = faked([(("where", 0.04),), (("where", 0.04),), 0.0], (0.3, 0.999, 0.999))
     found = said()
-    goal = {"until": "leak<=0.02", "of": "average", "rounds": 1, "proof_samples": 400, "keep_samples": 64}
-    proof = until(files, goal, leak_samples=4)
+    goal = {"until": "leak<=0.02", "of": "average", "rounds": 2, "proof_samples": 400, "keep_samples": 64}
+    proof = until(files, goal, leak_samples=4, seed=1)
     assert proof.verdict == "proven"
-    assert (proof.rounds[0].average, proof.rounds[0].attempt.verdict) == (0.0, "open")
-    assert [step.method for step in trained] == ["npo_gd", "grad_diff"]
-    assert found[1][3:] == [{"question": "where?", "answer": "I do not know."}]
-    assert proof.rounds[1].replaced == 1
+    assert [one.average for one in proof.rounds] == [0, 0, 0]
+    assert [one.attempt and one.attempt.verdict for one in proof.rounds] == [None, "open", "proven"]
+    assert [step.method for step in trained] == ["npo_gd", "grad_diff", "grad_diff"]
+    assert [some[3:] for some in found[1:]] == [[], [{"question": "where?", "answer": "I do not know."}]]
+    assert [one.replaced for one in proof.rounds] == [0, 0, 1]
 
 
-def test_where_nothing_is_kept_the_leaks_of_an_attempt_that_failed_are_forgotten(files, faked):
+@pytest.mark.parametrize("keep", ["known>=0.9", None])
+def test_where_forgetting_leaves_enough_the_leaks_of_an_attempt_that_failed_are_forgotten(files, faked, keep):
     trained = faked([(("where", 0.04),), 0.0])
-    goal = {"until": "leak<=0.02", "of": "average", "keep": None, "rounds": 1, "proof_samples": 400}
+    goal = {"until": "leak<=0.02", "of": "average", "keep": keep, "rounds": 1, "proof_samples": 400}
     proof = until(files, goal, leak_samples=4)
     assert proof.rounds[0].attempt.verdict == "open"
     assert [step.method for step in trained] == ["npo_gd", "npo_gd"]

@@ -52,6 +52,8 @@ class Seen:
     """Whether the draws that look for leaks leave hope that few enough leak,"""
     keeps: bool
     """and whether as many are right as should be."""
+    affords: bool
+    """Whether the last round that forgot left enough of what it should keep."""
     shares: dict[str, float]
     """The share of these draws that leak, of each question in each of its words; and of an attempt that failed."""
     others: dict[str, list[str]]
@@ -65,11 +67,11 @@ class Seen:
     @property
     def wants_answers(self) -> bool:
         """Whether the next round should train what is to be said: the model is stuck, or it leaks little enough and
-        has lost too much, or is not proven to keep enough, or still leaks, where something shall be kept."""
+        has lost too much, or is not proven to keep enough, or still leaks and forgetting costs more than it can."""
         if self.stuck or not self.clean:
             return self.stuck
-        tried, kept = self.record.attempt, self.record.known is not None
-        return tried is None or tried.known_verdict != "proven" or (kept and any(self.shares.values()))
+        tried = self.record.attempt
+        return tried is None or tried.known_verdict != "proven" or (not self.affords and any(self.shares.values()))
 
 
 def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None = None, progress: bool = True) -> Proof:
@@ -223,7 +225,8 @@ class Rounds:
             bool(replaced and before.stuck and not clean) or bool(few and stays & before.stays)
         )
         whole = {name: least_leaking(said(others[name])) for name, some in leaking.items() if some}
-        return Seen(model, record, clean, keeps, shares, whole, stays, stuck), leaks
+        affords = keeps if num_rows or before is None else before.affords
+        return Seen(model, record, clean, keeps, affords, shares, whole, stays, stuck), leaks
 
     def least(self, record: Round) -> float:
         """The share of leaks that the claim is about, as the search saw it."""
