@@ -1,6 +1,6 @@
 """What is drawn of a round's model: by the search, which trains the next round, and by the proof, which decides.
 
-No draw serves two purposes: its seed is a hash of the purpose and the round.
+Their seeds are hashes of the purpose and the round, so that no draw of a proof was of use before it.
 """
 
 from __future__ import annotations

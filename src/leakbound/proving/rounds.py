@@ -81,11 +81,11 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
     (``config.leak_samples`` of each question, judged by ``config.leak_scorer``); one that leaks little enough and lost
     what it should keep, and one that is stuck, is followed by one of what is retained, and of answers to what leaks.
     A proof is tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; one that fails adds
-    its draws to those that train the next round, whose model is proven by others. After the last
-    round the best model is tried that was seen: of those that leak little enough and keep what they should the one that
-    leaks least, else of those that leak little enough the one that keeps most. What a killed run has done stays in
-    OUT-rounds; with ``config.resume`` it goes on there and ends with the same model. ``workers`` draw, score and bound;
-    training is done here.
+    its draws to those that train the next round, whose model is proven by others. After the last round the best model
+    is tried that was seen: of those that leak little enough and keep what they should the one that leaks least, else of
+    those that leak little enough the one that keeps most. What a killed run has done stays in OUT-rounds; with
+    ``config.resume`` it goes on there and ends with the same model. ``workers`` draw, score and bound; training is done
+    here.
 
     :raises InputError: settings that cannot be used together; data, model or folder cannot be used.
     """
@@ -129,6 +129,8 @@ class Rounds:
         """Round after round, until one proves the claim or all are spent."""
         seen: list[Seen] = []
         for number in range(self.goal.rounds + 1):
+            if seen and seen[-1].record.attempt is not None:
+                self.learn(number - 1, seen[-1])
             now = self.round(number, seen[-1] if seen else None)
             seen.append(now)
             if now.clean and now.keeps:
@@ -251,22 +253,23 @@ class Rounds:
         return found
 
     def prove(self, number: int, seen: Seen) -> None:
-        """Try to prove the claim of a round's model by fresh draws, at the next share of alpha.
-
-        Draws that do not prove it are of no more use to a proof, and train the next round: they are many more than
-        those that look for leaks, and the model that comes of it is proven by others.
-        """
+        """Try to prove the claim of a round's model by fresh draws, at the next share of alpha."""
         goal = self.goal
         level = self.shares[self.attempts] * goal.alpha
         self.attempts += 1
         attempt = partial(self.asking.attempt, seen.model, self.prompts, self.retain, number, level)
         made, self.proofs[number] = on_main(self.config, attempt)
         seen.record = replace(seen.record, attempt=made)
-        if made.verdict != "proven":
-            shares, others, found = on_main(self.config, partial(self.learned, number, seen))
-            seen.shares |= shares
-            seen.others |= others
-            self.found += found
+
+    def learn(self, number: int, seen: Seen) -> None:
+        """Let the draws of an attempt that proved nothing train the next round, as those do that look for leaks.
+
+        They are many more, and of no more use to a proof: the model that comes of them is proven by others.
+        """
+        shares, others, found = on_main(self.config, partial(self.learned, number, seen))
+        seen.shares |= shares
+        seen.others |= others
+        self.found += found
 
     def learned(self, number: int, seen: Seen) -> tuple[dict[str, float], dict[str, list[str]], list[Pair]]:
         """What the draws of an attempt add to those of the search: shares that leak, other answers, new leaks."""

@@ -66,8 +66,8 @@ class Round:
 class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
     """The verdict about the model that was kept, with the probability ``alpha`` at most that it is false.
 
-    That of the last attempt, whose draws trained and chose nothing; the levels of all attempts sum to alpha at most
-    (docs/methods.md, Unlearning until proven).
+    That of the last attempt, whose draws had trained and chosen nothing; the levels of all attempts sum to alpha
+    at most (docs/methods.md, Unlearning until proven).
     """
 
     until: str
