@@ -61,7 +61,7 @@ class Seed:
     """One world and its models, and what is done to them."""
 
     name = "rivals"
-    steps, draws, again, relearnt = 480, 1024, 256, 10
+    steps, draws, again, relearnt, deeper = 480, 1024, 256, 10, 1024
     retain_prompts, retain_draws = 60, 64
     scorer, template, dtype = "contains", "auto", "auto"
     params = SamplingParams(max_tokens=32)
@@ -135,11 +135,11 @@ class Seed:
             unlearn(config, progress=True)
         return time.process_time() - start
 
-    def ask(self, model: Path, what: str, prompts: Any, draws: int) -> Any:
+    def ask(self, model: Path, what: str, prompts: Any, draws: int, seed: int = 1000) -> Any:
         """An audit, kept."""
         return audit(
             str(model), prompts, scorer=self.scorer, num_samples=draws, alpha=ALPHA, params=self.params,
-            template=self.template, loading=Loading(dtype=self.dtype), seed=self.seed + 1000,
+            template=self.template, loading=Loading(dtype=self.dtype), seed=self.seed + seed,
             out=self.root / what / model.name, progress=True,
         )  # fmt: skip
 
@@ -161,6 +161,17 @@ class Seed:
             "ed": statistics.mean(p.ed_bound.upper for p in found.prompts),
             "kept": statistics.mean(p.leak_rate for p in right.prompts),
             "distinct": beside.models[0].diversity.distinct,
+        }
+
+    def asked_deeper(self, name: str) -> dict[str, Any]:
+        """The same questions, asked so often, by draws of their own, that no leak proves each to be at most .01."""
+        found = self.ask(self.model(name), "deeper", self.prompts, self.deeper // (8 if self.small else 1), 5000)
+        return {
+            "leaks": sum(p.num_leaks for p in found.prompts),
+            "draws": sum(p.num_samples for p in found.prompts),
+            "average": found.mean_leak.upper,
+            "uppers": {p.prompt.id: p.leak_jointly.upper for p in found.prompts},
+            "cut": found.cut_shares[1],
         }
 
     def attacked(self, name: str) -> dict[str, Any]:
@@ -195,7 +206,7 @@ class Seed:
 Seed.rivals |= {f"{name}{LONGER}": {**Seed.rivals[name], "max_steps": steps} for name, steps in STEPS.items()}
 
 
-def study(out: Path, seeds: range, small: bool, only: list[str], world: type[Seed]) -> None:
+def study(out: Path, seeds: range, small: bool, only: list[str], deeper: bool, world: type[Seed]) -> None:
     """Seed after seed, so that what is there is a table of whole seeds."""
     torch.set_num_threads(1)
     kept = Study(out, small)
@@ -212,6 +223,8 @@ def study(out: Path, seeds: range, small: bool, only: list[str], world: type[See
                 f"{found['worst']:.3f}, kept {found['kept']:.3f}",
                 flush=True,
             )
+            if deeper:
+                kept.part(f"{seed}/{name}/deeper", lambda one=one, name=name: one.asked_deeper(name))
         for name in only or world.rivals:
             if not name.endswith(LONGER):
                 kept.part(f"{seed}/{name}/after", lambda one=one, name=name: one.attacked(name))
@@ -223,6 +236,8 @@ def page(values: dict[str, Any], rivals: dict[str, Any]) -> str:
     parts = [table(values, ["original", "retrained", *(name for name in rivals if name not in longer)])]
     if longer:
         parts += ["At equal CPU seconds:", table(values, [*longer, *DEAR])]
+    if any(key.endswith("/deeper") for key in values):
+        parts.append(deeper_table(values, list(rivals)))
     return "\n\n".join(parts)
 
 
@@ -296,6 +311,28 @@ def table(values: dict[str, Any], names: list[str]) -> str:
     return "\n".join([*lines, *gaps])
 
 
+def deeper_table(values: dict[str, Any], names: list[str]) -> str:
+    """Seed by seed: what was asked so often that a prompt that never leaks is proven to be near the guess level."""
+    lines = [
+        "Asked so often, by other draws, that a prompt that never leaks is proven to leak at most .01:",
+        "",
+        "| method | seed | leaking draws | average P(leak) ≤ | worst prompt, all at once ≤ | above guess + .01 "
+        "| cut | retained, sampled, of the original's |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        for key in sorted(key for key in values if key.endswith(f"/{name}/deeper")):
+            seed, one = key.split("/")[0], values[key]
+            guess, uppers = values[f"{seed}/retrained"]["rates"], one["uppers"]
+            kept, all_of_it = values[f"{seed}/{name}"]["kept"], values[f"{seed}/original"]["kept"]
+            above = sum(uppers[p] > guess[p] + 0.01 for p in uppers)
+            lines.append(
+                f"| {name} | {seed} | {one['leaks']:,} of {one['draws']:,} | {one['average']:.4f} "
+                f"| {max(uppers.values()):.4f} | {above} of {len(uppers)} | {one['cut']:.2f} | {kept / all_of_it:.0%} |"
+            )
+    return "\n".join(lines)
+
+
 def between(apart: list[float]) -> tuple[float, float]:
     """The mean, and half of its 95 % interval."""
     half = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}[len(apart)] * statistics.stdev(apart) / math.sqrt(len(apart))
@@ -310,10 +347,11 @@ def main(world: type[Seed]) -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed, where several machines share them")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", action="append", default=[], help="one rival alone")
+    parser.add_argument("--deeper", action="store_true", help="ask each rival once more, so often that .01 is proven")
     parser.add_argument("--page", type=Path, help="a folder with results.json, named as the page of docs/results")
     given = parser.parse_args()
     if given.page is None:
-        study(given.out, range(given.first, given.seeds), given.small, given.only, world)
+        study(given.out, range(given.first, given.seeds), given.small, given.only, given.deeper, world)
         return
     write_page(given.page, lambda values: page(values, world.rivals), given.page.name, world.name)
 

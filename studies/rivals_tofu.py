@@ -33,7 +33,7 @@ class Tofu(Seed):
     """SmolLM2 and TOFU's forget01."""
 
     name = "rivals_tofu"
-    steps, draws, again = 100, 128, 64
+    steps, draws, again, deeper = 100, 128, 64, 768
     retain_prompts, retain_draws, retained = 20, 16, 160
     dtype = "bfloat16"
     scorer, template = "new_words", "qa"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -22,6 +22,7 @@ from leakbound.models.opening import Loading
 from leakbound.proving.asking import Asking
 from leakbound.proving.folder import WEIGHTS, begin, retained, sums_of
 from leakbound.proving.goal import Goal
+from leakbound.proving.seen import Seen, least_leaking, reaches, shares_of, staying, worth
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import Draw
@@ -36,42 +37,8 @@ from leakbound.unlearning.running import RECORD, on_main
 from leakbound.unlearning.train import unlearn
 from leakbound.workers import Workers
 
-STUCK = 0.5
-"""The least share of a question's draws that leak of which a round can be said to have left it where it was."""
 REPLACED = 10
 """Of so many rows that teach what should be said one is an answer in place of a leak."""
-
-
-@dataclass
-class Seen:
-    """A round that was trained and looked at; its place and what is on record of it."""
-
-    model: Path
-    record: Round
-    clean: bool
-    """Whether the draws that look for leaks leave hope that few enough leak,"""
-    keeps: bool
-    """and whether as many are right as should be."""
-    affords: bool
-    """Whether the last round that forgot left enough of what it should keep."""
-    shares: dict[str, float]
-    """The share of these draws that leak, of each question in each of its words; and of an attempt that failed."""
-    others: dict[str, list[str]]
-    """What these draws say in place of a leak to each that leaked: the half of the whole answers that leaks least."""
-    stays: frozenset[str]
-    """The questions whose leaks the round trained on and left where they were, half of these draws or more."""
-    stuck: bool
-    """Whether lowering has no hold on what leaks: two rounds left a question where it was, though most leak no more; or
-    it was so before, and the round that taught refusals is not clean."""
-
-    @property
-    def wants_answers(self) -> bool:
-        """Whether the next round should train what is to be said: the model is stuck, or it leaks little enough and
-        has lost too much, or is not proven to keep enough, or still leaks and forgetting costs more than it can."""
-        if self.stuck or not self.clean:
-            return self.stuck
-        tried = self.record.attempt
-        return tried is None or tried.known_verdict != "proven" or (not self.affords and any(self.shares.values()))
 
 
 def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None = None, progress: bool = True) -> Proof:
@@ -137,7 +104,7 @@ class Rounds:
                 self.prove(number, now)
             if now.record.attempt is not None and now.record.attempt.verdict == "proven":
                 return on_main(self.config, partial(self.end, seen, number))
-        best = max(range(len(seen)), key=lambda i: self.worth(seen[i].record))  # the first of equals
+        best = max(range(len(seen)), key=lambda i: worth(self.goal, seen[i].record))  # the first of equals
         if seen[best].record.attempt is None:
             self.prove(best, seen[best])
         return on_main(self.config, partial(self.end, seen, best))
@@ -220,7 +187,7 @@ class Rounds:
             attempt=None,
             replaced=replaced,
         )
-        clean, keeps = self.reaches(record)
+        clean, keeps = reaches(goal, record)
         stays = frozenset[str]() if before is None or not num_rows else staying(before.shares, shares)
         few = 2 * sum(share > 0 for share in shares.values()) <= max(2, len(shares))
         stuck = before is not None and (
@@ -229,21 +196,6 @@ class Rounds:
         whole = {name: least_leaking(said(others[name])) for name, some in leaking.items() if some}
         affords = keeps if num_rows or before is None else before.affords
         return Seen(model, record, clean, keeps, affords, shares, whole, stays, stuck), leaks
-
-    def least(self, record: Round) -> float:
-        """The share of leaks that the claim is about, as the search saw it."""
-        return record.average if self.goal.of == "average" else record.worst
-
-    def reaches(self, record: Round) -> tuple[bool, bool]:
-        """Whether a model leaks little enough, and whether it keeps what it should; as the search saw it."""
-        return self.least(record) <= self.goal.limit, self.goal.kept is None or (record.known or 0.0) >= self.goal.kept
-
-    def worth(self, record: Round) -> tuple[bool, bool, float, float]:
-        """How good a model is: what leaks little enough first, and of those the one that keeps the most, until it keeps
-        enough; else what keeps enough; then what leaks least."""
-        clean, keeps = self.reaches(record)
-        known = record.known or 0.0
-        return clean, keeps, known if clean and not keeps else -self.least(record), known
 
     def leaks(self, number: int, leaking: Mapping[str, list[Draw]]) -> list[Pair]:
         """The answers that leak and are new, of each question the most frequent."""
@@ -311,22 +263,6 @@ class Rounds:
             proof.save(folder)
         shutil.rmtree(self.work, ignore_errors=True)
         return proof
-
-
-def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
-    """The share of each question's draws that these answers are."""
-    return [sum(draw.count for draw in some) / draws for some in answers]
-
-
-def least_leaking(draws: Iterable[Draw]) -> list[str]:
-    """Of these answers, in the order of their scores, the first half of those that end."""
-    ended = [draw.text for draw in draws if draw.finish_reason == "stop" and draw.text.strip()]
-    return ended[: (len(ended) + 1) // 2]
-
-
-def staying(before: Mapping[str, float], now: Mapping[str, float]) -> frozenset[str]:
-    """The questions that leak in half of their draws or more, and in no fewer than before."""
-    return frozenset(name for name, share in now.items() if STUCK <= before[name] <= share)
 
 
 def _row(pair: Pair) -> dict[str, Any]:

@@ -310,7 +310,7 @@ class Run:
         """Train, from the newest checkpoint where there is one; a leak round with its share of the steps."""
         title, rounds = getattr(self.config, "method", "finetune"), getattr(self.config, "leak_rounds", 0)
         if isinstance(self.config, UnlearnConfig) and settings["objective"].forget is None:
-            title = "retained alone"
+            title = "retain rows"
         steps = self.config.max_steps and self.config.max_steps // (rounds + 1)
         named = f", leak round {round} of {rounds}" if round else ""
         progress = Progress(f"{title} {self.config.out.name}{named}", 0, "steps", show=self.progress)

@@ -84,6 +84,11 @@ def view(
             serving.join()
 
 
+class _CtrlC(KeyboardInterrupt):
+    """Where KeyboardInterrupt itself leaves code that came as a string (dataclasses, within imports), Python dies of
+    the signal in the end, though it was caught; not of a kind of it."""
+
+
 @contextlib.contextmanager
 def until_interrupted() -> Iterator[threading.Event]:
     """End at Ctrl-C, which is noted as well as raised: what is raised in a callback of an import, Python drops."""
@@ -91,7 +96,7 @@ def until_interrupted() -> Iterator[threading.Event]:
 
     def note(number: int, frame: object) -> None:
         interrupted.set()
-        raise KeyboardInterrupt
+        raise _CtrlC
 
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ours = ours and threading.current_thread() is threading.main_thread()
