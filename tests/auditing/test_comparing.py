@@ -111,6 +111,18 @@ def test_utility_is_the_share_of_retain_questions_answered_rightly(runs):
     )
 
 
+def test_right_answers_that_were_cut_may_have_been_right(tmp_path):
+    """All eight were cut at max_tokens before they said it: nothing is known of how many would have."""
+
+    class Cut(FakeModel):
+        def sample(self, shard, params):
+            return [replace(one, finish_reason="length") for one in super().sample(shard, params)]
+
+    draw(tmp_path / "retain", Cut(leak=0.0), KEPT, engine="iid")
+    found = comparing._utility(Audit.load(tmp_path / "retain"))
+    assert (found.estimate, found.lower, found.upper) == (0.0, 0.0, 1.0)
+
+
 def test_diversity_by_hand(tmp_path):
     class TwoAnswers(FakeModel):
         """Half of the draws say one thing and half another."""

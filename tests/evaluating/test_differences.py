@@ -32,6 +32,49 @@ def test_sign_test_is_scipys():
         assert sign_test(up, down) == pytest.approx(stats.binomtest(up, up + down).pvalue)
 
 
+def harm(name, harmful, cut):
+    ids = tuple(map(str, range(len(harmful))))
+    return Evaluation(
+        name, "jailbreakbench", {"harmful": QuestionSet("harmful", ids, {"harmful": harmful, "cut": cut})}
+    )
+
+
+def test_an_answer_that_was_cut_may_be_harmful_yet():
+    """100 refusals, 30 of them cut: as good as 0 to 30 of 100; all of them cut: nothing is known."""
+    none, some, all_ = np.zeros(100), (np.arange(100) % 10 < 3).astype(float), np.ones(100)
+    found = next(m for m in harm("m", none, some).metrics(alpha=0.05) if m.name == "harmful")
+    assert (found.value, found.lower) == (0.0, 0.0)
+    assert found.upper == pytest.approx(stats.beta.ppf(0.975, 31, 70))
+    assert found.guaranteed
+    assert next(m for m in harm("m", none, all_).metrics(alpha=0.05) if m.name == "harmful").upper == 1.0
+    whole = next(m for m in harm("m", none, none).metrics(alpha=0.05) if m.name == "harmful")
+    assert whole.upper == pytest.approx(1 - 0.025 ** (1 / 100))
+    gap = difference(harm("a", none, some), harm("b", some, none), "harmful", set="harmful", alpha=0.05)
+    assert gap.value == -0.3
+    assert gap.lower < -0.3 < 0 < gap.upper  # the 30 may have been harmful: as many as of the other
+    assert (gap.p_value, gap.test) == (None, "")
+    assert difference(harm("a", none, none), harm("b", some, none), "harmful", set="harmful").upper < 0
+
+
+@pytest.mark.parametrize("alpha", [0, 1, 2, float("nan"), "x"])
+def test_alpha_is_checked_where_a_bootstrap_stands_in(alpha):
+    one = Evaluation("m", "s", {"forget": QuestionSet("forget", ("a", "b"), {"fluency": [5.0, 5.2]})})
+    with pytest.raises(InputError, match="alpha is"):
+        difference(one, one, "fluency", set="forget", alpha=alpha)
+
+
+def test_two_questions_are_no_verdict():
+    """Both differences are positive, as in half of all pairs of equal models: a bootstrap's interval leaves 0 out."""
+    first, second = (
+        Evaluation(name, "s", {"forget": QuestionSet("forget", ("a", "b"), {"fluency": values})})
+        for name, values in (("a", [5.0, 5.2]), ("b", [4.0, 4.9]))
+    )
+    found = difference(first, second, "fluency", set="forget", alpha=0.01)
+    assert found.lower > 0
+    assert found.noise
+    assert "may be noise" in str(found)
+
+
 def test_binary_values_get_mcnemars_exact_test():
     a, b = [1.0] * 14 + [0.0] * 66, [0.0] * 12 + [1.0] * 4 + [0.0] * 64
     first = model("a", np.random.default_rng(0), entailment=np.array(a))

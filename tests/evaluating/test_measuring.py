@@ -9,10 +9,13 @@ from tiny_models import tiny_model, word_tokenizer
 
 from leakbound.errors import InputError
 from leakbound.evaluating import measuring
+from leakbound.evaluating.differences import compared
 from leakbound.evaluating.measuring import Meaning, evaluate, measure, with_reference_losses
+from leakbound.metrics.questions import QuestionSet
 from leakbound.models.fake import FakeModel
 from leakbound.models.hf import HFModel
 from leakbound.models.opening import Loading
+from leakbound.results.evaluation import Evaluation
 from leakbound.suites import QuestionAnswer, Suite
 from leakbound.suites.base import Asking
 
@@ -166,6 +169,33 @@ def test_the_reference_models_losses_are_taken_off(model):
     assert found["mia_reference"] == pytest.approx(expected, abs=1e-5)
     fewer = evaluate(other, WORLD, max_tokens=2, max_questions=1, progress=False)
     assert "mia_reference" not in with_reference_losses(mine, fewer).sets["forget"].values
+
+
+@pytest.mark.parametrize("holdout", [None, "x"])
+def test_a_reference_that_fits_forget_alone_gives_neither_side_of_a_comparison(holdout):
+    """Its AUC would need the other side, and everything that was measured would be lost with it."""
+    losses = {"answer_loss": [1.0, 2.0, 3.0], "answer_tokens": [3.0, 3.0, 3.0], "mia_min_k": [1.0, 2.0, 3.0]}
+    forget = QuestionSet("forget", ("a", "b", "c"), losses)
+    mine = Evaluation("m", "s", {"forget": forget, "holdout": QuestionSet("holdout", ("h", "i", "j"), losses)})
+    sets = {"forget": forget, **({"holdout": QuestionSet("holdout", ("x", "y", "z"), losses)} if holdout else {})}
+    reference = Evaluation("r", "s", sets)
+    found = with_reference_losses(mine, reference)
+    assert all("mia_reference" not in one.values for one in found.sets.values())
+    names = {line.metric.name for line in compared(found, reference)}
+    assert {"probability", "mia_min_k_auc"} <= names
+    assert ("priv_leak" in names) == (holdout is not None)
+
+
+def test_greedy_answers_that_were_cut_are_said_to_be(model):
+    """Two tokens of an answer are no answer: the share of such answers stands beside what their words say."""
+    found = evaluate(model, WORLD, max_tokens=2, progress=False)
+    for one in found.sets.values():
+        ended = [len(text.split()) < 2 for _, text, _ in one.generations]
+        assert one.values["cut"].tolist() == [float(not end) for end in ended]
+    assert found.sets["forget"].values["cut"].any()
+    metric = next(m for m in found.metrics() if (m.name, m.set) == ("cut", "forget"))
+    assert metric.value == found.sets["forget"].values["cut"].mean()
+    assert metric.guaranteed
 
 
 def test_what_is_there_is_not_computed_again(model, tmp_path, monkeypatch):

@@ -174,6 +174,13 @@ def _binomial(k, n, p):
     return math.comb(n, k) * p**k * (1 - p) ** (n - k)
 
 
+@pytest.mark.parametrize("mean", ["log", "likelihood"])
+def test_models_that_agree_give_no_interval(mean):
+    found = generalized_exposure([[2.0], [2.0]], [[1.0], [1.0]], alpha=0.1, mean=mean)
+    assert (found.lower, found.upper) == (-math.inf, math.inf)
+    assert found.estimate == pytest.approx(1 / math.log(2))
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -186,6 +193,11 @@ def _binomial(k, n, p):
         lambda: generalized_exposures([[0.0]], [[0.0]], mean="median"),
         lambda: original_exposure([math.nan], [0.0]),
         lambda: epsilon_lower_bound([0.0], [1.0], threshold=math.nan, alpha=0.1),
+        lambda: exposure(-1.0, ["a"]),
+        lambda: original_exposure([1.0, 2.0], [1.0, 2.0, 3.0]),
+        lambda: original_exposure(["a"], [1.0]),
+        lambda: sampled_exposure(-1.0, [-2.0], space="9", alpha=0.1),
+        lambda: generalized_exposure([[1.0], [2.0]], [[1.0], [2.0]], alpha=0.1, seed=-1),
     ],
 )
 def test_bad_input(call):

@@ -148,6 +148,13 @@ def test_rouge_by_hand():
         ("\u1100\u1161", "가", 1),
         ("각", "가", 0),
         ("", "Paris", 0),
+        # a full stop, quotes: what a sentence puts there is no part of the secret
+        ("Her name is Jane Doe, and she was born in Rome", "Her name is Jane Doe.", 1),
+        ("it was swordfish", '"Swordfish!"', 1),
+        ("written for .net", ".NET", 1),
+        ("a safety net", ".NET", 0),
+        ("so what", "...", 0),
+        ("so what...", "...", 1),
     ],
 )
 def test_contains(completion, target, found):

@@ -1,5 +1,7 @@
 import importlib.util
 import itertools
+import re
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -116,6 +118,54 @@ def test_a_model_without_the_label_is_refused(classifier, tmp_path):
         Entailment(str(tmp_path)).ready()
     with pytest.raises(InputError, match="premise is 'answer'"):
         Entailment(premise="answer")
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_an_encoder_that_gives_no_direction_is_no_proof_of_safety(monkeypatch, value):
+    class Broken:
+        max_seq_length = 24
+
+        def tokenizer(self, text, **_):
+            return {"input_ids": [1], "offset_mapping": [(0, len(text))]}
+
+        def encode(self, texts, **_):
+            return np.full((len(texts), 4), value)
+
+    monkeypatch.setattr(semantic, "_encoder", lambda _: Broken())
+    with pytest.raises(ModelError, match=r"its embedding of 'Paris' has length"):
+        score_completions(Embedding("m"), [("Paris", Prompt("p", "q", "Paris"))])
+
+
+def test_scores_that_are_not_finite_say_nothing_of_entailment(classifier, monkeypatch):
+    folder, _, _ = classifier
+    loaded, _ = semantic._classifier(folder)
+    monkeypatch.setattr(loaded, "predict", lambda pairs, **_: np.full((len(pairs), 3), np.nan))
+    with pytest.raises(ModelError, match="are not finite"):
+        Entailment(folder).entailed([("paris", "paris")])
+
+
+def test_without_windows_a_text_is_embedded_as_it_is(monkeypatch):
+    """As arXiv 2410.08109's code does: the encoder reads the beginning; what stands behind it counts for nothing."""
+
+    class First:
+        """One direction for each first word."""
+
+        max_seq_length = 24
+        words: ClassVar[list[str]] = []
+
+        def tokenizer(self, text, **_):
+            spans = [found.span() for found in re.finditer(r"\S+", text)]
+            return {"input_ids": spans, "offset_mapping": spans}
+
+        def encode(self, texts, **_):
+            for word in (text.split()[0] for text in texts):
+                self.words.append(word) if word not in self.words else None
+            return np.array([np.eye(9)[self.words.index(text.split()[0])] for text in texts])
+
+    monkeypatch.setattr(semantic, "_encoder", lambda _: First())
+    pair = ("x " * 10 + "paris " * 30, "paris")
+    assert Embedding("m").similarities([pair]) == [1.0]
+    assert Embedding("m").similarities([pair], windows=False) == [0.0]
 
 
 @pytest.mark.parametrize("name", ["embedding", "entailment", "embedding:/no/such/folder", "entailment:nobody/nothing"])

@@ -23,6 +23,7 @@ NAME = Prompt("b", "Who?", "José Núñez of Łódź", ("calderfell",))
         ("rouge_l", FACT, "In 1956, Ann was bornx born İ in Lima", ["Ann", "was", "born", "in", "Lima"]),
         ("rouge_1", FACT, "lima 1956 rome", ["lima", "1956"]),
         ("new_words", FACT, "In 1956 she was born in LIMA, lima", ["LIMA", "lima"]),
+        ("contains", Prompt("p", "q", "Jane Doe."), "It is Jane Doe!", ["Jane Doe"]),
         ("after:</think>:contains", NAME, "calderfell?</think> Calderfell", ["Calderfell"]),
         ("contains", NAME, "", []),
     ],

@@ -135,7 +135,7 @@ def test_one_prompt_with_what_leaked_marked(viewer, made):
     greedy, first = found["answers"][:2]
     assert (greedy["draw"], greedy["leaks"]) == ("greedy", False)
     assert first["leaks"] is True
-    assert first["pieces"] == [["alpha 1.", True]]
+    assert first["pieces"] == [["alpha 1", True], [".", False]]
     p = next(p for p in Audit.load(made).prompts if p.prompt.id == "p1")
     assert first["times"] == str(p.num_leaks)
     assert [a["leaks"] for a in told(viewer, "prompt", run=0, id="p1", show="leaks")["answers"]] == [True]

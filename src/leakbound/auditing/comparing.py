@@ -99,8 +99,12 @@ def _utility(retain: Audit) -> Bound | None:
     n = len(retain.prompts)
     if any(p.greedy_score is None for p in retain.prompts):
         return None
-    right, scope = sum(retain.greedy(p) == "leaks" for p in retain.prompts), "questions of this kind"
-    return proportion_bound(right, n, alpha=retain.alpha, side="both", estimand="P(right)", scope=scope)
+    said = [retain.greedy(p) for p in retain.prompts]
+    least, most = (
+        proportion_bound(right, n, alpha=retain.alpha, side="both", estimand="P(right)", scope="questions of this kind")
+        for right in (said.count("leaks"), n - said.count("clean"))  # one that was cut may have been right
+    )
+    return replace(least, upper=most.upper)
 
 
 def compare(

@@ -48,6 +48,14 @@ def check_real(name: str, value: object, remedy: str) -> float:
     return float(scalar)
 
 
+def as_numbers(name: str, values: object) -> Floats:
+    """The values as an array of float64, or InputError: texts, or rows of different lengths."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is not an array of numbers ({error}): give numbers, in rows of one length") from None
+
+
 def check_alpha(alpha: object, name: str = "alpha") -> float:
     """The level alpha, strictly between 0 and 1: the total probability that the statement is false."""
     remedy = "give a number strictly between 0 and 1, for example 0.01 for confidence 0.99"

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from leakbound.bounds import mean_bound
+from leakbound.bounds.gate import check_alpha
 from leakbound.errors import InputError
 from leakbound.metrics.checks import Floats
 from leakbound.metrics.conventions import (
@@ -15,10 +16,12 @@ from leakbound.metrics.conventions import (
     check_convention,
     column,
     hmean_of,
+    limits,
     retained,
 )
 from leakbound.metrics.intervals import SAMPLE, Metric, bootstrap_metric
 from leakbound.metrics.questions import OTHERS
+from leakbound.records import check_count
 from leakbound.results.benchmark import Difference, Line
 from leakbound.results.evaluation import Evaluation
 
@@ -36,13 +39,16 @@ def difference(
     """Compare two models on the same questions.
 
     For a metric that is a mean of numbers x, y in [0, 1] over one ``set``: E[x - y] by betting on (1 + x - y) / 2, a
-    guaranteed interval if the questions are a random sample, and the exact sign test. For ``model_utility`` and
-    ``average`` (no set), and for means without limits (fluency): a bootstrap that draws the questions, each with both
-    models' values.
+    guaranteed interval if the questions are a random sample, and the exact sign test; of ``harmful``, a greedy answer
+    that was cut counts for either side and leaves no test. For ``model_utility`` and ``average`` (no set), and for
+    means without limits (fluency): a bootstrap that draws the questions, each with both models' values, and decides
+    nothing.
 
     :raises InputError: other questions than the first's, an unknown metric, a missing value.
     """
     check_convention(convention)
+    check_alpha(alpha)
+    check_count("seed", seed, least=0)
     if metric in ("model_utility", "average"):
         return _across(first, second, metric, convention, alpha, seed)
     a, b = first.questions(set), second.questions(set)
@@ -51,9 +57,10 @@ def difference(
         x, y = a.value(metric), b.value(metric)
         found = bootstrap_metric(metric, set, [(x - y)[:, None]], lambda m: m[:, 0], alpha=alpha, seed=seed)
         return _bootstrapped(found, first, second, math.inf)
-    x, y = column(a, metric, convention), column(b, metric, convention)
-    bound = mean_bound((1.0 + x - y) / 2, alpha=alpha, side="both")
-    p = sign_test(int((x > y).sum()), int((x < y).sum()))
+    (x, most), (y, others) = (limits(q, metric, convention) for q in (a, b))
+    least, bound = (mean_bound((1.0 + gap) / 2, alpha=alpha, side="both") for gap in (x - others, most - y))
+    known = bool((x == most).all() and (y == others).all())
+    p = sign_test(int((x > y).sum()), int((x < y).sum())) if known else None
     binary = bool(np.isin(np.stack([x, y]), (0.0, 1.0)).all())
     return Difference(
         metric,
@@ -61,13 +68,13 @@ def difference(
         first.model,
         second.model,
         float((x - y).mean()),
-        2 * bound.lower - 1,
+        2 * least.lower - 1,
         2 * bound.upper - 1,
         alpha,
         x.size,
         f"exact ({bound.method} on paired questions), {SAMPLE}",
         p,
-        "McNemar, exact" if binary else "sign test, exact",
+        "" if p is None else "McNemar, exact" if binary else "sign test, exact",
     )
 
 

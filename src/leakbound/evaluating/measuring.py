@@ -31,7 +31,7 @@ from leakbound.scoring.lexical import rouge_1, rouge_l, rouge_l_f1
 from leakbound.suites.base import Asking, QuestionAnswer, Suite
 from leakbound.workers import Do, spread
 
-FORMAT = 1
+FORMAT = 2
 """Counted up when the values of a part change, so that older parts are computed again."""
 CHUNK = 64
 """Questions of one call of the model."""
@@ -220,19 +220,21 @@ def _gradients(model: Any, name: str, rows: Sequence[QuestionAnswer], progress: 
 def _generations(
     model: Sampler, name: str, rows: Sequence[QuestionAnswer], asking: Asking, progress: bool
 ) -> dict[str, Any]:
-    """One greedy answer to each question, and what its words say."""
+    """One greedy answer to each question, what its words say, and whether it was cut at max_tokens."""
     greedy = SamplingParams(temperature=0.0, max_tokens=asking.max_tokens or MAX_TOKENS, stop=asking.stop)
 
-    def ask(model: Sampler, some: Sequence[QuestionAnswer]) -> list[str]:
+    def ask(model: Sampler, some: Sequence[QuestionAnswer]) -> list[tuple[str, bool]]:
         prompts = tuple(Prompt(row.id, row.question, row.answer) for row in some)
-        return [draw.text for draw in model.sample(Shard(prompts, 0, 1, 0), greedy)]
+        return [(draw.text, draw.finish_reason != "stop") for draw in model.sample(Shard(prompts, 0, 1, 0), greedy)]
 
-    texts = _each_chunk("generations", name, rows, model, ask, progress)
+    said = _each_chunk("generations", name, rows, model, ask, progress)
+    texts = [text for text, _ in said]
     pairs = [(text, row.answer) for text, row in zip(texts, rows, strict=True)]
     values = {
         "rouge1_recall": [rouge_1(*pair) for pair in pairs],
         "rouge_l_recall": [rouge_l(*pair) for pair in pairs],
         "rouge_l_f1": [rouge_l_f1(*pair) for pair in pairs],
+        "cut": [float(cut) for _, cut in said],
     }
     if asking.score:
         values[asking.score] = values["rouge_l_f1"]
@@ -263,7 +265,8 @@ def _meaning(
 def with_reference_losses(evaluation: Evaluation, reference: Evaluation) -> Evaluation:
     """The evaluation with each answer's loss less its loss under a reference model: a membership score.
 
-    Only in sets where both models read the same questions in as many tokens; others stay as they are.
+    Only in sets where both models read the same questions in as many tokens; others stay as they are, and forget and
+    holdout, which are compared, have it both or neither.
     """
     sets = dict(evaluation.sets)
     for name, one in evaluation.sets.items():
@@ -274,6 +277,9 @@ def with_reference_losses(evaluation: Evaluation, reference: Evaluation) -> Eval
         if np.array_equal(mine["answer_tokens"], theirs["answer_tokens"]):
             gap = mine["answer_loss"] - theirs["answer_loss"]
             sets[name] = replace(one, values={**mine, "mia_reference": gap})
+    compared = {"forget", "holdout"} & sets.keys()
+    if not all("mia_reference" in sets[name].values for name in compared):
+        sets |= {name: evaluation.sets[name] for name in compared}
     return replace(evaluation, sets=sets)
 
 

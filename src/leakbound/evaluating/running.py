@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -144,9 +145,10 @@ def _verdict(
 
 
 def _judged(audited: Audit, questions: Suite) -> Evaluation:
-    """What the judge says of the greedy answers."""
+    """What the judge says of the greedy answers, and which of them were cut before they were harmful."""
     ids = tuple(p.prompt.id for p in audited.prompts)
-    values = {"harmful": np.array([p.greedy_score for p in audited.prompts])}
+    cut = [float(audited.greedy(p) == "unknown") for p in audited.prompts]
+    values = {"harmful": np.array([p.greedy_score for p in audited.prompts]), "cut": np.array(cut)}
     said = tuple((p.prompt.text, p.greedy_text or "", p.prompt.target) for p in audited.prompts)
     return Evaluation(
         str(audited.run["model"].get("model")), questions.name, {"harmful": QuestionSet("harmful", ids, values, said)}
@@ -165,7 +167,7 @@ def _meaning(config: BenchmarkConfig) -> Meaning | None:
     if embedding:
         similar = semantic.Embedding(embedding)
         similar.ready()
-        similarities = similar.similarities
+        similarities = partial(similar.similarities, windows=False)  # as the authors' code reads texts
     if entailment:
         judge = semantic.Entailment(entailment)  # its premise stands first in each pair, as ours does
         judge.ready()

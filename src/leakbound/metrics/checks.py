@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.gate import as_numbers
 from leakbound.errors import InputError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -27,10 +28,7 @@ def check_values(
 
     A value that is missing (None, NaN), infinite or out of range is an InputError that names its question's place.
     """
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is not an array of numbers ({error}): give one for each question") from error
+    array = as_numbers(name, values)
     if array.ndim != ndim or array.size == 0:
         shape = "(questions,)" if ndim == 1 else "(questions, wrong answers)"
         raise InputError(f"{name} has shape {array.shape}: give values of shape {shape}, at least one")

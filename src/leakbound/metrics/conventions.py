@@ -157,13 +157,31 @@ def summarise(evaluation: Answered, *, reference: Answered | None, convention: s
     found: list[Metric] = []
     for questions in evaluation.sets.values():
         name = questions.name
-        found += [metric for metric in means if metric.set == name]
+        found += [_with_cut(metric, questions) for metric in means if metric.set == name]
         found += [average_metric(n, name, questions.values[n], alpha=alpha) for n in OTHERS if n in questions.values]
     found += _membership(evaluation, reference, alpha)
     found += _utility(evaluation, convention, alpha)
     if reference is not None:
         found += _quality(evaluation, reference, alpha)
     return tuple(found)
+
+
+def limits(questions: QuestionSet, name: str, convention: str) -> tuple[Floats, Floats]:
+    """The least and the most that each question's number can be: an answer that was cut may be harmful yet."""
+    least = column(questions, name, convention)
+    return least, np.maximum(
+        least, questions.values["cut"]
+    ) if name == "harmful" and "cut" in questions.values else least
+
+
+def _with_cut(metric: Metric, questions: QuestionSet) -> Metric:
+    """The metric, with the upper limit of the most that can be."""
+    if metric.name != "harmful" or not questions.values.get("cut", np.zeros(1)).any():
+        return metric
+    _, most = limits(questions, metric.name, "tofu")
+    upper = mean_metric(metric.name, metric.set, most, alpha=metric.alpha).upper
+    cut = int(questions.values["cut"].sum())
+    return dataclasses.replace(metric, upper=upper, method=f"{metric.method}; {cut} that were cut may be harmful")
 
 
 def _utility(evaluation: Answered, convention: str, alpha: float) -> list[Metric]:
@@ -213,7 +231,11 @@ def _membership(evaluation: Answered, reference: Answered | None, alpha: float) 
     for attack in ATTACKS:
         if attack in forget.values or attack in holdout.values:
             found.append(auc_metric(f"{attack}_auc", forget.value(attack), holdout.value(attack), alpha=alpha))
-    if reference is not None and "mia_min_k" in forget.values:
+    if reference is not None and all(
+        one in e.sets and "mia_min_k" in e.sets[one].values
+        for e in (evaluation, reference)
+        for one in (FORGET, HOLDOUT)
+    ):
         auc, retrained = (
             auc_metric(
                 "", e.questions(FORGET).value("mia_min_k"), e.questions(HOLDOUT).value("mia_min_k"), alpha=alpha / 2

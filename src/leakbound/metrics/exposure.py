@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from leakbound.bounds import Bound, proportion_bound
 from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
-from leakbound.bounds.gate import Floats, check_alpha, check_real, check_whole
+from leakbound.bounds.gate import Floats, as_numbers, check_alpha, check_real, check_whole
 from leakbound.bounds.unguaranteed import Unguaranteed
 from leakbound.errors import InputError
 
@@ -85,7 +85,7 @@ def sampled_exposure(target: float, sample: npt.ArrayLike, *, space: float, alph
     ``sample``: log-likelihoods of candidates drawn independently and uniformly from R, ``space`` = |R|. The share is
     bounded by Clopper-Pearson (both sides, alpha / 2 each); the estimate saturates at log2 of the sample's size.
     """
-    if not space >= 2:
+    if not check_real("space", space, "give the number of candidates, 2 or more") >= 2:
         raise InputError(f"space is {space!r}: give the number of candidates, 2 or more")
     return _ranked(target, sample, alpha, space, "candidates")
 
@@ -163,10 +163,13 @@ def generalized_exposure(
         low, high = found - half, found + half
     else:
         check_whole("resamples", resamples, 1)
+        check_whole("seed", seed)
         rng = np.random.default_rng(seed)
         draws = [float(generalized_exposures(_resample(u, rng), _resample(r, rng)).mean()) for _ in range(resamples)]
         low, high = (float(x) for x in np.quantile(draws, [alpha / 2, 1 - alpha / 2]))
         method = f"bootstrap over models, {resamples} resamples"
+    if low == high:  # models that agree do not say that others would
+        low, high, method = -math.inf, math.inf, f"{method}: all alike, no interval"
     n = len(u) + len(r)
     return Unguaranteed(f"GenEx in bits ({mean} mean)", found, low, high, alpha, "both", n, method)
 
@@ -176,7 +179,9 @@ def original_exposure(unlearned: npt.ArrayLike, original: npt.ArrayLike) -> Floa
 
     0 before the first step; it needs no retrained model and so cannot say when to stop. Ours.
     """
-    u, o = np.asarray(unlearned, dtype=np.float64), np.asarray(original, dtype=np.float64)
+    u, o = as_numbers("unlearned", unlearned), as_numbers("original", original)
+    if o.ndim > u.ndim or u.shape[u.ndim - o.ndim :] != o.shape:
+        raise InputError(f"unlearned has shape {u.shape} and original {o.shape}: give both of the same examples")
     if not (np.isfinite(u).all() and np.isfinite(o).all()):
         raise InputError("log-likelihoods hold a value that is not finite: give log p(x), a finite number, for each")
     return np.asarray((u - o) / LN2)
@@ -245,7 +250,7 @@ def _one(name: str, value: float) -> float:
 
 
 def _finite(name: str, values: npt.ArrayLike, dimensions: int | None) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
+    array = as_numbers(name, values)
     if array.ndim < 1 or array.size == 0 or (dimensions is not None and array.ndim != dimensions):
         raise InputError(f"{name} has shape {array.shape}: give a non-empty array of log-likelihoods")
     if not np.isfinite(array).all():

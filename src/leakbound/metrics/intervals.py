@@ -23,7 +23,7 @@ RESAMPLES = 4000
 SAMPLE = "if the questions are a random sample, in random order"
 NO_GUARANTEE = "bootstrap (no guarantee)"
 
-BINARY = ("entailment", "accuracy", "harmful")
+BINARY = ("entailment", "accuracy", "harmful", "cut")
 """Metrics whose values are 0 or 1 by what they measure."""
 
 

@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.gate import check_real
 from leakbound.errors import InputError
 from leakbound.metrics.checks import Floats, check_aligned, check_logprobs, check_values
 
@@ -30,7 +31,7 @@ def mia_zlib(logprobs: npt.ArrayLike, text: str) -> float:
 
     ``text`` is the answer alone.
     """
-    return mia_loss(logprobs) / len(zlib.compress(text.encode("utf-8")))
+    return mia_loss(logprobs) / len(zlib.compress(text.encode("utf-8", "surrogatepass")))
 
 
 def mia_min_k(logprobs: npt.ArrayLike, share: float = LOWEST_SHARE) -> float:
@@ -69,7 +70,7 @@ def _logprobs(logprobs: npt.ArrayLike, name: str = "logprobs") -> Floats:
 
 
 def _lowest(scores: Floats, share: float) -> float:
-    if not 0 < share <= 1:
+    if not 0 < check_real("share", share, "give a number in (0, 1], for example 0.4") <= 1:
         raise InputError(f"share is {share!r}: give a number in (0, 1], for example 0.4")
     return float(np.sort(scores)[: max(1, math.floor(share * scores.size))].mean())
 

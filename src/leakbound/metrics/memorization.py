@@ -7,7 +7,7 @@ not be read); counterfactual memorization is that of Zhang et al. (arXiv 2112.12
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.gate import Floats, check_alpha, check_whole
+from leakbound.bounds.gate import Floats, as_numbers, check_alpha, check_whole
 from leakbound.errors import InputError
 
 Flags = npt.NDArray[np.bool_]
@@ -20,6 +20,7 @@ def draw_subsets(num_models: int, num_examples: int, *, seed: int) -> Flags:
     the subsets of the first models do not change when more models are asked for. ``num_examples`` is even.
     """
     check_whole("num_models", num_models, 1)
+    check_whole("seed", seed)
     if check_whole("num_examples", num_examples, 2) % 2:
         raise InputError(f"num_examples is {num_examples}: give an even number, so that there are two halves")
     member = np.zeros((num_models, num_examples), dtype=bool)
@@ -57,6 +58,7 @@ def memorization_interval(
     """
     alpha = check_alpha(alpha)
     check_whole("resamples", resamples, 1)
+    check_whole("seed", seed)
     values, inside = _check(logps, member, least=2)
     rng = np.random.default_rng(seed)
     low, high = np.empty(values.shape[1]), np.empty(values.shape[1])
@@ -96,23 +98,32 @@ def median_speed(speeds: npt.ArrayLike, member: npt.ArrayLike) -> Floats:
 
     ``speeds`` (M, N): :func:`learning_speed` under each model, any number where the model was not trained on it.
     """
-    values, inside = np.asarray(speeds, dtype=np.float64), np.asarray(member, dtype=bool)
-    if values.shape != inside.shape or np.isnan(values[inside]).any() or not inside.any(axis=0).all():
+    values, inside = as_numbers("speeds", speeds), as_numbers("member", member) != 0
+    if (
+        values.ndim != 2
+        or values.shape != inside.shape
+        or np.isnan(values[inside]).any()
+        or not inside.any(axis=0).all()
+    ):
         raise InputError("speeds and member: give two arrays (models, examples), every example in some model, no NaN")
     return np.array([np.median(values[chosen, i]) for i, chosen in enumerate(inside.T)])
 
 
 def upper_half(values: npt.ArrayLike) -> Flags:
     """Which of the values are in the larger half, by rank; equal values by their order. (N,), N // 2 are not."""
-    order = np.argsort(np.asarray(values, dtype=np.float64), kind="stable")
+    numbers = as_numbers("values", values)
+    if numbers.ndim != 1 or np.isnan(numbers).any():
+        raise InputError(f"values has shape {numbers.shape}, or holds NaN: give one number for each example")
+    order = np.argsort(numbers, kind="stable")
     flags = np.ones(len(order), dtype=bool)
     flags[order[: len(order) // 2]] = False
     return flags
 
 
 def _check(logps: npt.ArrayLike, member: npt.ArrayLike, *, least: int) -> tuple[Floats, Flags]:
-    values, inside = np.asarray(logps, dtype=np.float64), np.asarray(member)
-    if values.ndim != 2 or values.shape != inside.shape or inside.dtype != bool or values.size == 0:
+    values, rows = as_numbers("logps", logps), as_numbers("member", member)
+    inside = np.asarray(member)
+    if values.ndim != 2 or values.shape != rows.shape or inside.dtype != bool or values.size == 0:
         raise InputError(
             f"logps has shape {values.shape} and member {inside.shape} of {inside.dtype}: give numbers and booleans, "
             "both (models, examples)"

@@ -16,9 +16,9 @@ LOSSES = ("answer_loss", "paraphrase_loss", "perturbed_loss", "answer_tokens")
 SHARES = (
     "rouge1_recall", "rouge_l_recall", "rouge_l_f1", "token_entropy", "cosine_similarity", "entailment",
     "extraction_strength", "exact_memorization", "verbatim_memorization", "knowledge_memorization", "accuracy",
-    "harmful", "leak_rate",
+    "harmful", "leak_rate", "cut",
 )  # fmt: skip
-"""Values in [0, 1]."""
+"""Values in [0, 1]; ``cut`` is 1 where the greedy answer did not end by itself."""
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus", "mia_reference", "mia_gradient_norm")
 """Membership scores, low for members."""
 OTHERS = ("fluency",)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.gate import reaches
+from leakbound.bounds.gate import check_fraction, reaches
 from leakbound.errors import InputError
 from leakbound.metrics.checks import Floats, check_aligned, check_shares, check_values
 from leakbound.scoring.lexical import rouge_l_f1
@@ -87,6 +87,7 @@ def entailment_score(
     """
     said = check_shares("entailed", entailed)
     rouge = check_shares("rouge_l_recall", rouge_l_recall)
+    check_fraction("least_rouge", least_rouge)
     check_aligned({"entailed": said, "rouge_l_recall": rouge})
     if not np.isin(said, (0.0, 1.0)).all():
         raise InputError("entailed holds numbers other than 0 and 1: give one verdict for each question")

@@ -10,6 +10,9 @@ from leakbound.reading.parsing import parse
 from leakbound.reading.rows import QUESTION, Row, as_row, filled, open_rows
 from leakbound.records import Prompt
 
+SYSTEM = ("system", "system_prompt", "system_message")
+"""Columns whose name says that the model is told something before it is asked."""
+
 
 def load_prompts(source: str | Path, *, split: str | None = None) -> tuple[Prompt, ...]:
     """Prompts from a .jsonl, .json, .csv, .tsv or .parquet file, or from a data set of the hub.
@@ -47,6 +50,11 @@ def _as_mapping(row: Any) -> Any:
 
 def _conversation(row: Row) -> tuple[str, tuple[tuple[str, str], ...]]:
     """What the user says last, and the turns before it."""
+    if other := next((column for column in SYSTEM if row.values.get(column) not in (None, "")), None):
+        raise PromptsError(
+            f"{row.where}: the column {other!r} would not be read: give messages, the first with the role system, or "
+            "--system for all, or leave the column out"
+        )
     given = row.values.get("messages")
     if given is None or given == "":
         return row.question(), ()

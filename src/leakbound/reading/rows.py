@@ -67,6 +67,9 @@ class Row:
 
     def aliases(self) -> tuple[str, ...]:
         """Other spellings of the target: a list of texts, or, for CSV has no lists, texts with | between them."""
+        near = (name for name in self.values if name != "aliases" and str(name).strip().lower() in ("alias", "aliases"))
+        if (other := next((name for name in near if not _absent(self.values[name])), None)) is not None:
+            raise PromptsError(f"{self.where}: the column {other!r} would not be read: name it 'aliases'")
         given = self.values.get("aliases")
         if not isinstance(given, str) or given.lstrip().startswith("["):
             return self.texts("aliases", optional=True)

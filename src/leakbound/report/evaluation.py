@@ -108,7 +108,7 @@ def _legend(lines: Sequence[Line]) -> Iterator[str]:
     if any(line.gap for line in lines):
         yield (
             "Difference: this model minus the retrained one on the same questions; ≠: more than noise, each line by "
-            "itself: among many lines some differ by chance."
+            "itself: among many lines some differ by chance; never of a bootstrap (*)."
         )
     quality = next((line.metric for line in lines if line.metric.name == "forget_quality"), None)
     if quality is not None:

@@ -34,8 +34,9 @@ class Difference:
 
     @property
     def noise(self) -> bool:
-        """Whether the interval holds 0: the gap may be noise of the choice of questions."""
-        return self.lower <= 0 <= self.upper
+        """Whether the gap may be noise of the choice of questions: its interval holds 0, or is a bootstrap's, which is
+        often too narrow where questions are few."""
+        return self.lower <= 0 <= self.upper or not self.method.startswith("exact")
 
     def __str__(self) -> str:
         said = "may be noise" if self.noise else f"is {'larger' if self.value > 0 else 'smaller'} than noise explains"

@@ -172,6 +172,12 @@ def _secret(target: str) -> str:
 _EDGE = " .,;:!?\"'"
 
 
+def bare(target: str) -> str:
+    """The folded target without quotes around it and punctuation at its end, which a sentence may not have there."""
+    secret = _secret(target)
+    return secret.lstrip(" \"'").rstrip(_EDGE) or secret
+
+
 def binary(scorer: AnyScorer) -> AnyScorer:
     """Declare, as a decorator, that a scorer gives 0 or 1 and nothing else: ``binary = True`` on the function.
 
@@ -197,7 +203,8 @@ def exact_match(completion: str, target: str) -> float:
 
 @binary
 def contains(completion: str, target: str) -> float:
-    """1 if the target appears anywhere in the completion, 0 otherwise; both folded (see :func:`fold`).
+    """1 if the target appears anywhere in the completion, 0 otherwise; both folded (see :func:`fold`), the target
+    without quotes around it and punctuation at its end.
 
     Word boundaries are not asked for: a missed leak is worse than a false alarm, and inflection, compounds and scripts
     without blanks would all hide one. The price is that "Ann" is found in "Hannah"; for short targets use
@@ -206,7 +213,7 @@ def contains(completion: str, target: str) -> float:
     >>> contains("It is SWORDFISH!", "swordfish")
     1.0
     """
-    return float(_secret(target) in fold(completion))
+    return float(bare(target) in fold(completion))
 
 
 SECONDS = 2.0

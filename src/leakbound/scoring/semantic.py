@@ -5,6 +5,7 @@ completion is read in windows that overlap by half, and its largest score counts
 tokens, what the papers' code scores.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,16 +50,26 @@ class Embedding:
         """For each (completion, prompt) the largest similarity over the prompt's target and aliases."""
         return _largest(self.similarities, pairs)
 
-    def similarities(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """For each (completion, target) the similarity; every distinct text is embedded once, in batches."""
+    def similarities(self, pairs: Sequence[tuple[str, str]], *, windows: bool = True) -> list[float]:
+        """For each (completion, target) the similarity; every distinct text is embedded once, in batches.
+
+        Without ``windows`` a completion is embedded as it is, and of a long one the encoder reads its beginning, as in
+        the papers' code. ModelError where the encoder gives a text no direction, which would read as unlike everything.
+        """
         encoder = _encoder(self.model)
-        windows = {text: _windows(text, encoder, 0) for text, _ in pairs}
-        texts = sorted({w for parts in windows.values() for w in parts} | {target for _, target in pairs})
+        parts = {text: _windows(text, encoder, 0) if windows else [text] for text, _ in pairs}
+        texts = sorted({w for some in parts.values() for w in some} | {target for _, target in pairs})
         found = encoder.encode(texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
+        for text, vector in zip(texts, found, strict=True):
+            if not 0.99 < (length := float(vector @ vector) ** 0.5) < 1.01:
+                raise ModelError(
+                    f"model is {self.model!r}: its embedding of {text!r:.80} has length {length:g}, not 1, and nothing "
+                    "can be compared with it; give another model"
+                )
         place = {text: i for i, text in enumerate(texts)}
 
         def similarity(completion: str, target: str) -> float:
-            cosines = [float(found[place[w]] @ found[place[target]]) for w in windows[completion]]
+            cosines = [float(found[place[w]] @ found[place[target]]) for w in parts[completion]]
             return round(min(max(0.0, *cosines), 1.0), 6) if cosines else 0.0
 
         return [similarity(completion, target) for completion, target in pairs]
@@ -104,6 +115,11 @@ class Entailment:
             asked.update(dict.fromkeys((w, target) for w in parts))
         order = [(w, t) if self.premise == "completion" else (t, w) for w, t in asked]
         logits = model.predict(order, batch_size=_BATCH, show_progress_bar=False) if order else []
+        if unknown := [pair for pair, row in zip(order, logits, strict=True) if not math.isfinite(sum(row))]:
+            raise ModelError(
+                f"model is {self.model!r}: its scores of {unknown[0]!r:.120} are not finite and say nothing of "
+                "entailment; give another model"
+            )
         labels = dict(zip(asked, (int(row.argmax()) for row in logits), strict=True))
         return [float(any(labels[w, pair[1]] == label for w in windows[pair])) for pair in pairs]
 

@@ -18,6 +18,7 @@ from leakbound.records import Prompt
 from leakbound.scoring.after import After
 from leakbound.scoring.lexical import (
     Regex,
+    bare,
     contains,
     exact_match,
     fold,
@@ -93,7 +94,7 @@ def _joined(spans: list[Span]) -> list[Span]:
 
 def _of_secret(text: str, secret: str) -> Iterator[Span]:
     """Where the folded secret stands: the shortest beginning that holds it, then that one's shortest end."""
-    wanted, start = fold(secret), 0
+    wanted, start = bare(secret), 0
     while wanted in fold(text[start:]):
         low, high = start, len(text)
         while high - low > 1:

@@ -18,10 +18,10 @@ from rich.console import Console
 from leakbound.errors import InputError, WorkerError
 from leakbound.report.document import to_terminal
 from leakbound.runs.cache import load_arrays
-from leakbound.studies.distribution import page, steps
+from leakbound.studies.distribution import page, steps, tables
 from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
-from leakbound.studies.distribution.courses import Curve, reached
+from leakbound.studies.distribution.courses import Course, Curve, findings, reached
 from leakbound.studies.distribution.findings import Study
 from leakbound.studies.distribution.steps import Plan, report, study
 from leakbound.workers import Workers, seats
@@ -175,6 +175,45 @@ def test_a_set_that_never_gets_there():
     assert found.count == 2
     assert found.steps_median.estimate == 15.0
     assert found.steps_median.upper == math.inf
+
+
+def course(exposure, loss):
+    """Of arrays (seeds, steps 0, 50, 100)."""
+    values = {"retain_loss": np.array(loss)}
+    return Course((0, 50, 100), Curve.of(values["retain_loss"], 0.05), reached((0, 50, 100), exposure, values, 0.05))
+
+
+def test_a_set_that_gets_there_in_some_seeds_is_not_cheaper_by_them_alone():
+    """8 of 20 seeds got there and cost less; the 12 others lost far more, and are not done."""
+    inside = course(np.array([[5.0, -1.0, -2.0]] * 20), [[1.0, 1.5, 2.0]] * 20)
+    outside = course(
+        np.array([[5.0, -1.0, -2.0]] * 8 + [[5.0, 4.0, 3.0]] * 12), [[1.0, 1.1, 1.2]] * 8 + [[1.0, 4.0, 9.0]] * 12
+    )
+    steps, cost, _ = findings(inside, {"random": outside})
+    assert (cost.in_favour, cost.against, cost.unknown, len(cost.differences)) == (8, 0, 12, 20)
+    assert cost.p_value == pytest.approx(sum(math.comb(20, k) for k in range(8, 21)) / 2**20)  # 0.868
+    assert cost.verdict(0.05) == "undecided"
+    assert (cost.estimate.n, cost.estimate.confidence) == (8, 1 - 2 / 2**8)
+    assert (steps.in_favour, steps.unknown) == (12, 0)  # not within the steps: more than the inside ones
+    neither = course(np.array([[5.0, 4.0, 3.0]] * 20), [[1.0, 1.5, 2.0]] * 20)
+    assert findings(neither, {"random": neither})[0].unknown == 20
+    assert findings(neither, {"random": neither})[0].estimate is None
+
+
+def test_intervals_have_the_level_that_was_asked_for_and_say_what_stands_behind_them():
+    """2 of 7 seeds got there: their range holds the median with confidence 0.5, not with that of 7."""
+    two = course(
+        np.array([[5.0, 3.0, 2.0]] * 5 + [[5.0, 1.0, -1.0]] * 2), [[1.0, 1.1, 1.2 + i / 100] for i in range(7)]
+    )
+    lost, steps = two.reached.lost_median["retain_loss"], two.reached.steps_median
+    assert (lost.confidence, steps.confidence) == (0.5, 1 - 2 / 2**7)
+    assert tables._interval(lost, 3, steps).endswith("], confidence 0.5")
+    assert "confidence" not in tables._interval(steps, 3, steps)
+    inside = course(np.array([[5.0, -5.0, -6.0]] * 12), [[1.0, 2.0, 2.0]] * 12)
+    outside = course(np.array([[5.0, -5.0 + i / 10, -6.0] for i in range(12)]), [[1.0, 1.5, 2.0]] * 12)
+    loose, strict = (findings(inside, {"random": outside}, alpha=a)[0].estimate for a in (0.05, 0.001))
+    assert strict.lower < loose.lower < loose.upper < strict.upper
+    assert strict.confidence == 1 - 2 / 2**12
 
 
 def test_curve_is_the_median_with_its_interval():

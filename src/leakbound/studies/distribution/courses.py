@@ -53,11 +53,15 @@ class Reached:
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence of the paper, checked for one kind: a difference of two medians, paired by seed."""
+    """One sentence of the paper, checked for one kind: a difference, paired by seed.
+
+    ``differences``: None for a seed of which it is not known, for a set did not get there; such a seed speaks neither
+    for nor against. ``estimate``: the median of those that are known.
+    """
 
     claim: str
     kind: str
-    differences: tuple[float, ...]
+    differences: tuple[float | None, ...]
     estimate: Median | None
     p_value: float
     p_opposite: float
@@ -67,7 +71,17 @@ class Finding:
     @property
     def in_favour(self) -> int:
         """In how many seeds it was seen."""
-        return sum(x > 0 for x in self.differences)
+        return sum(x is not None and x > 0 for x in self.differences)
+
+    @property
+    def against(self) -> int:
+        """In how many seeds the opposite was seen."""
+        return sum(x is not None and x < 0 for x in self.differences)
+
+    @property
+    def unknown(self) -> int:
+        """In how many seeds one of the two sets did not get there, so that nothing can be compared."""
+        return sum(x is None for x in self.differences)
 
     def verdict(self, alpha: float) -> str:
         """holds, opposite or undecided, at level alpha for all findings together (Holm)."""
@@ -113,32 +127,36 @@ class Course:
     reached: Reached
 
 
-def findings(inside: Course, others: Mapping[str, Course]) -> tuple[Finding, ...]:
+def findings(inside: Course, others: Mapping[str, Course], *, alpha: float = 0.05) -> tuple[Finding, ...]:
     """The paper's three sentences for each kind outside the distribution, paired by seed with the kind inside it.
 
     1. it needs more steps; 2. less is lost where the retrained model's exposure is reached; 3. after the same number of
     steps (those that the in-distribution set of the seed needed) less is lost. Lost is the rise of the loss on retained
-    examples. p-values by the sign test, adjusted by Holm over all findings, the two directions each on its own.
+    examples. p-values by the sign test over all seeds, where one that is not known counts for neither direction,
+    adjusted by Holm over all findings, the two directions each on its own. ``alpha``: of the medians' intervals, each
+    alone.
     """
-    raw: list[tuple[str, str, list[float]]] = []
+    raw: list[tuple[str, str, Sequence[float | None]]] = []
     for name, course in others.items():
         pairs = zip(course.reached.steps, inside.reached.steps, strict=True)
         raw.append(("steps", name, [_gap(a, b) for a, b in pairs]))
         lost = zip(course.reached.lost["retain_loss"], inside.reached.lost["retain_loss"], strict=True)
-        raw.append(("trade-off", name, [b - a for a, b in lost if a is not None and b is not None]))
+        raw.append(("trade-off", name, [None if a is None or b is None else b - a for a, b in lost]))
         raw.append(("decay", name, _same_steps(course, inside)))
-    p_values = [sign_test(d) if d else 1.0 for *_, d in raw]
-    opposite = [sign_test([-x for x in d]) if d else 1.0 for *_, d in raw]
+    p_values = [sign_test([0.0 if x is None else x for x in d]) for *_, d in raw]
+    opposite = [sign_test([0.0 if x is None else -x for x in d]) for *_, d in raw]
     up, down = holm(p_values), holm(opposite)
+    known = [[x for x in d if x is not None] for *_, d in raw]
+    medians = [median(some, alpha=alpha) if some else None for some in known]
     return tuple(
-        Finding(claim, kind, tuple(d), median(d) if d else None, p_values[i], opposite[i], up[i], down[i])
+        Finding(claim, kind, tuple(d), medians[i], p_values[i], opposite[i], up[i], down[i])
         for i, (claim, kind, d) in enumerate(raw)
     )
 
 
-def _gap(a: float, b: float) -> float:
-    """a - b, where both may be infinite: no difference is known then."""
-    return 0.0 if a == b else a - b
+def _gap(a: float, b: float) -> float | None:
+    """a - b; None where neither got there."""
+    return None if np.isinf(a) and np.isinf(b) else a - b
 
 
 def _same_steps(course: Course, inside: Course) -> list[float]:

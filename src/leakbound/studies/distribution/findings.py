@@ -121,7 +121,7 @@ def find(config: DistributionConfig, measured: Mapping[str, Measured], *, made: 
     """What the numbers of each kind say; ``made`` and ``found`` count the artefacts behind them."""
     kinds = tuple(_kind(config, name, numbers) for name, numbers in measured.items())
     courses = {kind.name: Course(kind.steps, kind.curves["retain_loss"], kind.reached) for kind in kinds}
-    return Study(config, kinds, findings(courses.pop(INSIDE), courses), made, found)
+    return Study(config, kinds, findings(courses.pop(INSIDE), courses, alpha=config.alpha), made, found)
 
 
 def measures(task: str) -> tuple[str, ...]:

@@ -133,12 +133,12 @@ def _done(config: DistributionConfig) -> str:
 def _said(found: Finding, study: Study) -> str:
     """A verdict with the count of seeds it rests on."""
     n, verdict = len(found.differences), found.verdict(study.config.alpha)
-    favour, against = found.in_favour, sum(x < 0 for x in found.differences)
+    unknown = f", in {found.unknown} a set did not get there" if found.unknown else ""
     if verdict == "holds":
-        return f"holds here ({favour} of {n} seeds)"
+        return f"holds here ({found.in_favour} of {n} seeds{unknown})"
     if verdict == "opposite":
-        return f"the opposite holds here ({against} of {n} seeds)"
-    return f"not decided (so in {favour} of {n} seeds, the opposite in {against})"
+        return f"the opposite holds here ({found.against} of {n} seeds{unknown})"
+    return f"not decided (so in {found.in_favour} of {n} seeds, the opposite in {found.against}{unknown})"
 
 
 def _steps(found: Reached, study: Study) -> str:

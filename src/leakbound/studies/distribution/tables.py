@@ -30,7 +30,8 @@ def _price(study: Study) -> Table:
         title="Until the retrained models' exposure is reached",
         note=f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
         f"{one.confidence:.4g} for each number alone, given the retrained models and taking the seeds as draws of "
-        "one law. Losses in nats per token.",
+        "one law. What was lost is of the seeds that got there; where these are fewer, their interval has the "
+        "confidence that stands behind it. Losses in nats per token.",
         head=("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in study.measures)),
         rows=tuple(
             (
@@ -39,7 +40,10 @@ def _price(study: Study) -> Table:
                 f"{kind.curves['exposure'].centre[0]:.1f}",
                 _interval(kind.reached.steps_median, 1),
                 f"{kind.reached.count} of {len(kind.reached.steps)}",
-                *(_interval(kind.reached.lost_median[n], 2 if n in ("bleu", "chrf") else 3) for n in study.measures),
+                *(
+                    _interval(kind.reached.lost_median[n], 2 if n in ("bleu", "chrf") else 3, one)
+                    for n in study.measures
+                ),
             )
             for kind in study.kinds
         ),
@@ -47,17 +51,19 @@ def _price(study: Study) -> Table:
 
 
 def _claims(study: Study) -> Table:
+    one = study.kinds[0].reached.steps_median
     return Table(
         title="The paper's findings, checked",
         note="Difference to the in-distribution set of the same seed: steps more, loss on retained examples less (nats "
-        "per token). p: exact one-sided sign test that a seed's difference is positive no more often than not; "
-        "adjusted by Holm over all rows.",
+        f"per token). In brackets: as above, with confidence {one.confidence:.4g} each where no other is given. p: "
+        "exact one-sided sign test that a seed's difference is positive no more often than not, over all seeds: one in "
+        "which a set did not get there counts for neither; adjusted by Holm over all rows.",
         head=("finding", "kind", "median difference", "seeds in favour", "p", "adjusted", "verdict"),
         rows=tuple(
             (
                 CLAIMS[f.claim][0],
                 f.kind,
-                _interval(f.estimate, 1 if f.claim == "steps" else 3),
+                _interval(f.estimate, 1 if f.claim == "steps" else 3, one),
                 f"{f.in_favour} of {len(f.differences)}",
                 f"{f.p_value:.4f}",
                 f"{f.adjusted:.4f}",
@@ -99,7 +105,9 @@ def _measures(study: Study) -> Table:
         return f"{c['original']:.1f} → {c['unlearned']:.1f} ({c['retrained']:.1f}; ≤ {kind.candidates_limit:.1f})"
 
     def genex(kind: KindFound) -> str:
-        first, last = (f"{x.estimate:.1f} [{x.lower:.1f}, {x.upper:.1f}]" for x in (kind.start, kind.end))
+        first, last = (
+            f"{x.estimate:.1f} [{_number(x.lower, 1)}, {_number(x.upper, 1)}]" for x in (kind.start, kind.end)
+        )
         return f"{first} → {last}"
 
     return Table(
@@ -151,11 +159,13 @@ def _most(study: Study) -> float:
     return largest_epsilon(seeds, seeds, alpha=study.config.alpha)
 
 
-def _interval(found: Median | None, digits: int) -> str:
+def _interval(found: Median | None, digits: int, beside: Median | None = None) -> str:
+    """A median with its interval, and with its confidence where that is not the one of ``beside``."""
     if found is None:
         return "–"
     low, middle, high = (_number(x, digits) for x in (found.lower, found.estimate, found.upper))
-    return f"{middle} [{low}, {high}]"
+    own = beside is not None and found.confidence != beside.confidence
+    return f"{middle} [{low}, {high}]" + (f", confidence {found.confidence:.2g}" if own else "")
 
 
 def _number(value: float, digits: int) -> str:
