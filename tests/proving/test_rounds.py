@@ -131,7 +131,12 @@ def test_what_a_round_lost_without_a_leak_the_next_one_mends_by_its_retain_term_
     assert [step.max_steps for step in trained] == [10, 10, 10, 10]
     size = trained[0].batch_size
     assert [step.batch_size for step in trained] == [size, 2 * size, 2 * size, size]  # as many rows in every step
-    assert "none, retained alone" in (files / "out" / "proof.html").read_text()
+    page = (files / "out" / "proof.html").read_text()
+    assert "none, retained alone" in page
+    searched, fresh = (f"{sum(n):,}" for n in zip(*((r.num_draws, r.attempt.num_draws if r.attempt else 0)
+                                                    for r in found.rounds), strict=True))  # fmt: skip
+    assert f"All rounds: {sum(one.steps for one in found.rounds)} steps, {searched} draws that looked for leaks" in page
+    assert f"{fresh} fresh ones in " in page
 
 
 @pytest.mark.parametrize(("leak", "known", "keep", "method"), [

@@ -14,7 +14,7 @@ from leakbound.results.check import Verdicts
 from leakbound.results.judged import JudgedAudit
 from leakbound.results.proof import Proof, Round
 from leakbound.results.verification import Verification
-from leakbound.wording import about, at_least, at_most, brief
+from leakbound.wording import about, at_least, at_most, brief, plural
 
 SHOWN = 20
 """Prompts in a terminal."""
@@ -84,12 +84,23 @@ def proof(found: Proof) -> Document:
         "What the search sees trains the next round and proves nothing; so do draws of an attempt that failed, for the "
         "next one has others. A proof has draws of its own, and its share of "
         f"alpha {found.alpha:g}; the shares of all attempts sum to {found.alpha:g} at most. "
-        f"A leak: {found.scorer} >= {in_full(found.threshold)}."
+        f"A leak: {found.scorer} >= {in_full(found.threshold)}. {_cost(found)}"
     )
     table = Table(head, rows, note=note, left=(0, 8))
     title = f"Unlearned until proven: {verdict.WORDS[found.verdict].lower()}"
     sections = (Section("", (table,)),)
     return Document(title, (), sections, made="leakbound unlearn --until", answer=verdict.of_proof(found))
+
+
+def _cost(found: Proof) -> str:
+    """What all rounds together took."""
+    steps, searched = sum(one.steps for one in found.rounds), sum(one.num_draws for one in found.rounds)
+    tried = [one.attempt for one in found.rounds if one.attempt is not None]
+    fresh = sum(one.num_draws for one in tried)
+    return (
+        f"All rounds: {plural(steps, 'step')}, {plural(searched, 'draw')} that looked for leaks, and {fresh:,} fresh "
+        f"ones in {plural(len(tried), 'attempt')}."
+    )
 
 
 def _trained(one: Round) -> str:
