@@ -80,8 +80,6 @@ def read(path: Path) -> Log:
     if len(models := sorted({name for _, one in samples if (name := model_of(one))})) > 1:
         raise InputError(f"{path}: several models answered ({', '.join(models)}): import a log of one model")
     given = _given(data, samples, path)
-    if (given.get("best_of") or 1) > 1:
-        raise InputError(f"{path}: best_of is {given['best_of']}: the likeliest of several answers is no draw")
     model = str(spec.get("model", "unnamed"))
     return Log(
         "inspect", path, model, tuple(asked), _decoding(given), notes, given.get("seed"), stopped, _others(given, data)
@@ -202,7 +200,7 @@ def _others(given: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]
     """What else is set that changes an answer: settings without a field here, and solvers that change what is asked."""
     solvers = [str(step.get("solver")) for step in (data.get("plan") or {}).get("steps") or ()]
     more = [name for name in solvers if name.rpartition("/")[2] != "generate"]
-    return others(given, {*MODELLED, "stop_seqs", "seed", "best_of"}) | ({"solvers": more} if more else {})
+    return others(given, {*MODELLED, "stop_seqs", "seed"}) | ({"solvers": more} if more else {})
 
 
 def _decoding(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,6 @@ from leakbound.records import Prompt
 SEEDED = re.compile(r"(local|openai|azure-openai)-(chat-)?completions|litellm(-chat(-completions)?)?")
 """What the harness calls its models behind a server: it sends the seed 1234 with each of their requests."""
 
-SEARCHED = ("num_beams", "best_of", "n", "num_return_sequences")
-"""Settings with which the answer is picked from several, where they are more than 1."""
-
 GREEDY = ("gguf", "ggml")
 """What it calls its models that are always sent temperature 0."""
 
@@ -153,12 +150,8 @@ def _decoding(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check_drawn_anew(log: Log, config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """InputError where the harness itself made copies of an answer, or searched for one, as its results say."""
+    """InputError where the harness itself made copies of an answer, as its results say."""
     file = log.file
-    for name in SEARCHED:
-        value = given.get(name)
-        if isinstance(value, int | float) and value > 1:
-            raise InputError(f"{file}: {name} is {value}: the likeliest of several answers is no draw; give 1")
     unsaid = given.get("do_sample") is None and log.decoding.get("temperature")
     if unsaid and all_but_few(log.distinct) and config.get("model") not in SAMPLING:
         raise InputError(

@@ -30,6 +30,9 @@ CLAIMS = (
 
 USUAL: dict[str, Any] = {"scorer": "rouge_l", "threshold": 0.5, "alpha": 0.01}
 """The statement where none is asked for."""
+SEARCHED = ("num_beams", "best_of", "n", "num_return_sequences")
+"""Settings with which the answer is picked from several, where they are more than 1."""
+
 AFTER, BEFORE = "written down at the import, after the draws", "that of the rule that ended the draws, as the log says"
 
 
@@ -80,6 +83,10 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
     stated = {"temperature": 1.0, **log.decoding}
     if why := greedy_setting(stated):
         raise InputError(f"{log.file}: the log's {why}: greedy repeats are all the same, nothing is sampled")
+    for name in SEARCHED:
+        value = log.others.get(name)
+        if isinstance(value, int | float) and value > 1:
+            raise InputError(f"{log.file}: {name} is {value}: the likeliest of several answers is no draw; give 1")
     if stated.get("top_k") == -1:  # vLLM's word for all tokens
         stated["top_k"] = 0
     cautions = (*_copies(log, n), *_unmodelled(log))
