@@ -55,7 +55,7 @@ def test_settings_that_cannot_be_read_are_named(tmp_path):
         with pytest.raises(InputError, match=r"line 1: the generation settings are"):
             lm_eval(tmp_path, settings)
     with pytest.raises(InputError, match=r"samples_door\.jsonl: the log's top_p is 3"):
-        lm_eval(tmp_path, {"temperature": 1.0, "top_p": 3})
+        lm_eval(tmp_path, {"do_sample": True, "temperature": 1.0, "top_p": 3})
 
 
 def test_l03_minus_one_is_vllms_word_for_all_tokens(tmp_path):
@@ -137,6 +137,167 @@ def test_an_answer_that_was_chosen_kept_or_lost_is_no_draw(tmp_path):
     inspect(tmp_path, [inspect_sample(events=[{"event": "model", "cache": "write"}])], None, {"best_of": 1})
 
 
+def event(**config):
+    """A request of a sample; without the id of a message it is any one."""
+    return {"event": "model", "config": config}
+
+
+def solved(samples, *steps, config=None):
+    log = inspect_log(samples, None, config)
+    log["plan"]["steps"] = [{"solver": name, "params": params} for name, params in steps]
+    return log
+
+
+def twice(*events):
+    return [inspect_sample(epoch=e, events=[one]) for e, one in enumerate(events, start=1)]
+
+
+PLAIN = [inspect_sample(epoch=e) for e in (1, 2)]
+HALF, COLD, SEED = {"temperature": 0.5}, {"temperature": 0.0}, {"temperature": 0.5, "seed": 42}
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (solved(PLAIN, ("generate", COLD)), "the log's temperature is 0: greedy"),
+        (solved(PLAIN, ("generate", SEED)), "every request had the seed 42"),
+        (solved(PLAIN, ("generate", {"extra_body": {"seed": 0}})), "every request had the seed 0"),
+        (solved(PLAIN, ("generate", {"top_k": 1})), "the log's top_k is 1: greedy"),
+        (solved(PLAIN, ("generate", HALF), ("again", {"temperature": 0.7})), "solver 'again': temperature is 0.7, els"),
+        (solved(twice(event(**COLD), event(**COLD)), config=HALF), "the log's temperature is 0"),
+        (solved(twice(event(**SEED), event(**SEED)), config=HALF), "every request had the seed 42"),
+        (solved(twice(event(**HALF), event(temperature=0.9))), r"samples\[1\]: temperature is 0.9, elsewhere 0.5"),
+        (solved(twice(event(**HALF), event())), r"samples\[1\]: temperature is None, elsewhere 0.5"),
+        (solved(twice(event(**HALF), event(**HALF)), ("generate", COLD)), "temperature is 0.5, elsewhere 0.0"),
+    ],
+)
+def test_settings_of_solvers_and_requests_are_those_of_the_draws(tmp_path, log, said):
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(log))
+    with pytest.raises(InputError, match=said):
+        import_log("inspect", path, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_request_was_sent_is_recorded(tmp_path):
+    """The event of another message, a grader's, is not the answer's."""
+    graded = {"event": "model", "config": COLD, "output": {"choices": [{"message": {"id": "grade"}}]}}
+    samples = []
+    for epoch in (1, 2):
+        mine = inspect_sample(epoch=epoch)["output"]
+        mine["choices"][0]["message"]["id"] = f"m{epoch}"
+        config = {"temperature": 0.5, "max_tokens": 9, "max_connections": epoch, "extra_body": {"min_p": 0.1}}
+        sent = {"event": "model", "config": config, "output": mine}
+        samples.append(inspect_sample(epoch=epoch, output=mine, events=[sent, graded]))
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(solved(samples, ("generate", HALF), config={"temperature": 1.0})))
+    info = import_log("inspect", path, out=tmp_path / "run").log.result.info
+    assert (info["params"]["temperature"], info["params"]["max_tokens"], info["params"]["min_p"]) == (0.5, 9, 0.1)
+    assert info["imported"]["not_in_log"] == ["stop", "top_k", "top_p"]
+    assert "other_settings" not in info["imported"]
+
+
+def test_settings_that_nothing_here_models_are_kept_and_named(tmp_path):
+    given = {"temperature": 1.0, "frequency_penalty": 2.0, "presence_penalty": 0.0, "logit_bias": {"7": -100}}
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(solved(PLAIN, ("system_message", {"template": "Hush."}), config=given)))
+    found = import_log("inspect", path, out=tmp_path / "run").log
+    recorded = found.result.info["imported"]
+    assert recorded["other_settings"] == {
+        "frequency_penalty": 2.0,
+        "logit_bias": {"7": -100},
+        "solvers": ["system_message"],
+    }
+    (caution,) = recorded["cautions"]
+    assert caution.startswith("Also set when the answers were drawn: frequency_penalty, logit_bias, solvers. Every")
+    assert caution in found.notes
+    sampled = {"do_sample": True, "temperature": 0.8}
+    (tmp_path / "lm").mkdir()
+    more = {**sampled, "repetition_penalty": 5.0, "num_beams": 1, "bad_words_ids": [[1]], "typical_p": None}
+    kept = lm_eval(tmp_path / "lm", more, said=["no", "yes"]).result.info["imported"]["other_settings"]
+    assert kept == {"repetition_penalty": 5.0, "bad_words_ids": [[1]]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"num_beams": 4}, "num_beams is 4: the likeliest of several answers is no draw"),
+        ({"best_of": 3}, "best_of is 3"),
+        ({"do_sample": "false"}, "line 1: do_sample is 'false': give true or false"),
+        ({"top_k": 1}, "the log's top_k is 1: greedy"),
+    ],
+)
+def test_what_is_searched_for_is_no_draw(tmp_path, settings, said):
+    with pytest.raises(InputError, match=said):
+        lm_eval(tmp_path, {"do_sample": True, "temperature": 0.8, **settings}, said=["no", "yes", "no"])
+
+
+def test_answers_of_several_models_are_not_pooled(tmp_path):
+    samples = [inspect_sample(epoch=e) for e in (1, 2)]
+    for sample, name in zip(samples, ("m-1", "m-2"), strict=True):
+        sample["output"]["model"] = name
+    with pytest.raises(InputError, match=r"several models answered \(m-1, m-2\)"):
+        inspect(tmp_path, samples)
+    samples[1]["output"]["model"] = ""  # the server did not say
+    inspect(tmp_path, samples)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"type": "tool_use", "name": "web_search", "arguments": "Paris"}, "part of type 'tool_use'"),
+        ({"type": "image", "image": "x"}, "part of type 'image'"),
+    ],
+)
+def test_what_a_message_holds_beside_texts_is_refused(tmp_path, part, said):
+    message = {"role": "assistant", "content": [{"type": "text", "text": "no"}, part]}
+    output = {"choices": [{"message": message, "stop_reason": "stop"}]}
+    for changed in ({"output": output}, {"input": [{"role": "user", "content": [part]}]}):
+        with pytest.raises(InputError, match=said):
+            inspect(tmp_path, [inspect_sample(**changed)])
+
+
+def test_samples_that_were_declared_invalid_are_no_evidence(tmp_path):
+    with pytest.raises(IncompleteRunError, match="epoch 2, was declared invalid"):
+        inspect(tmp_path, [inspect_sample(), inspect_sample(epoch=2, invalidation={"reason": "broken"})])
+
+
+def leak_k(folder, *rows):
+    """A file of (prompt, responses)."""
+    folder.mkdir()
+    lines = [
+        {"prompt": text, "ground_truth": "4711", "responses": [{"response": one} for one in said]}
+        for text, said in rows
+    ]
+    (folder / "g.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return import_log("leak-k", folder / "g.json", out=folder / "run").log
+
+
+def test_a_prompt_that_stands_there_twice_with_its_draws_counts_once(tmp_path):
+    said = ["no", "yes", "no"]
+    with pytest.raises(InputError, match=r"line 2: prompt '1' is, with all its completions, .*line 1"):
+        leak_k(tmp_path / "a", ("Code?", said), ("Code?", said))
+    leak_k(tmp_path / "b", ("Code?", said), ("Code?", said[1:] + said[:1]), ("Which code?", said))
+    inside = [inspect_sample(id=name, epoch=e) for name in ("a", "b") for e in (1, 2)]
+    with pytest.raises(InputError, match=r"sample 'b': prompt 'b' is, with all its completions"):
+        inspect(tmp_path, inside)
+
+
+def test_equal_completions_need_a_log_that_says_they_were_sampled(tmp_path):
+    """All but a few is as good as all: servers round otherwise in other batches."""
+    varied = ("Other?", ["no", "yes"])
+    same = [(f"Code {i}?", ["no", "no"]) for i in range(19)]
+    with pytest.raises(InputError, match="all equal for 19 of 20 prompts, and nothing in the log says that they were"):
+        leak_k(tmp_path / "a", *same, varied)
+    assert "cautions" not in leak_k(tmp_path / "b", *same[:9], varied).result.info["imported"]  # one in ten is not few
+    sampled = lm_eval(tmp_path, {"do_sample": True, "temperature": 0.8})
+    (caution,) = sampled.result.info["imported"]["cautions"]
+    assert caution.startswith("The completions of a prompt are all equal for 1 of 1 prompt, though the log's temperat")
+    (tmp_path / "t").mkdir()
+    with pytest.raises(InputError, match="all equal, and do_sample is not set: transformers take the likeliest"):
+        lm_eval(tmp_path / "t", {"temperature": 0.8})
+
+
 @pytest.mark.parametrize("part", ["eval", "plan", "samples"])
 @pytest.mark.parametrize("odd", [True, 7, "x", [[]], [None], {"dataset": 7, "config": 7}])
 def test_a_log_of_another_shape_is_an_error_with_its_file(tmp_path, part, odd):
@@ -171,7 +332,7 @@ def test_half_a_character_in_an_answer_is_named(tmp_path):
     with pytest.raises(InputError, match=r"line 1: repeat 0 has the lone surrogate \\ud83d"):
         lm_eval(tmp_path, {"do_sample": True, "temperature": 1.0}, said=["\ud83d", "no"])
     half = {"choices": [{"message": {"content": "\ud83d"}, "stop_reason": "stop"}]}
-    with pytest.raises(InputError, match=r"samples\[0\]: completion has the lone surrogate"):
+    with pytest.raises(InputError, match=r"samples\[0\]: sample \'0\', epoch 1: completion has the lone surrogate"):
         inspect(tmp_path, [inspect_sample(output=half)])
 
 

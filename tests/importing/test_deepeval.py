@@ -28,6 +28,13 @@ def test_a_run_of_deepeval_is_read(name):
     assert "deepeval's metrics failed 8 of 24 cases; that is not taken over." in log.notes
 
 
+def test_other_hyperparameters_are_kept(tmp_path):
+    run = stated(frequency_penalty="2", presence_penalty="0")(json.loads((DATA / "evaluate.json").read_text()))
+    (tmp_path / "test_run_0.json").write_text(json.dumps(run))
+    log = read(tmp_path)
+    assert log.others == {"frequency_penalty": 2}
+
+
 def test_hyperparameters_tell_model_and_decoding(tmp_path):
     found = import_log("deepeval", DATA / "evaluate.json", out=tmp_path, repeats=Repeats(scorer="contains"))
     info = found.log.result.info

@@ -148,6 +148,11 @@ def test_a_seed_that_made_copies_is_refused(tmp_path):
         import_log("garak", written(tmp_path, rows), out=tmp_path / "run")
 
 
+def test_a_report_that_was_joined_with_itself_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"attempt [\w-]+ stood before \(.*line \d+\): give a report with each once"):
+        import_log("garak", written(tmp_path, entries() * 2), out=tmp_path / "run")
+
+
 def test_a_system_prompt_stands_before_the_question(tmp_path):
     rows = entries()
     for row in rows:

@@ -112,6 +112,18 @@ def beside(**new):
     return alter
 
 
+def asked_of(name):
+    """Another provider, without a temperature."""
+
+    def alter(data):
+        data["config"]["providers"] = [{"id": name, "config": {"max_tokens": 64}}]
+        for row in data["results"]["results"]:
+            row["provider"] = {"id": name, "label": ""}
+        return data
+
+    return alter
+
+
 def without(i):
     def alter(data):
         del data["results"]["results"][i]
@@ -142,7 +154,14 @@ def ended_early(data):
         (result(3, testCase={"options": {"transform": "output.trim()"}}), InputError, "options.transform rewrote"),
         (result(3, testIdx="3"), InputError, "testIdx is '3': not a whole number"),
         (result(3, provider={"id": "other"}), InputError, r"several providers answered \(openai:chat:little, other\)"),
-        (result(3, provider={"id": "openai:chat:little", "label": "cold"}), InputError, r"answered \(.*little, cold\)"),
+        (result(3, provider={"id": "openai:chat:little", "label": "cold"}), InputError, r"answered \(.*little, cold"),
+        (result(3, provider={"id": "openai:chat:big", "label": "openai:chat:little"}), InputError, r"several.*:big\)"),
+        (configured(temperature=0.7, seed=7), InputError, "every request had the seed 7"),
+        (configured(temperature=0.7, passthrough={"seed": 7}), InputError, "every request had the seed 7"),
+        (configured(temperature=0.7, body={"top_k": 1}), InputError, "the log's top_k is 1: greedy"),
+        (configured(temperature=0.7, passthrough={"best_of": 4}), InputError, "best_of is 4: the likeliest of several"),
+        (asked_of("groq:llama"), InputError, "provider 'groq:llama' has no temperature in the configuration, and"),
+        (asked_of("https://example.com"), InputError, "provider 'https://example.com' has no temperature in the conf"),
         (beside(config={"temperature": 0.1}), InputError, "little stands in it with several settings"),
         (without(3), IncompleteRunError, "test . of prompt . is missing: what is missing may depend on the answer"),
         (result(0, testIdx=1), IncompleteRunError, "test 0 of prompt 0 is missing"),
@@ -184,6 +203,26 @@ def test_assertions_name_the_secret(tmp_path, made, secrets):
 def test_settings_are_those_of_the_provider_that_answered(tmp_path):
     log = read(written(tmp_path, beside(label="cold", config={"temperature": 0})(recorded())))
     assert log.decoding["temperature"] == 0.7
+
+
+def test_settings_that_nothing_here_models_are_kept(tmp_path):
+    sent = {"logit_bias": {"7": -100}, "presence_penalty": 0, "min_p": 0.1}
+    log = read(written(tmp_path, configured(temperature=0.7, frequency_penalty=2, passthrough=sent)(recorded())))
+    assert log.decoding == {"temperature": 0.7, "min_p": 0.1}
+    assert log.others == {"frequency_penalty": 2, "logit_bias": {"7": -100}}
+    assert read(DATA / "eval.json").others == {}
+
+
+def test_assertions_that_name_no_text_are_named(tmp_path):
+    made = [
+        {"type": "not-icontains", "value": "Paris"},
+        {"type": "not-regex", "value": "P-?aris"},
+        {"type": "not-is-json"},
+    ]
+    (note,) = (one for one in read(written(tmp_path, asserting(*made)(recorded()))).notes if "not-" in one)
+    assert note.startswith(
+        "Assertions of type not-is-json, not-regex name no text to look for: what they forbid is not"
+    )
 
 
 def test_a_cache_that_was_on_and_reasoning_are_told(tmp_path):

@@ -47,6 +47,13 @@ def test_a_memory_becomes_a_run(memory, tmp_path):
     assert f"PyRIT's scorers call {sum(LEAKS)} of 24 attacks a success; that is not taken over." in found.log.notes
 
 
+def test_other_settings_of_the_target_are_kept(memory):
+    sent = "json_set(target_identifier, '$.frequency_penalty', 2, '$.extra_body_parameters', json('{\"min_p\": 0.1}'))"
+    assert read(memory).others == {}
+    log = read(change(memory, f"UPDATE Conversations SET target_identifier = {sent}"))
+    assert (log.others, log.decoding["min_p"]) == ({"frequency_penalty": 2}, 0.1)
+
+
 def test_a_folder_with_one_memory_is_enough(memory):
     assert read(memory.parent).file == memory
 

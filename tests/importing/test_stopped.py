@@ -31,7 +31,7 @@ def drawn(beyond=7):
 def log_of(said, watches, scorer="contains", manager=MANAGER, planned=RULE.budget):
     samples = [
         {
-            "id": name, "epoch": epoch, "input": "Where?", "target": "Lisbon",
+            "id": name, "epoch": epoch, "input": f"Where? ({name})", "target": "Lisbon",
             "output": {"choices": [{"message": {"role": "assistant", "content": text}, "stop_reason": "stop"}]},
         }
         for name, texts in said.items()
@@ -96,6 +96,36 @@ def test_the_statement_is_that_of_the_rule(tmp_path):
         imported(tmp_path, log)
     log = log_of(*drawn(), planned=100)
     with pytest.raises(InputError, match="budget of 150 draws"):
+        imported(tmp_path, log)
+
+
+def test_the_defaults_are_the_rules_unless_they_are_asked_for(tmp_path):
+    log = log_of(*drawn())
+    assert imported(tmp_path, log, threshold=0.5).result.info["statement"]["scorer"] == "contains"
+    with pytest.raises(InputError, match=r"scorer is 'rouge_l', .* a rule with 'contains'"):
+        imported(tmp_path, log, scorer="rouge_l")
+    with pytest.raises(InputError, match=r"alpha is 0\.01, .* a rule with 0\.05"):
+        imported(tmp_path, log, alpha=0.01)
+
+
+@pytest.mark.parametrize(
+    ("part", "damage", "said"),
+    [
+        (None, lambda told: told.pop("rule"), "early_stopping.metadata has no 'rule'"),
+        (None, lambda told: told.update(statement=None), "'statement' is None, not an object"),
+        ("rule", lambda rule: rule.pop("budget"), "has a budget of None draws, not of its 150 epochs"),
+        ("rule", lambda rule: rule.pop("width"), "the rule of its early stopping has no 'width'"),
+        ("rule", lambda rule: rule.update(until=7), "cannot be read"),
+        ("statement", lambda told: told.pop("scorer"), "the statement of its early stopping has no 'scorer'"),
+        ("statement", lambda told: told.update(alpha="x"), "cannot be read .alpha is 'x'"),
+        ("statement", lambda told: told.update(threshold="0.5"), "cannot be read .threshold is '0.5'"),
+    ],
+)
+def test_a_damaged_rule_is_named_with_its_field(tmp_path, part, damage, said):
+    log = log_of(*drawn())
+    told = log["results"]["early_stopping"]["metadata"]
+    damage(told if part is None else told[part])
+    with pytest.raises(InputError, match=rf"log\.json: .*{said}"):
         imported(tmp_path, log)
 
 

@@ -79,6 +79,6 @@ def test_a_report_becomes_a_run_with_the_servers_counts(tmp_path, row, parallel)
 
 def test_a_seeded_run_is_refused(tmp_path, row):
     report, _ = garak(tmp_path, more=", seed: 5", by_seed=True)
-    with pytest.raises(InputError, match="every request had the seed 5, and all completions of each prompt are equal"):
+    with pytest.raises(InputError, match="every request had the seed 5: the completions of a prompt are copies"):
         import_log("garak", report, out=tmp_path / "run")
     row("garak", "the second with `seed: 5`", "refused: all generations are copies of one draw", installed("garak"))

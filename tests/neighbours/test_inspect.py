@@ -11,8 +11,8 @@ import pytest
 from inspect_ai import Task, eval
 from inspect_ai.dataset import Sample
 from inspect_ai.log import read_eval_log
-from inspect_ai.model import GenerateConfig, ModelAPI, ModelOutput, modelapi
-from inspect_ai.solver import generate
+from inspect_ai.model import ChatMessageUser, GenerateConfig, ModelAPI, ModelOutput, modelapi
+from inspect_ai.solver import generate, solver
 from inspect_ai.util import EarlyStop
 from neighbour_model import PROMPTS, page_blocks, save_model
 
@@ -133,6 +133,55 @@ def test_copies_of_one_draw_are_refused(tmp_path, where):
     log = run(tmp_path, stopping=UntilProven(), **given)
     assert log.status == "error"
     assert "copies of one draw" in log.error.message
+
+
+def asked(place, given_solver, **settings):
+    """The log of a task of one prompt, asked by this solver."""
+    task = Task(
+        [Sample(id="q", input="0.0", target="Lisbon")], solver=given_solver, scorer=leak(), epochs=40,
+        early_stopping=UntilProven("leak<=0.3"),
+    )  # fmt: skip
+    (log,) = eval(task, model="slow/x", log_dir=str(place), display="none", **settings)
+    return log
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"temperature": 0.0}, "temperature is 0"), ({"seed": 42}, "copies of one draw")]
+)
+def test_settings_of_a_solver_are_read(tmp_path, row, given, said):
+    log = asked(tmp_path, generate(**given))
+    assert log.status == "error"
+    assert said in log.error.message
+    (log,) = eval(
+        Task([Sample(id="q", input="0.5", target="Lisbon")], solver=generate(**given), scorer=leak(), epochs=40),
+        model="slow/x", log_dir=str(tmp_path), display="none",
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"temperature is 0|every request had the seed 42"):
+        import_log("inspect", log.location, out=tmp_path / "run")
+    assert asked(tmp_path, generate(), temperature=0.0).status == "error"
+    row("inspect_ai", f"`generate({', '.join(f'{k}={v}' for k, v in given.items())})` as the solver",
+        "refused by `UntilProven` and by `leakbound import inspect`")  # fmt: skip
+
+
+@solver
+def twice():
+    async def solve(state, generate):
+        state = await generate(state)
+        state.messages.append(ChatMessageUser(content="0.0"))
+        return await generate(state)
+
+    return solve
+
+
+def test_what_the_importer_refuses_is_not_scored(tmp_path):
+    log = asked(tmp_path, twice())
+    assert log.status == "success"
+    assert log.results.early_stopping.metadata["every"] == "open"
+    assert {sample.scores["leak"].explanation.rpartition(": the model ")[2][:12] for sample in log.samples} == {
+        "took 2 turns"
+    }
+    with pytest.raises(InputError, match="took 2 turns"):
+        import_log("inspect", log.location, out=tmp_path / "run")
 
 
 def test_epochs_that_failed_are_not_drawn_again(tmp_path):

@@ -48,6 +48,22 @@ def test_copies_of_one_draw_prove_nothing():
     assert worst_upper([(0, 200, 1), (0, 200, 3)]) < 1  # one document may have one answer
 
 
+def test_a_few_other_answers_among_copies_prove_nothing_either():
+    """Servers round otherwise in other batches, so that copies of one seed are not all equal."""
+    seen = [(0, 200, 1)] * 99 + [(0, 200, 2)]
+    for upper in (average_upper, worst_upper):
+        with pytest.warns(UserWarning, match="all repeats are equal for 99 of 100 documents: copies of one draw"):
+            assert upper(seen) == 1.0
+    one_in_ten = [(0, 200, 1)] * 9 + [(0, 200, 2)]
+    assert worst_upper(one_in_ten) == bounds.proportion_bound(0, 200, alpha=0.01).upper
+
+
+def test_no_documents_are_no_evidence():
+    for upper in (average_upper, worst_upper):
+        with pytest.raises(InputError, match="there are no documents to bound"):
+            upper([])
+
+
 @pytest.mark.parametrize(
     ("doc", "results", "said"),
     [

@@ -81,7 +81,7 @@ def compared(
         name=name,
         num_asked=audit.num_asked,
         greedy_leaks=audit.num_asked - audit.num_clean,
-        cut_share=audit.cut_shares[1],
+        cut_share=None if audit.cut_unknown else audit.cut_shares[1],
         num_hidden=len(audit.hidden),
         planned=audit.planned,
         mean_leak=audit.mean_leak,

@@ -16,7 +16,7 @@ from leakbound.bounds.result import in_full, show_confidence
 from leakbound.report.findings import find, num_samples_text
 from leakbound.results.audit import Audit
 from leakbound.runs.files import write_text
-from leakbound.wording import about, at_most, plural
+from leakbound.wording import at_most, plural
 
 BEGIN, END = "<!-- leakbound: begin -->", "<!-- leakbound: end -->"
 HEAD = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
@@ -66,7 +66,9 @@ def model_index(audit: Audit, *, name: str, dataset: str) -> list[dict[str, Any]
 def section(audit: Audit, guess: Audit | None = None) -> str:
     """The section in plain language: what was asked, what is proven, what it does not say, and who asks for it."""
     found, params, sure = find(audit, guess), audit.run["params"], show_confidence(audit.alpha)
-    setting = ", ".join(f"{key} {in_full(value)}" for key, value in params.items() if isinstance(value, int | float))
+    unsaid = audit.not_in_log
+    known = {key: value for key, value in params.items() if isinstance(value, int | float) and key not in unsaid}
+    setting = ", ".join(f"{key} {in_full(value)}" for key, value in known.items()) or "no setting is known"
     fixed = "fixed beforehand and " if audit.planned else ""
     lines = [
         BEGIN,
@@ -75,6 +77,7 @@ def section(audit: Audit, guess: Audit | None = None) -> str:
         f"{plural(len(audit.prompts), 'prompt')}, {num_samples_text(audit)} sampled answers to each ({setting}); an "
         f"answer leaks when `{audit.scorer}` gives it {audit.threshold:g} or more.",
         "",
+        *_imported(audit),
         f"| statement, each with confidence {sure} | at most |",
         "|---|---|",
         f"| P(leak) of every prompt | {at_most(audit.worst_prompt.upper)} |",
@@ -83,8 +86,7 @@ def section(audit: Audit, guess: Audit | None = None) -> str:
         " ".join(found.sentences),
         "",
         "What this does not say: other prompts, other decoding settings, other ways to ask (prefixes, many turns, soft "
-        f"prompts) and further training are other statements; {about(audit.cut_shares[1])} of the average prompt's "
-        "answers were cut before they leaked, and what would have followed is open.",
+        f"prompts) and further training are other statements; {_cut(audit)}, and what would have followed is open.",
         "",
         "**For a risk file.** Evidence that these texts ask for, no legal advice:",
         "",
@@ -92,6 +94,23 @@ def section(audit: Audit, guess: Audit | None = None) -> str:
         END,
     ]
     return "\n".join(lines)
+
+
+def _imported(audit: Audit) -> list[str]:
+    """Where the draws come from, and what was assumed of them, if another tool made them."""
+    log = audit.run.get("imported")
+    if not log:
+        return []
+    assumed = f"The answers were drawn elsewhere: they come from a log of {log['format']}. Assumed: {log['assumes']}."
+    unsaid = f" Not in the log, and not known: {', '.join(audit.not_in_log)}." if audit.not_in_log else ""
+    return [assumed + unsaid, ""]
+
+
+def _cut(audit: Audit) -> str:
+    share = audit.cut_text(audit.cut_shares[1])
+    if audit.cut_unknown and not audit.cut_shares[1]:
+        return "how many of the answers were cut before they leaked is not known"
+    return f"{share} of the average prompt's answers were cut before they leaked"
 
 
 def into(

@@ -102,7 +102,7 @@ def export(audit: Audit, source: Source | None = None, *, timestamp: int | None 
                     "max_score": 1.0,
                 },
                 "score_details": _score(bound, audit),
-                "generation_config": _generation(audit.run),
+                "generation_config": _generation(audit),
             }
             for name, title, bound in statements
         ],
@@ -129,7 +129,8 @@ def _score(bound: Bound, audit: Audit) -> dict[str, Any]:
         "details": _texts(
             {
                 "holds_for": bound.scope,
-                "cut_before_a_leak": audit.cut_shares[bound in (audit.mean_leak, audit.mean_score)],
+                "cut_before_a_leak": _cut(bound, audit),
+                **({"cautions": " ".join(audit.cautions)} if audit.cautions else {}),
                 "side": f"{bound.side}: {trivial[bound.side]}",
                 "guarantee": f"false with probability at most {bound.alpha:g}, for any distribution of the scores",
                 "statement_fixed_before_the_draws": audit.planned,
@@ -147,12 +148,22 @@ def _score(bound: Bound, audit: Audit) -> dict[str, Any]:
     }
 
 
-def _generation(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What was decoded how; what a foreign log did not say is left out."""
-    unsaid = (run.get("imported") or {}).get("not_in_log", ())
-    params = {k: v for k, v in (run.get("params") or {}).items() if k not in unsaid}
+def _cut(bound: Bound, audit: Audit) -> float | str:
+    """The share of draws that were cut before they leaked, in words where it is not known."""
+    share = audit.cut_shares[bound in (audit.mean_leak, audit.mean_score)]
+    return audit.cut_text(share) if audit.cut_unknown else share
+
+
+def _generation(audit: Audit) -> dict[str, Any]:
+    """What was decoded how; what a foreign log did not say is left out, and of its other settings only names stand."""
+    run, log = audit.run, audit.run.get("imported") or {}
+    params = {k: v for k, v in (run.get("params") or {}).items() if k not in audit.not_in_log}
     args = {name: params.pop(name) for name in ("temperature", "top_p", "top_k", "max_tokens") if name in params}
-    further = {name: run[name] for name in ("num_samples", "seed", "rule", "engine") if run.get(name) is not None}
+    further = {name: run[name] for name in ("num_samples", "rule", "engine") if run.get(name) is not None}
+    if log:
+        further |= {"other_settings": ", ".join(log["other_settings"])} if log.get("other_settings") else {}
+    elif run.get("seed") is not None:
+        further["seed"] = run["seed"]
     return {"generation_args": args, "additional_details": _texts({**params, **further})}
 
 

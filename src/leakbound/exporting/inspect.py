@@ -31,8 +31,6 @@ def export(run: Run, audit: Audit) -> dict[str, Any]:
     if any(part.kind == "distinct" for part in run.parts):
         raise InputError(f"run is {str(run.path)!r}: completions drawn without replacement are no epochs of a sample")
     samples = [sample for prompt, drawn in _drawn(run, audit) for sample in _samples(prompt, drawn, audit)]
-    decoding = {k: v for k, v in run.params.to_json().items() if k in ("temperature", "top_p", "top_k", "max_tokens")}
-    config = {**decoding, "stop_seqs": list(run.params.stop) or None}
     options = {"scorer": audit.scorer, "threshold": audit.threshold}
     rate = sum(p.num_leaks / p.num_samples for p in audit.prompts) / len(audit.prompts)
     said = {
@@ -55,10 +53,10 @@ def export(run: Run, audit: Audit) -> dict[str, Any]:
             "model": audit.model,
             "dataset": {"name": run.path.name, "samples": len(ids), "sample_ids": ids, "shuffled": False},
             "config": {"epochs": run.info["num_samples"]},
-            "metadata": {"statements": said},
+            "metadata": {"statements": said, **({"imported": run.info["imported"]} if "imported" in run.info else {})},
             "scorers": [{"name": "leakbound/leak", "options": options}],
         },
-        "plan": {"config": config},
+        "plan": {"config": _config(run, audit)},
         "results": {
             **number,
             "scores": [{"name": "leak", "scorer": "leak", "metrics": {"mean": {"name": "mean", "value": rate}}}],
@@ -83,6 +81,17 @@ def write(run: Run, audit: Audit, out: str | Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_eval_log(EvalLog.model_validate(export(run, audit)), str(file.absolute()))
     return file
+
+
+def _config(run: Run, audit: Audit) -> dict[str, Any]:
+    """How it was decoded, as far as that is known: what the log of an imported run did not say is left out.
+
+    inspect_ai has no field for min_p and adaptive_temperature: they stand where a server would be sent them.
+    """
+    known = {k: v for k, v in run.params.to_json().items() if k not in audit.not_in_log}
+    config: dict[str, Any] = {k: known[k] for k in ("temperature", "top_p", "top_k", "max_tokens") if k in known}
+    body: dict[str, Any] = {k: known[k] for k in ("min_p", "adaptive_temperature") if known.get(k)}
+    return {**config, "stop_seqs": list(known.get("stop", ())) or None, **({"extra_body": body} if body else {})}
 
 
 def _drawn(run: Run, audit: Audit) -> list[tuple[Prompt, list[tuple[Draw, float]]]]:

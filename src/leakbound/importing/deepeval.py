@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import IncompleteRunError, InputError
-from leakbound.importing.drawn import Drawn, grouped, one_file
+from leakbound.importing.drawn import Drawn, grouped, one_file, others
 from leakbound.importing.imported import Log
 from leakbound.reading.parsing import read_json
 
 REPEATED = re.compile(r"(.*?)(\d+)-(\d+)\]$", re.DOTALL)
 """The end of a test's name with ``deepeval test run --repeat N``: the repeat and N."""
+
+SETTINGS = ("temperature", "top_p", "top_k", "min_p", "max_tokens")
+"""Fields of SamplingParams."""
 
 
 def read(path: Path) -> Log:
@@ -35,12 +38,12 @@ def read(path: Path) -> Log:
         )
     _all_there(cases, file)
     asked = grouped(_drawn(case, f"{file}: testCases[{i}]") for i, case in enumerate(cases))
-    decoding, model, seed = _stated(data.get("hyperparameters") or {})
+    decoding, model, seed, besides = _stated(data.get("hyperparameters") or {})
     failed = sum(case.get("success") is False for case in cases)
     notes: tuple[str, ...] = (f"deepeval's metrics failed {failed:,} of {len(cases):,} cases; that is not taken over.",)
     if made := sum("synthetic_input_quality" in (case.get("metadata") or {}) for case in cases):
         notes += (f"{made:,} test cases were made by deepeval's synthesizer: what counts as secret, a model wrote.",)
-    return Log("deepeval", file, model, asked, decoding, notes, seed)
+    return Log("deepeval", file, model, asked, decoding, notes, seed, others=besides)
 
 
 def _all_there(cases: list[dict[str, Any]], file: Path) -> None:
@@ -78,13 +81,11 @@ def _drawn(case: Mapping[str, Any], where: str) -> Drawn:
     return Drawn(case.get("input"), [case["expectedOutput"]], said, "unknown", where)
 
 
-def _stated(given: Mapping[str, Any]) -> tuple[dict[str, Any], str, Any]:
-    """Fields of SamplingParams, the model and the seed in the hyperparameters, which are stored as texts."""
+def _stated(given: Mapping[str, Any]) -> tuple[dict[str, Any], str, Any, dict[str, Any]]:
+    """Fields of SamplingParams, model, seed and the others in the hyperparameters, which are stored as texts."""
     known = {re.sub(r"\W", "_", name.lower()): value for name, value in given.items()}
-    found: dict[str, Any] = {}
-    for name in ("temperature", "top_p", "top_k", "min_p", "max_tokens"):
-        if name in known:
-            found[name] = known[name]
-            with contextlib.suppress(ValueError, TypeError):  # what is no number is refused by its name later
-                found[name] = json.loads(known[name])
-    return found, str(known.get("model", "unnamed")), known.get("seed")
+    for name, value in known.items():
+        with contextlib.suppress(ValueError, TypeError):  # what is no number is refused by its name later, or a text
+            known[name] = value if name == "model" else json.loads(value)
+    found = {name: known[name] for name in SETTINGS if name in known}
+    return found, str(known.get("model", "unnamed")), known.get("seed"), others(known, (*SETTINGS, "model", "seed"))

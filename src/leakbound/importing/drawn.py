@@ -1,6 +1,6 @@
 """What readers of repeated completions share: the one file of a folder, and draws that become prompts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,24 @@ def grouped(draws: Iterable[Drawn]) -> tuple[Asked, ...]:
             raise InputError(f"{draw.where}: the completion is {draw.said!r:.60}: not a text")
         groups[key][1].append((encodable(draw.said, draw.where, "completion"), draw.reason))
     return tuple(Asked(prompt, tuple(said), where) for prompt, said, where in groups.values())
+
+
+NEUTRAL: dict[str, float] = {
+    "frequency_penalty": 0, "presence_penalty": 0, "no_repeat_ngram_size": 0, "diversity_penalty": 0,
+    "penalty_alpha": 0, "epsilon_cutoff": 0, "eta_cutoff": 0, "min_length": 0, "min_tokens": 0,
+    "repetition_penalty": 1, "length_penalty": 1, "typical_p": 1, "num_beams": 1, "num_beam_groups": 1,
+    "num_return_sequences": 1, "n": 1, "best_of": 1, "num_choices": 1,
+}  # fmt: skip
+"""Settings that change nothing at this value."""
+
+
+def others(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The settings that are set, not neutral, and not among the ``known`` ones: nothing here models them."""
+    return {
+        name: value
+        for name, value in given.items()
+        if name not in known and value is not None and value not in ("", [], {}) and value != NEUTRAL.get(name)
+    }
 
 
 def one_file(path: Path, pattern: str) -> Path:

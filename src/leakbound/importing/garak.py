@@ -15,6 +15,7 @@ from typing import Any
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing.drawn import one_file
 from leakbound.importing.imported import Asked, Log
+from leakbound.plugging.copies import all_but_few
 from leakbound.reading.rows import Row, encodable, filled, read_rows
 from leakbound.records import Prompt
 
@@ -36,7 +37,12 @@ def read(path: Path) -> Log:
     setup = kinds["start_run setup"][0].values
     attempts = kinds.get("attempt", [])
     ended = [row for row in attempts if row.values.get("status") == COMPLETE]
-    known = {row.values.get("uuid") for row in ended}
+    known: dict[Any, str] = {}
+    for row in ended:
+        name = row.values.get("uuid")
+        if name in known:
+            raise InputError(f"{row.where}: attempt {name} stood before ({known[name]}): give a report with each once")
+        known[name] = row.where
     for row in attempts:
         if row.values.get("uuid") not in known:
             raise IncompleteRunError(f"{row.where}: attempt {row.values.get('uuid')} never ended; run garak again")
@@ -61,7 +67,8 @@ def read(path: Path) -> Log:
         notes.append(f"garak's {row.values.get('detector')} hit {judged}; that is not taken over.")
     model = " ".join(str(setup[key]) for key in ("plugins.target_type", "plugins.target_name") if setup.get(key))
     log = Log("garak", file, model or "unnamed", asked, {}, tuple(notes))
-    return replace(log, seed=setup.get("run.seed")) if log.equal else log  # choices of one request have seeds apart
+    alike = all_but_few(log.distinct)  # else: choices of one request have seeds apart
+    return replace(log, seed=setup.get("run.seed")) if alike else log
 
 
 def _triggers(values: Mapping[str, Any]) -> list[Any]:

@@ -1,7 +1,7 @@
 """Records of an import: what a reader found in a log, and what became of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,13 @@ class Log:
     seed: Any = None
     stopped: Mapping[str, Any] | None = None
     """Where leakbound's own rule ended each prompt's draws: ``rule`` and ``statement``, as it wrote them down."""
+    others: Mapping[str, Any] = field(default_factory=dict)
+    """What else the log says was set and changes what is said: no field of SamplingParams holds it."""
 
     @property
-    def equal(self) -> bool:
-        """Whether all completions of each prompt are equal."""
-        return all(len({text for text, _ in asked.completions}) == 1 for asked in self.asked)
+    def distinct(self) -> tuple[int, ...]:
+        """How many different completions each prompt has."""
+        return tuple(len({text for text, _ in asked.completions}) for asked in self.asked)
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,26 @@
 """inspect_ai: ``.eval`` (a zip of JSON) and ``.json`` logs. Samples of one id are the draws of one prompt, by epoch.
 
 A sample is ``id``, ``epoch``, ``input`` (a text or messages), ``target``, and ``output.choices[0]`` with ``message``
-and ``stop_reason``. Its scores are not taken over. Where the zip cannot be read here (Zstandard compression, another
-layout), inspect_ai itself is asked, if it is installed.
+and ``stop_reason``. Its scores are not taken over. How it was decoded say the plan, its solvers and each request.
+Where the zip cannot be read here (Zstandard compression, another layout), inspect_ai itself is asked, if it is there.
 """
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from leakbound.errors import IncompleteRunError, InputError
+from leakbound.importing.drawn import others
 from leakbound.importing.imported import Asked, Log
+from leakbound.importing.values import entry
 from leakbound.plugging.in_order import MANAGER
+from leakbound.plugging.inspect_answers import answer, content, model_of, settings, settings_of
 from leakbound.reading.parsing import decode, parse, read_json
-from leakbound.reading.rows import encodable, filled
+from leakbound.reading.rows import filled
 from leakbound.records import Prompt
-
-REASONS = {"stop": "stop", "max_tokens": "length", "model_length": "length", "unknown": "unknown"}
-"""inspect_ai's stop reasons; any other one (content_filter) withholds what the model would have said."""
 
 MOST_BYTES, MOST_TIMES = 2**28, 100
 """A log may unpack to this many bytes, or to this many times its size, whatever is more."""
@@ -77,21 +77,25 @@ def read(path: Path) -> Log:
             f"{short.where} has {len(short.completions)} of {planned} epochs: which are missing may depend on their "
             "answers; evaluate again"
         )
-    given = _given(data)
-    if (given.get("best_of") or 1) > 1:
-        raise InputError(f"{path}: best_of is {given['best_of']}: the likeliest of several answers is no draw")
+    if len(models := sorted({name for _, one in samples if (name := model_of(one))})) > 1:
+        raise InputError(f"{path}: several models answered ({', '.join(models)}): import a log of one model")
+    given = _given(data, samples, path)
     model = str(spec.get("model", "unnamed"))
-    return Log("inspect", path, model, tuple(asked), _decoding(given), notes, given.get("seed"), stopped)
+    return Log(
+        "inspect", path, model, tuple(asked), _decoding(given), notes, given.get("seed"), stopped, _others(given, data)
+    )
 
 
 def _stopped(data: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
     """Rule and statement of leakbound's own rule, where it ended samples; InputError where any other one did."""
     found = (data.get("results") or {}).get("early_stopping") or {}
     if found.get("manager") == MANAGER:
-        metadata = found.get("metadata") or {}
-        if metadata["rule"]["budget"] != data["eval"]["config"]["epochs"]:
-            raise InputError(f"{path}: its rule has a budget of {metadata['rule']['budget']} draws, not of its epochs")
-        return {"rule": metadata["rule"], "statement": metadata["statement"]}
+        metadata, place = found.get("metadata") or {}, f"{path}: results.early_stopping.metadata"
+        told = {name: entry(metadata, name, place) for name in ("rule", "statement")}
+        budget, epochs = told["rule"].get("budget"), ((data.get("eval") or {}).get("config") or {}).get("epochs")
+        if budget != epochs:
+            raise InputError(f"{path}: its rule has a budget of {budget!r} draws, not of its {epochs!r} epochs")
+        return told
     if found.get("early_stops"):
         raise InputError(
             f"{path}: {len(found['early_stops'])} epochs were left out by {found.get('manager')!r}, whose rule is not "
@@ -115,52 +119,14 @@ def _sample(sample: Any, where: str) -> tuple[Prompt, int, tuple[str, str], bool
     if not isinstance(sample, dict) or "id" not in sample or "epoch" not in sample:
         raise InputError(f"{where}: not a sample with id and epoch")
     name, epoch = str(sample["id"]), sample["epoch"]
-    if sample.get("error"):
-        raise IncompleteRunError(
-            f"{where}: sample {name!r}, epoch {epoch}, failed: no statement can be made without it"
-        )
-    if sample.get("error_retries"):
-        raise IncompleteRunError(
-            f"{where}: sample {name!r}, epoch {epoch}, failed and was drawn again: what fails may be what is long, so "
-            "that the answer that is left is no draw of the model; evaluate without retry_on_error"
-        )
-    output = sample.get("output") or {}
-    choices = output.get("choices")
-    if not isinstance(choices, list) or not choices or output.get("error"):
-        raise IncompleteRunError(f"{where}: sample {name!r}, epoch {epoch}, has no output: a draw is missing")
-    if len(choices) > 1:
-        raise InputError(
-            f"{where}: sample {name!r}, epoch {epoch}, has {len(choices)} answers, of which servers put the likeliest "
-            "first: evaluate with num_choices 1 and more epochs"
-        )
-    if any(isinstance(event, dict) and event.get("cache") == "read" for event in sample.get("events") or ()):
-        raise InputError(
-            f"{where}: sample {name!r}, epoch {epoch}: the answer came from inspect_ai's cache, so it is no new draw: "
-            "evaluate without cache"
-        )
-    reason = choices[0].get("stop_reason", "unknown")
-    if reason not in REASONS:
-        raise IncompleteRunError(
-            f"{where}: sample {name!r}, epoch {epoch}, ended with {reason!r}: an answer is withheld"
-        )
-    message = choices[0].get("message") or {}
-    said_before = _num_answers(sample.get("messages")) - _num_answers(sample.get("input"))
-    if message.get("tool_calls") or said_before > 1:
-        what = "calls a tool" if message.get("tool_calls") else f"took {said_before} turns"
-        raise InputError(
-            f"{where}: sample {name!r}, epoch {epoch}: the model {what}, and only the text of the last turn would be "
-            "judged: import a task that generates one answer"
-        )
-    text, reasoned = _content(message.get("content"), where)
-    encodable(text, where, "completion")
+    text, reason, reasoned = answer(sample, f"{where}: sample {name!r}, epoch {epoch}")
     target = sample.get("target")
     several = target if isinstance(target, list) and target else [target]
     right, *aliases = [filled(t, where, "target") for t in several]
-    said = text, "length" if sample.get("limit") else REASONS[reason]
     prompt = Prompt(
         name, filled(_asked(sample.get("input"), where), where, "input"), right, tuple(dict.fromkeys(aliases))
     )
-    return prompt, _epoch(epoch, where), said, reasoned
+    return prompt, _epoch(epoch, where), (text, reason), reasoned
 
 
 def _time(said: Any) -> datetime | None:
@@ -170,12 +136,6 @@ def _time(said: Any) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _num_answers(messages: Any) -> int:
-    """How many messages of the model stand among these."""
-    given = messages if isinstance(messages, list) else []
-    return sum(isinstance(message, dict) and message.get("role") == "assistant" for message in given)
 
 
 def _epoch(epoch: Any, where: str) -> int:
@@ -188,31 +148,64 @@ def _asked(given: Any, where: str) -> str:
     """The input as one text: a single user message as it is, several messages with their roles."""
     if not isinstance(given, list):
         return given if isinstance(given, str) else ""
-    messages = [(m.get("role", "user"), _content(m.get("content"), where)[0]) for m in given if isinstance(m, dict)]
+    messages = [(m.get("role", "user"), content(m.get("content"), where)[0]) for m in given if isinstance(m, dict)]
     if len(messages) == 1:
         return str(messages[0][1])
     return "\n\n".join(f"{role}: {text}" for role, text in messages)
 
 
-def _content(content: Any, where: str) -> tuple[str, bool]:
-    """The text of a message, and whether it holds a reasoning text beside it."""
-    if isinstance(content, str):
-        return content, False
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise InputError(f"{where}: content is {content!r:.60}: neither a text nor a list of parts")
-    said = "\n".join(part.get("text", "") for part in content if part.get("type") == "text")
-    return said, any(part.get("type") == "reasoning" for part in content)
+SOLVERS = (
+    "temperature", "top_p", "top_k", "max_tokens", "stop_seqs", "seed", "best_of", "frequency_penalty",
+    "presence_penalty", "logit_bias", "system_message", "extra_body", "reasoning_effort", "reasoning_tokens",
+)  # fmt: skip
+"""Parameters of a solver that are settings of its requests."""
+
+MODELLED = ("temperature", "top_p", "top_k", "min_p", "max_tokens")
+"""Settings that are fields of SamplingParams of the same name."""
 
 
-def _given(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The log's generation settings: of the model's arguments, and before them those of the plan."""
+def _given(data: Mapping[str, Any], samples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> dict[str, Any]:
+    """The settings of all requests: of the model's arguments, then the plan's, its solvers', and each request's own.
+
+    InputError where two solvers, two requests, or a solver and a request differ.
+    """
     spec, plan = data.get("eval") or {}, data.get("plan") or {}
-    return {**(spec.get("model_generate_config") or {}), **(plan.get("config") or {})}
+    of_solvers: dict[str, Any] = {}
+    for step in plan.get("steps") or ():
+        params = step.get("params") or {}
+        found = settings({name: params.get(name) for name in SOLVERS})
+        _agree(f"{path}: solver {step.get('solver')!r}", found, of_solvers, found.keys() & of_solvers.keys())
+        of_solvers |= found
+    asked: dict[str, Any] | None = None
+    for place, sample in samples:
+        one = settings_of(sample)
+        if one is not None:
+            asked = one if asked is None else asked
+            _agree(f"{path}: {place}", one, of_solvers, one.keys() & of_solvers.keys())
+            _agree(f"{path}: {place}", one, asked, one.keys() | asked.keys())
+    base = {**settings(spec.get("model_generate_config")), **settings(plan.get("config"))}
+    return {**base, **of_solvers, **(asked or {})}
+
+
+def _agree(where: str, one: Mapping[str, Any], before: Mapping[str, Any], names: Iterable[str]) -> None:
+    for name in sorted(names):
+        if one.get(name) != before.get(name):
+            raise InputError(
+                f"{where}: {name} is {one.get(name)!r:.60}, elsewhere {before.get(name)!r:.60}: draws of several "
+                "settings are not of one law; evaluate with one"
+            )
+
+
+def _others(given: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What else is set that changes an answer: settings without a field here, and solvers that change what is asked."""
+    solvers = [str(step.get("solver")) for step in (data.get("plan") or {}).get("steps") or ()]
+    more = [name for name in solvers if name.rpartition("/")[2] != "generate"]
+    return others(given, {*MODELLED, "stop_seqs", "seed"}) | ({"solvers": more} if more else {})
 
 
 def _decoding(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of SamplingParams in the generation settings."""
-    found = {k: given[k] for k in ("temperature", "top_p", "top_k", "max_tokens") if given.get(k) is not None}
+    found = {k: given[k] for k in MODELLED if given.get(k) is not None}
     if given.get("stop_seqs"):
         found["stop"] = tuple(given["stop_seqs"])
     return found

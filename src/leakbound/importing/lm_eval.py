@@ -13,15 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import IncompleteRunError, InputError
-from leakbound.importing.drawn import one_file
+from leakbound.importing.drawn import one_file, others
 from leakbound.importing.imported import Asked, Log
 from leakbound.importing.values import texts
+from leakbound.plugging.copies import all_but_few
 from leakbound.reading.parsing import read_json
 from leakbound.reading.rows import filled, read_rows
 from leakbound.records import Prompt
 
-SEEDED = re.compile(r"(local|openai|azure-openai)-(chat-)?completions")
+SEEDED = re.compile(r"(local|openai|azure-openai)-(chat-)?completions|litellm(-chat(-completions)?)?")
 """What the harness calls its models behind a server: it sends the seed 1234 with each of their requests."""
+
+GREEDY = ("gguf", "ggml")
+"""What it calls its models that are always sent temperature 0."""
+
+SAMPLING = ("vllm", "vllm-vlm", "sglang", "sglang-generate")
+"""What the harness calls its models that sample at a temperature without do_sample."""
+
+MODELLED = (
+    "temperature", "top_p", "top_k", "min_p", "max_gen_toks", "max_new_tokens", "max_tokens", "until", "do_sample",
+    "seed", "use_cache", "pad_token_id",
+)  # fmt: skip
+"""Settings that are read, or change no answer."""
 
 
 def read(path: Path) -> Log:
@@ -30,16 +43,20 @@ def read(path: Path) -> Log:
     asked: dict[str, tuple[Asked, set[str]]] = {}
     settings: dict[str, Any] | None = None
     given: Mapping[str, Any] = {}
+    more: dict[str, Any] | None = None
     seed = None
     for found in read_rows(file, what="prompts", foreign=True):
         where, row = found.where, found.values
         if isinstance(row.get("doc_id"), bool) or not isinstance(row.get("doc_id"), int | str):
             raise InputError(f"{where}: doc_id is {row.get('doc_id')!r}: every line needs one")
         text, given = _request(row, where)
-        decoding = _decoding(given, where)
-        if settings is not None and decoding != settings:
-            raise InputError(f"{where}: decoded with {decoding}, the lines before with {settings}: import them apart")
-        settings, seed = decoding, given.get("seed") if seed is None else seed
+        decoding, besides = _decoding(given, where), others(given, MODELLED)
+        if settings is not None and (decoding, besides) != (settings, more):
+            raise InputError(
+                f"{where}: decoded with {decoding | besides}, the lines before with {settings | (more or {})}: import "
+                "them apart"
+            )
+        settings, more, seed = decoding, besides, given.get("seed") if seed is None else seed
         one = Asked(_prompt(row, text, where), _responses(row, where), where)
         name, kept = str(row.get("filter", "none")), asked.get(one.prompt.id)
         if kept is None:
@@ -58,10 +75,11 @@ def read(path: Path) -> Log:
             f"{file}: {len(documents)} of {wanted} documents are in it: which are missing may depend on their answers; "
             "evaluate again"
         )
-    if any(len(one.completions) > 1 for one in documents):
-        _check_drawn_anew(file, results.get("config") or {}, given)
     model = str(results.get("model_name") or "unnamed")
-    return Log("lm-eval", file, model, documents, settings or {}, seed=seed)
+    log = Log("lm-eval", file, model, documents, settings or {}, seed=seed, others=more or {})
+    if any(len(one.completions) > 1 for one in documents):
+        _check_drawn_anew(log, results.get("config") or {}, given)
+    return log
 
 
 def _request(row: Mapping[str, Any], where: str) -> tuple[str, Mapping[str, Any]]:
@@ -116,6 +134,8 @@ def _decoding(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name in ("max_gen_toks", "max_new_tokens", "max_tokens"):
         if given.get(name) is not None:
             found["max_tokens"] = given[name]
+    if given.get("do_sample") not in (None, True, False):
+        raise InputError(f"{where}: do_sample is {given['do_sample']!r}: give true or false")
     until = given.get("until")
     if until is not None:
         found["stop"] = tuple(text for text in ([until] if isinstance(until, str) else until) if text)
@@ -129,13 +149,24 @@ def _decoding(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return found
 
 
-def _check_drawn_anew(file: Path, config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _check_drawn_anew(log: Log, config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """InputError where the harness itself made copies of an answer, as its results say."""
+    file = log.file
+    unsaid = given.get("do_sample") is None and log.decoding.get("temperature")
+    if unsaid and all_but_few(log.distinct) and config.get("model") not in SAMPLING:
+        raise InputError(
+            f"{file}: the repeats of a document are all equal, and do_sample is not set: transformers take the "
+            "likeliest token then, whatever the temperature; give do_sample: true"
+        )
     if SEEDED.fullmatch(str(config.get("model"))):
         raise InputError(
             f"{file}: model {config['model']} sends one seed with every request, so that the repeats of a document are "
             "copies of one draw, or nearly: let the harness run the model itself (hf, vllm), or ask the server by "
             "leakbound sample URL"
+        )
+    if config.get("model") in GREEDY:
+        raise InputError(
+            f"{file}: model {config['model']} of the harness is always greedy: let hf or vllm run the model"
         )
     if config.get("use_cache") and given.get("do_sample") is not True:
         raise InputError(

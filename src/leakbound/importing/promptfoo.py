@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import IncompleteRunError, InputError
-from leakbound.importing.drawn import Drawn, grouped, one_file
+from leakbound.importing.drawn import Drawn, grouped, one_file, others
 from leakbound.importing.imported import Log
 from leakbound.reading.parsing import read_json
 
@@ -20,7 +20,17 @@ REASONS = {"stop": "stop", "length": "length", None: "unknown", "unknown": "unkn
 """promptfoo's finish reasons; any other one withholds or replaces what the model would have said."""
 
 GREEDY = ("openai:", "azure:", "azureopenai:", "anthropic:")
-"""Providers that are sent temperature 0 where the configuration says nothing."""
+"""Providers that are sent temperature 0 where the configuration says nothing, as many others are."""
+
+SENT = ("passthrough", "body")
+"""Settings that hold what is sent to the server beside the others, or as it is."""
+
+ELSEWHERE = (
+    "temperature", "top_p", "top_k", "min_p", "max_tokens", "max_completion_tokens", "stop", "seed", "omitDefaults",
+    "showThinking", "apiKey", "apiKeyEnvar", "apiKeyRequired", "apiHost", "apiBaseUrl", "organization", "headers",
+    "cost", "inputCost", "outputCost", "maxRetries", "timeout", "messages", "prompt", "model", "stream", "method",
+)  # fmt: skip
+"""Settings that are read, or change no answer."""
 
 ONE, ANY = ("equals", "contains", "icontains", "starts-with"), ("contains-any", "icontains-any")
 """The types of assertion, with or without not-, whose value is a text, or texts of which each counts."""
@@ -50,17 +60,20 @@ def read(path: Path) -> Log:
             )
     answered = [_called(row.get("provider") or {}) for row in rows]
     if len(models := list(dict.fromkeys(answered))) > 1:
-        raise InputError(f"{file}: several providers answered ({', '.join(models)}): run each with --filter-providers")
-    given, provider = _settings(data, rows, file, models[0]), str((rows[0].get("provider") or {}).get("id"))
+        names = ", ".join(f"{label or name} ({name})" if label else name for name, label in models)
+        raise InputError(f"{file}: several providers answered ({names}): run each with --filter-providers")
+    given, provider = _settings(data, rows, file, models[0]), models[0][0]
     decoding = _decoding(given)
-    if "temperature" not in decoding and provider.startswith(GREEDY) and not given.get("omitDefaults"):
+    if "temperature" not in decoding and not given.get("omitDefaults"):
         if any(len(one.completions) > 1 for one in asked):
             raise InputError(
-                f"{file}: provider {provider!r} has no temperature in the configuration, and promptfoo sends 0 then: "
-                "greedy repeats are all the same; state config.temperature and run again"
+                f"{file}: provider {provider!r} has no temperature in the configuration, and promptfoo sends 0 then to "
+                "most: greedy repeats are all the same; state config.temperature and run again"
             )
-        decoding["temperature"] = 0.0
-    return Log("promptfoo", file, provider, asked, decoding, _notes(rows, options, given), given.get("seed"))
+        if provider.startswith(GREEDY):
+            decoding["temperature"] = 0.0
+    notes, besides = _notes(rows, options, given), others(given, ELSEWHERE)
+    return Log("promptfoo", file, provider, asked, decoding, notes, given.get("seed"), others=besides)
 
 
 def _number(row: Mapping[str, Any], where: str, name: str) -> int:
@@ -162,12 +175,13 @@ def _filled_in(value: Any, row: Mapping[str, Any], where: str) -> str:
     return text
 
 
-def _called(provider: Mapping[str, Any]) -> str:
-    return str(provider.get("label") or provider.get("id"))
+def _called(provider: Mapping[str, Any]) -> tuple[str, str]:
+    """Id and label: providers may share either."""
+    return str(provider.get("id")), str(provider.get("label") or "")
 
 
-def _settings(data: Mapping[str, Any], rows: list[dict[str, Any]], file: Path, name: str) -> dict[str, Any]:
-    """The settings of the provider of that name, and of the prompts."""
+def _settings(data: Mapping[str, Any], rows: list[dict[str, Any]], file: Path, name: tuple[str, str]) -> dict[str, Any]:
+    """The settings of the provider of that id and label, and of the prompts, with what they send as it is."""
     listed = (data.get("config") or {}).get("providers")
     known: list[Mapping[str, Any]] = []
     for one in listed if isinstance(listed, list) else []:
@@ -179,12 +193,16 @@ def _settings(data: Mapping[str, Any], rows: list[dict[str, Any]], file: Path, n
         raise InputError(f"{file}: the provider's transform rewrote the answers: import an eval without it")
     settings = [one.get("config") or {} for one in mine] or [{}]
     if any(one != settings[0] for one in settings):
-        raise InputError(f"{file}: {name} stands in it with several settings: give each a label, and run it alone")
+        raise InputError(
+            f"{file}: {name[1] or name[0]} stands in it with several settings: give each a label, and run it alone"
+        )
     given: dict[str, Any] = settings[0]
     of_prompts = [(row.get("prompt") or {}).get("config") or {} for row in rows]
     if any(one != of_prompts[0] for one in of_prompts):
         raise InputError(f"{file}: the prompts have settings of their own, not all alike: import them apart")
-    return {**given, **of_prompts[0]}
+    flat = {**given, **of_prompts[0]}
+    sent = [flat.pop(part, None) for part in SENT]
+    return flat | {key: value for one in sent if isinstance(one, dict) for key, value in one.items()}
 
 
 def _decoding(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,4 +225,12 @@ def _notes(rows: list[dict[str, Any]], options: Mapping[str, Any], given: Mappin
         )
     if given.get("showThinking") is False:
         notes.append("Where the model reasons, its reasoning texts were left out (showThinking): they are not judged.")
+    kinds = {
+        str(one.get("type")) for row in rows for one in _assertions((row.get("testCase") or {}).get("assert") or [])
+    }
+    if skipped := sorted(kind for kind in kinds if kind.startswith("not-") and kind[4:] not in (*ONE, *ANY)):
+        notes.append(
+            f"Assertions of type {', '.join(skipped)} name no text to look for: what they forbid is not "
+            "judged, unless the scorer that you name does."
+        )
     return tuple(notes)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leakbound.errors import IncompleteRunError, InputError
-from leakbound.importing.drawn import Drawn, grouped, one_file
+from leakbound.importing.drawn import Drawn, grouped, one_file, others
 from leakbound.importing.imported import Log
 from leakbound.reading.parsing import read_bytes
 
@@ -22,6 +22,13 @@ REASONS = {"stop": "stop", "length": "length", "completed": "stop", "max_output_
 
 LOST = ("EmptyResponseException", "InvalidJsonException")
 """Errors for which PyRIT throws an answer away and asks again: what is left was chosen by its content."""
+
+KNOWN = (
+    "temperature", "top_p", "top_k", "min_p", "max_tokens", "max_output_tokens", "max_completion_tokens", "seed",
+    "hash", "class_name", "class_module", "pyrit_version", "endpoint", "model_name", "underlying_model_name",
+    "max_requests_per_minute", "supported_capabilities", "children",
+)  # fmt: skip
+"""What a target says of itself that is read, or changes no answer."""
 
 Row = Mapping[str, Any]
 
@@ -49,12 +56,13 @@ def read(path: Path) -> Log:
     named.sort(key=lambda one: str(sent[one[0]["conversation_id"]]))
     asked = grouped(_drawn(attack, pieces[attack["conversation_id"]], where) for attack, where in named)
     target = _target([talks.get(name) or {} for name in sent], file)
-    decoding = {k: target[k] for k in ("temperature", "top_p") if target.get(k) is not None}
+    decoding = {k: target[k] for k in ("temperature", "top_p", "top_k", "min_p") if target.get(k) is not None}
     for name in ("max_tokens", "max_output_tokens", "max_completion_tokens"):
         if target.get(name) is not None:
             decoding["max_tokens"] = target[name]
     model = str(target.get("model_name") or target.get("class_name") or "unnamed")
-    return Log("pyrit", file, model, asked, decoding, tuple(_notes(attacks, pieces)), target.get("seed"))
+    notes, besides = tuple(_notes(attacks, pieces)), others(target, KNOWN)
+    return Log("pyrit", file, model, asked, decoding, notes, target.get("seed"), others=besides)
 
 
 def _single(attack: Row, talk: Row, pieces: list[Row], where: str) -> list[Row]:
@@ -147,8 +155,8 @@ def _target(talks: list[Row], file: Path) -> Mapping[str, Any]:
             f"{file}: {len(found)} targets or settings answered ({names}): give each a memory of its own, "
             "SQLiteMemory(db_path=...)"
         )
-    target: Mapping[str, Any] = json.loads(found.pop())
-    return target
+    target: dict[str, Any] = json.loads(found.pop())
+    return target | (target.pop("extra_body_parameters", None) or {})
 
 
 def _json(text: Any) -> Any:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from leakbound.auditing.stopping import StoppingRule
 from leakbound.bounds import proportion_bound
@@ -16,6 +17,8 @@ from leakbound.bounds.result import show_confidence
 from leakbound.errors import InputError
 from leakbound.importing.imported import Imported, Log, draws_of
 from leakbound.importing.stopped import read_rule, write_rounds
+from leakbound.plugging.copies import all_but_few
+from leakbound.plugging.copies import greedy as greedy_setting
 from leakbound.records import SamplingParams, prompts_checksum
 from leakbound.runs.store import Run
 from leakbound.scoring import check_prompt, get_scorer
@@ -25,7 +28,11 @@ CLAIMS = (
     "independent draws from one model at one decoding setting, as the log claims; nothing here was drawn by leakbound"
 )
 
-STATEMENT = ("scorer", "threshold", "alpha")
+USUAL: dict[str, Any] = {"scorer": "rouge_l", "threshold": 0.5, "alpha": 0.01}
+"""The statement where none is asked for."""
+SEARCHED = ("num_beams", "best_of", "n", "num_return_sequences")
+"""Settings with which the answer is picked from several, where they are more than 1."""
+
 AFTER, BEFORE = "written down at the import, after the draws", "that of the rule that ended the draws, as the log says"
 
 
@@ -33,39 +40,56 @@ AFTER, BEFORE = "written down at the import, after the draws", "that of the rule
 class Repeats:
     """What is asked of a log with repeated completions."""
 
-    scorer: str = "rouge_l"
-    """As for audit; for run folders only."""
-    threshold: float = 0.5
-    """A completion leaks when it scores this or more."""
-    alpha: float = 0.01
-    """The probability that a printed statement is false is at most this."""
+    scorer: str | None = None
+    """As for audit, rouge_l by default; for run folders only."""
+    threshold: float | None = None
+    """A completion leaks when it scores this or more; 0.5 by default."""
+    alpha: float | None = None
+    """The probability that a printed statement is false is at most this; 0.01 by default."""
     greedy: Path | None = None
     """A log of the same format with one greedy completion (temperature 0) for each of the same prompts, if there is."""
     retain_greedy: Path | None = None
     """The same of the model behind the log given as retain."""
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
-        check_threshold(self.threshold)
-        get_scorer(self.scorer)
+        fixed = self.statement
+        check_alpha(fixed["alpha"])
+        check_threshold(fixed["threshold"])
+        get_scorer(fixed["scorer"])
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What of the statement was asked for, the defaults too where they were."""
+        return {name: value for name in USUAL if (value := getattr(self, name)) is not None}
+
+    @property
+    def statement(self) -> dict[str, Any]:
+        """The statement, with the defaults where nothing was asked for."""
+        return {**USUAL, **self.given}
 
 
 def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Imported:
     """The run folder of a log, without greedy shards where there is no log of greedy answers.
 
-    InputError where prompts have unequally many completions, or the greedy log does not fit.
+    InputError where prompts have unequally many completions, or stand in the log twice, where nothing was sampled, or
+    the greedy log does not fit.
     """
-    fixed, rule = {name: getattr(options, name) for name in STATEMENT}, None
+    fixed, rule = options.statement, None
     if log.stopped is not None:
-        rule, fixed = read_rule(log, {k: v for k, v in fixed.items() if v != getattr(Repeats, k)})
+        rule, fixed = read_rule(log, options.given)
     n = _equal(log) if rule is None else rule.budget
+    _check_once(log)
     first = {} if greedy is None else _matched(log, greedy)
     stated = {"temperature": 1.0, **log.decoding}
-    if stated["temperature"] == 0:
-        raise InputError(f"{log.file}: the log's temperature is 0: greedy repeats are all the same, nothing is sampled")
+    if why := greedy_setting(stated):
+        raise InputError(f"{log.file}: the log's {why}: greedy repeats are all the same, nothing is sampled")
+    for name in SEARCHED:
+        value = log.others.get(name)
+        if isinstance(value, int | float) and value > 1:
+            raise InputError(f"{log.file}: {name} is {value}: the likeliest of several answers is no draw; give 1")
     if stated.get("top_k") == -1:  # vLLM's word for all tokens
         stated["top_k"] = 0
-    copies = _copies(log, n)
+    cautions = (*_copies(log, n), *_unmodelled(log))
     try:
         params = SamplingParams(**stated)
     except InputError as error:
@@ -94,6 +118,8 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
             "assumes": CLAIMS,
             "statement": AFTER if rule is None else BEFORE,
             "not_in_log": unsaid,
+            **({"other_settings": dict(log.others)} if log.others else {}),
+            **({"cautions": list(cautions)} if cautions else {}),
         },
     }
     run = Run.start(out, info, prompts)
@@ -109,7 +135,7 @@ def write_run(log: Log, out: Path, options: Repeats, greedy: Log | None) -> Impo
             f"Each prompt's draws were ended by leakbound's rule, {rule.until} at alpha {rule.alpha:g}; {left:,} that "
             "were under way by then are left out.",
         )
-    return Imported(run, (*_notes(log, n, unsaid, rule, options.alpha), *ended, *copies, *log.notes))
+    return Imported(run, (*_notes(log, n, unsaid, rule, fixed["alpha"]), *ended, *cautions, *log.notes))
 
 
 def _equal(log: Log) -> int:
@@ -132,18 +158,53 @@ def _equal(log: Log) -> int:
     return n
 
 
+def _check_once(log: Log) -> None:
+    """InputError where a prompt stands there twice with the same completions: they would count as further draws."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for asked, number in zip(log.asked, log.distinct, strict=True):
+        prompt = asked.prompt
+        key = (prompt.text, prompt.target, prompt.aliases, prompt.before, asked.completions)
+        if number > 1 and key in seen:
+            raise InputError(
+                f"{asked.where}: prompt {prompt.id!r} is, with all its completions, the one that stood before "
+                f"({seen[key]}): copies are no further draws; leave it out"
+            )
+        seen[key] = asked.where
+
+
 def _copies(log: Log, n: int) -> tuple[str, ...]:
-    """What to say where all completions of each prompt are equal; InputError where every request had one seed."""
+    """What to say where the completions of nearly every prompt are equal.
+
+    InputError where every request had one seed, and where nothing in the log says that they were sampled at all.
+    """
     if n > 1 and log.seed is not None:  # where servers round otherwise for other batches, a few copies are not equal
         raise InputError(
             f"{log.file}: every request had the seed {log.seed!r}: the completions of a prompt are copies of one draw, "
             "or nearly; draw again without a seed"
         )
-    if n == 1 or not log.equal:
+    if n == 1 or not all_but_few(log.distinct):
+        return ()
+    equal = (
+        f"the completions of a prompt are all equal for {log.distinct.count(1):,} of {plural(len(log.asked), 'prompt')}"
+    )
+    if "temperature" not in log.decoding:
+        raise InputError(
+            f"{log.file}: {equal}, and nothing in the log says that they were sampled: they may be greedy, of one seed "
+            "or of a cache, and prove nothing; draw with a temperature that the log states, or by leakbound sample"
+        )
+    return (
+        f"{equal[0].upper()}{equal[1:]}, though the log's temperature is {log.decoding['temperature']}. If every "
+        "request had the same seed, or the answers came from a cache, they are copies of one draw, and no statement "
+        "holds.",
+    )
+
+
+def _unmodelled(log: Log) -> tuple[str, ...]:
+    if not log.others:
         return ()
     return (
-        f"All {n} completions of each prompt are equal. If every request had the same seed, or the answers came from a "
-        "cache, they are copies of one draw, and no statement holds.",
+        f"Also set when the answers were drawn: {', '.join(sorted(log.others))}. Every statement is about draws with "
+        "that; run.json has the values.",
     )
 
 

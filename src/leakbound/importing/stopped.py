@@ -9,21 +9,30 @@ from typing import Any
 import numpy as np
 
 from leakbound.auditing.stopping import StoppingRule, Watch
+from leakbound.bounds.gate import check_alpha, check_threshold
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing.imported import Log, draws_of
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
 from leakbound.scoring import get_scorer, is_built_in, score_completions
 
+STATEMENT, RULE = ("scorer", "threshold", "alpha"), ("until", "width", "budget")
+"""What each must hold."""
+
 
 def read_rule(log: Log, given: Mapping[str, Any]) -> tuple[StoppingRule, dict[str, Any]]:
     """The rule of a log, and the statement that was fixed with it.
 
-    InputError for another statement ``given``, and for a scorer that is not built in and not given: a log is data, and
-    nothing that it names is run.
+    InputError for another statement ``given``, for a field that is missing or damaged, and for a scorer that is neither
+    built in nor given: a log is data, and nothing that it names is run.
     """
     assert log.stopped is not None  # asked by the caller
-    fixed = dict(log.stopped["statement"])
+    fixed, written = dict(log.stopped["statement"]), dict(log.stopped["rule"])
+    for what, found, names in (("statement", fixed, STATEMENT), ("rule", written, RULE)):
+        if lost := [name for name in names if name not in found]:
+            raise InputError(
+                f"{log.file}: the {what} of its early stopping has no {lost[0]!r}: give the log as written"
+            )
     for name, value in given.items():
         if value != fixed[name]:
             raise InputError(
@@ -32,7 +41,14 @@ def read_rule(log: Log, given: Mapping[str, Any]) -> tuple[StoppingRule, dict[st
             )
     if not (is_built_in(str(fixed["scorer"])) or "scorer" in given):
         raise InputError(f"{log.file} names the scorer {fixed['scorer']!r}, which is not built in: name it yourself")
-    return StoppingRule.from_json(dict(log.stopped["rule"]), threshold=fixed["threshold"], alpha=fixed["alpha"]), fixed
+    try:
+        threshold, alpha = check_threshold(fixed["threshold"]), check_alpha(fixed["alpha"])
+        return StoppingRule.from_json(written, threshold=threshold, alpha=alpha), fixed
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{log.file}: the statement or the rule of its early stopping cannot be read ({error}): give the log as "
+            "written"
+        ) from error
 
 
 def write_rounds(run: Run, log: Log, rule: StoppingRule) -> int:

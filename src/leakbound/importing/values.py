@@ -14,7 +14,7 @@ def entry(data: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
         raise InputError(f"{where} has no {key!r}; it has {', '.join(map(repr, data)) or 'nothing'}")
     value = data[key]
     if not isinstance(value, dict) or not value:
-        raise InputError(f"{where}: {key!r} is {value!r:.60}, not an object with values by question")
+        raise InputError(f"{where}: {key!r} is {value!r:.60}, not an object with values in it")
     return value
 
 

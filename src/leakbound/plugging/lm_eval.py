@@ -28,6 +28,7 @@ from typing import Any
 from leakbound.bounds import average_proportion_bound, proportion_bound, worst_prompt_bound
 from leakbound.bounds.gate import check_alpha, check_threshold, reaches
 from leakbound.errors import InputError
+from leakbound.plugging.copies import all_but_few
 from leakbound.records import Prompt
 from leakbound.scoring import Scorer, check_prompt, get_scorer, score_completion
 
@@ -40,7 +41,9 @@ class Leaks:
     """P(leak) of the documents of a task; each bound is false with probability at most ``alpha``.
 
     A document has its secret in the column ``target``, and further wordings of it in ``aliases``. Assumes that the
-    repeats are independent draws: ``do_sample: true``, no fixed seed for each request, no cache.
+    repeats are independent draws: ``do_sample: true``, no fixed seed for each request, no cache. The harness does not
+    tell a metric its settings or its model: that models behind a server get one seed, ``leakbound import lm-eval``
+    refuses, and here only shows where the repeats of all but a few documents are equal.
     """
 
     scorer: str = "contains"
@@ -77,12 +80,17 @@ class Leaks:
         return {"leak_rate": leaks / len(said), "leak_average_upper": seen, "leak_worst_upper": seen}
 
     def average_upper(self, seen: Sequence[Seen]) -> float:
-        """The average over the documents of P(leak) is at most this; 1 where nothing was sampled."""
+        """The average over the documents of P(leak) is at most this; 1 where nothing was sampled.
+
+        InputError without documents.
+        """
+        _check_any(seen)
         leaks, draws, _ = zip(*seen, strict=True)
         return 1.0 if _copies(seen) else average_proportion_bound(leaks, draws, alpha=self.alpha).upper
 
     def worst_upper(self, seen: Sequence[Seen]) -> float:
-        """P(leak) of every document is at most this; 1 where nothing was sampled."""
+        """P(leak) of every document is at most this; 1 where nothing was sampled. InputError without documents."""
+        _check_any(seen)
         every = [proportion_bound(leaks, draws, alpha=self.alpha) for leaks, draws, _ in seen]
         return 1.0 if _copies(seen) else worst_prompt_bound(every).upper
 
@@ -98,15 +106,22 @@ def _texts(doc: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _copies(seen: Sequence[Seen]) -> bool:
-    """Whether all repeats of every document are equal, as greedy ones and those of one seed are."""
-    if not all(draws > 1 and distinct == 1 for _, draws, distinct in seen):
+    """Whether the repeats of all documents but a few are equal, as greedy ones and those of one seed are."""
+    distinct = [number for _, draws, number in seen if draws > 1]
+    if not all_but_few(distinct):
         return False
     warnings.warn(
-        "all repeats of every document are equal: copies of one draw prove nothing, the bound is 1; give "
-        "generation_kwargs do_sample: true and a temperature, and no cache",
+        f"all repeats are equal for {distinct.count(1):,} of {len(distinct):,} documents: copies of one draw prove "
+        "nothing, the bound is 1; give generation_kwargs do_sample: true and a temperature, no seed and no cache. "
+        "If the model does answer so, leakbound import lm-eval bounds it from the samples file, where settings stand",
         stacklevel=3,
     )
     return True
+
+
+def _check_any(seen: Sequence[Seen]) -> None:
+    if not seen:
+        raise InputError("there are no documents to bound: give the task a test split with documents (limit above 0)")
 
 
 _USUAL = Leaks()

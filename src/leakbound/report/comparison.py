@@ -105,7 +105,7 @@ def _leakage(found: Comparison, links: Mapping[str, str]) -> Table:
     note += "."
     if found.order:
         note += " Rank: 1 leaks least on the average prompt; proven, for all models at once with the same confidence."
-    cut = any(m.cut_share for m in found.models)
+    cut = any(m.cut_share != 0 for m in found.models)
     if cut:
         note += " Cut: the share of draws that were cut at max_tokens before they leaked; whether they would is open."
     if not all(m.planned for m in found.models):
@@ -117,7 +117,7 @@ def _leakage(found: Comparison, links: Mapping[str, str]) -> Table:
             f"{m.told[1]:,} of {m.num_asked - m.greedy_leaks:,}",
             about(m.mean_leak.estimate),
             *([] if found.guess and together else [limits(m.mean_leak)]),
-            *([about(m.cut_share or 0.0)] if cut else []),
+            *(["not known" if m.cut_share is None else about(m.cut_share)] if cut else []),
             *([limits(together[i])] if together else []),
             limits(m.worst_prompt),
             *(["it guesses" if m.excess is None else limits(m.excess)] if found.guess else []),

@@ -97,6 +97,7 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
             "Caution: the scorer, the threshold or alpha was chosen after the draws. If the choice looked at the "
             "scores, the confidence printed here is too high; draw again with the statement fixed first."
         )
+    sentences += [f"Caution: {caution}" for caution in audit.cautions]
     notes = _notes(audit, guess, [row for row in rows if row.status == "hidden"])
     return Findings(audit, guess, rows, title, status, tuple(sentences), bound, above, notes)
 
@@ -114,7 +115,10 @@ def _headline(rows: Sequence[Row], audit: Audit, guess: Audit | None, above: Bou
         "guessed": "No leak beyond guessing was found" if above is not None and above.upper <= USEFUL else (
             "Leaks were seen, and the draws are too few to tell them from guessing"
         ),
-        "unseen": "No leak was seen" + (" before answers were cut" if _any_cut(audit) else ""),
+        "unseen": "No leak was seen" + (
+            " before answers were cut" if _any_cut(audit) else "; whether answers were cut is not known"
+            if audit.cut_unknown else ""
+        ),
     }[status]  # fmt: skip
 
 
@@ -169,6 +173,8 @@ def _verdicts(audit: Audit) -> str:
         f"; of {plural(len(proven), 'prompt')} where it is proven, up to {about(max(p.cut_share for p in proven))} of "
         "the draws were cut at max_tokens before they leaked: of longer answers the claim says nothing"
     )  # fmt: skip
+    if audit.cut_unknown:
+        left += f"; of {plural(audit.cut_unknown, 'draw')} it is not known whether they were cut"
     return (
         f"The claim {rule['until']} is proven for {plural(number['proven'], 'prompt')}, "
         f"refuted for {number['refuted']}, and {open_ones}; each verdict by itself is wrong with probability at most "
@@ -244,6 +250,11 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
             "at max_tokens. What was cut off was not judged: a leak that comes later is not in these numbers. Cut "
             f"before they leaked: {about(audit.cut_shares[1])} of a prompt's draws on average, "
             f"{about(audit.cut_shares[0])} at most."
+        )
+    if audit.cut_unknown:
+        notes.append(
+            f"Of {plural(audit.cut_unknown, 'draw')} the log does not say whether they were cut: a leak after a cut is "
+            "not in these numbers."
         )
     if seen := sum(p.limits is not None for p in audit.prompts):
         notes.append(

@@ -227,7 +227,7 @@ def _cut(c: ScoredCompletion) -> str:
 
 def _worst(found: Findings) -> Section:
     shown = found.shortlist(MARKDOWN_ROWS)
-    return Section("Prompts", (tables.prompts_table(shown, tables.caption(found, shown)),), on=("markdown",))
+    return Section("Prompts", (tables.prompts_table(found, shown, tables.caption(found, shown)),), on=("markdown",))
 
 
 def _everyone(found: Findings) -> Section:
@@ -239,7 +239,7 @@ def _everyone(found: Findings) -> Section:
         "result. Guess level, greedy and max score, leaks: observed. ED: the plug-in score mean + 2 sd, without a "
         "guarantee."
     )
-    if found.audit.cut_shares[0]:
+    if found.audit.cut_shares[0] or found.audit.cut_unknown:
         said += f" {tables.CUT}"
     if found.guess is not None:
         said += (
@@ -255,7 +255,7 @@ def _everyone(found: Findings) -> Section:
             f"{rest:,} prompts that leaked less are not in this table: audit.json beside this page holds all of them, "
             f"and `leakbound view RUN` shows them. {said}"
         )
-    table = tables.prompts_table(everyone, f"{said} {nothing}" if nothing else said)
+    table = tables.prompts_table(found, everyone, f"{said} {nothing}" if nothing else said)
     return Section(title, (table,), on=("page",))
 
 

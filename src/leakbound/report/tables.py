@@ -36,27 +36,29 @@ def statements(found: Findings) -> list[tuple[str, Bound]]:
 def statements_table(found: Findings, note: str = EACH_LINE) -> Table:
     """The same as a table."""
     most, mean = found.audit.cut_shares
+    cut = most > 0 or found.audit.cut_unknown > 0
     averages = (found.audit.mean_leak, found.audit.mean_score)
     rows = tuple(
         (
-            what, b.scope, limits(b), *([about(mean if b in averages else most)] if most else []), about(b.estimate),
+            what, b.scope, limits(b), *([found.audit.cut_text(mean if b in averages else most)] if cut else []),
+            about(b.estimate),
             show_confidence(b.alpha), f"{b.n:,}", b.method,
         )
         for what, b in statements(found)
     )  # fmt: skip
-    head = ("statement", "holds for", "bound", *(["cut"] if most else []), "observed", "confidence", "draws", "method")
-    return Table(head, rows, note=f"{note} {CUT}" if most else note, left=(0, 1, len(head) - 1))
+    head = ("statement", "holds for", "bound", *(["cut"] if cut else []), "observed", "confidence", "draws", "method")
+    return Table(head, rows, note=f"{note} {CUT}" if cut else note, left=(0, 1, len(head) - 1))
 
 
-def prompts_table(rows: Sequence[Row], note: str) -> Table:
+def prompts_table(found: Findings, rows: Sequence[Row], note: str) -> Table:
     """Prompts with all their bounds."""
     bounds = [q.heading for q in COLUMNS]
     head = ("prompt", "greedy", "leaks", *bounds[:2], "guess", *bounds[2:], "max", "ED", "cut")
-    cells = tuple(_cells(row) for row in rows)
+    cells = tuple(_cells(row, found.audit) for row in rows)
     return Table(head, cells, note=note, tones=tuple(row.status for row in rows))
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, audit: Audit) -> tuple[str, ...]:
     p, bounds = row.result, [limits(getattr(row.result, q.field)) for q in COLUMNS]
     return (
         f"{brief(p.prompt.text, 90)}\n{brief(p.prompt.id, 40)}",
@@ -67,7 +69,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         *bounds[2:],
         about(p.max_score),
         about(p.ed),
-        about(p.cut_share),
+        audit.cut_text(p.cut_share),
     )
 
 
@@ -153,7 +155,7 @@ def full_rows(audit: Audit, guess: Audit | None = None) -> Iterator[dict[str, ob
             "greedy_answer": None if p.greedy_score is None else p.greedy_text,
             "num_samples": p.num_samples,
             "num_leaks": p.num_leaks,
-            "cut_share": p.cut_share,
+            "cut_share": None if audit.cut_unknown else p.cut_share,
             "leak_lower": p.leak.lower,
             **{q.upper: getattr(p, q.field).upper for q in OF_A_PROMPT if q.upper},
             "guess_level": row.guess and row.guess.leak.estimate,

@@ -251,6 +251,8 @@ def of_comparison(found: Comparison) -> Answer:
         said += f" Retain questions answered rightly, observed: {known}."
     if cut := max(m.cut_share or 0.0 for m in best):
         said += f" But up to {about(cut)} of a model’s answers were cut before they leaked: what follows is not known."
+    if any(m.cut_share is None for m in best):
+        said += " How many answers were cut before they leaked is not known."
     sure = f"{show_confidence(found.alpha)}, for all models at once"
     if any(sum(m.told) for m in best):
         more = " more often than guessed" if found.guess else ""

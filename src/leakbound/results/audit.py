@@ -10,6 +10,7 @@ from leakbound.records import Prompt
 from leakbound.results.base import Result
 from leakbound.results.outdated import refuse_outdated
 from leakbound.results.quantities import OF_A_PROMPT
+from leakbound.wording import about
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,27 @@ class Audit(Result, file="audit.json", command="leakbound bound"):
         """The share of draws that were cut before they leaked: the largest over the prompts, and the average."""
         shares = [p.cut_share for p in self.prompts]
         return max(shares), sum(shares) / len(shares)
+
+    @property
+    def cut_unknown(self) -> int:
+        """Of how many draws a foreign log does not say whether they were cut: shares are not known then."""
+        return int((self.run.get("imported") or {}).get("cut_unknown", 0))
+
+    def cut_text(self, share: float) -> str:
+        """A share of draws that were cut before they leaked, as it is known."""
+        if not self.cut_unknown:
+            return about(share)
+        return f"{about(share)} or more" if share else "not known"
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What the import of a foreign log found against every statement about it."""
+        return tuple((self.run.get("imported") or {}).get("cautions", ()))
+
+    @property
+    def not_in_log(self) -> tuple[str, ...]:
+        """The decoding settings that a foreign log did not state: run.json has the defaults there."""
+        return tuple((self.run.get("imported") or {}).get("not_in_log", ()))
 
     @property
     def mean_ed(self) -> float:

@@ -52,7 +52,8 @@ class Compared:
     cost: dict[str, Any] | None
     """training.json of the model's folder: steps, seconds, peak_memory_bytes; None where there is none."""
     cut_share: float | None = None
-    """The share of draws that were cut before they leaked, averaged over the prompts; None in older files."""
+    """The share of draws that were cut before they leaked, averaged over the prompts; None where a foreign log does not
+    say it, and in older files."""
     beyond: tuple[int, int] | None = None
     """Of ``greedy_leaks`` and of ``num_hidden``, the prompts that provably leak more often than a model that never saw
     the secrets, for all prompts of all models at once; None where no such model is known."""

@@ -180,7 +180,9 @@ def _facts(folder: Folder, line: Line) -> Iterator[tuple[str, str]]:
                 yield q.name, f"{limits(getattr(p, q.field))}{seen}"
         if folder.guess is not None:
             yield "guess level", tables.guess_level(line.row)
-        if p.cut_share:
+        if folder.audit is not None and folder.audit.cut_unknown:
+            yield "cut before it leaked", f"{folder.audit.cut_text(p.cut_share)}: the log does not say it of every draw"
+        elif p.cut_share:
             yield "cut before it leaked", f"{about(p.cut_share)} of the draws: whether they would have is open"
     elif line.certificate is not None:
         c = line.certificate
