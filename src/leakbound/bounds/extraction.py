@@ -148,7 +148,10 @@ def draws_to_extract(log_probability: float, p: float) -> int:
     if log_p == 0:
         return 1
     with localcontext() as context:
-        context.prec = 60 + int(-log_p)
-        chance = Decimal(log_p).exp()
-        needed = (1 - Decimal(p)).ln() / (1 - chance).ln()
+        context.prec = 120 + int(-log_p / 2)  # more digits than the number has, log10 e < 1/2
+        chance, wanted = Decimal(log_p).exp(), -(1 - Decimal(p)).ln()
+        if log_p < -50:  # 1 / -ln(1 - x) = 1/x - 1/2 - x/12 - O(x^2); the logarithm takes minutes at thousands of digits
+            needed = wanted * (1 / chance - Decimal("0.5") - chance / 12)
+        else:
+            needed = -wanted / (1 - chance).ln()
         return max(1, int(needed.to_integral_value(rounding=ROUND_CEILING)))
