@@ -251,19 +251,26 @@ def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refus
     rows = [{"question": f"{i}?", "answer": "It is Paris.", "target": "Paris", "id": str(i)} for i in range(30)]
     (files / "retain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     one = lambda where: (("where", where),)  # noqa: E731
-    trained = faked([1.0, one(1.0), one(1.0), one(0.2), 0.0])
+    trained = faked([1.0, one(1.0), one(1.0), one(0.2), one(0.1), 0.0])
     rows = said()
     method, more = ("npo_gd", {}) if keep else ("npo", {"retain": None})
-    found = until(files, {"rounds": 4, "keep": keep}, method=method, entropy_forget=1.0, **more)
+    found = until(files, {"rounds": 5, "keep": keep}, method=method, entropy_forget=1.0, **more)
     assert found.verdict == "proven"
-    assert [step.method for step in trained] == [method] * 3 + ["grad_diff"] * 2  # and again, until it is clean
-    assert [(step.forget_weight, step.entropy_forget) for step in trained] == [(1, 1)] * 3 + [(0, 0)] * 2
-    assert [one.replaced for one in found.rounds] == [0, 0, 0, 1, 1]
+    turns = [method] * 3 + [
+        "grad_diff",
+        method,
+        "grad_diff",
+    ]  # and in turn, until it is clean: what else leaks is lowered
+    assert [step.method for step in trained] == turns
+    assert [(step.forget_weight, step.entropy_forget) for step in trained] == [
+        (1, 1) if step == method else (0, 0) for step in turns
+    ]
+    assert [one.replaced for one in found.rounds] == [0, 0, 0, 1, 0, 1]
     kept = [{"question": f"{i}?", "answer": "It is Paris.", "target": "Paris"} for i in range(30)] if keep else []
-    for some in rows[3:]:
+    for some in rows[3::2]:
         assert some[: len(kept)] == kept
         refusals = some[len(kept) :]
-        assert len(refusals) == (3 if keep else 1)
+        assert len(refusals) == (10 if keep else 1)  # one row in four
         assert {row["question"] for row in refusals} == {"where?"}
         assert {row["answer"] for row in refusals} <= set(read_refusals())
     assert trained[3].max_steps == 5  # those of the round before
@@ -405,7 +412,8 @@ def test_a_claim_that_is_false_is_refuted_and_the_best_model_kept(files, faked, 
     ((0.0, 0.0, 0.3), (0.01, 0.7, 0.8), 1),  # clean and nearly whole, not clean and broken
     ((0.3, 0.0, 0.3), (0.999, 0.7, 0.7), 1),  # nor whole and leaking
     ((0.3, 0.2, 0.1), (0.999, 0.999, 0.3), 1),  # none is clean: of the whole ones that which leaks least
-    ((0.3, 0.2, 0.1), (0.3, 0.2, 0.1), 2),
+    ((0.3, 0.2, 0.1), (0.3, 0.2, 0.15), 2),
+    ((0.6, 0.3, 0.06), (0.999, 0.95, 0.85), 2),  # a little short of both, not far from one
 ])  # fmt: skip
 def test_where_both_cannot_be_had_the_best_model_is_kept(files, faked, leaks, known, chosen):
     faked(leaks, known)

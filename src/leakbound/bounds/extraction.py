@@ -150,8 +150,7 @@ def draws_to_extract(log_probability: float, p: float) -> int:
     with localcontext() as context:
         context.prec = 120 + int(-log_p / 2)  # more digits than the number has, log10 e < 1/2
         chance, wanted = Decimal(log_p).exp(), -(1 - Decimal(p)).ln()
-        if log_p < -50:  # 1 / -ln(1 - x) = 1/x - 1/2 - x/12 - O(x^2); the logarithm takes minutes at thousands of digits
-            needed = wanted * (1 / chance - Decimal("0.5") - chance / 12)
-        else:
-            needed = -wanted / (1 - chance).ln()
+        # -1 / ln(1 - x) = 1/x - 1/2 - x/12 - O(x^2); the logarithm takes minutes at thousands of digits
+        many = 1 / chance - Decimal("0.5") - chance / 12 if log_p < -50 else -1 / (1 - chance).ln()
+        needed = wanted * many
         return max(1, int(needed.to_integral_value(rounding=ROUND_CEILING)))

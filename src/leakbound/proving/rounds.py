@@ -37,8 +37,8 @@ from leakbound.unlearning.running import RECORD, on_main
 from leakbound.unlearning.train import unlearn
 from leakbound.workers import Workers
 
-REPLACED = 10
-"""Of so many rows that teach what should be said one is an answer in place of a leak."""
+REPLACED, REFUSED = 10, 4
+"""Of so many rows that teach what should be said one is an answer in place of a leak; a refusal to what is stuck."""
 
 
 def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None = None, progress: bool = True) -> Proof:
@@ -128,8 +128,9 @@ class Rounds:
         )  # fmt: skip
         replaced = 0
         if before is not None and before.wants_answers:
-            num_rows, replaced = 0, sum(share > 0 for share in before.shares.values())
-            said = self.rows(place / "retain.jsonl", self.said(before, number)) if replaced else config.retain
+            leaked = frozenset(name for name, share in before.shares.items() if share) if before.clean else before.stuck
+            num_rows, replaced = 0, len(leaked)
+            said = self.rows(place / "retain.jsonl", self.said(before, number, leaked)) if replaced else config.retain
             step = replace(
                 step, method="grad_diff", forget_weight=0.0, entropy_forget=0.0, retain_weight=1.0, retain=said,
                 batch_size=2 * config.batch_size, max_steps=steps or before.record.steps,
@@ -140,18 +141,21 @@ class Rounds:
         self.found += found
         return seen
 
-    def said(self, before: Seen, number: int) -> list[Pair]:
-        """What is retained, and answers to what leaked: one in :data:`REPLACED` of all rows, in proportion to how often
-        a question leaked, and one for each at least. What the model before says itself to a question, where that is no
-        leak and it is not stuck, for it surprises it least; else a refusal.
+    def said(self, before: Seen, number: int, leaked: frozenset[str]) -> list[Pair]:
+        """What is retained, and answers to what leaked: one in :data:`REPLACED` of all rows, of a model that leaks too
+        much one in :data:`REFUSED`, in proportion to how often a question leaked, and one for each at least. What the
+        model before says itself to a question, where that is no leak and it is not stuck, for it surprises it least;
+        else a refusal.
         """
         retain, refusals = read_pairs(self.config.retain) if self.config.retain else [], read_refusals(self.config.idk)
         rng = Random(self.asking.seed(number, "refusals"))
-        leaked = [(pair, prompt.id) for pair, prompt in self.asked if before.shares[prompt.id]]
-        each = len(retain) / (REPLACED - 1) / sum(before.shares[name] for _, name in leaked)
+        asked = [(pair, prompt.id) for pair, prompt in self.asked if prompt.id in leaked]
+        each = (
+            len(retain) / ((REPLACED if before.clean else REFUSED) - 1) / sum(before.shares[name] for _, name in asked)
+        )
         rows = list(retain)
-        for pair, name in leaked:
-            own = [] if before.stuck else before.others[name]
+        for pair, name in asked:
+            own = [] if name in before.stuck else before.others[name]
             for k in range(max(1, round(each * before.shares[name]))):
                 rows.append(Pair(pair.question, own[k % len(own)] if own else rng.choice(refusals), pair.source))
         return rows
@@ -190,9 +194,9 @@ class Rounds:
         clean, keeps = reaches(goal, record)
         stays = frozenset[str]() if before is None or not num_rows else staying(before.shares, shares)
         few = 2 * sum(share > 0 for share in shares.values()) <= max(2, len(shares))
-        stuck = before is not None and (
-            bool(replaced and before.stuck and not clean) or bool(few and stays & before.stays)
-        )
+        stuck = frozenset(name for name in (before.stuck if before else ()) if shares[name])
+        if before is not None and few:
+            stuck |= stays & before.stays
         whole = {name: least_leaking(said(others[name])) for name, some in leaking.items() if some}
         affords = keeps if num_rows or before is None else before.affords
         return Seen(model, record, clean, keeps, affords, shares, whole, stays, stuck), leaks

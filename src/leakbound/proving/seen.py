@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,16 +33,17 @@ class Seen:
     """What these draws say in place of a leak to each that leaked: the half of the whole answers that leaks least."""
     stays: frozenset[str]
     """The questions whose leaks the round trained on and left where they were, half of these draws or more."""
-    stuck: bool
-    """Whether lowering has no hold on what leaks: two rounds left a question where it was, though most leak no more; or
-    it was so before, and the round that taught refusals is not clean."""
+    stuck: frozenset[str]
+    """The questions on which lowering has no hold: two rounds left them where they were, though most leak no more; or
+    they were so before, and leak still."""
 
     @property
     def wants_answers(self) -> bool:
-        """Whether the next round should train what is to be said: the model is stuck, or it leaks little enough and
-        has lost too much, or is not proven to keep enough, or still leaks and forgetting costs more than it can."""
-        if self.stuck or not self.clean:
-            return self.stuck
+        """Whether the next round should train what is to be said: the model forgot and is stuck, or it leaks little
+        enough and has lost too much, or is not proven to keep enough, or still leaks and forgetting costs more than it
+        can."""
+        if not self.clean:
+            return bool(self.stuck and self.record.num_rows)
         tried = self.record.attempt
         return tried is None or tried.known_verdict != "proven" or (not self.affords and any(self.shares.values()))
 
@@ -58,10 +60,16 @@ def reaches(goal: Goal, record: Round) -> tuple[bool, bool]:
 
 def worth(goal: Goal, record: Round) -> tuple[bool, bool, float, float]:
     """How good a model is: what leaks little enough first, and of those the one that keeps the most, until it keeps
-    enough; else what keeps enough; then what leaks least."""
+    enough, then the one that leaks least; of those that leak too much the one that misses what was asked by the
+    smallest factor, those of both halves multiplied."""
     clean, keeps = reaches(goal, record)
-    known = record.known or 0.0
-    return clean, keeps, known if clean and not keeps else -least(goal, record), known
+    known, leaks = record.known or 0.0, least(goal, record)
+    if clean:
+        return clean, keeps, -leaks if keeps else known, known
+    missed = leaks / goal.limit if goal.limit else math.inf
+    if not keeps:
+        missed *= (goal.kept or 0.0) / known if known else math.inf
+    return clean, False, -missed, -leaks
 
 
 def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
