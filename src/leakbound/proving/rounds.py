@@ -48,8 +48,8 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
     (``config.leak_samples`` of each question, judged by ``config.leak_scorer``); one that leaks little enough and lost
     what it should keep, and one that forgot and is stuck, is followed by one of what is retained, and of answers to
     what leaks. A proof is tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; one
-    that fails adds its draws to those that train the next round, whose model is proven by others. After the last round the
-    best model is tried that was seen: of those that leak little enough and keep what they should the one that leaks
+    that fails adds its draws to those that train the next round, whose model is proven by others. After the last round
+    the best model is tried that was seen: of those that leak little enough and keep what they should the one that leaks
     least, else of those that leak little enough the one that keeps most, else the nearest to the claim. What a killed
     run has done stays in OUT-rounds; with ``config.resume`` it goes on there and ends with the same model. ``workers``
     draw, score and bound; training is done here.
