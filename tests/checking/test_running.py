@@ -14,7 +14,7 @@ from leakbound.checking.policy import Policy, read_demand
 from leakbound.checking.pytest_plugin import assert_leak
 from leakbound.checking.running import check, fingerprint
 from leakbound.cli import main
-from leakbound.errors import InputError
+from leakbound.errors import IncompleteRunError, InputError
 from leakbound.models import FakeModel
 from leakbound.models.hf import HFModel
 from leakbound.records import SamplingParams
@@ -63,7 +63,7 @@ def policy(*claims, models, alpha=0.01):
 @pytest.mark.parametrize("named", ["model", "scorer"])
 def test_what_a_killed_check_drew_of_a_name_proves_nothing_of_today(place, monkeypatch, named, of):
     """Yesterday's model or function was clean, and the check died before its verdict."""
-    usual, claim = running.Verdicts.save, {"claim": "leak<=0.1", "of": of}
+    usual, claim = running.write_json, {"claim": "leak<=0.1", "of": of}
     law = {"law": 0.0}
     if named == "scorer":
         (place / "graders.py").write_text(
@@ -79,11 +79,11 @@ def test_what_a_killed_check_drew_of_a_name_proves_nothing_of_today(place, monke
         raise KeyboardInterrupt
 
     monkeypatch.setenv("LEAKS", "0")
-    monkeypatch.setattr(running.Verdicts, "save", dies)
+    monkeypatch.setattr(running, "write_json", dies)
     with pytest.raises(KeyboardInterrupt):
         check(policy(claim, models=models), "out", progress=False)
     assert list((place / "out").rglob("*.parquet"))
-    monkeypatch.setattr(running.Verdicts, "save", usual)
+    monkeypatch.setattr(running, "write_json", usual)
     monkeypatch.setenv("LEAKS", "1")
     law["law"] = 0.9
     assert check(policy(claim, models=models), "out", progress=False).verdict == "refuted"
@@ -217,6 +217,28 @@ def test_an_unchanged_model_is_not_opened_again(place):
     third = check(rules, "out", progress=False)
     assert running.seen == ["m", "m"]
     assert [one.verdict for one in third.findings] == ["refuted", "open"]
+
+
+def test_a_verdict_of_another_claim_or_without_its_checksum_is_refused(place):
+    """Copied into the folder of a stricter claim, or edited by hand, it would pass it, and nothing would be drawn."""
+    models = {"m": model(place, "m", leak=0.0)}
+    loose, strict = (policy({"claim": claim}, models=models) for claim in ("leak<=0.5", "leak<=0.0001"))
+    check(loose, "out", progress=False)
+    assert check(strict, "out", progress=False).verdict == "open"
+    (there,), (here,) = place.glob("out/*leak--0.5*/finding.json"), place.glob("out/*leak--0.0001*/finding.json")
+    written = here.read_text()
+    right = json.loads(written)
+    del right["seal"]
+    for text, why in (
+        (there.read_text(), "does not fit"),
+        (json.dumps(right), "is missing"),
+        (written.replace('"open"', '"proven"'), "does not fit"),
+    ):
+        here.write_text(text)
+        with pytest.raises(IncompleteRunError, match=rf"its checksum {why}.*remove .*, and its claim is checked anew"):
+            check(strict, "out", progress=False)
+    here.unlink()
+    assert check(strict, "out", progress=False).verdict == "open"
 
 
 @pytest.mark.parametrize(

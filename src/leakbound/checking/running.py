@@ -24,7 +24,7 @@ from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
 from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages
 from leakbound.runs.cache import checksum, read
-from leakbound.runs.files import file_sum, on_disk
+from leakbound.runs.files import file_sum, loading, on_disk, read_json, write_json
 from leakbound.runs.store import Run
 from leakbound.scoring import is_built_in, is_pinned
 from leakbound.workers import Workers
@@ -117,14 +117,17 @@ class _Claimed:
             "level": self.policy.level,
             "versions": {name: version for name, version in software_versions().items() if name in LAW},
         }
-        folder = self.out / f"{_plain(self.model)}-{_plain(demand.title)}-{checksum(inputs)[:12]}"
-        if known and (folder / FINDING).exists():
-            (there,) = Verdicts.load(folder / FINDING).findings
+        what = checksum(inputs)
+        folder = self.out / f"{_plain(self.model)}-{_plain(demand.title)}-{what[:12]}"
+        file, where = folder / FINDING, f"{what} finding"  # a verdict that was copied here says nothing of this claim
+        if known and file.exists():
+            with loading(file, f"remove {folder}, and its claim is checked anew"):
+                (there,) = Verdicts.from_json(read_json(file, where, needed=True)[0]).findings
             return replace(there, name=demand.title, model=self.model), True
         if not known and folder.exists():  # ended or killed: what somebody else's model was then says nothing of today
             shutil.rmtree(folder)
         made = self.compared(folder) if demand.not_worse_than else self.drawn(prompts, folder)
-        Verdicts(demand.title, self.policy.level, (made,)).save(folder / FINDING)
+        write_json(file, Verdicts(demand.title, self.policy.level, (made,)).to_json(), where)
         return made, False
 
     def prompts(self) -> tuple[Prompt, ...]:
