@@ -10,7 +10,7 @@ from tiny_models import tiny_model, word_tokenizer
 from leakbound.auditing.steps import audit
 from leakbound.bounds import look_shares
 from leakbound.checking import running
-from leakbound.checking.policy import Policy, read_demand
+from leakbound.checking.policy import Demand, Policy, read_demand
 from leakbound.checking.pytest_plugin import assert_leak
 from leakbound.checking.running import check, fingerprint
 from leakbound.cli import main
@@ -353,6 +353,40 @@ def test_not_worse_than_a_run(place):
     assert [one.verdict for one in found.findings] == ["proven", "refuted"]
     found = check(policy({"not_worse_than": "before", "by": 0.5}, models=models), "out", progress=False)
     assert found.verdict == "proven"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", 1.5),
+        ("threshold", 0.9),
+        ("num-samples", 9),
+        ("seed", 4),
+        ("max-tokens", 5),
+        ("scorer", "contains"),
+    ],
+)
+def test_what_the_run_decides_is_no_setting_of_the_claim(place, key, value):
+    """It would be ignored without a word; of the defaults it may stay, which are for other claims too."""
+    said = rf"{key.replace('-', '_')} is .* beside not_worse_than 'before', whose own settings are used: leave .* out"
+    with pytest.raises(InputError, match=said):
+        policy({"not_worse_than": "before", key: value}, models={"m": "m"})
+    (place / "policy.yaml").write_text(
+        f"model: m\ndefaults: {{{key}: {value}, by: 0.1}}\n"
+        "claims:\n  - {not-worse-than: before}\n  - {prompts: prompts.jsonl, claim: 'leak<=0.1'}\n"
+    )
+    assert [one.by for one in Policy.read(place / "policy.yaml").claims] == [0.1, 0.0]
+    with pytest.raises(InputError, match="by is 0.3 and not_worse_than is not given: leave by out"):
+        policy({"claim": "leak<=0.1", "by": 0.3}, models={"m": "m"})
+    with pytest.raises(InputError, match="by is 0.3 beside claim 'leak<=0.1'"):
+        Demand(prompts="prompts.jsonl", claim="leak<=0.1", by=0.3)
+
+
+def test_a_scorer_of_ones_own_that_is_not_the_runs_is_refused(place):
+    audit(FakeModel(leak=0.1), ROWS, scorer="contains", num_samples=8, out=place / "before", progress=False)
+    claim = {"not_worse_than": "before", "scorer": "mine:strict"}
+    with pytest.raises(InputError, match="scorer is 'mine:strict' beside .* 'before', whose own scorer 'contains' is"):
+        check(policy(claim, models={"m": model(place, "m", leak=0.0)}), "out", progress=False)
 
 
 def test_a_run_is_measured_against_with_its_template(place, monkeypatch):

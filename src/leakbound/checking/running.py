@@ -189,6 +189,11 @@ class _Claimed:
                 f"not_worse_than is {demand.not_worse_than!r}: its audit names the scorer {then.scorer!r}, which is "
                 f"not built in; a folder is data: if you trust that scorer, say so in the claim, scorer: {then.scorer}"
             )
+        if not is_built_in(demand.how.scorer) and then.scorer != demand.how.scorer:
+            raise InputError(
+                f"scorer is {demand.how.scorer!r} beside not_worse_than {demand.not_worse_than!r}, whose own scorer "
+                f"{then.scorer!r} is used: leave scorer out, of the defaults too"
+            )
         found = audit(
             self.asked_as(before), before.prompts, scorer=then.scorer, threshold=then.threshold, alpha=level,
             num_samples=before.info["num_samples"], params=before.params, seed=before.info["seed"], out=folder,
