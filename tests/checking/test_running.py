@@ -345,6 +345,22 @@ def test_a_fingerprint_is_of_all_bytes_and_of_the_base(tmp_path):
     assert fingerprint("http://localhost:1/v1#m") is None
 
 
+def test_a_fingerprint_sees_what_is_behind_a_linked_folder(tmp_path):
+    one, plain, store = tmp_path / "one", tmp_path / "plain", tmp_path / "store"
+    for folder in (one, plain / "weights", store):
+        folder.mkdir(parents=True)
+    for file in (store / "w.safetensors", plain / "weights" / "w.safetensors"):
+        file.write_bytes(b"abc")
+    (one / "weights").symlink_to(store)
+    first = fingerprint(str(one))
+    assert first == fingerprint(str(plain))
+    (store / "round").symlink_to(one)  # a circle ends
+    (one / "self").symlink_to(one)
+    assert fingerprint(str(one)) == first
+    (store / "w.safetensors").write_bytes(b"abd")
+    assert fingerprint(str(one)) != first
+
+
 @pytest.mark.slow
 def test_not_worse_than_a_run(place):
     audit(FakeModel(leak=0.1), ROWS, scorer="contains", num_samples=600, out=place / "before", progress=False)
@@ -376,16 +392,16 @@ def test_what_the_run_decides_is_no_setting_of_the_claim(place, key, value):
         "claims:\n  - {not-worse-than: before}\n  - {prompts: prompts.jsonl, claim: 'leak<=0.1'}\n"
     )
     assert [one.by for one in Policy.read(place / "policy.yaml").claims] == [0.1, 0.0]
-    with pytest.raises(InputError, match="by is 0.3 and not_worse_than is not given: leave by out"):
+    with pytest.raises(InputError, match=r"by is 0.3 and not_worse_than is not given: leave by out"):
         policy({"claim": "leak<=0.1", "by": 0.3}, models={"m": "m"})
-    with pytest.raises(InputError, match="by is 0.3 beside claim 'leak<=0.1'"):
+    with pytest.raises(InputError, match=r"by is 0.3 beside claim 'leak<=0.1'"):
         Demand(prompts="prompts.jsonl", claim="leak<=0.1", by=0.3)
 
 
 def test_a_scorer_of_ones_own_that_is_not_the_runs_is_refused(place):
     audit(FakeModel(leak=0.1), ROWS, scorer="contains", num_samples=8, out=place / "before", progress=False)
     claim = {"not_worse_than": "before", "scorer": "mine:strict"}
-    with pytest.raises(InputError, match="scorer is 'mine:strict' beside .* 'before', whose own scorer 'contains' is"):
+    with pytest.raises(InputError, match=r"scorer is 'mine:strict' beside .* 'before', whose own scorer 'contains' is"):
         check(policy(claim, models={"m": model(place, "m", leak=0.0)}), "out", progress=False)
 
 

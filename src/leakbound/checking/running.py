@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def fingerprint(model: str, base: str | None = None) -> str | None:
     if not place.exists():
         return None
     whole = hashlib.sha256()
-    for file in sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]:
+    for file in sorted(_files(place)) if place.is_dir() else [place]:
         whole.update(f"{file.relative_to(place) if place.is_dir() else ''}\0{file_sum(file)}\0".encode())
     if (place / ADAPTER).is_file():
         below = fingerprint(base or str(read(place / ADAPTER).get("base_model_name_or_path")))
@@ -84,6 +84,16 @@ def fingerprint(model: str, base: str | None = None) -> str | None:
             return None
         whole.update(below.encode())
     return whole.hexdigest()
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder, also behind links, as a loader finds them; a link to a folder ``above`` adds none."""
+    real = folder.resolve()
+    for entry in folder.iterdir() if real not in above else ():
+        if entry.is_dir():
+            yield from _files(entry, (*above, real))
+        elif entry.is_file():
+            yield entry
 
 
 @dataclass
