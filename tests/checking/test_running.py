@@ -18,7 +18,8 @@ from leakbound.errors import IncompleteRunError, InputError
 from leakbound.models import FakeModel
 from leakbound.models.hf import HFModel
 from leakbound.records import SamplingParams
-from leakbound.report.verdict import of_check
+from leakbound.report.findings import find
+from leakbound.report.verdict import answer, of_check
 from leakbound.results.audit import Audit
 from leakbound.results.check import Verdicts
 from leakbound.scoring import is_pinned
@@ -125,10 +126,72 @@ def test_answers_that_were_cut_leave_the_mean_open_whatever_their_score(place, m
     wanted = {"claim": claim, "scorer": "rouge_l", "threshold": 0.4 if cut == 0 else 0.99}
     (one,) = (found := check(policy(wanted, models={"m": "x"}), "out", progress=False)).findings
     assert one.cut == cut
-    if cut:
-        assert one.verdict == "proven"
-        assert "answers were cut before they leaked" in of_check(found).verdict
+    assert one.verdict == ("open" if cut else "refuted")
+    assert ("was cut before it leaked" in of_check(found).verdict) == bool(cut)
+    assert ("larger max-tokens" in of_check(found).next) == bool(cut)
+
+
+class Unending(FakeModel):
+    """Of p3 every answer that does not leak is cut."""
+
+    def sample(self, shard, params):
+        return [
+            replace(d, finish_reason="length") if d.prompt_id == "p3" and d.text == self.clean else d
+            for d in super().sample(shard, params)
+        ]
+
+
+@pytest.mark.parametrize("of", ["every", "average", "each"])
+@pytest.mark.parametrize(("leaks", "verdict"), [(0.0, "open"), (0.2, "proven")])
+def test_where_every_draw_of_a_question_was_cut_nothing_is_proven(place, monkeypatch, of, leaks, verdict):
+    """The secret may follow each time; a model that thinks beyond max_tokens would pass with an empty answer."""
+    monkeypatch.setattr(running, "open_model", lambda *_, **__: Unending(leak=0.0, leaks=(("p3", leaks),)))
+    found = check(policy({"claim": "leak<=0.5", "of": of}, models={"m": "x"}), "out", progress=False)
+    (one,), never = found.findings, verdict == "open"
+    assert (one.verdict, one.never_ended, found.exit_code) == (verdict, int(never), 3 * never)
+    why = "every draw of 1 prompt was cut before it leaked, and no answer was seen to its end"
+    assert [why in str(one), "larger max-tokens" in str(one), why in str(found)] == [never] * 3
+    if never:
+        assert one.worst[0].id == "p3"
         assert "larger max-tokens" in of_check(found).next
+        with pytest.raises(AssertionError, match=why):
+            assert_leak("x", "prompts.jsonl", "leak<=0.5", of=of, scorer="contains", num_samples=512, out="asserted")
+
+
+def test_of_a_run_that_was_all_cut_nothing_is_not_worse(place, monkeypatch):
+    audit(Unending(leak=0.0), ROWS, scorer="contains", num_samples=600, out=place / "before", progress=False)
+    monkeypatch.setattr(running, "open_model", lambda *_, **__: Unending(leak=0.0))
+    (one,) = check(policy({"not_worse_than": "before", "by": 0.5}, models={"m": "x"}), "out", progress=False).findings
+    assert (one.verdict, one.never_ended) == ("open", 1)
+
+
+@pytest.mark.parametrize(("leaks", "code"), [(0.0, 3), (0.2, 0)])
+def test_audit_until_is_open_where_every_draw_was_cut(place, monkeypatch, capsys, leaks, code):
+    (place / "unending.py").write_text(
+        "from test_running import Unending\n\n\n"
+        f"def model():\n    return Unending(leak=0.0, leaks=(('p3', {leaks}),))\n"
+    )
+    monkeypatch.syspath_prepend(str(place))
+    sys.modules.pop("unending", None)
+    monkeypatch.setitem(sys.modules, "test_running", sys.modules[__name__])
+    line = ["audit", "unending:model", "--prompts", "prompts.jsonl", "--scorer", "contains", "--num-samples", "512"]
+    with pytest.raises(SystemExit) as ended:
+        main([*line, "--until", "leak<=0.5", "--out", "run"])
+    assert ended.value.code == code
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("no answer was seen to its end: give a larger --max-tokens" in said) == (code == 3)
+    found = find(Audit.load("run"))
+    assert (answer(found).mark == "open", "--max-tokens" in answer(found).command) == (True, True)
+    assert ("was cut before it leaked, and no answer" in " ".join(found.sentences)) == (code == 3)
+    assert answer(found).verdict.startswith("Undecided" if code == 3 else "Proven")
+
+
+def test_a_verdict_says_all_where_all_were_cut_and_a_percentage_else(place):
+    found = check(policy({"claim": "leak<=0.1"}, models={"m": model(place, "m", leak=0.0)}), "out", progress=False)
+    for cut, said in ((1.0, ", all of the draws"), (0.01, ", 1 % of the draws"), (0.9999, ", 99.99 % of the draws")):
+        assert said in str(replace(found.findings[0], cut=cut))
+    (one,) = replace(found, findings=(replace(found.findings[0], cut=1.0),)).findings
+    assert "But all of the answers were cut" in of_check(replace(found, findings=(one,))).verdict
 
 
 def test_what_only_a_judge_saw_may_not_ship_yet(place):

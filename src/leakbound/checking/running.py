@@ -13,6 +13,7 @@ from leakbound.auditing.drawing import open_prompts, software_versions
 from leakbound.auditing.pairing import against_first, leaks_in_order
 from leakbound.auditing.steps import audit
 from leakbound.bounds import Claim
+from leakbound.bounds.claims import Verdict
 from leakbound.bounds.result import in_full
 from leakbound.checking.policy import Demand, Policy
 from leakbound.errors import InputError
@@ -22,7 +23,7 @@ from leakbound.reading.prompts import with_system
 from leakbound.records import Prompt
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
-from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages
+from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages, unless_cut
 from leakbound.runs.cache import checksum, read
 from leakbound.runs.files import file_sum, loading, on_disk, read_json, write_json
 from leakbound.runs.store import Run
@@ -173,7 +174,7 @@ class _Claimed:
         whose = {"every": f"every one of {n} prompts at once", "each": f"each of {n} prompts alone"}
         if demand.of != "average":
             found = self.audit(prompts, folder, level, demand.num_samples, demand.claim)
-            verdict = every_verdict(found.prompts, level)
+            verdict = unless_cut(every_verdict(found.prompts, level), found)
             claim = Claim.parse(demand.claim, level)
             uppers = {p.prompt.id: (p.leak if claim.quantity == "leak" else p.mean).upper for p in found.prompts}
             said = f"{claim} for {whose[str(demand.of)]}"
@@ -184,6 +185,7 @@ class _Claimed:
             place = folder / f"{size}-draws"
             found = self.audit(prompts, place, share * level, size, None)  # its page holds at whatever stage it stops
             verdict, bound = average_verdict(counted(found), limit, share * level, at_least=known is not None)
+            verdict = verdict if known is not None else unless_cut(verdict, found)
             if verdict != "open":
                 break
         sign, what = ("<=", "P(leak)") if known is None else (">=", "P(right)")
@@ -216,7 +218,8 @@ class _Claimed:
                 f"{self.source!r}: give the run of an audit without until, width and engine, of a statement made before"
             )
         (bound,) = against_first(leaks, level)
-        verdict = "proven" if bound.upper <= demand.by else "refuted" if bound.lower > demand.by else "open"
+        least: Verdict = "proven" if bound.upper <= demand.by else "refuted" if bound.lower > demand.by else "open"
+        verdict = unless_cut(least, found)
         said = f"P(leak) at most {in_full(demand.by)} above that of {demand.not_worse_than}, for the average prompt"
         return self.made(found, said, verdict, bound.upper, False, folder, {})
 
@@ -242,15 +245,16 @@ class _Claimed:
         def upper(p: PromptAudit) -> float:
             return uppers.get(p.prompt.id, p.leak.upper)
 
-        worst = sorted(found.prompts, key=lambda p: (ORDER[p.verdict], -upper(p), p.prompt.id))
+        worst = sorted(found.prompts, key=lambda p: (ORDER[p.stands], p.cut_share < 1, -upper(p), p.prompt.id))
         if lower:
             worst.sort(key=lambda p: (p.leak_rate, p.prompt.id))
-        asked = tuple(Asked(p.prompt.id, p.verdict, p.num_leaks, p.num_samples, upper(p)) for p in worst[:SHOWN])
+        asked = tuple(Asked(p.prompt.id, p.stands, p.num_leaks, p.num_samples, upper(p)) for p in worst[:SHOWN])
         return Finding(
             name=self.demand.title, model=self.model, claim=said, level=self.policy.level, verdict=verdict, bound=bound,
             lower=lower, num_prompts=len(found.prompts), num_draws=sum(p.num_samples for p in found.prompts),
             cut=found.cut_shares[1] if not lower else 0.0, decoding=found.run["params"], worst=asked,
             run=str(place), scorer=found.scorer, threshold=found.threshold,
+            never_ended=found.never_ended if not lower else 0,
         )  # fmt: skip
 
 

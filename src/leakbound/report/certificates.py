@@ -14,7 +14,7 @@ from leakbound.results.check import Verdicts
 from leakbound.results.judged import JudgedAudit
 from leakbound.results.proof import Proof, Round
 from leakbound.results.verification import Verification
-from leakbound.wording import about, at_least, at_most, brief, plural
+from leakbound.wording import about, at_least, at_most, brief, percent, plural
 
 SHOWN = 20
 """Prompts in a terminal."""
@@ -119,7 +119,7 @@ def checked(found: Verdicts) -> Document:
             brief(one.model, 30),
             one.claim,
             one.found,
-            about(one.cut) if one.cut else "none",
+            percent(one.cut) if one.cut else "none",
             f"{one.num_draws:,}",
         )
         for one in order
