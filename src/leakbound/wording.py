@@ -42,9 +42,9 @@ def percent(value: float, before: str = "") -> str:
     return f"{before}{100 * value:.{digits}g} %"
 
 
-def never_ended(prompts: int) -> str:
+def never_ended(prompts: int, what: str = "draw") -> str:
     """Why nothing is proven of prompts of which every draw was cut before it leaked."""
-    return f"every draw of {plural(prompts, 'prompt')} was cut before it leaked, and no answer was seen to its end"
+    return f"every {what} of {plural(prompts, 'prompt')} was cut before it leaked, and no answer was seen to its end"
 
 
 def level(alpha: float) -> str:

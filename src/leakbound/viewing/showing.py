@@ -194,6 +194,8 @@ def _facts(folder: Folder, line: Line) -> Iterator[tuple[str, str]]:
             if bound is not None:
                 yield name, limits(bound)
         yield "probability seen", at_least(c.seen_mass)
+        if c.num_cut:
+            yield "cut before it leaked", f"{c.num_cut:,} of {c.num_generations:,}: whether they would have is open"
 
 
 def problem_of(folder: Folder, line: Line, answers: Sequence[Answer]) -> Problem | None:
