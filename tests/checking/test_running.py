@@ -531,6 +531,32 @@ def test_audit_until_ends_with_its_verdict(place):
         assert end.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("claim: 0.01", "claim is 0.01: give a text, or leave claim out"),
+        ("claim: 'leak<=0.1', scorer: ", "scorer is None: give a text, or leave scorer out"),
+        ("claim: 'leak<=0.1', name: 3", "name is 3: give a text, or leave name out"),
+        ("claim: 'leak<=0.1', prompts: 5", "prompts is 5: give a text, or leave prompts out"),
+        ("claim: 'leak<=0.1', system: 5", "system is 5: give a text, or leave system out"),
+        ("claim: 'leak<=0.1', template: [a]", "template is ['a']: give a text, or leave template out"),
+        ("claim: 'leak<=0.1', models: ", "models is None: give a list of names"),
+        ("claim: 'leak<=0.1', models: 3", "models is 3: give a list of names"),
+        ("claim: 'leak<=0.1', seed: abc", "seed is 'abc': give a whole number >= 0"),
+        ("claim: 'leak<=0.1', seed: -1", "seed is -1: give a whole number >= 0"),
+        ("not-worse-than: before, by: '0.1'", "by is '0.1': give a number in [0, 1)"),
+        ("not-worse-than: 3", "not_worse_than is 3: give a text, or leave not_worse_than out"),
+    ],
+)
+def test_a_value_of_another_type_is_named(place, capsys, said, error):
+    prompts = "" if "prompts" in said or "not-worse" in said else "prompts: prompts.jsonl, "
+    (place / "policy.yaml").write_text(f"model: m\nclaims: [{{{prompts}{said}}}]\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "policy.yaml", "--out", "out"])
+    assert ended.value.code == 2
+    assert f"policy.yaml, claim 1: {error}" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_setting_that_stands_twice_or_is_not_known_is_refused(place):
     for claim, said in (
         ({"num-samples": 9, "num_samples": 10_000}, "'num_samples' stands twice"),

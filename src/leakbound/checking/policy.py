@@ -53,8 +53,15 @@ class Demand:
     how: How = How()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
+        texts = {name: getattr(self, name) for name in ("name", "prompts", "claim", "not_worse_than", "system")}
+        for name, value in {**texts, "scorer": self.how.scorer, "template": self.how.template}.items():
+            if not isinstance(value, str):
+                raise InputError(f"{name} is {value!r}: give a text, or leave {name} out")
+        if isinstance(self.by, bool) or not isinstance(self.by, int | float):
+            raise InputError(f"by is {self.by!r}: give a number in [0, 1)")
         check_count("num_samples", self.num_samples, least=1)
-        if isinstance(self.models, str) or not all(isinstance(name, str) for name in self.models):
+        check_count("seed", self.how.seed, least=0)
+        if not isinstance(self.models, list | tuple) or not all(isinstance(name, str) for name in self.models):
             raise InputError(f"models is {self.models!r}: give a list of names")
         object.__setattr__(self, "models", tuple(self.models))
         if bool(self.not_worse_than) == bool(self.claim):
