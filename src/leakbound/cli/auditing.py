@@ -45,9 +45,9 @@ def audit(
     if drawn.until is not None:
         verdict = audit_verdict(result)
         said = {"proven": "is proven", "refuted": "is refuted", "open": "is neither proven nor refuted"}[verdict]
-        if result.never_ended:
-            said += f", as {never_ended(result.never_ended)}: give a larger --max-tokens,"
-        say(f"{drawn.until} of every prompt at once {said} with confidence {show_confidence(result.alpha)}")
+        why = never_ended(result.never_ended) if verdict == "open" and result.never_ended else ""
+        more = f": {why}: give a larger --max-tokens" if why else ""
+        say(f"{drawn.until} of every prompt at once {said} with confidence {show_confidence(result.alpha)}{more}")
         raise SystemExit(EXIT[verdict])
 
 
