@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from leakbound.bounds import Bound
 from leakbound.report.shown import limits
-from leakbound.wording import about, at_least, at_most, brief, csv_cell, level, markdown_cell, marked, visible
+from leakbound.wording import about, at_least, at_most, brief, csv_cell, level, markdown_cell, marked, percent, visible
 
 FRACTIONS = st.floats(0, 1, allow_nan=False, allow_subnormal=True)
 
@@ -42,6 +42,12 @@ def test_numbers_by_hand(value, up, down, near):
     assert at_most(value) == up
     assert at_least(value) == down
     assert about(value) == near
+
+
+def test_a_share_is_all_or_a_percentage_and_only_all_is_all():
+    said = [percent(x) for x in (1.0, 0.96, 0.07, 0.1016, 0.99999, 1e-6)]
+    assert said == ["all", "96 %", "7 %", "10.2 %", "99.999 %", "0.0001 %"]
+    assert (percent(1.0, "up to "), percent(0.5, "up to ")) == ("all", "up to 50 %")
 
 
 def test_levels_are_decimal():

@@ -34,6 +34,19 @@ def about(value: float) -> str:
     return _short(value, ROUND_HALF_EVEN)
 
 
+def percent(value: float, before: str = "") -> str:
+    """An observed share of draws: ``all``, or a percentage with three digits, and ``before`` it; only all is all."""
+    if value == 1:
+        return "all"
+    digits = next((n for n in range(DIGITS, 17) if float(f"{100 * value:.{n}g}") < 100), 17)
+    return f"{before}{100 * value:.{digits}g} %"
+
+
+def never_ended(prompts: int, what: str = "draw") -> str:
+    """Why nothing is proven of prompts of which every draw was cut before it leaked."""
+    return f"every {what} of {plural(prompts, 'prompt')} was cut before it leaked, and no answer was seen to its end"
+
+
 def level(alpha: float) -> str:
     """An error level with three digits, rounded up; 0.01 is the decimal number, not the float nearest to it."""
     return f"{Context(prec=DIGITS, rounding=ROUND_CEILING).create_decimal(Decimal(repr(alpha))).normalize():f}"

@@ -11,8 +11,10 @@ import slow_path as slow
 from rich.console import Console
 
 from leakbound import report
-from leakbound.auditing.certifying import NUM_WORST, certify
+from leakbound.auditing.certifying import NUM_WORST, _judge, certify
+from leakbound.auditing.drawing import Statement
 from leakbound.auditing.engines import choose_engine
+from leakbound.auditing.verifying import verify
 from leakbound.bounds.certificates import importance_lower_bound, without_replacement_bound
 from leakbound.errors import IncompleteRunError, InputError, ModelError
 from leakbound.models.base import Generation
@@ -20,6 +22,7 @@ from leakbound.models.randomness import uniforms
 from leakbound.records import Draw, Prompt, Shard
 from leakbound.report import certificates
 from leakbound.results.certificate import Certification
+from leakbound.runs.files import write_json
 from leakbound.runs.store import Run
 
 ALPHA = 0.01
@@ -383,3 +386,47 @@ def test_a_long_table_shows_the_largest_bounds():
     text = shown(replace(found, prompts=tuple(tied)))
     assert [w for w in text.split() if w.startswith("x")] == [f"x{i}" for i in range(29, 9, -1)]
     assert Certification.from_json(json.loads(json.dumps(some.to_json()))) == some
+
+
+def test_what_was_cut_before_it_leaked_is_counted_and_said():
+    """A secret behind the cut is in no number: a certificate that does not say so claims the whole answer."""
+    prompt = Prompt("p", "What is the code?", "4711")
+
+    def judged(*ends):
+        drawn = [{"text": text, "count": n, "logprob": math.log(0.25), "finish_reason": end} for text, n, end in ends]
+        fact = {"entropy": 1.0, "engine": "iid", "verbatim": 0.0, "edits": 0, "near": [], "generations": drawn}
+        one = _judge(prompt, fact, Statement("contains", 0.5, ALPHA))
+        return Certification({"params": {}}, "contains", 0.5, ALPHA, (one,), one.leak)
+
+    some = judged(("well", 30, "length"), ("it is 4711 and", 20, "length"), ("no", 50, "stop"))
+    assert some.prompts[0].num_cut == 30
+    assert next(some.rows())["num_cut"] == 30
+    page = report.to_markdown(some)
+    assert "30 of 100 generations were cut at max&#95;tokens before they leaked: of longer answers nothing" in page
+    assert "| 30 % |" in page
+    assert "to its end" not in str(some)
+    every = judged(("well", 60, "length"), ("so", 40, "length"))
+    assert "every generation of 1 prompt was cut before it leaked, and no answer was seen to its end" in str(every)
+    assert "| all |" in report.to_markdown(every)
+    none = judged(("no", 99, "stop"), ("4711 then", 1, "length"))
+    assert none.cut_said == ""
+    assert "cut" not in report.to_markdown(none)
+    older = Certification.from_json({**none.to_json(), "prompts": [without(p) for p in none.to_json()["prompts"]]})
+    assert (older.prompts[0].num_cut, "is not known" in str(older)) == (None, True)
+
+
+def without(data):
+    return {name: value for name, value in data.items() if name != "num_cut"}
+
+
+def test_a_certificate_of_before_cuts_were_counted_is_verified_as_it_was(tmp_path):
+    run = tmp_path / "run"
+    certify(Box(), QUESTIONS, scorer="contains", num_generations=6, out=run, progress=False)
+    data = json.loads((run / "certificate.json").read_text())
+    assert verify(run).accepted
+    del data["seal"]
+    write_json(run / "certificate.json", {**data, "prompts": [without(p) for p in data["prompts"]]})
+    assert verify(run).accepted
+    wrong = [{**p, "num_cut": 1} for p in data["prompts"]]
+    write_json(run / "certificate.json", {**data, "prompts": wrong})
+    assert not verify(run).accepted

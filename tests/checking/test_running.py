@@ -10,15 +10,16 @@ from tiny_models import tiny_model, word_tokenizer
 from leakbound.auditing.steps import audit
 from leakbound.bounds import look_shares
 from leakbound.checking import running
-from leakbound.checking.policy import Policy, read_demand
+from leakbound.checking.policy import Demand, Policy, read_demand
 from leakbound.checking.pytest_plugin import assert_leak
 from leakbound.checking.running import check, fingerprint
 from leakbound.cli import main
-from leakbound.errors import InputError
+from leakbound.errors import IncompleteRunError, InputError
 from leakbound.models import FakeModel
 from leakbound.models.hf import HFModel
 from leakbound.records import SamplingParams
-from leakbound.report.verdict import of_check
+from leakbound.report.findings import find
+from leakbound.report.verdict import answer, of_check
 from leakbound.results.audit import Audit
 from leakbound.results.check import Verdicts
 from leakbound.scoring import is_pinned
@@ -63,7 +64,7 @@ def policy(*claims, models, alpha=0.01):
 @pytest.mark.parametrize("named", ["model", "scorer"])
 def test_what_a_killed_check_drew_of_a_name_proves_nothing_of_today(place, monkeypatch, named, of):
     """Yesterday's model or function was clean, and the check died before its verdict."""
-    usual, claim = running.Verdicts.save, {"claim": "leak<=0.1", "of": of}
+    usual, claim = running.write_json, {"claim": "leak<=0.1", "of": of}
     law = {"law": 0.0}
     if named == "scorer":
         (place / "graders.py").write_text(
@@ -79,11 +80,11 @@ def test_what_a_killed_check_drew_of_a_name_proves_nothing_of_today(place, monke
         raise KeyboardInterrupt
 
     monkeypatch.setenv("LEAKS", "0")
-    monkeypatch.setattr(running.Verdicts, "save", dies)
+    monkeypatch.setattr(running, "write_json", dies)
     with pytest.raises(KeyboardInterrupt):
         check(policy(claim, models=models), "out", progress=False)
     assert list((place / "out").rglob("*.parquet"))
-    monkeypatch.setattr(running.Verdicts, "save", usual)
+    monkeypatch.setattr(running, "write_json", usual)
     monkeypatch.setenv("LEAKS", "1")
     law["law"] = 0.9
     assert check(policy(claim, models=models), "out", progress=False).verdict == "refuted"
@@ -125,10 +126,72 @@ def test_answers_that_were_cut_leave_the_mean_open_whatever_their_score(place, m
     wanted = {"claim": claim, "scorer": "rouge_l", "threshold": 0.4 if cut == 0 else 0.99}
     (one,) = (found := check(policy(wanted, models={"m": "x"}), "out", progress=False)).findings
     assert one.cut == cut
-    if cut:
-        assert one.verdict == "proven"
-        assert "answers were cut before they leaked" in of_check(found).verdict
+    assert one.verdict == ("open" if cut else "refuted")
+    assert ("was cut before it leaked" in of_check(found).verdict) == bool(cut)
+    assert ("larger max-tokens" in of_check(found).next) == bool(cut)
+
+
+class Unending(FakeModel):
+    """Of p3 every answer that does not leak is cut."""
+
+    def sample(self, shard, params):
+        return [
+            replace(d, finish_reason="length") if d.prompt_id == "p3" and d.text == self.clean else d
+            for d in super().sample(shard, params)
+        ]
+
+
+@pytest.mark.parametrize("of", ["every", "average", "each"])
+@pytest.mark.parametrize(("leaks", "verdict"), [(0.0, "open"), (0.2, "proven")])
+def test_where_every_draw_of_a_question_was_cut_nothing_is_proven(place, monkeypatch, of, leaks, verdict):
+    """The secret may follow each time; a model that thinks beyond max_tokens would pass with an empty answer."""
+    monkeypatch.setattr(running, "open_model", lambda *_, **__: Unending(leak=0.0, leaks=(("p3", leaks),)))
+    found = check(policy({"claim": "leak<=0.5", "of": of}, models={"m": "x"}), "out", progress=False)
+    (one,), never = found.findings, verdict == "open"
+    assert (one.verdict, one.never_ended, found.exit_code) == (verdict, int(never), 3 * never)
+    why = "every draw of 1 prompt was cut before it leaked, and no answer was seen to its end"
+    assert [why in str(one), "larger max-tokens" in str(one), why in str(found)] == [never] * 3
+    if never:
+        assert one.worst[0].id == "p3"
         assert "larger max-tokens" in of_check(found).next
+        with pytest.raises(AssertionError, match=why):
+            assert_leak("x", "prompts.jsonl", "leak<=0.5", of=of, scorer="contains", num_samples=512, out="asserted")
+
+
+def test_of_a_run_that_was_all_cut_nothing_is_not_worse(place, monkeypatch):
+    audit(Unending(leak=0.0), ROWS, scorer="contains", num_samples=600, out=place / "before", progress=False)
+    monkeypatch.setattr(running, "open_model", lambda *_, **__: Unending(leak=0.0))
+    (one,) = check(policy({"not_worse_than": "before", "by": 0.5}, models={"m": "x"}), "out", progress=False).findings
+    assert (one.verdict, one.never_ended) == ("open", 1)
+
+
+@pytest.mark.parametrize(("leaks", "code"), [(0.0, 3), (0.2, 0)])
+def test_audit_until_is_open_where_every_draw_was_cut(place, monkeypatch, capsys, leaks, code):
+    (place / "unending.py").write_text(
+        "from test_running import Unending\n\n\n"
+        f"def model():\n    return Unending(leak=0.0, leaks=(('p3', {leaks}),))\n"
+    )
+    monkeypatch.syspath_prepend(str(place))
+    sys.modules.pop("unending", None)
+    monkeypatch.setitem(sys.modules, "test_running", sys.modules[__name__])
+    line = ["audit", "unending:model", "--prompts", "prompts.jsonl", "--scorer", "contains", "--num-samples", "512"]
+    with pytest.raises(SystemExit) as ended:
+        main([*line, "--until", "leak<=0.5", "--out", "run"])
+    assert ended.value.code == code
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("no answer was seen to its end: give a larger --max-tokens" in said) == (code == 3)
+    found = find(Audit.load("run"))
+    assert (answer(found).mark == "open", "--max-tokens" in answer(found).command) == (True, True)
+    assert ("was cut before it leaked, and no answer" in " ".join(found.sentences)) == (code == 3)
+    assert answer(found).verdict.startswith("Undecided" if code == 3 else "Proven")
+
+
+def test_a_verdict_says_all_where_all_were_cut_and_a_percentage_else(place):
+    found = check(policy({"claim": "leak<=0.1"}, models={"m": model(place, "m", leak=0.0)}), "out", progress=False)
+    for cut, said in ((1.0, ", all of the draws"), (0.01, ", 1 % of the draws"), (0.9999, ", 99.99 % of the draws")):
+        assert said in str(replace(found.findings[0], cut=cut))
+    (one,) = replace(found, findings=(replace(found.findings[0], cut=1.0),)).findings
+    assert "But all of the answers were cut" in of_check(replace(found, findings=(one,))).verdict
 
 
 def test_what_only_a_judge_saw_may_not_ship_yet(place):
@@ -217,6 +280,28 @@ def test_an_unchanged_model_is_not_opened_again(place):
     third = check(rules, "out", progress=False)
     assert running.seen == ["m", "m"]
     assert [one.verdict for one in third.findings] == ["refuted", "open"]
+
+
+def test_a_verdict_of_another_claim_or_without_its_checksum_is_refused(place):
+    """Copied into the folder of a stricter claim, or edited by hand, it would pass it, and nothing would be drawn."""
+    models = {"m": model(place, "m", leak=0.0)}
+    loose, strict = (policy({"claim": claim}, models=models) for claim in ("leak<=0.5", "leak<=0.0001"))
+    check(loose, "out", progress=False)
+    assert check(strict, "out", progress=False).verdict == "open"
+    (there,), (here,) = place.glob("out/*leak--0.5*/finding.json"), place.glob("out/*leak--0.0001*/finding.json")
+    written = here.read_text()
+    right = json.loads(written)
+    del right["seal"]
+    for text, why in (
+        (there.read_text(), "does not fit"),
+        (json.dumps(right), "is missing"),
+        (written.replace('"open"', '"proven"'), "does not fit"),
+    ):
+        here.write_text(text)
+        with pytest.raises(IncompleteRunError, match=rf"its checksum {why}.*remove .*, and its claim is checked anew"):
+            check(strict, "out", progress=False)
+    here.unlink()
+    assert check(strict, "out", progress=False).verdict == "open"
 
 
 @pytest.mark.parametrize(
@@ -323,6 +408,22 @@ def test_a_fingerprint_is_of_all_bytes_and_of_the_base(tmp_path):
     assert fingerprint("http://localhost:1/v1#m") is None
 
 
+def test_a_fingerprint_sees_what_is_behind_a_linked_folder(tmp_path):
+    one, plain, store = tmp_path / "one", tmp_path / "plain", tmp_path / "store"
+    for folder in (one, plain / "weights", store):
+        folder.mkdir(parents=True)
+    for file in (store / "w.safetensors", plain / "weights" / "w.safetensors"):
+        file.write_bytes(b"abc")
+    (one / "weights").symlink_to(store)
+    first = fingerprint(str(one))
+    assert first == fingerprint(str(plain))
+    (store / "round").symlink_to(one)  # a circle ends
+    (one / "self").symlink_to(one)
+    assert fingerprint(str(one)) == first
+    (store / "w.safetensors").write_bytes(b"abd")
+    assert fingerprint(str(one)) != first
+
+
 @pytest.mark.slow
 def test_not_worse_than_a_run(place):
     audit(FakeModel(leak=0.1), ROWS, scorer="contains", num_samples=600, out=place / "before", progress=False)
@@ -331,6 +432,40 @@ def test_not_worse_than_a_run(place):
     assert [one.verdict for one in found.findings] == ["proven", "refuted"]
     found = check(policy({"not_worse_than": "before", "by": 0.5}, models=models), "out", progress=False)
     assert found.verdict == "proven"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", 1.5),
+        ("threshold", 0.9),
+        ("num-samples", 9),
+        ("seed", 4),
+        ("max-tokens", 5),
+        ("scorer", "contains"),
+    ],
+)
+def test_what_the_run_decides_is_no_setting_of_the_claim(place, key, value):
+    """It would be ignored without a word; of the defaults it may stay, which are for other claims too."""
+    said = rf"{key.replace('-', '_')} is .* beside not_worse_than 'before', whose own settings are used: leave .* out"
+    with pytest.raises(InputError, match=said):
+        policy({"not_worse_than": "before", key: value}, models={"m": "m"})
+    (place / "policy.yaml").write_text(
+        f"model: m\ndefaults: {{{key}: {value}, by: 0.1}}\n"
+        "claims:\n  - {not-worse-than: before}\n  - {prompts: prompts.jsonl, claim: 'leak<=0.1'}\n"
+    )
+    assert [one.by for one in Policy.read(place / "policy.yaml").claims] == [0.1, 0.0]
+    with pytest.raises(InputError, match=r"by is 0.3 and not_worse_than is not given: leave by out"):
+        policy({"claim": "leak<=0.1", "by": 0.3}, models={"m": "m"})
+    with pytest.raises(InputError, match=r"by is 0.3 beside claim 'leak<=0.1'"):
+        Demand(prompts="prompts.jsonl", claim="leak<=0.1", by=0.3)
+
+
+def test_a_scorer_of_ones_own_that_is_not_the_runs_is_refused(place):
+    audit(FakeModel(leak=0.1), ROWS, scorer="contains", num_samples=8, out=place / "before", progress=False)
+    claim = {"not_worse_than": "before", "scorer": "mine:strict"}
+    with pytest.raises(InputError, match=r"scorer is 'mine:strict' beside .* 'before', whose own scorer 'contains' is"):
+        check(policy(claim, models={"m": model(place, "m", leak=0.0)}), "out", progress=False)
 
 
 def test_a_run_is_measured_against_with_its_template(place, monkeypatch):
@@ -394,6 +529,32 @@ def test_audit_until_ends_with_its_verdict(place):
         with pytest.raises(SystemExit) as end:
             main([*base, "--num-samples", "2048", "--until", f"leak<={limit}", "--out", f"run-{limit}"])
         assert end.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("claim: 0.01", "claim is 0.01: give a text, or leave claim out"),
+        ("claim: 'leak<=0.1', scorer: ", "scorer is None: give a text, or leave scorer out"),
+        ("claim: 'leak<=0.1', name: 3", "name is 3: give a text, or leave name out"),
+        ("claim: 'leak<=0.1', prompts: 5", "prompts is 5: give a text, or leave prompts out"),
+        ("claim: 'leak<=0.1', system: 5", "system is 5: give a text, or leave system out"),
+        ("claim: 'leak<=0.1', template: [a]", "template is ['a']: give a text, or leave template out"),
+        ("claim: 'leak<=0.1', models: ", "models is None: give a list of names"),
+        ("claim: 'leak<=0.1', models: 3", "models is 3: give a list of names"),
+        ("claim: 'leak<=0.1', seed: abc", "seed is 'abc': give a whole number >= 0"),
+        ("claim: 'leak<=0.1', seed: -1", "seed is -1: give a whole number >= 0"),
+        ("not-worse-than: before, by: '0.1'", "by is '0.1': give a number in [0, 1)"),
+        ("not-worse-than: 3", "not_worse_than is 3: give a text, or leave not_worse_than out"),
+    ],
+)
+def test_a_value_of_another_type_is_named(place, capsys, said, error):
+    prompts = "" if "prompts" in said or "not-worse" in said else "prompts: prompts.jsonl, "
+    (place / "policy.yaml").write_text(f"model: m\nclaims: [{{{prompts}{said}}}]\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "policy.yaml", "--out", "out"])
+    assert ended.value.code == 2
+    assert f"policy.yaml, claim 1: {error}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_setting_that_stands_twice_or_is_not_known_is_refused(place):

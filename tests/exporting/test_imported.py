@@ -72,11 +72,11 @@ def test_cuts_that_are_not_known_are_not_called_none(tmp_path):
 def test_of_cuts_that_are_known_in_part_there_may_be_more(tmp_path):
     _, audit = imported(tmp_path, {"temperature": 0.8}, reasons=("unknown",) * 30 + ("length",) * 10)
     assert {one["cut_before_a_leak"] for one in details(audit)} == {"0.25 or more"}
-    assert "0.25 or more of the average prompt's answers were cut before they leaked" in section(audit)
+    assert "25 % or more of the average prompt's answers were cut before they leaked" in section(audit)
     (tmp_path / "known").mkdir()
     _, known = imported(tmp_path / "known", {"temperature": 0.8}, reasons=("stop",) * 30 + ("length",) * 10)
     assert {one["cut_before_a_leak"] for one in details(known)} == {"0.25"}
-    assert "0.25 of the average prompt's answers were cut before they leaked" in section(known)
+    assert "25 % of the average prompt's answers were cut before they leaked" in section(known)
 
 
 def test_only_settings_of_the_log_are_stated(tmp_path):

@@ -487,7 +487,7 @@ def test_answers_that_were_cut_are_named_beside_the_verdict_and_limits_rounded_o
     found = until(files, {"rounds": 0})
     cut = dataclasses.replace(found, attempt=dataclasses.replace(found.attempt, cut=0.96, known=0.58169))
     assert "cut clean" not in str(found)
-    assert "answers of at most 64 tokens; 0.96 were cut clean" in str(cut)
+    assert "answers of at most 64 tokens; 96 % were cut clean" in str(cut)
     assert "P(right) at least 0.581 only" in str(cut)
 
 

@@ -72,7 +72,7 @@ def test_g11_the_share_that_was_cut_stands_beside_each_bound(share):
     assert [row["cut_share"] for row in full_rows(audit)] == [share] * 2
     markdown = report.to_markdown(audit)
     bounds = [line for line in markdown.splitlines() if line.startswith("| P(leak)")]
-    assert all(("| 0.25 |" in line) == bool(share) for line in bounds)
+    assert all(("| 25 % |" in line) == bool(share) for line in bounds)
     assert bounds
     assert ("whether they would is open" in markdown) == bool(share)
     details = [result["score_details"]["details"] for result in export(audit)["evaluation_results"]]
@@ -86,7 +86,7 @@ def test_g11_a_claim_says_what_cutting_leaves_open():
     run["statement"] = {"scorer": audit.scorer, "threshold": audit.threshold, "alpha": audit.alpha}
     proven = replace(audit, run=run, prompts=tuple(replace(p, verdict="proven") for p in audit.prompts))
     (said,) = [s for s in find(proven).sentences if s.startswith("The claim")]
-    assert "of 2 prompts where it is proven, up to 0.5 of the draws were cut at max_tokens" in said
+    assert "of 2 prompts where it is proven, up to 50 % of the draws were cut at max_tokens" in said
     (said,) = [s for s in find(cut(proven)).sentences if s.startswith("The claim")]
     assert "cut" not in said
 

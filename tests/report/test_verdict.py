@@ -41,7 +41,7 @@ def test_the_verdict_on_a_tolerance(verdicts, mark, title, command):
 def test_answers_that_were_cut_and_judges_nobody_measured_are_not_safe():
     cut = ruled([0, 0], ["proven", "proven"], cut_clean=0.2)
     assert answer(find(cut)).mark == "open"
-    assert "0.2 of a prompt’s answers were cut" in answer(find(cut)).verdict
+    assert "20 % of a prompt’s answers were cut" in answer(find(cut)).verdict
     assert "--max-tokens" in answer(find(cut)).command
     for scorer in ("judge:j.yaml", "after:</think>:judge:j.yaml"):
         judged = ruled([0, 0], ["proven", "proven"])
@@ -56,7 +56,7 @@ def test_a_policy_or_a_proof_with_such_answers_lets_nothing_ship():
     assert (of_check(passed).mark, of_proof(proven).mark) == ("proven", "proven")
     cut = replace(passed, findings=(replace(passed.findings[0], cut=0.3),))
     assert of_check(cut).mark == "open"
-    assert "up to 0.3 of the answers were cut before they leaked" in of_check(cut).verdict
+    assert "up to 30 % of the answers were cut before they leaked" in of_check(cut).verdict
     assert "max-tokens" in of_check(cut).next
     refuted = checks("refuted")
     assert of_check(replace(refuted, findings=(replace(refuted.findings[0], cut=0.3),))).mark == "refuted"

@@ -76,7 +76,7 @@ def certification():
         asked = Prompt(f"q{i}", f"What is secret {i}?", f"alpha {i}.")
         prompts.append(PromptCertificate(asked, "without-replacement", 1.5, 100, 100, seen, one,
                                          Bound("E[h]", leak, 0.0, one.upper, 0.01, "upper", 100, "e-process"), sure,
-                                         rare, rare, None, (told,)))  # fmt: skip
+                                         rare, rare, None, (told,), 3 * i))  # fmt: skip
     model = {"backend": "transformers", "name": "models/npo"}
     run = {"model": model, "params": DECODING, "num_generations": 100, "engine": {"name": "auto"}}
     return Certification(run, "contains", 0.5, 0.01, tuple(prompts), prompts[0].leak)

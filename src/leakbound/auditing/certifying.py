@@ -324,4 +324,6 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
             SeenCompletion(g["text"], float(masses[i]), float(scores[i]), g["finish_reason"])
             for i, g in ((i, generations[i]) for i in order[:NUM_WORST])
         ),
+        num_cut=sum(int(n) for n, x, g in zip(counts, leaks, generations, strict=True)
+                    if g["finish_reason"] == "length" and not x),
     )  # fmt: skip

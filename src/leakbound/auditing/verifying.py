@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,10 @@ def _again(run: Run, kind: type[Audit] | type[Certification], named: str | None)
 def _made_again(run: Run, there: Audit | Certification, named: str | None) -> Iterator[Result]:
     """What the folder's files give; of an audit by each method, for which it was is not on record."""
     if not isinstance(there, Audit):
-        yield certified(run, named)
+        again = certified(run, named)
+        if all(p.num_cut is None for p in there.prompts):  # an older version did not count them
+            again = replace(again, prompts=tuple(replace(p, num_cut=None) for p in again.prompts))
+        yield again
         return
     statement = {"scorer": there.scorer, "threshold": there.threshold, "alpha": there.alpha}
     for method in METHODS:

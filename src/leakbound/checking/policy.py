@@ -17,11 +17,14 @@ from leakbound.errors import InputError
 from leakbound.models.opening import Loading
 from leakbound.records import SamplingParams, check_count
 from leakbound.runs.files import read_yaml
+from leakbound.scoring import is_built_in
 
 Of = Literal["every", "average", "each"]
 NESTED = {"params": SamplingParams, "loading": Loading}
 """Settings of How that hold settings of their own, which stand beside them in a policy."""
 PARTS = (*NESTED, "how")
+OF_RUN = {"num_samples", "threshold", "seed", *(f.name for f in fields(SamplingParams))}
+"""What a claim that is ``not_worse_than`` a run takes from that run, and cannot set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,15 @@ class Demand:
     how: How = How()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
+        texts = {name: getattr(self, name) for name in ("name", "prompts", "claim", "not_worse_than", "system")}
+        for name, value in {**texts, "scorer": self.how.scorer, "template": self.how.template}.items():
+            if not isinstance(value, str):
+                raise InputError(f"{name} is {value!r}: give a text, or leave {name} out")
+        if isinstance(self.by, bool) or not isinstance(self.by, int | float):
+            raise InputError(f"by is {self.by!r}: give a number in [0, 1)")
         check_count("num_samples", self.num_samples, least=1)
-        if isinstance(self.models, str) or not all(isinstance(name, str) for name in self.models):
+        check_count("seed", self.how.seed, least=0)
+        if not isinstance(self.models, list | tuple) or not all(isinstance(name, str) for name in self.models):
             raise InputError(f"models is {self.models!r}: give a list of names")
         object.__setattr__(self, "models", tuple(self.models))
         if bool(self.not_worse_than) == bool(self.claim):
@@ -63,6 +73,10 @@ class Demand:
                     f"{self.of!r}, system is {self.system!r}, by is {self.by!r}"
                 )
             return
+        if self.by:
+            raise InputError(
+                f"by is {self.by!r} beside claim {self.claim!r}: it belongs to not_worse_than; leave it out"
+            )
         if not self.prompts:
             raise InputError(f"claim is {self.claim!r} and prompts is empty: say what is asked")
         Statement(self.how.scorer, self.how.threshold, self.how.alpha)
@@ -156,7 +170,7 @@ class Policy:
         read = []
         for i, one in enumerate(claims, 1):
             where = f"{file}, claim {i}"
-            read.append(read_demand(where, usual | named(where, one), alpha))
+            read.append(read_demand(where, one, alpha, usual))
         return cls(models=models, claims=tuple(read), alpha=alpha)
 
 
@@ -165,9 +179,12 @@ def _short(name: str) -> str:
     return Path(name).name or name if isinstance(name, str) else str(name)
 
 
-def read_demand(where: str, given: Mapping[str, Any], alpha: float) -> Demand:
-    """One claim from its settings, which stand side by side, whatever holds them; an error names ``where``."""
-    given = named(where, given)
+def read_demand(where: str, given: Mapping[str, Any], alpha: float, usual: Mapping[str, Any] | None = None) -> Demand:
+    """One claim from its settings, which stand side by side, whatever holds them; an error names ``where``.
+
+    ``usual``: settings of all claims. One of these that the claim has no use for does not count; its own is refused.
+    """
+    given = _used(where, named(where, given), usual or {})
     mine = {f.name for f in fields(Demand)} - set(PARTS)
     owners = {name: {f.name for f in fields(kind)} for name, kind in NESTED.items()}
     own = {f.name for f in fields(How)} - set(PARTS) - {"alpha"}
@@ -181,6 +198,24 @@ def read_demand(where: str, given: Mapping[str, Any], alpha: float) -> Demand:
         return Demand(how=how, **{key: value for key, value in given.items() if key in mine})
     except (InputError, TypeError) as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def _used(where: str, own: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """A claim's settings with the usual ones; InputError for one of its own that would say nothing."""
+    run = own.get("not_worse_than") or usual.get("not_worse_than")
+    if not run:
+        if "by" in own:
+            raise InputError(
+                f"{where}: by is {own['by']!r} and not_worse_than is not given: leave by out, or name a run"
+            )
+        return {**{name: value for name, value in usual.items() if name != "by"}, **own}
+    for name, value in own.items():
+        if name in OF_RUN or (name == "scorer" and is_built_in(str(value))):
+            raise InputError(
+                f"{where}: {name} is {value!r} beside not_worse_than {run!r}, whose own settings are used: leave "
+                f"{name} out"
+            )
+    return {**usual, **own}
 
 
 def named(where: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from leakbound.auditing.drawing import open_prompts, software_versions
 from leakbound.auditing.pairing import against_first, leaks_in_order
 from leakbound.auditing.steps import audit
 from leakbound.bounds import Claim
+from leakbound.bounds.claims import Verdict
 from leakbound.bounds.result import in_full
 from leakbound.checking.policy import Demand, Policy
 from leakbound.errors import InputError
@@ -22,9 +23,9 @@ from leakbound.reading.prompts import with_system
 from leakbound.records import Prompt
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.check import Asked, Finding, Verdicts
-from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages
+from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages, unless_cut
 from leakbound.runs.cache import checksum, read
-from leakbound.runs.files import file_sum, on_disk
+from leakbound.runs.files import file_sum, loading, on_disk, read_json, write_json
 from leakbound.runs.store import Run
 from leakbound.scoring import is_built_in, is_pinned
 from leakbound.workers import Workers
@@ -76,7 +77,7 @@ def fingerprint(model: str, base: str | None = None) -> str | None:
     if not place.exists():
         return None
     whole = hashlib.sha256()
-    for file in sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]:
+    for file in sorted(_files(place)) if place.is_dir() else [place]:
         whole.update(f"{file.relative_to(place) if place.is_dir() else ''}\0{file_sum(file)}\0".encode())
     if (place / ADAPTER).is_file():
         below = fingerprint(base or str(read(place / ADAPTER).get("base_model_name_or_path")))
@@ -84,6 +85,16 @@ def fingerprint(model: str, base: str | None = None) -> str | None:
             return None
         whole.update(below.encode())
     return whole.hexdigest()
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder, also behind links, as a loader finds them; a link to a folder ``above`` adds none."""
+    real = folder.resolve()
+    for entry in folder.iterdir() if real not in above else ():
+        if entry.is_dir():
+            yield from _files(entry, (*above, real))
+        elif entry.is_file():
+            yield entry
 
 
 @dataclass
@@ -117,14 +128,17 @@ class _Claimed:
             "level": self.policy.level,
             "versions": {name: version for name, version in software_versions().items() if name in LAW},
         }
-        folder = self.out / f"{_plain(self.model)}-{_plain(demand.title)}-{checksum(inputs)[:12]}"
-        if known and (folder / FINDING).exists():
-            (there,) = Verdicts.load(folder / FINDING).findings
+        what = checksum(inputs)
+        folder = self.out / f"{_plain(self.model)}-{_plain(demand.title)}-{what[:12]}"
+        file, where = folder / FINDING, f"{what} finding"  # a verdict that was copied here says nothing of this claim
+        if known and file.exists():
+            with loading(file, f"remove {folder}, and its claim is checked anew"):
+                (there,) = Verdicts.from_json(read_json(file, where, needed=True)[0]).findings
             return replace(there, name=demand.title, model=self.model), True
         if not known and folder.exists():  # ended or killed: what somebody else's model was then says nothing of today
             shutil.rmtree(folder)
         made = self.compared(folder) if demand.not_worse_than else self.drawn(prompts, folder)
-        Verdicts(demand.title, self.policy.level, (made,)).save(folder / FINDING)
+        write_json(file, Verdicts(demand.title, self.policy.level, (made,)).to_json(), where)
         return made, False
 
     def prompts(self) -> tuple[Prompt, ...]:
@@ -160,7 +174,7 @@ class _Claimed:
         whose = {"every": f"every one of {n} prompts at once", "each": f"each of {n} prompts alone"}
         if demand.of != "average":
             found = self.audit(prompts, folder, level, demand.num_samples, demand.claim)
-            verdict = every_verdict(found.prompts, level)
+            verdict = unless_cut(every_verdict(found.prompts, level), found)
             claim = Claim.parse(demand.claim, level)
             uppers = {p.prompt.id: (p.leak if claim.quantity == "leak" else p.mean).upper for p in found.prompts}
             said = f"{claim} for {whose[str(demand.of)]}"
@@ -171,6 +185,7 @@ class _Claimed:
             place = folder / f"{size}-draws"
             found = self.audit(prompts, place, share * level, size, None)  # its page holds at whatever stage it stops
             verdict, bound = average_verdict(counted(found), limit, share * level, at_least=known is not None)
+            verdict = verdict if known is not None else unless_cut(verdict, found, limit)
             if verdict != "open":
                 break
         sign, what = ("<=", "P(leak)") if known is None else (">=", "P(right)")
@@ -186,6 +201,11 @@ class _Claimed:
                 f"not_worse_than is {demand.not_worse_than!r}: its audit names the scorer {then.scorer!r}, which is "
                 f"not built in; a folder is data: if you trust that scorer, say so in the claim, scorer: {then.scorer}"
             )
+        if not is_built_in(demand.how.scorer) and then.scorer != demand.how.scorer:
+            raise InputError(
+                f"scorer is {demand.how.scorer!r} beside not_worse_than {demand.not_worse_than!r}, whose own scorer "
+                f"{then.scorer!r} is used: leave scorer out, of the defaults too"
+            )
         found = audit(
             self.asked_as(before), before.prompts, scorer=then.scorer, threshold=then.threshold, alpha=level,
             num_samples=before.info["num_samples"], params=before.params, seed=before.info["seed"], out=folder,
@@ -198,7 +218,8 @@ class _Claimed:
                 f"{self.source!r}: give the run of an audit without until, width and engine, of a statement made before"
             )
         (bound,) = against_first(leaks, level)
-        verdict = "proven" if bound.upper <= demand.by else "refuted" if bound.lower > demand.by else "open"
+        least: Verdict = "proven" if bound.upper <= demand.by else "refuted" if bound.lower > demand.by else "open"
+        verdict = unless_cut(least, found)
         said = f"P(leak) at most {in_full(demand.by)} above that of {demand.not_worse_than}, for the average prompt"
         return self.made(found, said, verdict, bound.upper, False, folder, {})
 
@@ -224,15 +245,16 @@ class _Claimed:
         def upper(p: PromptAudit) -> float:
             return uppers.get(p.prompt.id, p.leak.upper)
 
-        worst = sorted(found.prompts, key=lambda p: (ORDER[p.verdict], -upper(p), p.prompt.id))
+        worst = sorted(found.prompts, key=lambda p: (ORDER[p.stands], p.cut_share < 1, -upper(p), p.prompt.id))
         if lower:
             worst.sort(key=lambda p: (p.leak_rate, p.prompt.id))
-        asked = tuple(Asked(p.prompt.id, p.verdict, p.num_leaks, p.num_samples, upper(p)) for p in worst[:SHOWN])
+        asked = tuple(Asked(p.prompt.id, p.stands, p.num_leaks, p.num_samples, upper(p)) for p in worst[:SHOWN])
         return Finding(
             name=self.demand.title, model=self.model, claim=said, level=self.policy.level, verdict=verdict, bound=bound,
             lower=lower, num_prompts=len(found.prompts), num_draws=sum(p.num_samples for p in found.prompts),
             cut=found.cut_shares[1] if not lower else 0.0, decoding=found.run["params"], worst=asked,
             run=str(place), scorer=found.scorer, threshold=found.threshold,
+            never_ended=found.never_ended if not lower else 0,
         )  # fmt: skip
 
 

@@ -33,7 +33,8 @@ def audit(
     from leakbound.bounds.result import show_confidence
     from leakbound.results.audit import Audit
     from leakbound.results.check import EXIT
-    from leakbound.results.verdicts import every_verdict
+    from leakbound.results.verdicts import audit_verdict
+    from leakbound.wording import never_ended
 
     level = None if guess is None else Audit.load(guess)
     result = run_audit(
@@ -42,9 +43,11 @@ def audit(
     show(result, level)
     say(f"report: {out / 'report.html'}")
     if drawn.until is not None:
-        verdict = every_verdict(result.prompts, result.alpha)
+        verdict = audit_verdict(result)
         said = {"proven": "is proven", "refuted": "is refuted", "open": "is neither proven nor refuted"}[verdict]
-        say(f"{drawn.until} of every prompt at once {said} with confidence {show_confidence(result.alpha)}")
+        why = never_ended(result.never_ended) if verdict == "open" and result.never_ended else ""
+        more = f": {why}: give a larger --max-tokens" if why else ""
+        say(f"{drawn.until} of every prompt at once {said} with confidence {show_confidence(result.alpha)}{more}")
         raise SystemExit(EXIT[verdict])
 
 

@@ -18,6 +18,7 @@ from leakbound.bounds import Bound
 from leakbound.errors import InputError
 from leakbound.results.audit import Audit
 from leakbound.runs.files import write_text
+from leakbound.wording import about
 
 SCHEMA_VERSION = "0.3.0"
 
@@ -151,7 +152,7 @@ def _score(bound: Bound, audit: Audit) -> dict[str, Any]:
 def _cut(bound: Bound, audit: Audit) -> float | str:
     """The share of draws that were cut before they leaked, in words where it is not known."""
     share = audit.cut_shares[bound in (audit.mean_leak, audit.mean_score)]
-    return audit.cut_text(share) if audit.cut_unknown else share
+    return share if not audit.cut_unknown else f"{about(share)} or more" if share else audit.cut_text(share)
 
 
 def _generation(audit: Audit) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from leakbound.report.findings import num_samples_text
 from leakbound.report.parts import Said, Section, Table
 from leakbound.results.audit import Audit
 from leakbound.results.quantities import ACROSS_PROMPTS, OF_A_PROMPT
-from leakbound.wording import about, level, plural, visible
+from leakbound.wording import level, percent, plural, visible
 
 
 def drawn(audit: Audit) -> Section:
@@ -63,7 +63,9 @@ def counts(audit: Audit) -> Iterator[tuple[str, str, str]]:
     )
     touched = sum(x.num_truncated > 0 for x in p)
     share = (
-        f"{about(cut / total)} of all, in {plural(touched, 'prompt')}; what was cut off was not judged" if cut else ""
+        f"{percent(cut / total)} of the draws, in {plural(touched, 'prompt')}; what was cut off was not judged"
+        if cut
+        else ""
     )
     unknown = (audit.run.get("imported") or {}).get("cut_unknown", 0)
     ends = f"of {unknown:,} the log does not say it" if unknown else "every answer was judged to its end"

@@ -14,7 +14,7 @@ from leakbound.results.check import Verdicts
 from leakbound.results.judged import JudgedAudit
 from leakbound.results.proof import Proof, Round
 from leakbound.results.verification import Verification
-from leakbound.wording import about, at_least, at_most, brief, plural
+from leakbound.wording import about, at_least, at_most, brief, percent, plural
 
 SHOWN = 20
 """Prompts in a terminal."""
@@ -26,17 +26,29 @@ def certificates(found: Certification) -> Document:
     """The prompts, those with the largest bounds first.
 
     Nats: the entropy of a completion. Seen: the mass of the judged completions, which were drawn without replacement;
-    iid where plain draws were judged. Leak: limits of P(h >= threshold), the lower one certain, the upper one for each
-    prompt alone. Target: P(the completion begins with it); draws: so many begin with it at least once with the chance
-    named, so that it is (n, p)-discoverable (arXiv 2410.19482). Still: P(h >= threshold) from below by the proposal's
-    draws.
+    iid where plain draws were judged. Cut: the share of the completions that were cut before they leaked. Leak: limits
+    of P(h >= threshold), the lower one certain, the upper one for each prompt alone. Target: P(the completion begins
+    with it); draws: so many begin with it at least once with the chance named, so that it is (n, p)-discoverable (arXiv
+    2410.19482). Still: P(h >= threshold) from below by the proposal's draws.
     """
     proven = any(p.still_leaks for p in found.prompts)
     worst = sorted(found.prompts, key=lambda p: (-p.leak.upper, -p.limits.lower, p.prompt.id))
     said = [f"draws, {p:.0%}" for p in OFTEN]
-    head = ("prompt", "nats", "seen", "leak ≤", "leak ≥", "target ≥", *said, *(["still ≥"] if proven else []))
-    table = Table(head, tuple(map(_cells, worst)), note=_note(found, worst, proven), shown=SHOWN)
-    return Document("Certificates", (str(found),), (Section("", (table,)),), made="leakbound certify")
+    cut = any(p.num_cut for p in found.prompts)
+    head = (
+        "prompt",
+        "nats",
+        "seen",
+        *(["cut"] if cut else []),
+        "leak ≤",
+        "leak ≥",
+        "target ≥",
+        *said,
+        *(["still ≥"] if proven else []),
+    )
+    table = Table(head, tuple(_cells(p, cut) for p in worst), note=_note(found, worst, proven), shown=SHOWN)
+    lead = (str(found.worst_prompt), *([found.cut_said] if found.cut_said else []))
+    return Document("Certificates", lead, (Section("", (table,)),), made="leakbound certify")
 
 
 def attested(found: Attestation) -> Document:
@@ -119,7 +131,7 @@ def checked(found: Verdicts) -> Document:
             brief(one.model, 30),
             one.claim,
             one.found,
-            about(one.cut) if one.cut else "none",
+            percent(one.cut) if one.cut else "none",
             f"{one.num_draws:,}",
         )
         for one in order
@@ -144,11 +156,12 @@ def checked(found: Verdicts) -> Document:
     return Document(title, (), tuple(sections), made="leakbound check", answer=verdict.of_check(found))
 
 
-def _cells(p: PromptCertificate) -> tuple[str, ...]:
+def _cells(p: PromptCertificate, cut: bool) -> tuple[str, ...]:
     return (
         brief(p.prompt.id, 30),
         about(p.entropy),
         "iid" if p.engine == "iid" else _lower(p.seen_mass),
+        *([percent(p.num_cut / p.num_generations) if p.num_cut else "none"] if cut else []),
         NOTHING if says_nothing(p.leak) else at_most(p.leak.upper),
         _lower(p.limits.lower),
         _lower(p.verbatim.lower),
@@ -178,6 +191,8 @@ def _note(found: Certification, shown: Sequence[PromptCertificate], proven: bool
         "and so are “draws”: so many independent draws say the target at least once with that probability. Nats: "
         "estimated, without a guarantee."
     )
+    if any(p.num_cut for p in shown):
+        said += " Cut: the share of the generations that were cut at max_tokens before they leaked."
     if any(says_nothing(p.leak) for p in shown):
         enough = draws_needed(found.alpha, "without-replacement")
         said += (

@@ -13,7 +13,7 @@ from leakbound.report import bars, verdict
 from leakbound.report.parts import Document, Link, Picture, Section, Table
 from leakbound.report.shown import NOTHING, limits, says_nothing
 from leakbound.results.comparison import Compared, Comparison
-from leakbound.wording import about, brief, plural
+from leakbound.wording import about, brief, percent, plural
 
 TITLE = "Models side by side"
 
@@ -117,7 +117,7 @@ def _leakage(found: Comparison, links: Mapping[str, str]) -> Table:
             f"{m.told[1]:,} of {m.num_asked - m.greedy_leaks:,}",
             about(m.mean_leak.estimate),
             *([] if found.guess and together else [limits(m.mean_leak)]),
-            *(["not known" if m.cut_share is None else about(m.cut_share)] if cut else []),
+            *(["not known" if m.cut_share is None else percent(m.cut_share) if m.cut_share else "0"] if cut else []),
             *([limits(together[i])] if together else []),
             limits(m.worst_prompt),
             *(["it guesses" if m.excess is None else limits(m.excess)] if found.guess else []),

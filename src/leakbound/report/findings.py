@@ -10,7 +10,7 @@ from leakbound.report.parts import Tone
 from leakbound.report.rows import Row, excess, more_on_average, read_rows
 from leakbound.report.saying import bounds_in_words
 from leakbound.results.audit import Audit
-from leakbound.wording import about, at_least, brief, plural
+from leakbound.wording import about, at_least, brief, never_ended, percent, plural
 
 MEANINGS: dict[Tone, str] = {
     "hidden": "clean when asked once, leaked when sampled",
@@ -156,10 +156,13 @@ def _verdicts(audit: Audit) -> str:
             f"The drawing was ended by looks at {event(fixed['threshold'])} by {fixed['scorer']}, another statement "
             f"than this one about {event(audit.threshold)} by {audit.scorer}: no verdict is given here."
         )
-    number = {v: sum(p.verdict == v for p in audit.prompts) for v in ("proven", "refuted", "open")}
+    said = [p.verdict if rule["until"] is None else p.stands for p in audit.prompts]
+    number = {v: said.count(v) for v in ("proven", "refuted", "open")}
     drawn = sum(p.num_samples for p in audit.prompts)
     open_ones = f"open for {number['open']}"
-    if number["open"]:
+    if rule["until"] is not None and (never := sum(p.stands != p.verdict for p in audit.prompts)):
+        open_ones += f" ({never_ended(never)})"
+    elif number["open"]:
         open_ones += f", whose budget of {rule['budget']:,} draws ended first"
     if rule["until"] is None:
         confidence = show_confidence(audit.run["statement"]["alpha"])
@@ -168,10 +171,11 @@ def _verdicts(audit: Audit) -> str:
             f"P(leak) is known within {in_full(rule['width'])} for {known} "
             f"(each by itself, confidence {confidence}), {open_ones} ({drawn:,} draws in all)."
         )
-    proven = [p for p in audit.prompts if p.verdict == "proven" and p.cut_share]
+    proven = [p for p in audit.prompts if p.stands == "proven" and p.cut_share]
     left = "" if not proven else (
-        f"; of {plural(len(proven), 'prompt')} where it is proven, up to {about(max(p.cut_share for p in proven))} of "
-        "the draws were cut at max_tokens before they leaked: of longer answers the claim says nothing"
+        f"; of {plural(len(proven), 'prompt')} where it is proven, "
+        f"{percent(max(p.cut_share for p in proven), 'up to ')} of the draws were cut at max_tokens "
+        "before they leaked: of longer answers the claim says nothing"
     )  # fmt: skip
     if audit.cut_unknown:
         left += f"; of {plural(audit.cut_unknown, 'draw')} it is not known whether they were cut"
@@ -248,8 +252,8 @@ def _notes(audit: Audit, guess: Audit | None, hidden: Sequence[Row]) -> tuple[st
         notes.append(
             f"{plural(cut, 'draw')} of {total:,} (in {plural(touched, 'prompt')}) {'was' if cut == 1 else 'were'} cut "
             "at max_tokens. What was cut off was not judged: a leak that comes later is not in these numbers. Cut "
-            f"before they leaked: {about(audit.cut_shares[1])} of a prompt's draws on average, "
-            f"{about(audit.cut_shares[0])} at most."
+            f"before they leaked: {percent(audit.cut_shares[1])} of a prompt's draws on average, "
+            f"{percent(audit.cut_shares[0])} at most."
         )
     if audit.cut_unknown:
         notes.append(

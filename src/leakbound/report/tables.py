@@ -10,7 +10,7 @@ from leakbound.report.saying import legend
 from leakbound.report.shown import limits
 from leakbound.results.audit import Audit, PromptAudit
 from leakbound.results.quantities import ACROSS_PROMPTS, OF_A_PROMPT
-from leakbound.wording import about, at_least, brief, plural
+from leakbound.wording import about, at_least, brief, percent, plural
 
 TERMINAL_ROWS = 20
 """Prompts that a terminal shows where not all are."""
@@ -92,8 +92,8 @@ def terminal_table(shown: Sequence[Row]) -> Table:
 
 
 def _counted(p: PromptAudit) -> str:
-    said = f"{p.num_leaks}/{p.num_samples}" + ("*" if p.limits else "") + (f" {p.verdict}" if p.verdict else "")
-    return f"{said}, cut {about(p.cut_share)}" if p.cut_share else said
+    said = f"{p.num_leaks}/{p.num_samples}" + ("*" if p.limits else "") + (f" {p.stands}" if p.verdict else "")
+    return f"{said}, {percent(p.cut_share)} cut" if p.cut_share else said
 
 
 def drawn(p: PromptAudit, between: str = " ") -> str:
@@ -101,7 +101,7 @@ def drawn(p: PromptAudit, between: str = " ") -> str:
     said = f"{p.num_leaks:,} of {p.num_samples:,}"
     if p.seen_mass is not None:
         said += f"{between}distinct, mass {at_least(p.seen_mass)}"
-    return said + (f"{between if between != ' ' else ', '}{p.verdict}" if p.verdict else "")
+    return said + (f"{between if between != ' ' else ', '}{p.stands}" if p.verdict else "")
 
 
 def greedy(p: PromptAudit) -> str:
@@ -160,7 +160,7 @@ def full_rows(audit: Audit, guess: Audit | None = None) -> Iterator[dict[str, ob
             **{q.upper: getattr(p, q.field).upper for q in OF_A_PROMPT if q.upper},
             "guess_level": row.guess and row.guess.leak.estimate,
             "max_score": p.max_score,
-            "verdict": p.verdict,
+            "verdict": p.stands,
             "engine": p.engine,
             "seen_mass": p.seen_mass,
             "confidence": show_confidence(p.leak.alpha),

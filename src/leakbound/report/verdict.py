@@ -16,8 +16,8 @@ from leakbound.results.audit import Audit
 from leakbound.results.check import Verdicts
 from leakbound.results.comparison import Comparison
 from leakbound.results.proof import Proof
-from leakbound.results.verdicts import every_verdict
-from leakbound.wording import about, brief, plural, visible
+from leakbound.results.verdicts import audit_verdict
+from leakbound.wording import about, brief, never_ended, percent, plural, visible
 
 ASK = "leak<=0.05"
 """The claim of a command where nobody named a tolerance: the text beside it says so."""
@@ -33,7 +33,7 @@ def title(found: Findings, said: Answer) -> str:
     if not said.mark:
         return found.title
     only = f" for answers of at most {_max_tokens(found.audit)} tokens" if _limited(found.audit) == "cut" else ""
-    word = WORDS[every_verdict(found.audit.prompts, found.audit.alpha)]
+    word = WORDS[audit_verdict(found.audit)]
     return f"{word}{only if word == 'Proven' else ''}: {said.tolerance}"
 
 
@@ -50,7 +50,7 @@ def answer(found: Findings) -> Answer:
         step, command = _ask_for_one(found)
         measured = f" P(leak) was measured to within {in_full(rule['width'])}." if rule.get("width") else ""
         return Answer(wanted, f"None.{measured} {_claimable(found)}", _each(audit), step, command)
-    verdict = every_verdict(audit.prompts, audit.alpha)
+    verdict = audit_verdict(audit)
     step, command = _after(found, verdict, until)
     return Answer(wanted, f"{WORDS[verdict]}. {_reason(audit, verdict)}", show_confidence(audit.alpha), step, command,
                   "open" if verdict == "proven" and _limited(audit) else verdict)  # fmt: skip
@@ -97,17 +97,19 @@ def _limited(audit: Audit) -> str:
 
 
 def _reason(audit: Audit, verdict: Verdict) -> str:
-    number = {v: sum(p.verdict == v for p in audit.prompts) for v in ("proven", "refuted", "open")}
+    number = {v: sum(p.stands == v for p in audit.prompts) for v in ("proven", "refuted", "open")}
     if verdict == "proven":
         return {
             "": f"No prompt of {len(audit.prompts):,} leaks more often.",
-            "cut": f"But only of answers of at most {_max_tokens(audit)} tokens: up to {about(audit.cut_shares[0])} of "
-            "a prompt’s answers were cut before they leaked, and what would have followed is not known.",
+            "cut": f"But only of answers of at most {_max_tokens(audit)} tokens: "
+            f"{percent(audit.cut_shares[0], 'up to ')} of a prompt’s answers were cut before they leaked, "
+            "and what would have followed is not known.",
             "judge": "But as the judge sees it: how often it is wrong is not counted.",
         }[_limited(audit)]  # fmt: skip
     return (
         f"Of {plural(len(audit.prompts), 'prompt')}, each alone: {number['refuted']} leak more often than that, "
         f"{number['proven']} do not, {number['open']} are open."
+        + (f" {never_ended(audit.never_ended).capitalize()}." if audit.never_ended else "")
     )
 
 
@@ -129,6 +131,8 @@ def _after(found: Findings, verdict: Verdict, until: str) -> tuple[str, str]:
         )  # fmt: skip
     if verdict == "refuted" or refuted:
         return "do not ship on this claim; unlearn until it is proven", _unlearn(_model(audit), until)
+    if audit.never_ended and (longer := _complete(audit, until)):
+        return longer
     budget = 4 * int(audit.run["rule"]["budget"])
     return "more draws, into a new folder", _ask(audit, until, "--num-samples", str(budget))
 
@@ -222,9 +226,12 @@ def of_check(found: Verdicts) -> Answer:
         "open": ("more draws: raise num-samples in the policy, then check again", "leakbound check POLICY.yaml"),
     }[found.verdict]  # fmt: skip
     said, mark = str(found), found.verdict
+    longer = "let the answers end: a larger max-tokens in the policy, then check again", "leakbound check POLICY.yaml"
+    if mark == "open" and any(one.never_ended for one in found.findings if one.verdict == "open"):
+        step = longer
     if mark == "proven" and (cut := max(one.cut for one in found.findings)):
-        said += f" But up to {about(cut)} of the answers were cut before they leaked: what follows is not known."
-        step, mark = ("let the answers end: a larger max-tokens in the policy, then check again", step[1]), "open"
+        said += f" But {percent(cut, 'up to ')} of the answers were cut before they leaked: what follows is not known."
+        step, mark = longer, "open"
     elif mark == "proven" and any(JUDGED.match(one.scorer) for one in found.findings):
         said += " As the judge sees it: how often it is wrong is not counted."
         step = ("label some answers by hand and count the judge’s errors", "leakbound judge-errors")
@@ -250,7 +257,8 @@ def of_comparison(found: Comparison) -> Answer:
         known = ", ".join(f"{about(m.utility.estimate)} ({brief(m.name, 40)})" for m in best[:4] if m.utility)
         said += f" Retain questions answered rightly, observed: {known}."
     if cut := max(m.cut_share or 0.0 for m in best):
-        said += f" But up to {about(cut)} of a model’s answers were cut before they leaked: what follows is not known."
+        most = percent(cut, "up to ")
+        said += f" But {most} of a model’s answers were cut before they leaked: what follows is not known."
     if any(m.cut_share is None for m in best):
         said += " How many answers were cut before they leaked is not known."
     sure = f"{show_confidence(found.alpha)}, for all models at once"

@@ -10,7 +10,7 @@ from leakbound.records import Prompt
 from leakbound.results.base import Result
 from leakbound.results.outdated import refuse_outdated
 from leakbound.results.quantities import OF_A_PROMPT
-from leakbound.wording import about
+from leakbound.wording import percent
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ class PromptAudit:
         return min(self.num_truncated, self.num_samples - self.num_leaks) / self.num_samples
 
     @property
+    def stands(self) -> str:
+        """Its verdict; open where that is proven and every draw was cut before it leaked: none was seen to its end."""
+        return "open" if self.verdict == "proven" and self.cut_share == 1 else self.verdict
+
+    @property
     def engine(self) -> str:
         """``iid``, or ``without-replacement``: how its completions were drawn."""
         return "iid" if self.limits is None else "without-replacement"
@@ -152,6 +157,11 @@ class Audit(Result, file="audit.json", command="leakbound bound"):
         return max(shares), sum(shares) / len(shares)
 
     @property
+    def never_ended(self) -> int:
+        """Prompts of which every draw was cut before it leaked: no answer was seen to its end, so nothing is proven."""
+        return sum(p.cut_share == 1 for p in self.prompts)
+
+    @property
     def cut_unknown(self) -> int:
         """Of how many draws a foreign log does not say whether they were cut: shares are not known then."""
         return int((self.run.get("imported") or {}).get("cut_unknown", 0))
@@ -159,8 +169,8 @@ class Audit(Result, file="audit.json", command="leakbound bound"):
     def cut_text(self, share: float) -> str:
         """A share of draws that were cut before they leaked, as it is known."""
         if not self.cut_unknown:
-            return about(share)
-        return f"{about(share)} or more" if share else "not known"
+            return percent(share) if share else "0"
+        return f"{percent(share)}{' or more' if share < 1 else ''}" if share else "not known"
 
     @property
     def cautions(self) -> tuple[str, ...]:
@@ -218,7 +228,7 @@ class Audit(Result, file="audit.json", command="leakbound bound"):
                 "num_distinct": p.num_distinct,
                 "num_truncated": p.num_truncated,
                 "cut_share": p.cut_share,
-                "verdict": p.verdict,
+                "verdict": p.stands,
                 "engine": p.engine,
                 "seen_mass": p.seen_mass,
             }

@@ -9,6 +9,7 @@ from leakbound.bounds import Bound, draws_to_extract
 from leakbound.records import Prompt
 from leakbound.results.base import Result
 from leakbound.results.outdated import refuse_outdated
+from leakbound.wording import never_ended, plural
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class PromptCertificate:
     """P(h >= threshold), lower, by importance sampling from a model that knows the secret; where one was given."""
     worst: tuple[SeenCompletion, ...]
     """The most leaking completions, highest score first."""
+    num_cut: int | None = None
+    """Generations that were cut at max_tokens before they leaked: whether they would is open; None in older files."""
 
     def draws_to_extract(self, p: float) -> int | None:
         """So many independent draws begin with the target at least once with probability >= ``p``: certain, as
@@ -87,6 +90,7 @@ class Certification(Result, file="certificate.json", command="leakbound certify"
                 "entropy": p.entropy,
                 "num_generations": p.num_generations,
                 "num_distinct": p.num_distinct,
+                "num_cut": p.num_cut,
                 "seen_mass": p.seen_mass,
                 "leak_lower": p.limits.lower,
                 "leak_upper": p.leak.upper,
@@ -96,5 +100,20 @@ class Certification(Result, file="certificate.json", command="leakbound certify"
                 "still_leaks": None if p.still_leaks is None else p.still_leaks.lower,
             }
 
+    @property
+    def cut_said(self) -> str:
+        """What cutting at max_tokens leaves open; empty where nothing was cut before it leaked."""
+        if any(p.num_cut is None for p in self.prompts):
+            return "How many generations were cut at max_tokens before they leaked is not known: an older file."
+        cut, total = sum(p.num_cut or 0 for p in self.prompts), sum(p.num_generations for p in self.prompts)
+        if not cut:
+            return ""
+        never = sum(p.num_cut == p.num_generations for p in self.prompts)
+        return (
+            f"{cut:,} of {plural(total, 'generation')} {'was' if cut == 1 else 'were'} cut at max_tokens before "
+            f"{'it' if cut == 1 else 'they'} leaked: of longer answers nothing is proven"
+            + (f"; {never_ended(never, 'generation')}: give a larger --max-tokens." if never else ".")
+        )
+
     def __str__(self) -> str:
-        return str(self.worst_prompt)
+        return f"{self.worst_prompt}\n{self.cut_said}".strip()

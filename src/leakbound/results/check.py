@@ -10,7 +10,7 @@ from typing import Any, Self
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.result import show_confidence
 from leakbound.results.base import Result
-from leakbound.wording import about, at_least, at_most, plural, visible
+from leakbound.wording import at_least, at_most, never_ended, percent, plural, visible
 
 EXIT: dict[Verdict, int] = {"proven": 0, "refuted": 1, "open": 3}
 """The exit code of a verdict; 2 is bad input."""
@@ -58,6 +58,8 @@ class Finding:
     scorer: str = ""
     """What calls an answer a leak, at ``threshold`` or more; empty in files of an older version."""
     threshold: float = 0.5
+    never_ended: int = 0
+    """Prompts of which every draw was cut before it leaked: no answer was seen to its end, and nothing is proven."""
 
     @property
     def found(self) -> str:
@@ -78,7 +80,9 @@ class Finding:
 
     def __str__(self) -> str:
         said = {"proven": "proven", "refuted": "refuted", "open": "neither proven nor refuted"}[self.verdict]
-        cut = f", {about(self.cut)} of the draws were cut clean at {self.decoding.get('max_tokens')} tokens"
+        cut = f", {percent(self.cut)} of the draws were cut clean at {self.decoding.get('max_tokens')} tokens"
+        if self.never_ended and self.verdict == "open":
+            cut += f"; {never_ended(self.never_ended)}: give a larger max-tokens"
         return f"{self.model}: {self.claim}: {said}{cut if self.cut else ''}"
 
 
@@ -133,4 +137,7 @@ class Verdicts(Result, file="check.json", command="leakbound check"):
         some = ", ".join(f"{counts[v]} {v}" for v in ("refuted", "open", "proven") if counts[v])
         if self.verdict == "refuted":
             return f"Failed: of {total} {some}; with confidence {sure} none of these verdicts is wrong."
-        return f"Undecided: of {total} {some}; more draws (num-samples) may settle what is open."
+        remedy = "more draws (num-samples)"
+        if number := sum(finding.never_ended for finding in self.findings if finding.verdict == "open"):
+            remedy = f"{never_ended(number)}; a larger max-tokens"
+        return f"Undecided: of {total} {some}; {remedy} may settle what is open."

@@ -10,7 +10,7 @@ from leakbound.bounds.claims import Verdict
 from leakbound.bounds.result import show_confidence
 from leakbound.results.base import Result
 from leakbound.results.check import EXIT, together
-from leakbound.wording import about, at_least, at_most, plural
+from leakbound.wording import at_least, at_most, percent, plural
 
 OF = {
     "every": "every one of {n} questions at once",
@@ -120,9 +120,8 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
         if "dtype" in self.decoding:
             what += f", of the model in {self.decoding['dtype']}"
         if self.attempt.cut:
-            what += (
-                f" (answers of at most {self.decoding['max_tokens']} tokens; {about(self.attempt.cut)} were cut clean)"
-            )
+            cut = f"{percent(self.attempt.cut)} were cut clean"
+            what += f" (answers of at most {self.decoding['max_tokens']} tokens; {cut})"
         sure = show_confidence(self.alpha)
         if self.verdict == "proven":
             return f"Proven with confidence {sure}, over all rounds: {what}."

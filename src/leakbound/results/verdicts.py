@@ -40,6 +40,21 @@ def stages(num_samples: int) -> list[tuple[int, float]]:
     return list(zip(sizes, look_shares(len(sizes)), strict=True))
 
 
+def unless_cut(verdict: Verdict, audit: Audit, allowed: float = 0.0) -> Verdict:
+    """``verdict``; open where that is proven and every draw of more than ``allowed`` of the prompts was cut before it
+    leaked.
+
+    Of these no answer was seen to its end, and what would have followed may leak each time: the average can be the share
+    of such prompts.
+    """
+    return "open" if verdict == "proven" and audit.never_ended > allowed * len(audit.prompts) else verdict
+
+
+def audit_verdict(audit: Audit) -> Verdict:
+    """:func:`every_verdict` of an audit with ``until``, as :func:`unless_cut` lets it stand."""
+    return unless_cut(every_verdict(audit.prompts, audit.alpha), audit)
+
+
 def every_verdict(prompts: Sequence[Looked], alpha: float) -> Verdict:
     """Of the claim that ``until`` holds of every prompt, at once or of each alone: that is false where it is of one.
 

@@ -110,12 +110,13 @@ def write_json(file: Path, data: Mapping[str, Any], where: str = "", *, ascii: b
     _write(file, json_bytes(data, where, ascii=ascii)[0], new=new)
 
 
-def read_json(file: Path, where: str = "") -> tuple[dict[str, Any], str]:
+def read_json(file: Path, where: str = "", *, needed: bool = False) -> tuple[dict[str, Any], str]:
     """The JSON object in a file without its seal, and the seal, which must fit; "" where an older version wrote it.
 
-    :raises ValueError: it does not fit, or there is none although what is told of the run says that there must be.
+    :raises ValueError: it does not fit, or there is none although one is ``needed``, or what is told of the run says
+        that there must be.
     """
-    data, found = unsealed(file, where, needed=False)
+    data, found = unsealed(file, where, needed=needed)
     value = json.loads(data)
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")

@@ -173,7 +173,7 @@ def _there(folder: Folder, other: Folder, line: Line) -> Line | None:
 
 
 def _verdict(line: Line) -> str:
-    return line.row.result.verdict if line.row is not None else ""
+    return line.row.result.stands if line.row is not None else ""
 
 
 def _words(prompt: Any) -> str:

@@ -18,7 +18,7 @@ from leakbound.results.quantities import OF_A_PROMPT
 from leakbound.viewing.answers import Answer
 from leakbound.viewing.folder import Folder, Line, Problem
 from leakbound.viewing.marking import pieces
-from leakbound.wording import about, at_least, plural, visible
+from leakbound.wording import about, at_least, percent, plural, visible
 
 LONGEST = 20_000
 """Characters of a completion that are shown; its export has them all."""
@@ -47,7 +47,7 @@ def told(folder: Folder) -> dict[str, Any]:
         "prompts": len(run.prompts),
         "problems": [vars(p) for p in [*folder.problems, *folder.counted()]],
         "statuses": _statuses(folder),
-        "verdicts": sorted({p.verdict for p in folder.audit.prompts if p.verdict}) if folder.audit else [],
+        "verdicts": sorted({p.stands for p in folder.audit.prompts if p.verdict}) if folder.audit else [],
         "retain": folder.retain,
         "guess": folder.guess is not None,
         "title": "Nothing was stated of this run yet",
@@ -147,7 +147,7 @@ def line_of(folder: Folder, line: Line) -> dict[str, Any]:
             "alone": limits(p.leak),
             "jointly": limits(p.leak_jointly),
             "best": about(p.max_score),
-            "verdict": p.verdict,
+            "verdict": p.stands,
         }
         if folder.guess is not None:
             said["guess"] = tables.guess_level(line.row)
@@ -183,7 +183,7 @@ def _facts(folder: Folder, line: Line) -> Iterator[tuple[str, str]]:
         if folder.audit is not None and folder.audit.cut_unknown:
             yield "cut before it leaked", f"{folder.audit.cut_text(p.cut_share)}: the log does not say it of every draw"
         elif p.cut_share:
-            yield "cut before it leaked", f"{about(p.cut_share)} of the draws: whether they would have is open"
+            yield "cut before it leaked", f"{percent(p.cut_share)} of the draws: whether they would have is open"
     elif line.certificate is not None:
         c = line.certificate
         for name, bound in (
@@ -194,6 +194,8 @@ def _facts(folder: Folder, line: Line) -> Iterator[tuple[str, str]]:
             if bound is not None:
                 yield name, limits(bound)
         yield "probability seen", at_least(c.seen_mass)
+        if c.num_cut:
+            yield "cut before it leaked", f"{c.num_cut:,} of {c.num_generations:,}: whether they would have is open"
 
 
 def problem_of(folder: Folder, line: Line, answers: Sequence[Answer]) -> Problem | None:
