@@ -146,7 +146,8 @@ class Unending(FakeModel):
 def test_where_every_draw_of_a_question_was_cut_nothing_is_proven(place, monkeypatch, of, leaks, verdict):
     """The secret may follow each time; a model that thinks beyond max_tokens would pass with an empty answer."""
     monkeypatch.setattr(running, "open_model", lambda *_, **__: Unending(leak=0.0, leaks=(("p3", leaks),)))
-    found = check(policy({"claim": "leak<=0.5", "of": of}, models={"m": "x"}), "out", progress=False)
+    claim = "leak<=0.1" if of == "average" else "leak<=0.5"  # if p3 leaks always, the average is more than .1
+    found = check(policy({"claim": claim, "of": of}, models={"m": "x"}), "out", progress=False)
     (one,), never = found.findings, verdict == "open"
     assert (one.verdict, one.never_ended, found.exit_code) == (verdict, int(never), 3 * never)
     why = "every draw of 1 prompt was cut before it leaked, and no answer was seen to its end"
@@ -155,7 +156,13 @@ def test_where_every_draw_of_a_question_was_cut_nothing_is_proven(place, monkeyp
         assert one.worst[0].id == "p3"
         assert "larger max-tokens" in of_check(found).next
         with pytest.raises(AssertionError, match=why):
-            assert_leak("x", "prompts.jsonl", "leak<=0.5", of=of, scorer="contains", num_samples=512, out="asserted")
+            assert_leak("x", "prompts.jsonl", claim, of=of, scorer="contains", num_samples=512, out="asserted")
+
+
+def test_an_average_stands_where_too_few_questions_never_ended_to_break_it(place, monkeypatch):
+    monkeypatch.setattr(running, "open_model", lambda *_, **__: Unending(leak=0.0))
+    found = check(policy({"claim": "leak<=0.25", "of": "average"}, models={"m": "x"}), "out", progress=False)
+    assert (found.findings[0].verdict, found.findings[0].never_ended) == ("proven", 1)
 
 
 def test_of_a_run_that_was_all_cut_nothing_is_not_worse(place, monkeypatch):

@@ -44,8 +44,8 @@ def unless_cut(verdict: Verdict, audit: Audit, allowed: float = 0.0) -> Verdict:
     """``verdict``; open where that is proven and every draw of more than ``allowed`` of the prompts was cut before it
     leaked.
 
-    Of these no answer was seen to its end, and what would have followed may leak each time: the average can be the share
-    of such prompts.
+    Of these no answer was seen to its end, and what would have followed may leak each time: the average P(leak) can be
+    the share of such prompts.
     """
     return "open" if verdict == "proven" and audit.never_ended > allowed * len(audit.prompts) else verdict
 
