@@ -22,7 +22,7 @@ LONG = SamplingParams()
     ("body", "error", "said"),
     [
         ({"error": {"message": "out of memory", "code": 500}}, IncompleteRunError, "out of memory"),
-        ({"error": {"message": "context too long", "code": 400}}, ModelError, "refuses: .*context too long"),
+        ({"error": {"message": "context too long", "code": 400}}, IncompleteRunError, "refuses: .*context too long"),
         ({"error": "overloaded"}, IncompleteRunError, "overloaded"),
         ({"object": "error", "message": "no such model", "code": 404}, ModelError, "refuses: .*no such model"),
         ('"I cannot"', ModelError, "no JSON object but .*I cannot.*is base_url right"),

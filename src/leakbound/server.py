@@ -21,11 +21,14 @@ AGAIN = "what was done so far is kept, run it again"
 
 
 class Refused(ModelError):
-    """The server will not do what was asked; ``said`` is its reason."""
+    """The server will not do what was asked; ``said`` is its reason, ``status`` that of HTTP."""
 
-    def __init__(self, where: str, said: str) -> None:
+    def __init__(self, where: str, said: str, status: int) -> None:
         super().__init__(f"{where}: the server refuses: {said}")
-        self.said = said
+        self.said, self.status = said, status
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it may come from a worker
+        return ModelError, self.args, self.__dict__
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class Server:
 
 
 def _failed(where: str, said: str, status: Any) -> ModelError | IncompleteRunError:
-    return Refused(where, said) if status in REFUSED else IncompleteRunError(f"{where}: {said}; {AGAIN}")
+    return Refused(where, said, status) if status in REFUSED else IncompleteRunError(f"{where}: {said}; {AGAIN}")
 
 
 def _object(where: str, text: str) -> dict[str, Any]:

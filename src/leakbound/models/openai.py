@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from leakbound.errors import IncompleteRunError, InputError, ModelError
+from leakbound.errors import IncompleteRunError, InputError, LeakboundError, ModelError
 from leakbound.models.requests import (
     KINDS,
     Kind,
@@ -30,7 +30,11 @@ _SEEDS = 2**53
 """Seeds are below this, so that every JSON reader keeps them exact."""
 _LLAMA_SEEDS = 2**32 - 1
 """llama.cpp keeps 32 bits of a seed, and the largest means: any."""
-_ABOUT_N = re.compile(r"\bn\b|choice|completions? |best_of|sequences")
+_ABOUT_N = re.compile(r"\bn\b|\bbest_of\b")
+_QUESTION = Prompt("first request", "What is the capital of France?", "Paris")
+"""What a server is asked before the first draw; the answers are not judged."""
+_MAY_DEPEND = (400, 403, 422)
+"""Refusals that a guard gives also for what the model has said."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,10 @@ class OpenAIModel:
 
     **What it does.** Draw i of a prompt belongs to seed s + i, s from a hash of the run's seed and the prompt's id. A
     request for draws i to i + n - 1 sends s + i: vLLM and llama.cpp give the j-th choice the seed s + i + j, so no two
-    draws of a prompt share a seed whether a server counts seeds on or not. A server that takes fewer choices at a time
-    is asked for fewer, with the same seeds. Every parameter of the law is sent, also what is off, for servers have
-    defaults of their own; one that is not sent is named in run.json. A request that fails, or an answer that the server
-    withheld, raises: no draw is ever dropped.
+    draws of a prompt share a seed whether a server counts seeds on or not. A server that takes fewer choices at a time,
+    which a first question shows, is asked for fewer, with the same seeds. Every parameter of the law is sent, also what
+    is off, for servers have defaults of their own; one that is not sent is named in run.json. A request that fails, or
+    an answer that the server withheld, raises: no draw is ever dropped.
     """
 
     reads_turns: ClassVar = True
@@ -144,12 +148,42 @@ class OpenAIModel:
         return {"backend": "openai", "model": self.served, **own, "independence": "as the server promises"}
 
     def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
-        """InputError for a conversation where this door has no place for one."""
+        """InputError for a conversation where this door has no place for one; learns how many answers a request gets.
+
+        That is learnt from a question that is not judged: to ask again for fewer because a draw was refused, or left
+        out, would choose by what it said.
+        """
         for prompt in prompts:
             if prompt.before and self.api == "completions":
                 raise InputError(f"prompt {prompt.id!r} has messages before it, and api completions has none: use chat")
             if prompt.before and prompt.before[0][0] == "system" and self.system:
                 raise InputError(f"prompt {prompt.id!r} has a system message of its own: leave system out")
+        while self._most[0] > 1 and not self._takes(self._most[0], params):
+            self._most[0] //= 2
+
+    def _takes(self, n: int, params: SamplingParams) -> bool:
+        """Whether the server gives ``n`` answers at a time; where it gives fewer, it is asked for one."""
+        try:
+            if len(self._first(n, self._options(params))["choices"]) < n:
+                self._most[0] = 1
+        except Refused as error:
+            if _ABOUT_N.search(error.said):
+                return False
+            raise
+        return True
+
+    def _first(self, n: int, options: dict[str, Any]) -> dict[str, Any]:
+        """The answer to the first question. ModelError that names the parameters which a refusal is about."""
+        try:
+            return self.ask(0, _QUESTION, 0, n, options)
+        except Refused as error:
+            names = [name for name in may_be_left_out(self.server) if re.search(rf"\b{name}\b", error.said)]
+            if not names:
+                raise
+            raise ModelError(
+                f"{error}. If it does not know {' and '.join(names)}: give --not-sent {' --not-sent '.join(names)}, or "
+                "--server openai, and the statement is about the server's own setting of it"
+            ) from error
 
     def agreement(self, params: SamplingParams) -> dict[str, Any]:
         """What is ``sent``, what is ``not_sent``, and what the server ``confirmed`` of it when asked once.
@@ -158,9 +192,8 @@ class OpenAIModel:
         """
         sent = law_fields(self.server, self.api, params, self.not_sent)
         llama = self.server == "llama.cpp"
-        question = Prompt("first request", "What is the capital of France?", "Paris")
-        reply = self.ask(0, question, 0, 1, {**self._options(params), **({"verbose": True} if llama else {})})
-        _ = [read_choice(choice, question.id, self.api, self.reasoning) for choice in reply["choices"]]
+        reply = self._first(1, {**self._options(params), **({"verbose": True} if llama else {})})
+        _ = [read_choice(choice, _QUESTION.id, self.api, self.reasoning) for choice in self._all(reply, _QUESTION, 1)]
         confirmed = {name: reply[name] for name in ("model", "system_fingerprint") if reply.get(name)}
         if llama:
             told = reply.get("__verbose")
@@ -243,7 +276,7 @@ class OpenAIModel:
         if self.server == "llama.cpp":
             options |= {"return_tokens": True, "verbose": True}
             with ThreadPoolExecutor(self.concurrency) as pool:
-                told = list(pool.map(lambda i: self.ask(seed, prompt, i, 1, options), range(start, start + n)))
+                told = list(pool.map(lambda i: self._draw(seed, prompt, i, 1, options), range(start, start + n)))
             return [ServedAnswer(*self._read(one["choices"][0], prompt), raw_tokens(one)) for one in told]
         options["logprobs"] = True if self.api == "chat" else 1
         if self.server == "vllm":
@@ -257,19 +290,45 @@ class OpenAIModel:
         """The server's answers for draws ``start`` to ``start + n - 1``, as many of them at a time as it takes."""
         end = start + n
         while start < end:
-            reply = self.ask(seed, prompt, start, min(self._most[0], end - start), options)
-            if reply["choices"]:  # none: it takes fewer at a time
-                start += len(reply["choices"])
-                yield reply
+            n = min(self._most[0], end - start)
+            yield self._draw(seed, prompt, start, n, options)
+            start += n
+
+    def _draw(self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]) -> dict[str, Any]:
+        """:meth:`ask` for draws that are judged. What is refused is never asked for in another way."""
+        try:
+            reply = self.ask(seed, prompt, start, n, options)
+        except Refused as error:
+            if error.status not in _MAY_DEPEND:
+                raise
+            raise IncompleteRunError(
+                f"{error}; this may be about what the model said, so these draws failed and no statement can be made"
+                f"{_about_n(n, error.said)}"
+            ).as_of_answer() from error
+        self._all(reply, prompt, n)
+        return reply
+
+    def _all(self, reply: dict[str, Any], prompt: Prompt, n: int) -> list[Any]:
+        """The choices of an answer, which are ``n``."""
+        choices: list[Any] = reply["choices"]
+        if len(choices) != n:
+            raise IncompleteRunError(
+                f"prompt {prompt.id!r}: the server gave {len(choices)} completions for n = {n}: what is missing may be "
+                f"missing for what it says, so no statement can be made{_about_n(n)}"
+            ).as_of_answer()
+        return choices
 
     def _read(self, choice: Any, prompt: Prompt) -> tuple[str, str]:
-        return read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning)
+        try:
+            return read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning)
+        except LeakboundError as error:
+            error.of_answer = True
+            raise
 
     def ask(self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]) -> dict[str, Any]:
-        """The server's answer for draws ``start`` to ``start + n - 1`` with its ``n`` choices, as they are.
+        """The server's answer for draws ``start`` to ``start + n - 1`` with its choices, as they are, however many.
 
-        No choices where it does not take that many: the number is lowered then, and the same draws are to be asked for
-        again. IncompleteRunError or ModelError for anything else.
+        :raises Refused: the server will not; IncompleteRunError or ModelError for anything else.
         """
         below = _LLAMA_SEEDS if self.server == "llama.cpp" else _SEEDS
         body = {**options, "n": n, "seed": draw_seed(seed, prompt.id, start, below)}
@@ -280,32 +339,23 @@ class OpenAIModel:
             system = [{"role": "system", "content": self.system}] if self.system else []
             path, body["messages"] = "/chat/completions", [*system, *prompt.messages()]
         who = f"prompt {prompt.id!r}, draws {start} to {start + n - 1},"
-        try:
-            reply = self.door.ask(who, path, body)
-        except Refused as error:
-            if n > 1 and _ABOUT_N.search(error.said):
-                self._most[0] = min(self._most[0], n // 2)
-                return {"choices": []}
-            names = [name for name in may_be_left_out(self.server) if re.search(rf"\b{name}\b", error.said)]
-            if not names:
-                raise
-            raise ModelError(
-                f"{error}. If it does not know {' and '.join(names)}: give --not-sent {' --not-sent '.join(names)}, or "
-                "--server openai, and the statement is about the server's own setting of it"
-            ) from error
+        reply = self.door.ask(who, path, body)
         self._names.add(str(reply.get("model")))
         if len(self._names) > 1:
             raise IncompleteRunError(
                 f"{who} at {self.base_url}: another model answers: {sorted(self._names)}; give one"
             )
         choices = reply.get("choices")
-        choices = choices if isinstance(choices, list) else []
-        if len(choices) < n and n > 1:
-            self._most[0] = 1  # it knows no n
-            return {"choices": []}
-        if len(choices) != n:
-            raise IncompleteRunError(f"prompt {prompt.id!r}: the server gave {len(choices)} completions for n = {n}")
-        return {**reply, "choices": choices}
+        return {**reply, "choices": choices if isinstance(choices, list) else []}
+
+
+def _about_n(n: int, said: str = "n") -> str:
+    """The remedy where a server may not take so many answers at a time."""
+    return (
+        f"; if it takes fewer than {n} answers at a time, give --per-request 1"
+        if n > 1 and _ABOUT_N.search(said)
+        else ""
+    )
 
 
 def token_ids(choice: dict[str, Any]) -> tuple[int, ...] | None:
