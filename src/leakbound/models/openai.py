@@ -223,8 +223,12 @@ class OpenAIModel:
             found = [pool.submit(self._request, shard.seed, *item, options) for item in asked]
             try:
                 answers = [answer.result() for answer in found]
-            except BaseException:
+            except BaseException as error:
                 pool.shutdown(wait=True, cancel_futures=True)
+                failed = [one.exception() for one in found if one.done() and not one.cancelled()]
+                told = [one for one in failed if isinstance(one, LeakboundError) and one.of_answer]
+                if told and error not in told:  # a line that broke as well must not hide it
+                    raise told[0] from error
                 raise
         known = all(alone for _, alone in answers)  # some servers sort the choices of a request by likelihood
         places: dict[tuple[str, str, str], list[int]] = {}
