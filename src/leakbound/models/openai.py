@@ -113,7 +113,7 @@ class OpenAIModel:
     @cached_property
     def door(self) -> Server:
         """Where the model is asked."""
-        return Server(self.base_url, self.api_key_env, self.timeout, self.retries)
+        return Server(self.base_url, self.api_key_env, self.timeout, self.retries, draws=True)
 
     @cached_property
     def _most(self) -> list[int]:
