@@ -47,6 +47,12 @@ def test_g6_filters_in_an_order_of_the_servers_own_are_refused():
         (message(content="no", reasoning="Paris"), InputError, "splits a reasoning text off"),
         (message(content="no", thinking="Paris"), InputError, "splits a reasoning text off"),
         (message(content="", reasoning_details=[{"text": "Paris"}]), InputError, "splits a reasoning text off"),
+        (message(content="no", thoughts="Paris"), InputError, "splits a reasoning text off"),
+        (message(content="no", reasoning_text="Paris"), InputError, "splits a reasoning text off"),
+        (message(content="no", thinking_blocks=[{"thinking": "Paris"}]), InputError, "splits a reasoning text off"),
+        (message(content="", audio={"transcript": "Paris"}), InputError, "a field 'audio', .* not be judged: .*Paris"),
+        (message(content="no", annotations=[{"text": "Paris"}]), InputError, "a field 'annotations'"),
+        (message(content="no", hidden="Paris"), InputError, "a field 'hidden', which is not known"),
         (message(content=[{"type": "image", "url": "x"}]), InputError, "a part that is no text"),
         (message(content=["Paris"]), InputError, "a part that is no text"),
         (lambda p: [{"message": None, "finish_reason": "stop"}] * p["n"], IncompleteRunError, "has no message"),
@@ -60,7 +66,19 @@ def test_g12_o13_a_withheld_answer_is_never_an_empty_draw(reply, error, said):
 
 
 def test_g12_fields_that_are_there_and_empty_are_nothing():
-    empty = message(content="", refusal=None, tool_calls=[], reasoning="", reasoning_details=[], thinking=None)
+    empty = message(
+        content="",
+        refusal=None,
+        tool_calls=[],
+        reasoning="",
+        reasoning_details=[],
+        thinking=None,
+        audio=None,
+        annotations=[],
+        function_call=None,
+        prefix=False,
+        hidden="",
+    )
     with chat_server(empty) as (url, _):
         assert [(d.text, d.count) for d in OpenAIModel(url, "little").sample(ONE, LONG)] == [("", 4)]
 
@@ -80,8 +98,23 @@ def test_g12_reasoning_of_every_name_is_kept_once_or_dropped():
         assert OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)[0].text == "Par\n"
         with pytest.raises(IncompleteRunError, match="no empty answer"):
             OpenAIModel(url, "little", reasoning="drop").sample(ONE, LONG)
+    blocks = [{"type": "thinking", "thinking": "Paris", "signature": "x"}]
+    with chat_server(message(content="no", reasoning_content="Paris", thinking_blocks=blocks)) as (url, _):
+        assert OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)[0].text == "Paris\nno"
     hidden = [{"type": "reasoning.encrypted", "data": "gAAAA"}]
     with chat_server(message(content="no", reasoning_details=hidden)) as (url, _):
         with pytest.raises(InputError, match="cannot be judged"):
             OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)
         assert OpenAIModel(url, "little", reasoning="drop").sample(ONE, LONG)[0].text == "no"
+
+
+def test_a_field_of_a_plain_completion_that_is_not_known_is_not_left_unjudged():
+    def reply(payload, **more):
+        return [{"text": "no", "finish_reason": "stop", "stop_reason": "x", "logprobs": {"a": 1}, **more}] * payload[
+            "n"
+        ]
+
+    with chat_server(reply) as (url, _):
+        assert OpenAIModel(url, "little", api="completions").sample(ONE, LONG)[0].text == "no"
+    with chat_server(lambda p: reply(p, more="Paris")) as (url, _), pytest.raises(InputError, match="a field 'more'"):
+        OpenAIModel(url, "little", api="completions").sample(ONE, LONG)

@@ -317,8 +317,8 @@ class OpenAIModel:
         choices: list[Any] = reply["choices"]
         if len(choices) != n:
             raise IncompleteRunError(
-                f"prompt {prompt.id!r}: the server gave {len(choices)} completions for n = {n}: what is missing may be "
-                f"missing for what it says, so no statement can be made{_about_n(n)}"
+                f"prompt {prompt.id!r}: the server gave {len(choices)} completions for n = {n}: which are given may "
+                f"depend on what they say, so no statement can be made{_about_n(n)}"
             ).as_of_answer()
         return choices
 
