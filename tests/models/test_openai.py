@@ -237,6 +237,8 @@ def test_the_same_text_cut_and_ended_are_two_completions():
 
 
 @pytest.mark.parametrize(("size", "usage", "tokens"), [(1, {"completion_tokens": 12}, 12), (1, None, -1), (1, {}, -1),
+                                                       (1, {"completion_tokens": 10**30}, -1),
+                                                       (1, {"completion_tokens": -7}, -1),
                                                        (3, {"completion_tokens": 12}, -1)])  # fmt: skip
 def test_tokens_are_never_guessed(monkeypatch, size, usage, tokens):
     import chat_server as module

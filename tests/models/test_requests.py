@@ -108,6 +108,20 @@ def test_g12_reasoning_of_every_name_is_kept_once_or_dropped():
         assert OpenAIModel(url, "little", reasoning="drop").sample(ONE, LONG)[0].text == "no"
 
 
+def test_an_answer_that_was_cut_before_its_first_letter_is_no_empty_answer():
+    """Hidden reasoning ate max_tokens: an empty text would count as clean."""
+    with chat_server(lambda p: [choice("", "length")] * p["n"]) as (url, _):
+        with pytest.raises(IncompleteRunError, match=r"before its first visible letter.*larger --max-tokens") as raised:
+            OpenAIModel(url, "little").sample(ONE, LONG)
+        assert raised.value.of_answer
+    cut = {"message": {"content": "", "reasoning": "Par"}, "finish_reason": "length"}
+    with chat_server(lambda p: [cut] * p["n"]) as (url, _):
+        kept = OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)
+        assert [(d.text, d.finish_reason) for d in kept] == [("Par\n", "length")]
+        with pytest.raises(IncompleteRunError, match="before its first visible letter"):
+            OpenAIModel(url, "little", reasoning="drop").sample(ONE, LONG)
+
+
 def test_a_field_of_a_plain_completion_that_is_not_known_is_not_left_unjudged():
     def reply(payload, **more):
         return [{"text": "no", "finish_reason": "stop", "stop_reason": "x", "logprobs": {"a": 1}, **more}] * payload[

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 from leakbound.errors import IncompleteRunError, InputError, LeakboundError, ModelError
@@ -26,6 +26,8 @@ from leakbound.server import Refused, Server
 
 UNKNOWN_TOKENS = -1
 """``num_tokens`` where the server does not say how long each of several completions is."""
+_MOST_TOKENS = 2**31
+"""No answer is as long: a number of tokens from here on is none."""
 _SEEDS = 2**53
 """Seeds are below this, so that every JSON reader keeps them exact."""
 _LLAMA_SEEDS = 2**32 - 1
@@ -265,7 +267,8 @@ class OpenAIModel:
         for reply in self._replies(seed, prompt, start, n, options):
             single, usage = len(reply["choices"]) == 1, reply.get("usage")
             tokens = usage.get("completion_tokens") if single and isinstance(usage, dict) else None
-            length = tokens if isinstance(tokens, int) else UNKNOWN_TOKENS
+            known = isinstance(tokens, int) and 0 <= tokens < _MOST_TOKENS
+            length = int(tokens) if known else UNKNOWN_TOKENS
             found += [(*self._read(one, prompt), length) for one in reply["choices"]]
             alone &= single
         return found, alone
@@ -276,17 +279,17 @@ class OpenAIModel:
         llama.cpp leaves tokens that end within a character out of its log-probabilities, and says all of them only of
         the first choice of a request: it is asked for one at a time.
         """
-        options = self._options(params)
+        options, read = self._options(params), partial(self._read, prompt=prompt, judged=False)  # its tokens are tested
         if self.server == "llama.cpp":
             options |= {"return_tokens": True, "verbose": True}
             with ThreadPoolExecutor(self.concurrency) as pool:
                 told = list(pool.map(lambda i: self._draw(seed, prompt, i, 1, options), range(start, start + n)))
-            return [ServedAnswer(*self._read(one["choices"][0], prompt), raw_tokens(one)) for one in told]
+            return [ServedAnswer(*read(one["choices"][0]), raw_tokens(one)) for one in told]
         options["logprobs"] = True if self.api == "chat" else 1
         if self.server == "vllm":
             options["return_tokens_as_token_ids"] = True
         replies = self._replies(seed, prompt, start, n, options)
-        return [ServedAnswer(*self._read(one, prompt), token_ids(one)) for reply in replies for one in reply["choices"]]
+        return [ServedAnswer(*read(one), token_ids(one)) for reply in replies for one in reply["choices"]]
 
     def _replies(
         self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]
@@ -322,9 +325,9 @@ class OpenAIModel:
             ).as_of_answer()
         return choices
 
-    def _read(self, choice: Any, prompt: Prompt) -> tuple[str, str]:
+    def _read(self, choice: Any, prompt: Prompt, *, judged: bool = True) -> tuple[str, str]:
         try:
-            return read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning)
+            return read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning, judged=judged)
         except LeakboundError as error:
             error.of_answer = True
             raise

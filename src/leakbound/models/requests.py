@@ -111,10 +111,11 @@ _COMPLETION = (
 """What is known of a choice where it is the message itself: the rest of it could hold what the model said."""
 
 
-def read_choice(choice: Any, who: str, api: str, reasoning: str) -> tuple[str, str]:
+def read_choice(choice: Any, who: str, api: str, reasoning: str, *, judged: bool = True) -> tuple[str, str]:
     """Text and finish reason of one choice of an answer, ``who`` asked for it.
 
-    :raises IncompleteRunError: the answer is withheld, lacks its text, or calls a tool: that is no empty answer.
+    :raises IncompleteRunError: the answer is withheld, lacks its text, or calls a tool; or it is to be ``judged``, and was
+        cut before any text: that is no empty answer.
     :raises InputError: a part of it would not be judged: a reasoning text, a part that is no text, an unknown field.
     """
     message = choice if api == "completions" or not isinstance(choice, dict) else choice.get("message")
@@ -155,6 +156,12 @@ def read_choice(choice: Any, who: str, api: str, reasoning: str) -> tuple[str, s
         raise IncompleteRunError(
             f"{who}: the server gave {text!r} for a text: that is no empty answer, so this draw failed and no "
             "statement can be made"
+        )
+    if judged and reason == "length" and not any([*kept, text]):
+        raise IncompleteRunError(
+            f"{who}: the server cut an answer at max_tokens before its first visible letter, so nothing of it can be "
+            "judged and no statement can be made; give a larger --max-tokens, or have the server show its reasoning, "
+            'and reasoning="keep"'
         )
     return "\n".join([*kept, text]), str(reason)
 
