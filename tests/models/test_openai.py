@@ -191,6 +191,17 @@ def test_a_broken_line_does_not_hide_that_an_answer_was_withheld():
     assert raised.value.of_answer
 
 
+def test_a_cache_that_answers_every_request_alike_is_refused():
+    with chat_server(lambda p: [choice(f"answer {i}") for i in range(p["n"])]) as (url, _):
+        with pytest.raises(IncompleteRunError, match="4 of 4 requests were answered by the same 32 texts") as raised:
+            OpenAIModel(url, "little").sample(Shard(PROMPTS[:1], 0, 128, 0), SamplingParams())
+        assert raised.value.of_answer
+        few = OpenAIModel(url, "little", per_request=4)  # 4!/4^4 = .094: three alike are no proof
+        assert len(few.sample(Shard(PROMPTS[:1], 0, 12, 0), SamplingParams())) == 4
+    with chat_server(lambda p: [choice("no")] * p["n"]) as (url, _):  # a law may have one answer
+        assert len(OpenAIModel(url, "little").sample(Shard(PROMPTS[:1], 0, 1000, 0), SamplingParams())) == 1
+
+
 def one_by_one(prompt, first, n, seed, leak, tokens=UNKNOWN_TOKENS, ordered=False):
     """What ``like_vllm(leak)`` says, draw by draw: the k-th draw of a prompt has the seed hash(seed, prompt id) + k."""
     start = int.from_bytes(hashlib.blake2b(f"server|{seed}|{prompt.id}".encode(), digest_size=8).digest(), "little")

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 from leakbound.errors import IncompleteRunError, InputError, LeakboundError, ModelError
+from leakbound.models.repeats import check_apart
 from leakbound.models.requests import (
     KINDS,
     Kind,
@@ -233,6 +234,9 @@ class OpenAIModel:
                     raise told[0] from error
                 raise
         known = all(alone for _, alone in answers)  # some servers sort the choices of a request by likelihood
+        for p in shard.prompts:
+            mine = [texts for (prompt, _, _), (texts, _) in zip(asked, answers, strict=True) if prompt is p]
+            check_apart(f"prompt {p.id!r}", [tuple(text for text, _, _ in texts) for texts in mine])
         places: dict[tuple[str, str, str], list[int]] = {}
         lengths: dict[tuple[str, str, str], int] = {}
         for (prompt, start, _), (texts, _) in zip(asked, answers, strict=True):

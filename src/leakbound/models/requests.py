@@ -114,8 +114,8 @@ _COMPLETION = (
 def read_choice(choice: Any, who: str, api: str, reasoning: str, *, judged: bool = True) -> tuple[str, str]:
     """Text and finish reason of one choice of an answer, ``who`` asked for it.
 
-    :raises IncompleteRunError: the answer is withheld, lacks its text, or calls a tool; or it is to be ``judged``, and was
-        cut before any text: that is no empty answer.
+    :raises IncompleteRunError: the answer is withheld, lacks its text, or calls a tool; or it is to be ``judged``, and
+        was cut before any text: that is no empty answer.
     :raises InputError: a part of it would not be judged: a reasoning text, a part that is no text, an unknown field.
     """
     message = choice if api == "completions" or not isinstance(choice, dict) else choice.get("message")
