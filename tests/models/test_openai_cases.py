@@ -62,6 +62,15 @@ def test_g6_run_json_separates_asked_sent_and_confirmed(tmp_path):
     assert not {"top_k", "min_p"} & (fixed["params"].keys() | fixed["served"]["sent"].keys())  # never recorded as off
     said = " ".join(report.to_markdown(bound(run)).split())
     assert "Not sent to the server, so that its own setting of it is part of every statement: min" in said
+    assert "Caution" not in said
+
+
+def test_another_name_in_the_answers_stands_beside_the_statements(tmp_path):
+    with chat_server(lambda p: {**answer(p, [choice("no")] * p["n"]), "model": "tiny"}) as (url, _):
+        run = sample(OpenAIModel(url, "little"), PROMPTS, tmp_path / "run", num_samples=8)
+        score(run)
+    said = " ".join(report.to_markdown(bound(run)).split())
+    assert "Caution: The server was asked for 'little', and 'tiny' answered." in said
 
 
 def test_g6_nothing_is_confirmed_where_nothing_is_said(tmp_path):

@@ -234,9 +234,11 @@ class OpenAIModel:
                     raise told[0] from error
                 raise
         known = all(alone for _, alone in answers)  # some servers sort the choices of a request by likelihood
-        for p in shard.prompts:
-            mine = [texts for (prompt, _, _), (texts, _) in zip(asked, answers, strict=True) if prompt is p]
-            check_apart(f"prompt {p.id!r}", [tuple(text for text, _, _ in texts) for texts in mine])
+        lists: dict[str, list[tuple[str, ...]]] = {}
+        for (prompt, _, _), (texts, _) in zip(asked, answers, strict=True):
+            lists.setdefault(prompt.id, []).append(tuple(text for text, _, _ in texts))
+        for name, mine in lists.items():
+            check_apart(f"prompt {name!r}", mine)
         places: dict[tuple[str, str, str], list[int]] = {}
         lengths: dict[tuple[str, str, str], int] = {}
         for (prompt, start, _), (texts, _) in zip(asked, answers, strict=True):
@@ -271,8 +273,7 @@ class OpenAIModel:
         for reply in self._replies(seed, prompt, start, n, options):
             single, usage = len(reply["choices"]) == 1, reply.get("usage")
             tokens = usage.get("completion_tokens") if single and isinstance(usage, dict) else None
-            known = isinstance(tokens, int) and 0 <= tokens < _MOST_TOKENS
-            length = int(tokens) if known else UNKNOWN_TOKENS
+            length = tokens if isinstance(tokens, int) and 0 <= tokens < _MOST_TOKENS else UNKNOWN_TOKENS
             found += [(*self._read(one, prompt), length) for one in reply["choices"]]
             alone &= single
         return found, alone

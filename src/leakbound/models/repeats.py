@@ -23,6 +23,6 @@ def check_apart(who: str, lists: Sequence[tuple[str, ...]]) -> None:
         likely = math.lgamma(length + 1) + sum(c * math.log(c / length) - math.lgamma(c + 1) for c in counts)
         if times > 1 and math.log(math.comb(total, times)) + (times - 1) * likely < _CHANCE:
             raise IncompleteRunError(
-                f"{who}: {times} of {total} requests were answered by the same {length} texts, as independent draws are "
-                "not: a cache, or one seed for all; no statement can be made: turn it off, and give another folder"
+                f"{who}: {times} of {total} requests were answered by the same {length} texts, as independent draws "
+                "are not: a cache, or one seed for all; no statement can be made: turn it off, and give another folder"
             ).as_of_answer()
