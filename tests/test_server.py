@@ -22,7 +22,7 @@ LONG = SamplingParams()
     ("body", "error", "said"),
     [
         ({"error": {"message": "out of memory", "code": 500}}, IncompleteRunError, "out of memory"),
-        ({"error": {"message": "context too long", "code": 400}}, ModelError, "refuses: .*context too long"),
+        ({"error": {"message": "context too long", "code": 400}}, IncompleteRunError, "refuses: .*context too long"),
         ({"error": "overloaded"}, IncompleteRunError, "overloaded"),
         ({"object": "error", "message": "no such model", "code": 404}, ModelError, "refuses: .*no such model"),
         ('"I cannot"', ModelError, "no JSON object but .*I cannot.*is base_url right"),
@@ -76,6 +76,43 @@ def test_o21_credentials_in_an_address_go_nowhere(address, tmp_path, capsys):
 def test_o21_an_address_is_one(address):
     with pytest.raises(InputError, match="give an address such as"):
         Server(address)
+
+
+@pytest.mark.parametrize(("status", "asked"), [(500, 1), (502, 1), (504, 1), (429, 3), (503, 3)])
+def test_a_draw_is_asked_for_again_only_where_it_was_not_answered(status, asked, monkeypatch):
+    """A guard that answers 500 where the model leaks: to ask until it does not would draw from what is clean."""
+    slept = []
+    monkeypatch.setattr("leakbound.server.time.sleep", slept.append)
+    with chat_server(lambda _: (status, "guard")) as (url, got):
+        with pytest.raises(IncompleteRunError, match="guard") as raised:
+            Server(url, retries=2, draws=True).ask("a draw", "/chat/completions", {})
+        assert len(got) == asked
+        assert ("sound only where failures do not depend on answers" in str(raised.value)) == (asked == 1)
+    assert slept == [0.5, 1.0][: asked - 1]
+
+
+def test_a_draw_is_asked_for_again_where_there_was_no_connection_and_not_where_it_broke(monkeypatch):
+    slept = []
+    monkeypatch.setattr("leakbound.server.time.sleep", slept.append)
+    with pytest.raises(IncompleteRunError, match="run it again when the server answers"):
+        Server("http://127.0.0.1:9/v1", retries=5, draws=True).ask("a draw", "/chat/completions", {})
+    assert slept == [0.5, 1.0, 2.0, 4.0, 8.0]
+    with chat_server(lambda _: lambda file: file.close()) as (url, got):
+        with pytest.raises(IncompleteRunError, match="not asked again by itself"):
+            Server(url, retries=5, draws=True).ask("a draw", "/chat/completions", {})
+        assert len(got) == 1
+
+
+def test_a_busy_server_is_asked_again_and_a_judge_after_any_failure(monkeypatch):
+    slept, failures = [], [(503, "busy"), (429, "busy")]
+    monkeypatch.setattr("leakbound.server.time.sleep", slept.append)
+    with chat_server(lambda p: failures.pop() if failures else like_vllm(0.0)(p)) as (url, got):
+        draws = OpenAIModel(url, "little", per_request=4).sample(ONE, LONG)
+        assert [(d.text, d.count) for d in draws] == [("I do not know", 4)]
+        assert len(got) == 3
+        failures.append((500, "out of memory"))
+        asked = {"messages": [{"content": "x"}], "n": 1, "temperature": 0, "model": "little"}
+        assert Server(url).ask("judge", "/chat/completions", asked)["choices"]
 
 
 def test_o21_the_time_is_that_of_the_whole_answer():

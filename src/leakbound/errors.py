@@ -15,11 +15,20 @@
 ``assert`` is for our own mistakes, which end a command with exit code 70; these are for everybody else's.
 """
 
+from typing import Self
+
 
 class LeakboundError(Exception):
     """Every error that leakbound raises on purpose."""
 
     exit_code = 70
+    of_answer: bool = False
+    """Whether it failed by what the model answered: to draw it again would choose draws by what they say."""
+
+    def as_of_answer(self) -> Self:
+        """The error, marked so."""
+        self.of_answer = True
+        return self
 
 
 class InputError(LeakboundError, ValueError):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from chat_server import answer, chat_server, choice, like_vllm, uniform
 
-from leakbound.errors import IncompleteRunError, InputError, ModelError
+from leakbound.errors import IncompleteRunError, InputError, ModelError, RunMismatchError
 from leakbound.models import Sampler
 from leakbound.models.openai import UNKNOWN_TOKENS, OpenAIModel, draw_seed
 from leakbound.records import Draw, Prompt, SamplingParams, Shard
@@ -125,7 +125,7 @@ def test_a_killed_run_goes_on_with_all_its_draws(tmp_path):
 
     def reply(payload):
         if payload["temperature"] and broken.is_set():
-            return (400, "down")
+            return (503, "down")
         return like_vllm(0.2)(payload)
 
     with chat_server(reply) as (url, _):
@@ -134,14 +134,72 @@ def test_a_killed_run_goes_on_with_all_its_draws(tmp_path):
         for part in run.parts[-1:]:
             (tmp_path / "run" / "draws" / f"{part.name}.parquet").unlink()
         broken.set()
-        with pytest.raises(ModelError):
+        with pytest.raises(IncompleteRunError, match="down; what was done so far is kept, run it again"):
             sample(model, PROMPTS, tmp_path / "run", num_samples=100)
+        assert not (tmp_path / "run" / "withheld.json").exists()
         assert [p.name for p in Run.open(tmp_path / "run").missing_draws()] == ["sample-00000"]
         broken.clear()
         run = sample(model, PROMPTS, tmp_path / "run", num_samples=100)
     assert not run.missing_draws()
     assert run.info["model"]["backend"] == "openai"
     assert sum(d.count for d in run.read_draws(run.parts[-1])) == 200
+
+
+@pytest.mark.parametrize("until", [None, "leak<=0.1"])
+@pytest.mark.parametrize("said", [[choice("", "content_filter")], (400, "blocked"), []])
+def test_a_run_whose_answer_was_withheld_is_closed(tmp_path, until, said):
+    from leakbound.auditing.steps import audit, bound
+
+    filtered = threading.Event()
+
+    def reply(payload):
+        if payload["temperature"] and filtered.is_set() and payload["messages"][0]["content"] == PROMPTS[1].text:
+            return said
+        return [choice("no")] * payload["n"]
+
+    with chat_server(reply) as (url, got):
+        asked = {"num_samples": 64, "scorer": "contains", "until": until, "progress": False, "out": tmp_path / "run"}
+        model = OpenAIModel(url, "little", per_request=1)
+        filtered.set()
+        with pytest.raises(IncompleteRunError, match="no statement can be made"):
+            audit(model, PROMPTS, **asked)
+        filtered.clear()
+        before = sum(body["messages"][0]["content"] in {p.text for p in PROMPTS} for _, body in got)
+        for again in (lambda: audit(model, PROMPTS, **asked), lambda: bound(Run.open(tmp_path / "run"))):
+            with pytest.raises(
+                RunMismatchError, match=r"a draw of .* failed by its answer \(prompt 'p[12]'.*would choose"
+            ):
+                again()
+        assert sum(body["messages"][0]["content"] in {p.text for p in PROMPTS} for _, body in got) == before
+        audit(model, PROMPTS, **{**asked, "out": tmp_path / "other"})
+
+
+def test_a_broken_line_does_not_hide_that_an_answer_was_withheld():
+    withheld = threading.Event()
+
+    def reply(payload):
+        if payload["seed"] == draw_seed(0, "p1", 0):
+            withheld.wait(10)
+            return (503, "down")
+        withheld.set()
+        return [choice("", "content_filter")]
+
+    with chat_server(reply) as (url, _):
+        model = OpenAIModel(url, "little", per_request=1, concurrency=2, retries=0)
+        with pytest.raises(IncompleteRunError, match="withheld") as raised:
+            model.sample(Shard(PROMPTS[:1], 0, 2, 0), SamplingParams())
+    assert raised.value.of_answer
+
+
+def test_a_cache_that_answers_every_request_alike_is_refused():
+    with chat_server(lambda p: [choice(f"answer {i}") for i in range(p["n"])]) as (url, _):
+        with pytest.raises(IncompleteRunError, match="4 of 4 requests were answered by the same 32 texts") as raised:
+            OpenAIModel(url, "little").sample(Shard(PROMPTS[:1], 0, 128, 0), SamplingParams())
+        assert raised.value.of_answer
+        few = OpenAIModel(url, "little", per_request=4)  # 4!/4^4 = .094: three alike are no proof
+        assert len(few.sample(Shard(PROMPTS[:1], 0, 12, 0), SamplingParams())) == 4
+    with chat_server(lambda p: [choice("no")] * p["n"]) as (url, _):  # a law may have one answer
+        assert len(OpenAIModel(url, "little").sample(Shard(PROMPTS[:1], 0, 1000, 0), SamplingParams())) == 1
 
 
 def one_by_one(prompt, first, n, seed, leak, tokens=UNKNOWN_TOKENS, ordered=False):
@@ -190,6 +248,8 @@ def test_the_same_text_cut_and_ended_are_two_completions():
 
 
 @pytest.mark.parametrize(("size", "usage", "tokens"), [(1, {"completion_tokens": 12}, 12), (1, None, -1), (1, {}, -1),
+                                                       (1, {"completion_tokens": 10**30}, -1),
+                                                       (1, {"completion_tokens": -7}, -1),
                                                        (3, {"completion_tokens": 12}, -1)])  # fmt: skip
 def test_tokens_are_never_guessed(monkeypatch, size, usage, tokens):
     import chat_server as module

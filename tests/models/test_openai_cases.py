@@ -35,9 +35,12 @@ def leaks(draws):
 @pytest.mark.slow
 def test_g6_the_whole_law_is_drawn_from_although_the_server_would_truncate_it(kind):
     with llama_server(0.4) as (url, got):
-        draws = OpenAIModel(url, "little", server=kind).sample(Shard(PROMPTS[:1], 0, 400, 0), LONG)
+        model = OpenAIModel(url, "little", server=kind)
+        model.check(PROMPTS, LONG)
+        draws = model.sample(Shard(PROMPTS[:1], 0, 400, 0), LONG)
         assert 100 < leaks(draws) < 220  # binomial(400, .4): outside with probability < 1e-8
-        assert leaks(OpenAIModel(url, "little", server="openai").sample(Shard(PROMPTS[:1], 0, 400, 0), LONG)) == 0
+        plain = OpenAIModel(url, "little", server="openai", per_request=8)
+        assert leaks(plain.sample(Shard(PROMPTS[:1], 0, 400, 0), LONG)) == 0
     assert all(body["top_p"] == 1 for _, body in got)
 
 
@@ -59,6 +62,15 @@ def test_g6_run_json_separates_asked_sent_and_confirmed(tmp_path):
     assert not {"top_k", "min_p"} & (fixed["params"].keys() | fixed["served"]["sent"].keys())  # never recorded as off
     said = " ".join(report.to_markdown(bound(run)).split())
     assert "Not sent to the server, so that its own setting of it is part of every statement: min" in said
+    assert "Caution" not in said
+
+
+def test_another_name_in_the_answers_stands_beside_the_statements(tmp_path):
+    with chat_server(lambda p: {**answer(p, [choice("no")] * p["n"]), "model": "tiny"}) as (url, _):
+        run = sample(OpenAIModel(url, "little"), PROMPTS, tmp_path / "run", num_samples=8)
+        score(run)
+    said = " ".join(report.to_markdown(bound(run)).split())
+    assert "Caution: The server was asked for 'little', and 'tiny' answered." in said
 
 
 def test_g6_nothing_is_confirmed_where_nothing_is_said(tmp_path):
@@ -154,6 +166,8 @@ def test_n1_fewer_at_a_time_where_the_server_takes_fewer_and_the_same_draws():
     for slots, used in seeds.items():
         with llama_server(0.3, slots=slots, seeds=used) as (url, got):
             model = OpenAIModel(url, "little", server="llama.cpp", concurrency=1)
+            model.check(PROMPTS, LONG)
+            used.clear()
             found[slots] = model.sample(Shard(PROMPTS, 0, 40, 3), LONG)
             refused = sum(body["n"] > slots for _, body in got)
             assert refused == {8: 2, 32: 0, 1: 5}[slots]  # 32, 16, 8, 4, 2: once each
@@ -172,11 +186,46 @@ def test_n1_a_server_that_knows_no_n_is_asked_one_by_one():
         return [choice("Paris" if uniform(payload["seed"]) < 0.5 else "no")]
 
     with chat_server(reply) as (url, got):
-        draws = OpenAIModel(url, "little", per_request=16, concurrency=1).sample(Shard(PROMPTS[:1], 5, 20, 0), LONG)
+        model = OpenAIModel(url, "little", per_request=16, concurrency=1)
+        model.check(PROMPTS, LONG)
+        draws = model.sample(Shard(PROMPTS[:1], 5, 20, 0), LONG)
     expected = [uniform(draw_seed(0, "p1", k)) < 0.5 for k in range(5, 25)]
     assert leaks(draws) == sum(expected)
     assert [len(d.places) for d in draws] == [d.count for d in draws]
     assert [body["n"] for _, body in got] == [16] + [1] * 20
+
+
+@pytest.mark.parametrize("said", ["completion blocked by output guard", "n must be 1: best_of", "seed phrase found"])
+def test_what_is_refused_once_draws_are_judged_is_not_asked_for_in_another_way(said):
+    """A guard that refuses a request for what one of its answers says: fewer at a time would leave that answer out."""
+
+    def reply(payload):
+        about = payload["messages"][-1]["content"] == PROMPTS[0].text
+        return (400, said) if about else [choice("no")] * payload["n"]
+
+    with chat_server(reply) as (url, got):
+        model = OpenAIModel(url, "little", per_request=8, concurrency=1)
+        model.check(PROMPTS, LONG)
+        with pytest.raises(IncompleteRunError, match=f"{said}; this may be about what the model said") as raised:
+            model.sample(Shard(PROMPTS[:1], 0, 8, 0), LONG)
+    assert raised.value.of_answer
+    assert [body["n"] for _, body in got] == [8, 8]
+    assert ("give --per-request 1" in str(raised.value)) == ("best_of" in said)
+
+
+def test_how_many_a_server_gives_is_learnt_from_a_question_that_is_not_judged():
+    with chat_server(lambda p: [choice("no")] * (p["n"] if "France" in str(p) else p["n"] - 1)) as (url, got):
+        model = OpenAIModel(url, "little", per_request=8, concurrency=1)
+        model.check(PROMPTS, LONG)
+        with pytest.raises(
+            IncompleteRunError, match="gave 7 completions for n = 8: which are given may depend"
+        ) as raised:
+            model.sample(Shard(PROMPTS[:1], 0, 8, 0), LONG)
+    assert raised.value.of_answer
+    assert len(got) == 2
+    with chat_server(lambda _: (400, "completion blocked")) as (url, got), pytest.raises(ModelError, match="blocked"):
+        OpenAIModel(url, "little").check(PROMPTS, LONG)
+    assert len(got) == 1
 
 
 def test_n1_llama_seeds_stay_within_32_bits_and_differ():

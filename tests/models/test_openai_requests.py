@@ -136,11 +136,16 @@ def test_requests_run_side_by_side_and_no_more_than_allowed():
 @pytest.mark.parametrize(
     ("reply", "error", "message"),
     [
-        (lambda p: [choice("x")] * (p["n"] - 1), IncompleteRunError, "gave 0 completions for n = 1"),
+        (lambda p: [choice("x")] * (p["n"] - 1), IncompleteRunError, "gave 9 completions for n = 10"),
         (lambda p: [choice("x")] * 9 + [choice("", "content_filter")], IncompleteRunError, "is withheld"),
         (lambda p: [choice(None, "tool_calls")] * 10, IncompleteRunError, "finish_reason 'tool_calls'"),
-        (lambda p: (500, "out of memory"), IncompleteRunError, "draws 0 to 9.*out of memory.*run it again"),
-        (lambda p: (400, "not today"), ModelError, "refuses: .*not today"),
+        (
+            lambda p: (500, "out of memory"),
+            IncompleteRunError,
+            "draws 0 to 9.*out of memory.*not asked again by itself.*run it again",
+        ),
+        (lambda p: (400, "not today"), IncompleteRunError, "refuses: .*not today"),
+        (lambda p: (401, "not you"), ModelError, "refuses: .*not you"),
     ],
 )
 def test_a_failed_draw_raises_and_is_never_dropped(reply, error, message):
@@ -152,7 +157,7 @@ def test_a_failed_draw_raises_and_is_never_dropped(reply, error, message):
 
 def test_a_failure_ends_the_rest_and_names_its_draws():
     def reply(payload):
-        return (400, "no") if payload["seed"] == draw_seed(0, "p1", 4) else [choice("x")] * payload["n"]
+        return (404, "no") if payload["seed"] == draw_seed(0, "p1", 4) else [choice("x")] * payload["n"]
 
     with chat_server(reply) as (url, got):
         model = OpenAIModel(url, "little", per_request=2, concurrency=1, retries=0)
@@ -190,9 +195,9 @@ def test_the_usual_settings_and_the_door():
     usual = OpenAIModel("http://127.0.0.1:9/v1")
     assert (usual.model, usual.server, usual.api, usual.system, usual.reasoning) == ("", "other", "chat", "", "raise")
     assert (usual.per_request, usual.concurrency) == (32, 8)
-    assert usual.door == Server("http://127.0.0.1:9/v1", "OPENAI_API_KEY", timeout=600.0, retries=5)
+    assert usual.door == Server("http://127.0.0.1:9/v1", "OPENAI_API_KEY", timeout=600.0, retries=5, draws=True)
     own = OpenAIModel("http://127.0.0.1:9/v1", timeout=7.0, retries=2, api_key_env="KEY", per_request=1, concurrency=1)
-    assert own.door == Server("http://127.0.0.1:9/v1", "KEY", timeout=7.0, retries=2)
+    assert own.door == Server("http://127.0.0.1:9/v1", "KEY", timeout=7.0, retries=2, draws=True)
 
 
 def test_one_is_enough_and_none_is_not():

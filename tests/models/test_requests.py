@@ -47,6 +47,12 @@ def test_g6_filters_in_an_order_of_the_servers_own_are_refused():
         (message(content="no", reasoning="Paris"), InputError, "splits a reasoning text off"),
         (message(content="no", thinking="Paris"), InputError, "splits a reasoning text off"),
         (message(content="", reasoning_details=[{"text": "Paris"}]), InputError, "splits a reasoning text off"),
+        (message(content="no", thoughts="Paris"), InputError, "splits a reasoning text off"),
+        (message(content="no", reasoning_text="Paris"), InputError, "splits a reasoning text off"),
+        (message(content="no", thinking_blocks=[{"thinking": "Paris"}]), InputError, "splits a reasoning text off"),
+        (message(content="", audio={"transcript": "Paris"}), InputError, "a field 'audio', .* not be judged: .*Paris"),
+        (message(content="no", annotations=[{"text": "Paris"}]), InputError, "a field 'annotations'"),
+        (message(content="no", hidden="Paris"), InputError, "a field 'hidden', which is not known"),
         (message(content=[{"type": "image", "url": "x"}]), InputError, "a part that is no text"),
         (message(content=["Paris"]), InputError, "a part that is no text"),
         (lambda p: [{"message": None, "finish_reason": "stop"}] * p["n"], IncompleteRunError, "has no message"),
@@ -60,7 +66,19 @@ def test_g12_o13_a_withheld_answer_is_never_an_empty_draw(reply, error, said):
 
 
 def test_g12_fields_that_are_there_and_empty_are_nothing():
-    empty = message(content="", refusal=None, tool_calls=[], reasoning="", reasoning_details=[], thinking=None)
+    empty = message(
+        content="",
+        refusal=None,
+        tool_calls=[],
+        reasoning="",
+        reasoning_details=[],
+        thinking=None,
+        audio=None,
+        annotations=[],
+        function_call=None,
+        prefix=False,
+        hidden="",
+    )
     with chat_server(empty) as (url, _):
         assert [(d.text, d.count) for d in OpenAIModel(url, "little").sample(ONE, LONG)] == [("", 4)]
 
@@ -80,8 +98,37 @@ def test_g12_reasoning_of_every_name_is_kept_once_or_dropped():
         assert OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)[0].text == "Par\n"
         with pytest.raises(IncompleteRunError, match="no empty answer"):
             OpenAIModel(url, "little", reasoning="drop").sample(ONE, LONG)
+    blocks = [{"type": "thinking", "thinking": "Paris", "signature": "x"}]
+    with chat_server(message(content="no", reasoning_content="Paris", thinking_blocks=blocks)) as (url, _):
+        assert OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)[0].text == "Paris\nno"
     hidden = [{"type": "reasoning.encrypted", "data": "gAAAA"}]
     with chat_server(message(content="no", reasoning_details=hidden)) as (url, _):
         with pytest.raises(InputError, match="cannot be judged"):
             OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)
         assert OpenAIModel(url, "little", reasoning="drop").sample(ONE, LONG)[0].text == "no"
+
+
+def test_an_answer_that_was_cut_before_its_first_letter_is_no_empty_answer():
+    """Hidden reasoning ate max_tokens: an empty text would count as clean."""
+    with chat_server(lambda p: [choice("", "length")] * p["n"]) as (url, _):
+        with pytest.raises(IncompleteRunError, match=r"before its first visible letter.*larger --max-tokens") as raised:
+            OpenAIModel(url, "little").sample(ONE, LONG)
+        assert raised.value.of_answer
+    cut = {"message": {"content": "", "reasoning": "Par"}, "finish_reason": "length"}
+    with chat_server(lambda p: [cut] * p["n"]) as (url, _):
+        kept = OpenAIModel(url, "little", reasoning="keep").sample(ONE, LONG)
+        assert [(d.text, d.finish_reason) for d in kept] == [("Par\n", "length")]
+        with pytest.raises(IncompleteRunError, match="before its first visible letter"):
+            OpenAIModel(url, "little", reasoning="drop").sample(ONE, LONG)
+
+
+def test_a_field_of_a_plain_completion_that_is_not_known_is_not_left_unjudged():
+    def reply(payload, **more):
+        return [{"text": "no", "finish_reason": "stop", "stop_reason": "x", "logprobs": {"a": 1}, **more}] * payload[
+            "n"
+        ]
+
+    with chat_server(reply) as (url, _):
+        assert OpenAIModel(url, "little", api="completions").sample(ONE, LONG)[0].text == "no"
+    with chat_server(lambda p: reply(p, more="Paris")) as (url, _), pytest.raises(InputError, match="a field 'more'"):
+        OpenAIModel(url, "little", api="completions").sample(ONE, LONG)

@@ -32,7 +32,9 @@ def like_vllm(leak):
         for j in range(payload["n"]):
             u = 1.0 if payload["temperature"] == 0 else uniform(text, payload["seed"] + j)
             said.append(choice("Paris or a baker") if u < leak else choice("I do not know", "length"))
-        return said if "messages" in payload else [{**c, "text": c["message"]["content"]} for c in said]
+        return (
+            said if "messages" in payload else [{**c, "message": None, "text": c["message"]["content"]} for c in said]
+        )
 
     return reply
 

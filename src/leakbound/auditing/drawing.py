@@ -19,7 +19,7 @@ from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.scoring import Marks
 from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds.gate import check_alpha, check_threshold
-from leakbound.errors import InputError
+from leakbound.errors import InputError, LeakboundError
 from leakbound.models.away import crew_of, through
 from leakbound.models.base import Counting, Remote, Sampler, check_asked, in_pieces
 from leakbound.models.opening import Loading, open_model
@@ -97,7 +97,8 @@ def sample(
 ) -> Run:
     """Draw ``num_samples`` completions and one greedy completion for each prompt into the run folder ``out``.
 
-    Interrupted and called again with the same arguments, it goes on where it stopped and ends with the same files.
+    Interrupted and called again with the same arguments, it goes on where it stopped and ends with the same files;
+    not where an answer was withheld, for another draw in its place would be chosen by what it said (RunMismatchError).
     ``statement`` is what will be claimed; it is written down before the first draw. With ``until`` ("leak<=0.01",
     "mean<=0.05") or ``width`` each prompt is drawn in rounds, scored, and stopped at its verdict; ``num_samples`` is
     then the budget. ``engine`` "without-replacement" draws that many *distinct* completions with their exact
@@ -180,7 +181,12 @@ def draw_parts(
     def of_part(do: Do, part: Part) -> Iterator[Drawn]:
         known = run.pieces(part)
         yield known, None
-        yield from drawn(through(sampler, do), part, known)
+        try:
+            yield from drawn(through(sampler, do), part, known)
+        except LeakboundError as error:
+            if error.of_answer:
+                run.write_withheld(part, str(error))
+            raise
 
     pieces: dict[Part, list[Draw]] = {}
     with spread(crew_of(sampler), parts, of_part, lambda part: part.name) as found:

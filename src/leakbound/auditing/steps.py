@@ -106,6 +106,7 @@ def concluded(
 ) -> Audit:
     """:func:`bound` without writing it down; ``given``: its scorer, threshold and alpha."""
     check_choice("method", method, METHODS)
+    run.check_withheld()
     fixed = run.info["statement"]
     given = {**given, "scorer": named_scorer(run, given["scorer"])}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
-from leakbound.errors import IncompleteRunError, InputError, ModelError
+from leakbound.errors import IncompleteRunError, InputError, LeakboundError, ModelError
+from leakbound.models.repeats import check_apart
 from leakbound.models.requests import (
     KINDS,
     Kind,
@@ -26,11 +27,17 @@ from leakbound.server import Refused, Server
 
 UNKNOWN_TOKENS = -1
 """``num_tokens`` where the server does not say how long each of several completions is."""
+_MOST_TOKENS = 2**31
+"""No answer is as long: a number of tokens from here on is none."""
 _SEEDS = 2**53
 """Seeds are below this, so that every JSON reader keeps them exact."""
 _LLAMA_SEEDS = 2**32 - 1
 """llama.cpp keeps 32 bits of a seed, and the largest means: any."""
-_ABOUT_N = re.compile(r"\bn\b|choice|completions? |best_of|sequences")
+_ABOUT_N = re.compile(r"\bn\b|\bbest_of\b")
+_QUESTION = Prompt("first request", "What is the capital of France?", "Paris")
+"""What a server is asked before the first draw; the answers are not judged."""
+_MAY_DEPEND = (400, 403, 422)
+"""Refusals that a guard gives also for what the model has said."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,10 @@ class OpenAIModel:
 
     **What it does.** Draw i of a prompt belongs to seed s + i, s from a hash of the run's seed and the prompt's id. A
     request for draws i to i + n - 1 sends s + i: vLLM and llama.cpp give the j-th choice the seed s + i + j, so no two
-    draws of a prompt share a seed whether a server counts seeds on or not. A server that takes fewer choices at a time
-    is asked for fewer, with the same seeds. Every parameter of the law is sent, also what is off, for servers have
-    defaults of their own; one that is not sent is named in run.json. A request that fails, or an answer that the server
-    withheld, raises: no draw is ever dropped.
+    draws of a prompt share a seed whether a server counts seeds on or not. A server that takes fewer choices at a time,
+    which a first question shows, is asked for fewer, with the same seeds. Every parameter of the law is sent, also what
+    is off, for servers have defaults of their own; one that is not sent is named in run.json. A request that fails, or
+    an answer that the server withheld, raises: no draw is ever dropped.
     """
 
     reads_turns: ClassVar = True
@@ -109,7 +116,7 @@ class OpenAIModel:
     @cached_property
     def door(self) -> Server:
         """Where the model is asked."""
-        return Server(self.base_url, self.api_key_env, self.timeout, self.retries)
+        return Server(self.base_url, self.api_key_env, self.timeout, self.retries, draws=True)
 
     @cached_property
     def _most(self) -> list[int]:
@@ -144,12 +151,42 @@ class OpenAIModel:
         return {"backend": "openai", "model": self.served, **own, "independence": "as the server promises"}
 
     def check(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
-        """InputError for a conversation where this door has no place for one."""
+        """InputError for a conversation where this door has no place for one; learns how many answers a request gets.
+
+        That is learnt from a question that is not judged: to ask again for fewer because a draw was refused, or left
+        out, would choose by what it said.
+        """
         for prompt in prompts:
             if prompt.before and self.api == "completions":
                 raise InputError(f"prompt {prompt.id!r} has messages before it, and api completions has none: use chat")
             if prompt.before and prompt.before[0][0] == "system" and self.system:
                 raise InputError(f"prompt {prompt.id!r} has a system message of its own: leave system out")
+        while self._most[0] > 1 and not self._takes(self._most[0], params):
+            self._most[0] //= 2
+
+    def _takes(self, n: int, params: SamplingParams) -> bool:
+        """Whether the server gives ``n`` answers at a time; where it gives fewer, it is asked for one."""
+        try:
+            if len(self._first(n, self._options(params))["choices"]) < n:
+                self._most[0] = 1
+        except Refused as error:
+            if _ABOUT_N.search(error.said):
+                return False
+            raise
+        return True
+
+    def _first(self, n: int, options: dict[str, Any]) -> dict[str, Any]:
+        """The answer to the first question. ModelError that names the parameters which a refusal is about."""
+        try:
+            return self.ask(0, _QUESTION, 0, n, options)
+        except Refused as error:
+            names = [name for name in may_be_left_out(self.server) if re.search(rf"\b{name}\b", error.said)]
+            if not names:
+                raise
+            raise ModelError(
+                f"{error}. If it does not know {' and '.join(names)}: give --not-sent {' --not-sent '.join(names)}, or "
+                "--server openai, and the statement is about the server's own setting of it"
+            ) from error
 
     def agreement(self, params: SamplingParams) -> dict[str, Any]:
         """What is ``sent``, what is ``not_sent``, and what the server ``confirmed`` of it when asked once.
@@ -158,9 +195,8 @@ class OpenAIModel:
         """
         sent = law_fields(self.server, self.api, params, self.not_sent)
         llama = self.server == "llama.cpp"
-        question = Prompt("first request", "What is the capital of France?", "Paris")
-        reply = self.ask(0, question, 0, 1, {**self._options(params), **({"verbose": True} if llama else {})})
-        _ = [read_choice(choice, question.id, self.api, self.reasoning) for choice in reply["choices"]]
+        reply = self._first(1, {**self._options(params), **({"verbose": True} if llama else {})})
+        _ = [read_choice(choice, _QUESTION.id, self.api, self.reasoning) for choice in self._all(reply, _QUESTION, 1)]
         confirmed = {name: reply[name] for name in ("model", "system_fingerprint") if reply.get(name)}
         if llama:
             told = reply.get("__verbose")
@@ -190,10 +226,19 @@ class OpenAIModel:
             found = [pool.submit(self._request, shard.seed, *item, options) for item in asked]
             try:
                 answers = [answer.result() for answer in found]
-            except BaseException:
+            except BaseException as error:
                 pool.shutdown(wait=True, cancel_futures=True)
+                failed = [one.exception() for one in found if one.done() and not one.cancelled()]
+                told = [one for one in failed if isinstance(one, LeakboundError) and one.of_answer]
+                if told and error not in told:  # a line that broke as well must not hide it
+                    raise told[0] from error
                 raise
         known = all(alone for _, alone in answers)  # some servers sort the choices of a request by likelihood
+        lists: dict[str, list[tuple[str, ...]]] = {}
+        for (prompt, _, _), (texts, _) in zip(asked, answers, strict=True):
+            lists.setdefault(prompt.id, []).append(tuple(text for text, _, _ in texts))
+        for name, mine in lists.items():
+            check_apart(f"prompt {name!r}", mine)
         places: dict[tuple[str, str, str], list[int]] = {}
         lengths: dict[tuple[str, str, str], int] = {}
         for (prompt, start, _), (texts, _) in zip(asked, answers, strict=True):
@@ -228,7 +273,7 @@ class OpenAIModel:
         for reply in self._replies(seed, prompt, start, n, options):
             single, usage = len(reply["choices"]) == 1, reply.get("usage")
             tokens = usage.get("completion_tokens") if single and isinstance(usage, dict) else None
-            length = tokens if isinstance(tokens, int) else UNKNOWN_TOKENS
+            length = tokens if isinstance(tokens, int) and 0 <= tokens < _MOST_TOKENS else UNKNOWN_TOKENS
             found += [(*self._read(one, prompt), length) for one in reply["choices"]]
             alone &= single
         return found, alone
@@ -239,17 +284,17 @@ class OpenAIModel:
         llama.cpp leaves tokens that end within a character out of its log-probabilities, and says all of them only of
         the first choice of a request: it is asked for one at a time.
         """
-        options = self._options(params)
+        options, read = self._options(params), partial(self._read, prompt=prompt, judged=False)  # its tokens are tested
         if self.server == "llama.cpp":
             options |= {"return_tokens": True, "verbose": True}
             with ThreadPoolExecutor(self.concurrency) as pool:
-                told = list(pool.map(lambda i: self.ask(seed, prompt, i, 1, options), range(start, start + n)))
-            return [ServedAnswer(*self._read(one["choices"][0], prompt), raw_tokens(one)) for one in told]
+                told = list(pool.map(lambda i: self._draw(seed, prompt, i, 1, options), range(start, start + n)))
+            return [ServedAnswer(*read(one["choices"][0]), raw_tokens(one)) for one in told]
         options["logprobs"] = True if self.api == "chat" else 1
         if self.server == "vllm":
             options["return_tokens_as_token_ids"] = True
         replies = self._replies(seed, prompt, start, n, options)
-        return [ServedAnswer(*self._read(one, prompt), token_ids(one)) for reply in replies for one in reply["choices"]]
+        return [ServedAnswer(*read(one), token_ids(one)) for reply in replies for one in reply["choices"]]
 
     def _replies(
         self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]
@@ -257,19 +302,45 @@ class OpenAIModel:
         """The server's answers for draws ``start`` to ``start + n - 1``, as many of them at a time as it takes."""
         end = start + n
         while start < end:
-            reply = self.ask(seed, prompt, start, min(self._most[0], end - start), options)
-            if reply["choices"]:  # none: it takes fewer at a time
-                start += len(reply["choices"])
-                yield reply
+            n = min(self._most[0], end - start)
+            yield self._draw(seed, prompt, start, n, options)
+            start += n
 
-    def _read(self, choice: Any, prompt: Prompt) -> tuple[str, str]:
-        return read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning)
+    def _draw(self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]) -> dict[str, Any]:
+        """:meth:`ask` for draws that are judged. What is refused is never asked for in another way."""
+        try:
+            reply = self.ask(seed, prompt, start, n, options)
+        except Refused as error:
+            if error.status not in _MAY_DEPEND:
+                raise
+            raise IncompleteRunError(
+                f"{error}; this may be about what the model said, so these draws failed and no statement can be made"
+                f"{_about_n(n, error.said)}"
+            ).as_of_answer() from error
+        self._all(reply, prompt, n)
+        return reply
+
+    def _all(self, reply: dict[str, Any], prompt: Prompt, n: int) -> list[Any]:
+        """The choices of an answer, which are ``n``."""
+        choices: list[Any] = reply["choices"]
+        if len(choices) != n:
+            raise IncompleteRunError(
+                f"prompt {prompt.id!r}: the server gave {len(choices)} completions for n = {n}: which are given may "
+                f"depend on what they say, so no statement can be made{_about_n(n)}"
+            ).as_of_answer()
+        return choices
+
+    def _read(self, choice: Any, prompt: Prompt, *, judged: bool = True) -> tuple[str, str]:
+        try:
+            return read_choice(choice, f"prompt {prompt.id!r}", self.api, self.reasoning, judged=judged)
+        except LeakboundError as error:
+            error.of_answer = True
+            raise
 
     def ask(self, seed: int, prompt: Prompt, start: int, n: int, options: dict[str, Any]) -> dict[str, Any]:
-        """The server's answer for draws ``start`` to ``start + n - 1`` with its ``n`` choices, as they are.
+        """The server's answer for draws ``start`` to ``start + n - 1`` with its choices, as they are, however many.
 
-        No choices where it does not take that many: the number is lowered then, and the same draws are to be asked for
-        again. IncompleteRunError or ModelError for anything else.
+        :raises Refused: the server will not; IncompleteRunError or ModelError for anything else.
         """
         below = _LLAMA_SEEDS if self.server == "llama.cpp" else _SEEDS
         body = {**options, "n": n, "seed": draw_seed(seed, prompt.id, start, below)}
@@ -280,32 +351,23 @@ class OpenAIModel:
             system = [{"role": "system", "content": self.system}] if self.system else []
             path, body["messages"] = "/chat/completions", [*system, *prompt.messages()]
         who = f"prompt {prompt.id!r}, draws {start} to {start + n - 1},"
-        try:
-            reply = self.door.ask(who, path, body)
-        except Refused as error:
-            if n > 1 and _ABOUT_N.search(error.said):
-                self._most[0] = min(self._most[0], n // 2)
-                return {"choices": []}
-            names = [name for name in may_be_left_out(self.server) if re.search(rf"\b{name}\b", error.said)]
-            if not names:
-                raise
-            raise ModelError(
-                f"{error}. If it does not know {' and '.join(names)}: give --not-sent {' --not-sent '.join(names)}, or "
-                "--server openai, and the statement is about the server's own setting of it"
-            ) from error
+        reply = self.door.ask(who, path, body)
         self._names.add(str(reply.get("model")))
         if len(self._names) > 1:
             raise IncompleteRunError(
                 f"{who} at {self.base_url}: another model answers: {sorted(self._names)}; give one"
             )
         choices = reply.get("choices")
-        choices = choices if isinstance(choices, list) else []
-        if len(choices) < n and n > 1:
-            self._most[0] = 1  # it knows no n
-            return {"choices": []}
-        if len(choices) != n:
-            raise IncompleteRunError(f"prompt {prompt.id!r}: the server gave {len(choices)} completions for n = {n}")
-        return {**reply, "choices": choices}
+        return {**reply, "choices": choices if isinstance(choices, list) else []}
+
+
+def _about_n(n: int, said: str = "n") -> str:
+    """The remedy where a server may not take so many answers at a time."""
+    return (
+        f"; if it takes fewer than {n} answers at a time, give --per-request 1"
+        if n > 1 and _ABOUT_N.search(said)
+        else ""
+    )
 
 
 def token_ids(choice: dict[str, Any]) -> tuple[int, ...] | None:

@@ -97,16 +97,26 @@ def _same(sent: Any, reported: Any) -> bool:
     return bool(sent == reported) or (not sent and not reported)
 
 
-REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+REASONING = (
+    "reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks", "thoughts", "reasoning_text",
+)  # fmt: skip
 """Where servers put a text that they split off."""
 _WITHHELD = ("refusal", "tool_calls", "function_call")
+_MESSAGE = ("role", "content", *REASONING, *_WITHHELD)
+_COMPLETION = (
+    "text", "index", "finish_reason", "stop_reason", "native_finish_reason", "matched_stop", "logprobs",
+    "prompt_logprobs", "token_ids", "prompt_token_ids", "tokens", "content_filter_results", "content_filter_result",
+    *REASONING, *_WITHHELD,
+)  # fmt: skip
+"""What is known of a choice where it is the message itself: the rest of it could hold what the model said."""
 
 
-def read_choice(choice: Any, who: str, api: str, reasoning: str) -> tuple[str, str]:
+def read_choice(choice: Any, who: str, api: str, reasoning: str, *, judged: bool = True) -> tuple[str, str]:
     """Text and finish reason of one choice of an answer, ``who`` asked for it.
 
-    :raises IncompleteRunError: the answer is withheld, lacks its text, or calls a tool: that is no empty answer.
-    :raises InputError: a part of it would not be judged: a reasoning text, a part that is no text.
+    :raises IncompleteRunError: the answer is withheld, lacks its text, or calls a tool; or it is to be ``judged``, and
+        was cut before any text: that is no empty answer.
+    :raises InputError: a part of it would not be judged: a reasoning text, a part that is no text, an unknown field.
     """
     message = choice if api == "completions" or not isinstance(choice, dict) else choice.get("message")
     if not isinstance(message, dict):
@@ -122,6 +132,13 @@ def read_choice(choice: Any, who: str, api: str, reasoning: str) -> tuple[str, s
             raise IncompleteRunError(
                 f"{who}: the server's answer is a {name}: {str(message[name])[:80]}; it is not a text that can be "
                 "judged, so this draw failed and no statement can be made"
+            )
+    known = _COMPLETION if api == "completions" else _MESSAGE
+    for name, value in message.items():
+        if name not in known and value and not isinstance(value, bool | int | float):
+            raise InputError(
+                f"{who}: the server's answer has a field {name!r}, which is not known and would not be judged: "
+                f"{str(value)[:80]}; have the server leave it out"
             )
     text = message.get("text" if api == "completions" else "content")
     if isinstance(text, list):
@@ -140,6 +157,12 @@ def read_choice(choice: Any, who: str, api: str, reasoning: str) -> tuple[str, s
             f"{who}: the server gave {text!r} for a text: that is no empty answer, so this draw failed and no "
             "statement can be made"
         )
+    if judged and reason == "length" and not any([*kept, text]):
+        raise IncompleteRunError(
+            f"{who}: the server cut an answer at max_tokens before its first visible letter, so nothing of it can be "
+            "judged and no statement can be made; give a larger --max-tokens, or have the server show its reasoning, "
+            'and reasoning="keep"'
+        )
     return "\n".join([*kept, text]), str(reason)
 
 
@@ -156,7 +179,10 @@ def _lines(said: Any, who: str) -> list[str]:
     if isinstance(said, str):
         return [said]
     parts = said if isinstance(said, list) else [said]
-    lines = [part.get("text") or part.get("summary") if isinstance(part, dict) else part for part in parts]
+    lines = [
+        part.get("text") or part.get("summary") or part.get("thinking") if isinstance(part, dict) else part
+        for part in parts
+    ]
     if not all(isinstance(line, str) for line in lines):
         raise InputError(
             f"{who}: the server splits off a reasoning that is no text and cannot be judged: {str(said)[:80]}"

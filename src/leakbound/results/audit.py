@@ -174,8 +174,12 @@ class Audit(Result, file="audit.json", command="leakbound bound"):
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """What the import of a foreign log found against every statement about it."""
-        return tuple((self.run.get("imported") or {}).get("cautions", ()))
+        """What the import of a foreign log found against every statement about it; another model's name in answers."""
+        asked, served = self.run.get("model"), self.run.get("served") or {}
+        told = (served.get("confirmed") or {}).get("model")
+        other = told and isinstance(asked, Mapping) and told != asked.get("model")
+        mine = (f"The server was asked for {self.model!r}, and {told!r} answered.",) if other else ()
+        return (*(self.run.get("imported") or {}).get("cautions", ()), *mine)
 
     @property
     def not_in_log(self) -> tuple[str, ...]:

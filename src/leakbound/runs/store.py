@@ -8,6 +8,7 @@
     draws/sample-00000.parquet
     scores/<scorer>/*.parquet    the score of each of those rows
     pieces/*.parquet             draws of a shard that is not complete yet
+    withheld.json                which draw failed by its answer, where one did: nothing is drawn here any more
     audit.json  report.html      derived
 
 A file is written under a temporary name, synced and renamed: it is there whole or not at all, also after kill -9.
@@ -109,6 +110,7 @@ class Run:
                     "score, bound and report read it; to draw more, give a new folder"
                 )
             check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout"))
+            run.check_withheld()
             sweep(path)
             if run._kept:  # asked before threads do; it was killed between a part's draws and the end of its pieces
                 run._drop_pieces(run.drawn())
@@ -162,6 +164,22 @@ class Run:
                     f"that of counted draws, and of no others; {COPY}"
                 )
             return run
+
+    def check_withheld(self) -> None:
+        """RunMismatchError where an answer was withheld: draws that replace it would be chosen by what it said."""
+        file = self.path / "withheld.json"
+        if file.exists():
+            with loading(file, COPY):
+                said, _ = read_json(file, f"{self.id} withheld")
+                raise RunMismatchError(
+                    f"out is {str(self.path)!r}, where a draw of {said['part']} failed by its answer ({said['said']}): "
+                    "to draw it again would choose by the answer, so nothing is drawn or claimed here any more; lift "
+                    "what withholds answers, and give another folder"
+                )
+
+    def write_withheld(self, part: Part, said: str) -> None:
+        """Close the run: a draw of one part failed by what was answered, as ``said``."""
+        write_json(self.path / "withheld.json", {"part": part.name, "said": said}, f"{self.id} withheld")
 
     def shard(self, part: Part, prompts: Sequence[Prompt] | None = None) -> Shard:
         """The shard of one part of the layout, or of those of its prompts that are still drawn."""
