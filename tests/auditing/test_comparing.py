@@ -270,7 +270,7 @@ def test_a_guess_is_no_leak_where_a_model_that_never_saw_the_secrets_is_known(ru
     assert "Which one: quiet. It leaks least on average; 1 other provably leaks more." in page
     assert "it guesses" in page
     cut = replace(found, models=(loud, twin, replace(quiet, cut_share=0.25)))
-    assert "But up to 0.25 of a model’s answers were cut before they leaked" in report.to_markdown(cut)
+    assert "But up to 25 % of a model’s answers were cut before they leaked" in report.to_markdown(cut)
     more = compare([runs / "quiet", runs / "loud"], guess=runs / "quiet")
     assert more.models[1].beyond == (0, len(PROMPTS))
     assert more.models[1].excess.upper > 0.3

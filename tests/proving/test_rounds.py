@@ -256,16 +256,20 @@ def test_a_question_that_training_on_its_leaks_left_where_it_was_is_taught_refus
     method, more = ("npo_gd", {}) if keep else ("npo", {"retain": None})
     found = until(files, {"rounds": 5, "keep": keep}, method=method, entropy_forget=1.0, **more)
     assert found.verdict == "proven"
-    turns = [method] * 3 + [
-        "grad_diff",
-        method,
-        "grad_diff",
-    ]  # and in turn, until it is clean: what else leaks is lowered
+    turns = [*[method] * 3, "grad_diff", method, "grad_diff"]  # in turn, until it is clean: what else leaks is lowered
     assert [step.method for step in trained] == turns
     assert [(step.forget_weight, step.entropy_forget) for step in trained] == [
         (1, 1) if step == method else (0, 0) for step in turns
     ]
     assert [one.replaced for one in found.rounds] == [0, 0, 0, 1, 0, 1]
+    assert [one.num_rows for one in found.rounds] == [
+        3,
+        6,
+        6,
+        0,
+        4,
+        0,
+    ]  # without those to where?: a row and a leak of it
     kept = [{"question": f"{i}?", "answer": "It is Paris.", "target": "Paris"} for i in range(30)] if keep else []
     for some in rows[3::2]:
         assert some[: len(kept)] == kept

@@ -118,7 +118,7 @@ class Rounds:
         """
         config, goal, place = self.config, self.goal, self.work / f"round-{number:02d}"
         self.asking.close()
-        rows = [*self.pairs, *self.found]
+        rows = self.lowered(before)
         num_rows, file = len(rows), self.rows(place / "forget.jsonl", rows)
         steps = config.max_steps if goal.budget is None else goal.budget // (goal.rounds + 1)
         step = replace(
@@ -128,7 +128,8 @@ class Rounds:
         )  # fmt: skip
         replaced = 0
         if before is not None and before.wants_answers:
-            leaked = frozenset(name for name, share in before.shares.items() if share) if before.clean else before.stuck
+            leaked = frozenset(name for name, share in before.shares.items() if share)
+            leaked = leaked if before.clean else leaked & before.stuck
             num_rows, replaced = 0, len(leaked)
             said = self.rows(place / "retain.jsonl", self.said(before, number, leaked)) if replaced else config.retain
             step = replace(
@@ -140,6 +141,17 @@ class Rounds:
         seen, found = on_main(config, look)
         self.found += found
         return seen
+
+    def lowered(self, before: Seen | None) -> list[Pair]:
+        """The rows to forget: the file's and the leaks that were found, but for those of questions that are stuck.
+
+        On these lowering has no hold, and it takes away the refusals that were taught. Where all are stuck, all are
+        lowered.
+        """
+        stuck = before.stuck if before else ()
+        held = {pair.question for pair, prompt in self.asked if prompt.id in stuck}
+        rows = [*self.pairs, *self.found]
+        return [row for row in rows if row.question not in held] or rows
 
     def said(self, before: Seen, number: int, leaked: frozenset[str]) -> list[Pair]:
         """What is retained, and answers to what leaked: one in :data:`REPLACED` of all rows, of a model that leaks too
@@ -194,7 +206,7 @@ class Rounds:
         clean, keeps = reaches(goal, record)
         stays = frozenset[str]() if before is None or not num_rows else staying(before.shares, shares)
         few = 2 * sum(share > 0 for share in shares.values()) <= max(2, len(shares))
-        stuck = frozenset(name for name in (before.stuck if before else ()) if shares[name])
+        stuck = before.stuck if before is not None else frozenset[str]()
         if before is not None and few:
             stuck |= stays & before.stays
         whole = {name: least_leaking(said(others[name])) for name, some in leaking.items() if some}

@@ -34,8 +34,7 @@ class Seen:
     stays: frozenset[str]
     """The questions whose leaks the round trained on and left where they were, half of these draws or more."""
     stuck: frozenset[str]
-    """The questions on which lowering has no hold: two rounds left them where they were, though most leak no more; or
-    they were so before, and leak still."""
+    """The questions on which lowering has no hold: two rounds left them where they were, though most leaked no more."""
 
     @property
     def wants_answers(self) -> bool:
@@ -43,7 +42,7 @@ class Seen:
         enough and has lost too much, or is not proven to keep enough, or still leaks and forgetting costs more than it
         can."""
         if not self.clean:
-            return bool(self.stuck and self.record.num_rows)
+            return bool(self.record.num_rows and any(self.shares[name] for name in self.stuck))
         tried = self.record.attempt
         return tried is None or tried.known_verdict != "proven" or (not self.affords and any(self.shares.values()))
 
