@@ -135,7 +135,7 @@ def test_a_link_holds_filter_order_prompt_and_draw(at):
     page.until("return document.querySelector('.answers li')")
     assert page.run(IDS) == ["p5", "p3", "p1", "p0"]
     assert page.run(OPEN) == "p1"
-    assert page.run("return document.querySelector('#detail mark').textContent") == "alpha 1."
+    assert page.run("return document.querySelector('#detail mark').textContent") == "alpha 1"
     draw = page.run("return document.querySelector('.answers li.leaks').dataset.draw")
     page = at(f"#prompt=p1&draw={draw}")
     page.until("return document.querySelector('.answers li.current')")
