@@ -58,8 +58,9 @@ def difference(
         found = bootstrap_metric(metric, set, [(x - y)[:, None]], lambda m: m[:, 0], alpha=alpha, seed=seed)
         return _bootstrapped(found, first, second, math.inf)
     (x, most), (y, others) = (limits(q, metric, convention) for q in (a, b))
-    least, bound = (mean_bound((1.0 + gap) / 2, alpha=alpha, side="both") for gap in (x - others, most - y))
     known = bool((x == most).all() and (y == others).all())
+    bound = mean_bound((1.0 + most - y) / 2, alpha=alpha, side="both")
+    least = bound if known else mean_bound((1.0 + x - others) / 2, alpha=alpha, side="both")
     p = sign_test(int((x > y).sum()), int((x < y).sum())) if known else None
     binary = bool(np.isin(np.stack([x, y]), (0.0, 1.0)).all())
     return Difference(
