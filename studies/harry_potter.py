@@ -4,7 +4,9 @@ SmolLM2-135M-Instruct knows few of the 55 facts (questions/harry_potter.jsonl, o
 first, with 30 facts of other kinds that it is to retain (retain.jsonl; held_out.jsonl is never trained on). Each
 method of unlearning then takes the smallest learning rate of a list at which few greedy answers still leak: as one
 chooses who asks once. An answer leaks when it holds the keyword. The choice sees no draw, so it costs no alpha.
-With WORKERS=8 in the environment so many commands train and draw at once, to the same folders and files.
+With WORKERS=8 in the environment so many commands train and draw at once, to the same folders and files. Where there is
+no accelerator each question is asked 256 times, in bfloat16, the model as released 64 times. Only models whose figures
+are missing are made.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class Size:
     rates: tuple[float, ...] = (2e-5, 4e-5, 8e-5, 1.6e-4)
     methods: tuple[str, ...] = tuple(METHODS)
     max_tokens: int = 40
+    dtype: str = "float32"
 
     def draws_of(self, name: str) -> dict[str, int]:
         """How often a model is asked each kind of question."""
@@ -78,6 +81,8 @@ class Asking:
 
     def __init__(self, model: str, study: Study) -> None:
         self.original, self.study, self.size = model, study, SMALL if study.small else Size()
+        if not (study.small or torch.cuda.is_available()):
+            self.size = replace(self.size, draws=256, raw_draws=64, dtype="bfloat16")
         self.models = study.out / "models"
         self.files = {name: self._file(name) for name in ("harry_potter", "retain", "held_out")}
         self.prompts = {name: load_prompts(file) for name, file in self.files.items()}
@@ -98,7 +103,7 @@ class Asking:
         """A model, ready to be asked; on a GPU more rows at once than on a CPU, which changes no law."""
         if self.open is None or self.open[0] != folder:
             rows = 2048 if torch.cuda.is_available() else None
-            self.open = folder, replace(HFModel.load(str(folder), dtype="float32"), batch_rows=rows)
+            self.open = folder, replace(HFModel.load(str(folder), dtype=self.size.dtype), batch_rows=rows)
         return self.open[1]
 
     def once(self, folder: Path, name: str) -> int:
@@ -198,8 +203,8 @@ class Asking:
     def _drawing(self, folder: Path, kind: str, draws: int, place: str, **law: float) -> list[object]:
         """The command whose run folder :meth:`audited` finds."""
         config = {
-            "prompts": self.files[kind], "scorer": "contains", "num_samples": draws, "alpha": ALPHA, "dtype": "float32",
-            "max_tokens": self.size.max_tokens, "out": self.study.out / "runs" / place, **law,
+            "prompts": self.files[kind], "scorer": "contains", "num_samples": draws, "alpha": ALPHA,
+            "dtype": self.size.dtype, "max_tokens": self.size.max_tokens, "out": self.study.out / "runs" / place, **law,
         }  # fmt: skip
         memory = {"memory": "8GB"} if torch.cuda.is_available() else {}  # eight of them fit on a GPU of 80 GB
         return ["audit", folder, *options(config | memory)]
@@ -302,15 +307,18 @@ def study(model: str, study: Study) -> None:
     size = asking.size
     counts = {name: len(some) for name, some in asking.prompts.items()}
     study.part("size", lambda: {**vars(size), "alpha": ALPHA, "few": FEW, "counts": counts})
-    taught, retained = asking.learned("taught", "retained")
+    methods, known = list(size.methods), study.found
+    asks = [name for name in ("taught", *methods, "retained", "raw") if f"asked {name}" not in known]
+    sweeps = [name for name in ("taught", *methods[:1]) if f"sweep {name}" not in known]
+    forget = [name for name in methods if name in {*asks, *sweeps} or f"forget {name}" not in known]
+    learn = [name for name in ("taught", "retained") if name in {*asks, *sweeps} or (forget and name == "taught")]
+    folders = {"raw": Path(model), **dict(zip(learn, asking.learned(*learn), strict=True))}
     asking.unlearned_ahead()
-    folders = {"taught": taught} | {method: asking.forgotten(method) for method in size.methods}
-    folders |= {"retained": retained, "raw": Path(model)}
-    swept = ("taught", *size.methods[:1])
-    asking.drawn_ahead(folders, swept)
-    for name, folder in folders.items():
-        study.part(f"asked {name}", partial(asked, asking, name, folder))
-    for name in swept:
+    folders |= {name: asking.forgotten(name) for name in forget}
+    asking.drawn_ahead({name: folders[name] for name in {*asks, *sweeps}}, sweeps)
+    for name in asks:
+        study.part(f"asked {name}", partial(asked, asking, name, folders[name]))
+    for name in sweeps:
         study.part(f"sweep {name}", partial(sweep, asking, name, folders[name]))
 
 

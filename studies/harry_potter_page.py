@@ -50,7 +50,7 @@ def page(found: dict[str, Any]) -> str:
     total = size["counts"]["harry_potter"]
     forgot = [name for name in METHODS if name in models]
     parts = [
-        f"{total} questions, {size['draws']} draws each, temperature 1, "
+        f"{total} questions, temperature 1, "
         f"{size['max_tokens']} tokens. Intervals of averages have confidence {1 - ALPHA:g} each; counts of questions "
         f"hold for all {total} at once with that confidence.",
         overview(models, total),
@@ -72,10 +72,12 @@ def overview(models: dict[str, Any], total: int) -> str:
     for name, one in models.items():
         state, use = [row["greedy"] for row in one["questions"]], one["use"]
         kept = (f"{one['once']} of {one['of']}; {interval(one['sampled'])}" for one in (use["retain"], use["held_out"]))
-        rows.append([NAMES[name], state.count("leaks"), state.count("unknown"), interval(one["average"]), *kept])
+        draws = max(row["n"] for row in one["questions"])
+        rows.append([NAMES[name], draws, state.count("leaks"), state.count("unknown"), interval(one["average"]), *kept])
     head = [
-        "model", f"asked once: leak, of {total}", "asked once: cut before a leak", "sampled: average P(leak)",
-        "retained: right once; average P(right)", "never trained on: right once; average P(right)",
+        "model", "draws of each", f"asked once: leak, of {total}", "asked once: cut before a leak",
+        "sampled: average P(leak)", "retained: right once; average P(right)",
+        "never trained on: right once; average P(right)",
     ]  # fmt: skip
     return table(head, rows)
 

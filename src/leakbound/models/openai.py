@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 from leakbound.errors import IncompleteRunError, InputError, LeakboundError, ModelError
-from leakbound.models.repeats import check_apart
+from leakbound.models.repeats import check_independent
 from leakbound.models.requests import (
     KINDS,
     Kind,
@@ -36,6 +36,8 @@ _LLAMA_SEEDS = 2**32 - 1
 _ABOUT_N = re.compile(r"\bn\b|\bbest_of\b")
 _QUESTION = Prompt("first request", "What is the capital of France?", "Paris")
 """What a server is asked before the first draw; the answers are not judged."""
+_FEW = 16
+"""From so many draws on a prompt is asked in two requests at least."""
 _MAY_DEPEND = (400, 403, 422)
 """Refusals that a guard gives also for what the model has said."""
 
@@ -56,9 +58,9 @@ class OpenAIModel:
     **What it cannot promise.** That the draws are independent and follow the decoding parameters is the server's word:
     it is not computed here, as it is for :class:`~leakbound.models.hf.HFModel`. Every statement made from these draws
     assumes it. Known to break it: a seed that the server fixes for all requests, a response cache, a batch of ``n``
-    that repeats one completion, hidden defaults for top-k or penalties, a filter that withholds answers. Nor does the
-    same seed give the same draws again on most servers, so that an interrupted run ends with the same number of draws,
-    not with the same bytes.
+    that repeats one completion (these three are refused where they show), hidden defaults for top-k or penalties, a
+    filter that withholds answers. Nor does the same seed give the same draws again on most servers, so that an
+    interrupted run ends with the same number of draws, not with the same bytes.
 
     **What it does.** Draw i of a prompt belongs to seed s + i, s from a hash of the run's seed and the prompt's id. A
     request for draws i to i + n - 1 sends s + i: vLLM and llama.cpp give the j-th choice the seed s + i + j, so no two
@@ -218,10 +220,10 @@ class OpenAIModel:
         """Draw through the server; IncompleteRunError or ModelError for anything but all the completions."""
         options = self._options(params)
         size = 1 if params.greedy else shard.num_samples
-        starts = range(shard.first, shard.first + size, self.per_request)
-        asked = [
-            (p, start, min(self.per_request, shard.first + size - start)) for p in shard.prompts for start in starts
-        ]
+        alone = _FEW <= size <= self.per_request  # two requests show whether the answers to one are too much alike
+        most = -(-size // 2) if alone else self.per_request
+        starts = range(shard.first, shard.first + size, most)
+        asked = [(p, start, min(most, shard.first + size - start)) for p in shard.prompts for start in starts]
         with ThreadPoolExecutor(self.concurrency) as pool:
             found = [pool.submit(self._request, shard.seed, *item, options) for item in asked]
             try:
@@ -237,8 +239,7 @@ class OpenAIModel:
         lists: dict[str, list[tuple[str, ...]]] = {}
         for (prompt, _, _), (texts, _) in zip(asked, answers, strict=True):
             lists.setdefault(prompt.id, []).append(tuple(text for text, _, _ in texts))
-        for name, mine in lists.items():
-            check_apart(f"prompt {name!r}", mine)
+        check_independent(lists)
         places: dict[tuple[str, str, str], list[int]] = {}
         lengths: dict[tuple[str, str, str], int] = {}
         for (prompt, start, _), (texts, _) in zip(asked, answers, strict=True):
