@@ -269,7 +269,8 @@ def test_what_the_schedules_of_the_published_methods_are():
     for method, row in rows.items():
         c = config(method)
         assert (c.batch_size, c.accumulation, c.epochs, c.learning_rate, c.warmup) == row, method
-    assert [config(method).max_steps for method in ("RMU", "LLMU", "PMC")] == [80, 1000, None]
+    assert [config(method).max_steps for method in ("RMU", "LLMU", "PMC")] == [150, 1000, None]
+    assert (config("RMU").weight_decay, config("LLMU").weight_decay) == (0.0, 0.01)  # their AdamW's own
 
 
 def test_gradients_are_clipped_where_the_authors_training_clips_them():

@@ -19,7 +19,7 @@ OU = "locuslab/open-unlearning d3d7cf9"
 PC = "yascho/partial-model-collapse-unlearning 18d74b8"
 SI = "tmlr-group/SatImp 51314c0"
 SN = "OPTML-Group/Unlearn-Simple f1a355d"
-WM = "sheepjun0330/wmdp-main a3972fb, a fork of centerforaisafety/wmdp, which was not read"
+WM = "centerforaisafety/wmdp f2d346f, as the history of sheepjun0330/wmdp-main has it"
 
 OURS: dict[str, Any] = {
     "epochs": 5, "max_steps": None, "batch_size": 16, "accumulation": 1, "learning_rate": 1e-5,
@@ -59,8 +59,9 @@ _LLMU = {
     "mismatch_weight": 2.0,
 }  # fmt: skip
 _RMU = {
-    "batch_size": 4, "max_steps": 80, "learning_rate": 5e-5, "schedule": "constant", "max_grad_norm": 0.0,
-    "reduction": "tokens", "retain_weight": 1200.0, "rmu_scale": 6.5, "rmu_depth": 1 / 4, "rmu_part": "down_proj",
+    "batch_size": 4, "max_steps": 150, "learning_rate": 5e-5, "schedule": "constant", "weight_decay": 0.0,
+    "max_grad_norm": 0.0, "reduction": "tokens", "retain_weight": 1200.0, "rmu_scale": 6.5, "rmu_depth": 1 / 4,
+    "rmu_part": "down_proj",
 }  # fmt: skip
 _CE_U = _open_unlearning(1e-5, ce_u_skip=1)
 
