@@ -19,6 +19,7 @@ from leakbound.unlearning import UnlearnConfig
 from leakbound.unlearning.data import IGNORED, Example, PairedData, collate
 from leakbound.unlearning.objectives import METHODS, find_objective
 from leakbound.unlearning.published import OURS, PUBLISHED, settings_of
+from leakbound.unlearning.running import find_pad_id
 from leakbound.unlearning.train import passes_of
 from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
@@ -296,6 +297,12 @@ def test_one_setting_changes_one_and_what_follows_from_it():
 def test_a_pair_of_terms_takes_our_settings(method):
     assert {name: getattr(config(method), name) for name in OURS} == OURS
     assert config(method).origin() == {"from": "ours", "there": {}}
+
+
+def test_rows_are_padded_with_the_end_of_text_as_theirs_are():
+    """Of ME and KL nine positions in ten are padding."""
+    tokenizer = word_tokenizer()
+    assert find_pad_id(tokenizer) == tokenizer.eos_token_id != tokenizer.pad_token_id
 
 
 def test_a_model_without_so_many_positions_is_not_padded_to_them():
