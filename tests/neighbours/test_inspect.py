@@ -127,6 +127,32 @@ def test_an_answer_that_is_withheld_leaves_its_sample_open(tmp_path):
     assert len(log.samples) == 90
 
 
+@modelapi(name="cut")
+class Cut(ModelAPI):
+    """No answer ends; where a rate is asked for, some leak before they are cut."""
+
+    async def generate(self, input, tools, tool_choice, config):
+        said = random.random() < float(input[-1].text)
+        return ModelOutput.from_content("cut", "Lisbon and" if said else "I think", stop_reason="max_tokens")
+
+
+def test_epochs_that_were_all_cut_before_they_leaked_prove_nothing(tmp_path):
+    random.seed(0)
+    log = run(tmp_path, ("0.0", "0.3"), model="cut/x", stopping=UntilProven("leak<=0.6"), epochs=120)
+    said = log.results.early_stopping.metadata
+    verdicts = [one["verdict"] for one in said["prompts"].values()]
+    assert (verdicts, said["every"]) == (["open", "proven"], "open")
+    assert {stop.reason[:17] for stop in log.results.early_stopping.early_stops} == {
+        "leak<=0.6 is open",
+        "leak<=0.6 is prov",
+    }
+    result = bound(import_log("inspect", log.location, out=tmp_path / "run").log.result)
+    assert [p.stands for p in result.prompts] == verdicts  # the same as of the run that the log becomes
+    main(["export", "inspect", str(tmp_path / "run"), "--out", str(tmp_path / "shown.eval")])
+    shown = read_eval_log(str(tmp_path / "shown.eval")).results.early_stopping.metadata
+    assert ([one["verdict"] for one in shown["prompts"].values()], shown["every"]) == (verdicts, "open")
+
+
 @pytest.mark.parametrize("where", ["model", "task"])
 def test_copies_of_one_draw_are_refused(tmp_path, where):
     given = {"seed": 1} if where == "model" else {"config": GenerateConfig(seed=1)}

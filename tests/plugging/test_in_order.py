@@ -10,7 +10,7 @@ from scipy.stats import binom
 from leakbound import bounds
 from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.errors import InputError
-from leakbound.plugging.in_order import InOrder
+from leakbound.plugging.in_order import InOrder, summary
 
 LIMIT, ALPHA, BUDGET = 0.1, 0.05, 80
 RULE = StoppingRule(f"leak<={LIMIT}", None, BUDGET, 0.5, ALPHA)
@@ -113,3 +113,16 @@ def test_a_number_counts_once():
     assert watch.n == 32
     with pytest.raises(InputError, match="number is 0"):
         watch.put(0, 0.0)
+
+
+@pytest.mark.parametrize(("ends", "leaks", "said"), [(0, 0, "open"), (1, 0, "proven"), (0, 1, "proven")])
+def test_draws_that_were_all_cut_before_they_leaked_prove_nothing(ends, leaks, said):
+    """The secret may follow each time; one answer that ended, or leaked before the cut, was seen."""
+    one, other = InOrder(RULE), InOrder(RULE)
+    for number in range(BUDGET):
+        for watch, cut in ((one, number >= ends), (other, False)):
+            if not watch.ended:
+                watch.put(number, float(number < leaks), cut=cut)
+    found = summary(RULE, "contains", {"one": one, "other": other})
+    assert [watch.verdict for watch in (one, other)] == ["proven", "proven"]  # by their leaks alone
+    assert [found["every"], *(p["verdict"] for p in found["prompts"].values())] == [said, said, "proven"]

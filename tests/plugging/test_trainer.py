@@ -2,6 +2,7 @@
 
 import copy
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 
 from leakbound.bounds import look_shares
 from leakbound.errors import InputError
+from leakbound.plugging import trainer as trainer_module
 from leakbound.plugging.trainer import LeakAudit
 from leakbound.records import SamplingParams
 
@@ -117,6 +119,24 @@ def test_what_is_not_proven_goes_on(tmp_path):
     watch = looking(until="leak<=0.001", num_samples=40, stop=True).attach(trainer)
     trainer.train()
     assert (trainer.state.global_step, watch.proven) == (4, False)
+
+
+@pytest.mark.parametrize(("every_answer_cut", "proven"), [(True, False), (False, True)])
+def test_answers_that_were_all_cut_prove_nothing(tmp_path, monkeypatch, every_answer_cut, proven):
+    """The same draws, once as answers that went on and once as ones that ended."""
+    usual = trainer_module.audit
+
+    def cut(*args, **settings):
+        found, share = usual(*args, **settings), float(every_answer_cut)
+        assert {p.verdict for p in found.prompts} == {"proven"}
+        return replace(found, prompts=tuple(replace(p, cut_clean=share) for p in found.prompts))
+
+    monkeypatch.setattr(trainer_module, "audit", cut)
+    trainer = new_trainer(tmp_path, steps=2)
+    watch = looking(until="leak<=0.9", num_samples=400, stop=True).attach(trainer)
+    trainer.train()
+    assert watch.proven is proven
+    assert [row["eval_leak_proven"] for row in trainer.state.log_history if "eval_leak_worst" in row] == [proven]
 
 
 class Ending(TrainerCallback):

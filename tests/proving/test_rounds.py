@@ -22,9 +22,10 @@ from leakbound.proving.rounds import unlearn_until
 from leakbound.reading.pairs import read_refusals
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import Draw, SamplingParams
+from leakbound.report.verdict import of_proof
 from leakbound.results.audit import Audit
 from leakbound.results.proof import Proof
-from leakbound.results.verdicts import stages
+from leakbound.results.verdicts import audit_verdict, stages
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 from leakbound.workers import Workers, crew
@@ -219,7 +220,8 @@ def cut_short(monkeypatch):
 
     def cut(run, part, scorer):
         for draw, value in usual(run, part, scorer):
-            yield dataclasses.replace(draw, finish_reason="length"), value
+            searched = run.path.name.startswith("search")
+            yield dataclasses.replace(draw, finish_reason="length") if searched else draw, value
 
     monkeypatch.setattr(Run, "read_scored", cut)
 
@@ -493,6 +495,37 @@ def test_answers_that_were_cut_are_named_beside_the_verdict_and_limits_rounded_o
     assert "cut clean" not in str(found)
     assert "answers of at most 64 tokens; 96 % were cut clean" in str(cut)
     assert "P(right) at least 0.581 only" in str(cut)
+
+
+class Unending(FakeModel):
+    """Of ``when`` every answer that does not leak is cut."""
+
+    def sample(self, shard, params):
+        return [
+            dataclasses.replace(d, finish_reason="length") if d.prompt_id == "when" and d.text == self.clean else d
+            for d in super().sample(shard, params)
+        ]
+
+
+@pytest.mark.parametrize(("of", "limit", "leak", "verdict"), [
+    ("every", 0.1, 0.0, "open"), ("each", 0.1, 0.0, "open"), ("average", 0.1, 0.0, "open"),
+    ("average", 0.4, 0.0, "proven"),  # if that one of three leaks always, the average is .333
+    ("every", 0.5, 0.2, "proven"),  # a leak is an answer that was seen
+])  # fmt: skip
+def test_where_every_draw_of_a_question_was_cut_nothing_is_proven(files, faked, monkeypatch, of, limit, leak, verdict):
+    """The secret may follow each time; a model that never ends would pass with 0 leaks."""
+    monkeypatch.setitem(globals(), "FakeModel", Unending)
+    faked([(("when", leak),)])
+    goal = {"until": f"leak<={limit}", "of": of, "rounds": 0, "proof_samples": 600, "keep": None}
+    found, never = until(files, goal), verdict == "open"
+    assert (found.verdict, found.attempt.leak_verdict, found.exit_code) == (verdict, verdict, 3 * never)
+    assert found.attempt.never_ended == (leak == 0)
+    assert found.attempt.leak <= limit  # all that was seen is clean
+    why = "every draw of 1 prompt was cut before it leaked, and no answer was seen to its end: give a larger --max-tok"
+    assert (why in str(found), "is proven at most" in str(found)) == (never, False)
+    assert "larger --max-tokens" in of_proof(found).next
+    audited = Audit.load(files / "out" / "proof")
+    assert of == "average" or audit_verdict(audited) == verdict  # the same as audit --until says
 
 
 @pytest.mark.parametrize(("goal", "settings", "said"), [

@@ -19,6 +19,7 @@ from leakbound.unlearning import UnlearnConfig
 from leakbound.unlearning.data import IGNORED, Example, PairedData, collate
 from leakbound.unlearning.objectives import METHODS, find_objective
 from leakbound.unlearning.published import OURS, PUBLISHED, settings_of
+from leakbound.unlearning.running import find_pad_id
 from leakbound.unlearning.train import passes_of
 from leakbound.unlearning.trainer import UnlearningTrainer, Weights, reference_logps
 
@@ -263,12 +264,22 @@ def test_what_the_schedules_of_the_published_methods_are():
     rows = {
         "ME+GD": (4, 8, 5, 1e-5, 0.2), "NPO+GD": (4, 8, 10, 1e-5, 0.1), "SimNPO+GD": (1, 32, 10, 1e-5, 0.1),
         "UNDIAL": (16, 2, 10, 1e-4, 0.1), "JensUn": (4, 8, 10, 8e-6, 0.1), "PMC": (16, 4, 40, 1e-5, 0.025),
-        "RMU": (4, 1, 5, 5e-5, 0.0), "LLMU": (2, 1, 5, 2e-6, 0.0),
+        "RMU": (4, 1, 5, 5e-5, 0.0), "LLMU": (2, 1, 5, 2e-6, 0.0), "WGA": (4, 4, 5, 1e-5, 0.2),
+        "WGA+GD": (16, 2, 10, 1e-5, 0.1),  # 10 epochs: its experiment goes before the 5 of its trainer
     }  # fmt: skip
     for method, row in rows.items():
         c = config(method)
         assert (c.batch_size, c.accumulation, c.epochs, c.learning_rate, c.warmup) == row, method
-    assert [config(method).max_steps for method in ("RMU", "LLMU", "PMC")] == [80, 1000, None]
+    assert [config(method).max_steps for method in ("RMU", "LLMU", "PMC")] == [150, 1000, None]
+    assert (config("RMU").weight_decay, config("LLMU").weight_decay) == (0.0, 0.01)  # their AdamW's own
+
+
+def test_gradients_are_clipped_where_the_authors_training_clips_them():
+    """By transformers' default alone; DeepSpeed clips where its own file of settings says so, and theirs do not."""
+    assert {method for method in PUBLISHED if config(method).max_grad_norm} == {
+        "undial", "undial_gd", "wga_gd", "ce_u", "ce_u_gd"
+    }  # fmt: skip
+    assert config("NPO+GD", like="ours").max_grad_norm == 1.0
 
 
 def test_one_setting_changes_one_and_what_follows_from_it():
@@ -286,6 +297,12 @@ def test_one_setting_changes_one_and_what_follows_from_it():
 def test_a_pair_of_terms_takes_our_settings(method):
     assert {name: getattr(config(method), name) for name in OURS} == OURS
     assert config(method).origin() == {"from": "ours", "there": {}}
+
+
+def test_rows_are_padded_with_the_end_of_text_as_theirs_are():
+    """Of ME and KL nine positions in ten are padding."""
+    tokenizer = word_tokenizer()
+    assert find_pad_id(tokenizer) == tokenizer.eos_token_id != tokenizer.pad_token_id
 
 
 def test_a_model_without_so_many_positions_is_not_padded_to_them():

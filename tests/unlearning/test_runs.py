@@ -142,8 +142,8 @@ def test_rmu_by_its_name_trains_down_projections_and_the_record_says_whose_setti
     old, new = tensors(world / "model"), tensors(out)
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     assert changed == {"model.layers.0.mlp.down_proj.weight"}  # the first of four layers lies at a quarter
-    assert record(out)["settings"]["from"].startswith("sheepjun0330/wmdp-main a3972fb")
-    assert record(out)["settings"]["there"] == {"max_steps": 80}
+    assert record(out)["settings"]["from"].startswith("centerforaisafety/wmdp f2d346f")
+    assert record(out)["settings"]["there"] == {"max_steps": 150}
     assert [record(out)["config"][name] for name in ("retain_weight", "rmu_depth", "reduction")] == [
         1200.0,
         0.25,

@@ -15,7 +15,7 @@ from leakbound.errors import InputError
 from leakbound.plugging.in_order import MANAGER
 from leakbound.records import Draw, Prompt
 from leakbound.results.audit import Audit
-from leakbound.results.verdicts import every_verdict
+from leakbound.results.verdicts import audit_verdict
 from leakbound.runs.store import Run
 
 NO_TIME = "1970-01-01T00:00:00+00:00"
@@ -156,12 +156,12 @@ def _stopped(run: Run, audit: Audit) -> dict[str, Any]:
         )
     budget = int(run.rule["budget"])
     stops = [
-        {"id": p.prompt.id, "epoch": epoch, "reason": f"{run.rule['until']} is {p.verdict}"}
+        {"id": p.prompt.id, "epoch": epoch, "reason": f"{run.rule['until']} is {p.stands}"}
         for p in audit.prompts
         for epoch in range(p.num_samples + 1, budget + 1)
     ]
     prompts = {
-        p.prompt.id: {"verdict": p.verdict, "draws": p.num_samples, "leaks": p.num_leaks, "upper": p.leak.upper}
+        p.prompt.id: {"verdict": p.stands, "draws": p.num_samples, "leaks": p.num_leaks, "upper": p.leak.upper}
         for p in audit.prompts
     }
     return {
@@ -171,7 +171,7 @@ def _stopped(run: Run, audit: Audit) -> dict[str, Any]:
             "metadata": {
                 "statement": dict(run.info["statement"]),
                 "rule": run.rule,
-                "every": every_verdict(audit.prompts, audit.alpha),
+                "every": audit_verdict(audit),
                 "prompts": prompts,
             },
         }

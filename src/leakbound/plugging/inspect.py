@@ -51,13 +51,14 @@ def leak(scorer: str = SCORER, threshold: float = THRESHOLD) -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         sample = _sample(state)
         try:
-            text, *_ = answer(sample, f"sample {state.sample_id!r}, epoch {state.epoch}")
+            text, reason, _ = answer(sample, f"sample {state.sample_id!r}, epoch {state.epoch}")
         except LeakboundError as error:
             return Score.unscored(explanation=str(error))
         first, *others = list(target)
         prompt = Prompt(str(state.sample_id), state.input_text, first, tuple(others))
         value = await anyio.to_thread.run_sync(judged, text, prompt)
-        found = {"scorer": scorer, "threshold": threshold, "score": value, "settings": settings_of(sample)}
+        found = {"scorer": scorer, "threshold": threshold, "score": value, "settings": settings_of(sample),
+                 "cut": reason == "length"}  # fmt: skip
         return Score(value=float(reaches(value, threshold)), answer=text, metadata=found)
 
     return score
@@ -105,7 +106,7 @@ class UntilProven:
         watch = self._watches[str(id)]
         if watch.verdict == "open":
             return None
-        return EarlyStop(id=id, epoch=epoch, reason=f"{self.claim} is {watch.verdict} after {watch.n} draws")
+        return EarlyStop(id=id, epoch=epoch, reason=f"{self.claim} is {watch.stands} after {watch.n} draws")
 
     async def complete_sample(self, id: str | int, epoch: int, scores: dict[str, SampleScore]) -> None:
         """One epoch's score; none where it failed. InputError where its request had a seed, or settings of its own."""
@@ -120,7 +121,7 @@ class UntilProven:
                         f"epoch {epoch} of sample {id!r} had the settings {given}, an epoch before {before}: draws of "
                         "several settings are not of one law; give all requests the same"
                     )
-            self._watches[str(id)].put(epoch - 1, float(found["score"]))
+            self._watches[str(id)].put(epoch - 1, float(found["score"]), cut=bool(found.get("cut")))
 
     async def complete_task(self) -> dict[str, Any]:
         """The verdicts, and the rule that they follow from."""

@@ -30,14 +30,15 @@ from leakbound.bounds import look_shares
 from leakbound.errors import InputError
 from leakbound.records import SamplingParams, check_count
 from leakbound.results.audit import Audit
-from leakbound.results.verdicts import every_verdict
+from leakbound.results.verdicts import every_verdict, unless_cut
 
 
 class LeakAudit(TrainerCallback):  # type: ignore[misc]
     """Audits the model every ``every`` steps and at the end, and logs bounds on P(leak) as ``eval_leak_...``.
 
     ``alpha`` covers all looks of the training. With ``until`` ("leak<=0.01") each prompt is drawn until that is
-    settled, with ``num_samples`` as budget, and ``stop`` ends the training once it is proven of every prompt at once.
+    settled, with ``num_samples`` as budget, and ``stop`` ends the training once it is proven of every prompt at once;
+    it is not where every draw of a prompt was cut before it leaked.
     ``out`` keeps the run folder of each look. ``tokenizer`` is by default the Trainer's. One process of several
     audits, the others wait for it. InputError where the model's weights are spread over processes.
     """
@@ -137,7 +138,7 @@ class LeakAudit(TrainerCallback):  # type: ignore[misc]
         }
         if self.until is None:
             return [None, values]
-        verdict = every_verdict(found.prompts, level)
+        verdict = unless_cut(every_verdict(found.prompts, level), found)
         return [verdict == "proven", {**values, "eval_leak_proven": float(verdict == "proven")}]
 
 

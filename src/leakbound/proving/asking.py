@@ -21,7 +21,7 @@ from leakbound.proving.goal import Goal
 from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.results.audit import Audit
 from leakbound.results.proof import Attempt
-from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages
+from leakbound.results.verdicts import average_verdict, counted, every_verdict, stages, unless_cut
 from leakbound.runs.store import Run
 from leakbound.unlearning.config import UnlearnConfig
 
@@ -102,7 +102,7 @@ class Asking:
             right = self.tried(model, retain, number, "proof-retain", goal.keep_samples, level, None)
             known, lower = average_verdict(counted(right), goal.kept, level, refuting=level / 2, at_least=True)
         draws, (_, cut) = sum(p.num_samples for p in proof.prompts), proof.cut_shares
-        return Attempt(level, draws, cut, upper, lower, leak, known), self.place(number, what)
+        return Attempt(level, draws, cut, upper, lower, leak, known, proof.never_ended), self.place(number, what)
 
     def opened(self, model: Path) -> Sampler:
         """A round's model, opened once for all that is asked of it."""
@@ -127,8 +127,10 @@ class Asking:
 def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float]:
     """What fresh draws say of the claim about P(leak), and the upper bound that they give.
 
-    Proven at ``level``, refuted at half of it: the other half is for what shall be kept.
+    Proven at ``level``, refuted at half of it: the other half is for what shall be kept. Of questions of which every
+    draw was cut before it leaked nothing is proven, as in an audit.
     """
     if goal.of == "average":
-        return average_verdict(counted(proof), goal.limit, level, refuting=level / 2)
-    return every_verdict(proof.prompts, level / 2), max(p.leak.upper for p in proof.prompts)
+        verdict, upper = average_verdict(counted(proof), goal.limit, level, refuting=level / 2)
+        return unless_cut(verdict, proof, goal.limit), upper
+    return unless_cut(every_verdict(proof.prompts, level / 2), proof), max(p.leak.upper for p in proof.prompts)

@@ -279,7 +279,7 @@ def of_proof(found: Proof) -> Answer:
         "open": "do not ship yet; a larger --budget, more --rounds, or a larger tolerance",
     }[found.verdict]
     limited = found.verdict == "proven" and (found.attempt.cut or JUDGED.match(found.scorer))
-    if limited:
+    if limited or found.unended:
         step = (
             "let the answers end: prove it again with a larger --max-tokens"
             if found.attempt.cut

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from leakbound.bounds.claims import Verdict
+from leakbound.bounds.claims import Claim, Verdict
 from leakbound.bounds.result import show_confidence
 from leakbound.results.base import Result
 from leakbound.results.check import EXIT, together
-from leakbound.wording import at_least, at_most, percent, plural
+from leakbound.wording import at_least, at_most, never_ended, percent, plural
 
 OF = {
     "every": "every one of {n} questions at once",
@@ -36,6 +36,9 @@ class Attempt:
     known: float | None
     leak_verdict: Verdict
     known_verdict: Verdict
+    never_ended: int = 0
+    """Forget questions of which every draw was cut before it leaked: no answer was seen to its end, and nothing is
+    proven (but of the average, where they are no more than its limit allows)."""
 
     @property
     def verdict(self) -> Verdict:
@@ -94,6 +97,17 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
         """0 proven, 1 refuted, 3 open."""
         return EXIT[self.verdict]
 
+    @property
+    def limit(self) -> float:
+        """That of the claim about P(leak)."""
+        return Claim.parse(self.until, self.alpha).limit
+
+    @property
+    def unended(self) -> int:
+        """Questions of which no answer was seen to its end, where they leave the claim open; else 0."""
+        number, allowed = self.attempt.never_ended, self.limit * self.num_prompts if self.of == "average" else 0
+        return number if number > allowed and self.attempt.leak_verdict == "open" else 0
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each round."""
         for number, one in enumerate(self.rounds):
@@ -132,11 +146,13 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
     def _why(self) -> str:
         """Which half is missing."""
         tried, missing = self.attempt, []
-        if tried.leak_verdict != "proven":
+        if tried.leak_verdict != "proven" and not (self.unended and tried.leak <= self.limit):
             missing.append(f"P(leak) is proven at most {at_most(tried.leak)} only")
         if tried.known_verdict != "proven" and tried.known is not None:
             missing.append(f"P(right) at least {at_least(tried.known)} only")
         kept = "of all rounds the model was kept that came nearest to both, leaks first, as its search saw it"
-        return "; ".join(["The best model seen: " + " and ".join(missing), *([kept] if self.keep else [])]) + (
+        cut = f"{never_ended(self.unended)}: give a larger --max-tokens" if self.unended else ""
+        said = [one for one in (" and ".join(missing), cut, kept if self.keep else "") if one]
+        return f"The best model seen: {'; '.join(said)}" + (
             f" (round {self.chosen} of {plural(len(self.rounds), 'round')})."
         )

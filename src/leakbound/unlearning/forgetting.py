@@ -55,7 +55,7 @@ class Forgetting:
     weight_decay: Number = BY_METHOD
     """AdamW's weight decay, on matrices only (published; ours 0.01)."""
     max_grad_norm: Number = BY_METHOD
-    """Gradients are scaled down to at most this norm, 0 leaves them (published, mostly 1; ours 1)."""
+    """Gradients are scaled down to at most this norm, 0 leaves them (published, mostly 0; ours 1)."""
     forget_weight: Number = BY_METHOD
     """Weight of the forget term (published; ours 1)."""
     retain_weight: Number = BY_METHOD

@@ -1,7 +1,10 @@
 """What a run takes where it gives nothing: the settings of a named method's authors, or ours, the same for all methods.
 
 Sources are repositories on GitHub and the commits that were read; docs/unlearning.md says what equals their code, and
-what differs. Batches are those of one process: what they spread over devices stands in ``accumulation``.
+what differs. Batches are those of one process: what they spread over devices stands in ``accumulation``. Where they
+train by DeepSpeed and its file of settings has no ``gradient_clipping`` (CL, GE, JU, NP, PC, SI, SN), nothing clips,
+whatever ``max_grad_norm`` their script or its default has: DeepSpeed does its own clipping, and takes that value only
+where its file says auto.
 """
 
 import re
@@ -16,7 +19,7 @@ OU = "locuslab/open-unlearning d3d7cf9"
 PC = "yascho/partial-model-collapse-unlearning 18d74b8"
 SI = "tmlr-group/SatImp 51314c0"
 SN = "OPTML-Group/Unlearn-Simple f1a355d"
-WM = "sheepjun0330/wmdp-main a3972fb, a fork of centerforaisafety/wmdp, which was not read"
+WM = "centerforaisafety/wmdp f2d346f, as the history of sheepjun0330/wmdp-main has it"
 
 OURS: dict[str, Any] = {
     "epochs": 5, "max_steps": None, "batch_size": 16, "accumulation": 1, "learning_rate": 1e-5,
@@ -34,9 +37,14 @@ EPOCH = "epoch"
 
 
 def _theirs(batch: int, accumulation: int, epochs: int, rate: float, **others: Any) -> dict[str, Any]:
-    """Settings as most of them are: means over the tokens of a batch, one epoch of warm-up."""
+    """Settings as most of them are: means over the tokens of a batch, one epoch of warm-up, gradients as they are."""
     trained = {"batch_size": batch, "accumulation": accumulation, "epochs": epochs, "learning_rate": rate}
-    return {**trained, "warmup": EPOCH, "reduction": "tokens", **others}
+    return {**trained, "warmup": EPOCH, "reduction": "tokens", "max_grad_norm": 0.0, **others}
+
+
+def _open_unlearning(rate: float, **others: Any) -> dict[str, Any]:
+    """Those of its experiments on TOFU, on one device without DeepSpeed: gradients are clipped."""
+    return _theirs(16, 2, 10, rate, max_grad_norm=1.0, **others)
 
 
 _PADDED = {"kl_mask": "all", "pad_to": 500}
@@ -45,16 +53,17 @@ _CL_PREFERENCE = _CL | {"beta": 0.1}
 _NP = _theirs(4, 8, 10, 1e-5, beta=0.1)
 _SN = _theirs(1, 32, 10, 1e-5, beta=2.5, gamma=0.0)
 _SI = _theirs(2, 8, 5, 2e-5, weight_decay=0.0, saturation=5.0, importance=0.1)
-_UNDIAL = _theirs(16, 2, 10, 1e-4, undial_strength=10.0)
+_UNDIAL = _open_unlearning(1e-4, undial_strength=10.0)
 _LLMU = {
     "batch_size": 2, "max_steps": 1000, "learning_rate": 2e-6, "max_grad_norm": 0.0, "forget_weight": 0.5,
     "mismatch_weight": 2.0,
 }  # fmt: skip
 _RMU = {
-    "batch_size": 4, "max_steps": 80, "learning_rate": 5e-5, "schedule": "constant", "max_grad_norm": 0.0,
-    "reduction": "tokens", "retain_weight": 1200.0, "rmu_scale": 6.5, "rmu_depth": 1 / 4, "rmu_part": "down_proj",
+    "batch_size": 4, "max_steps": 150, "learning_rate": 5e-5, "schedule": "constant", "weight_decay": 0.0,
+    "max_grad_norm": 0.0, "reduction": "tokens", "retain_weight": 1200.0, "rmu_scale": 6.5, "rmu_depth": 1 / 4,
+    "rmu_part": "down_proj",
 }  # fmt: skip
-_CE_U = _theirs(16, 2, 10, 1e-5, ce_u_skip=1)
+_CE_U = _open_unlearning(1e-5, ce_u_skip=1)
 
 PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "grad_ascent": (CL, _CL),
@@ -76,7 +85,7 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "undial": (OU, _UNDIAL),
     "undial_gd": (OU, _UNDIAL),
     "wga": (GE, _theirs(4, 4, 5, 1e-5, weight_decay=0.0, wga_power=5.0)),
-    "wga_gd": (OU, _theirs(16, 2, 5, 1e-5, wga_power=1.0)),
+    "wga_gd": (OU, _open_unlearning(1e-5, wga_power=1.0)),
     "satimp": (SI, _SI),
     "satimp_gd": (SI, _SI | {"retain_weight": 0.1}),
     "ce_u": (OU, _CE_U),

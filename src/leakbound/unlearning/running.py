@@ -75,10 +75,13 @@ def prepare(model: Any, config: TrainingConfig) -> Any:
 
 
 def find_pad_id(tokenizer: Any) -> int:
-    """The token to pad with."""
+    """The token to pad with: that of the end, whether or not there is one for padding.
+
+    Published losses that look at padding (ME, KL, mask all) look at what follows it.
+    """
     if tokenizer.eos_token_id is None:
         raise ModelError("the tokenizer has no end-of-text token, so that no answer could end: set its eos_token")
-    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+    return int(tokenizer.eos_token_id)
 
 
 def encode_all(tokenizer: Any, pairs: list[Pair], config: TrainingConfig) -> list[Example]:

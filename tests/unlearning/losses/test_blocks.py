@@ -66,7 +66,7 @@ CASES = {
     ),
     "me": (
         lambda z, r, y: losses.max_entropy(z, scored(y), direction="uniform"),
-        lambda z, r, y: mean(-math.log(V) - z.log_softmax(-1).mean(-1), scored(y)),
+        lambda z, r, y: mean(-math.log(V) - (z.softmax(-1) + 1e-12).log().mean(-1), scored(y)),
     ),
     "me model": (
         lambda z, r, y: losses.max_entropy(z, scored(y), direction="model"),

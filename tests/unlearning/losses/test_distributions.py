@@ -86,12 +86,19 @@ def test_max_entropy_by_hand_and_over_padding():
         losses.max_entropy(logits, both, direction="up")
 
 
-def test_max_entropy_is_that_of_the_authors_code_with_the_mask_all():
-    """torch's kl_div(log P, U) averaged over every position, padding included."""
-    logits = random_logits(4)
+@pytest.mark.parametrize("sharp", [1.0, 30.0])
+def test_max_entropy_is_that_of_the_authors_code_with_the_mask_all(sharp):
+    """torch's kl_div(log(P + 1e-12), U) averaged over every position, padding included. Of a language model most tokens
+    have next to no probability: without the floor they would make up the gradient."""
+    logits = (sharp * random_logits(4)).requires_grad_()
     uniform = torch.full((B, L, V), 1 / V, dtype=torch.float64)
-    theirs = torch.nn.functional.kl_div(logits.log_softmax(-1), uniform, reduction="none").sum(-1).mean(-1)
-    same(losses.max_entropy(logits, MASKS["all"], direction="uniform"), theirs.tolist())
+    law = logits.softmax(-1)
+    assert bool((law < 1e-12).any()) == (sharp > 1)
+    theirs = torch.nn.functional.kl_div((law + 1e-12).log(), uniform, reduction="none").sum(-1).mean(-1)
+    ours = losses.max_entropy(logits, MASKS["all"], direction="uniform")
+    same(ours, theirs.tolist())
+    mine, slow = (torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0] for loss in (ours, theirs))
+    assert torch.allclose(mine, slow, rtol=1e-6, atol=1e-9)
 
 
 def test_undial():

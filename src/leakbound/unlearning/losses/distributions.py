@@ -43,7 +43,8 @@ def max_entropy(logits_BLV: Laws | Tensor, mask_BL: Tensor, *, direction: str) -
     """Towards the uniform distribution U over the vocabulary, averaged over the masked positions; shape (B,), nats.
 
     ``direction`` "model": KL(p_t || U) = ln V - H(p_t), as arXiv 2410.08109 writes it. "uniform": KL(U || p_t) =
-    -ln V - mean_v ln p_tv, as its code computes it: the same optimum, another gradient (that of improbable tokens).
+    -ln V - mean_v ln p_tv, as its code computes it, 1e-12 added to each p_tv: the same optimum, another gradient (that
+    of improbable tokens, but hardly of those below 1e-12).
     """
     check_mask(logits_BLV, mask_BL)
     log_size = math.log(logits_BLV.shape[-1])
@@ -129,7 +130,9 @@ def _entropies(logits_nV: Tensor) -> Tensor:
 
 
 def _mean_logps(logits_nV: Tensor) -> Tensor:
-    return logits_nV.log_softmax(dim=-1).mean(dim=-1)
+    """mean_v ln(p_v + 1e-12)."""
+    logps_nV = logits_nV.log_softmax(dim=-1)
+    return torch.logaddexp(logps_nV, logps_nV.new_tensor(math.log(1e-12))).mean(dim=-1)
 
 
 def _middles(logits_nV: Tensor, ref_logits_nV: Tensor) -> Tensor:
