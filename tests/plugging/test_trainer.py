@@ -37,9 +37,10 @@ def new_model(kind="plain"):
 
 
 def new_trainer(place, *, kind="plain", steps=6, callbacks=(), **more):
-    settings = {"learning_rate": 1e-2, "logging_steps": 2, "per_device_train_batch_size": 1, "seed": 0} | more
+    settings = {"learning_rate": 1e-2, "logging_steps": 2, "per_device_train_batch_size": 1, "seed": 0}
+    settings |= {"save_strategy": "no"} | more
     args = TrainingArguments(
-        output_dir=str(place), use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True, max_steps=steps,
+        output_dir=str(place), use_cpu=True, report_to="none", disable_tqdm=True, max_steps=steps,
         activation_checkpointing=kind == "checkpointing", **settings,
     )  # fmt: skip
     return Trainer(
@@ -160,3 +161,13 @@ def test_what_cannot_be_used_is_said_before_anything_is_trained(tmp_path):
         looking(stop=True)
     with pytest.raises(InputError, match="attach"):
         new_trainer(tmp_path, callbacks=[looking()]).train()
+
+
+def test_a_second_training_has_a_look_of_its_own(tmp_path):
+    trainer = new_trainer(tmp_path, steps=4, save_strategy="steps", save_steps=2)
+    first = looking().attach(trainer)
+    trainer.train()
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))  # the same training goes on
+    assert first.last.alpha == pytest.approx(0.01 * look_shares(3)[1])
+    with pytest.raises(InputError, match="spent its alpha and its seed on another training: attach a new one"):
+        trainer.train()

@@ -87,7 +87,11 @@ class LeakAudit(TrainerCallback):  # type: ignore[misc]
         """The looks are counted before the first one."""
         if self.trainer is None:
             raise InputError("trainer is None: use LeakAudit(...).attach(trainer), so that it can log")
-        self._looked = -1
+        if self._looked >= 0 and state.global_step == 0:
+            raise InputError(
+                "LeakAudit has spent its alpha and its seed on another training: attach a new one to each, and have the "
+                "shares of alpha sum to what all of them may err with"
+            )
         self._shares = look_shares(state.max_steps // self.every + 1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
