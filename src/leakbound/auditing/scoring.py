@@ -71,26 +71,27 @@ class Marks:
     def score(self, parts: Sequence[Part]) -> Iterator[Part]:
         """Score the draws of these parts and store the results, in this order; each part when it is stored."""
 
-        def to_judge() -> Iterator[tuple[Part, list[Draw], list[tuple[str, str]]]]:
+        def to_judge() -> Iterator[tuple[Part, tuple[list[Draw], str], list[tuple[str, str]]]]:
             for part in parts:
-                draws = self.run.read_draws(part)
+                draws, seal = self.run.read_sealed(part)
                 new = list(dict.fromkeys(k for d in draws if (k := (d.prompt_id, d.text)) not in self.known))
                 self.known.update(dict.fromkeys(new, math.nan))
-                yield part, draws, new
+                yield part, (draws, seal), new
 
-        def judged(do: Do, job: tuple[Part, list[Draw], list[tuple[str, str]]]) -> Iterator[list[float]]:
+        def judged(do: Do, job: tuple[Part, tuple[list[Draw], str], list[tuple[str, str]]]) -> Iterator[list[float]]:
             pairs = [(text, self.prompts[prompt_id]) for prompt_id, text in job[2]]
             yield score_completions(self.scorer, pairs) if do is here else do(_scored, self.name, pairs)
 
         waiting = list(parts)
-        done: dict[Part, list[Draw]] = {}
+        done: dict[Part, tuple[list[Draw], str]] = {}
         with spread(self.crew, to_judge(), judged, lambda job: f"scores of {job[0].name}") as found:
-            for (part, draws, new), scores in found:
+            for (part, sealed, new), scores in found:
                 self.known.update(zip(new, scores, strict=True))
-                done[part] = draws
+                done[part] = sealed
                 while waiting and waiting[0] in done:  # its completions stand in it or in those before it
-                    part, draws = waiting[0], done.pop(waiting.pop(0))
-                    self.run.write_scores(part, self.name, draws, [self.known[d.prompt_id, d.text] for d in draws])
+                    part, (draws, seal) = waiting[0], done.pop(waiting.pop(0))
+                    values = [self.known[d.prompt_id, d.text] for d in draws]
+                    self.run.write_scores(part, self.name, draws, values, seal)
                     yield part
 
 

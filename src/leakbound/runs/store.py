@@ -279,10 +279,10 @@ class Run:
 
     def read_draws(self, part: Part) -> list[Draw]:
         """The draws of one part; IncompleteRunError where they are missing or do not add up."""
-        return self._read_draws(part)[0]
+        return self.read_sealed(part)[0]
 
-    def _read_draws(self, part: Part) -> tuple[list[Draw], str]:
-        """The draws of one part, and their seal."""
+    def read_sealed(self, part: Part) -> tuple[list[Draw], str]:
+        """What :meth:`read_draws` reads, and its seal."""
         file = self._draws(part)
         with self._reading(file, "leakbound sample"):
             rows, seal = read_table(file, DRAWS, self._where("draws", part.name))
@@ -298,19 +298,31 @@ class Run:
         """Whether one part has been scored by this scorer."""
         return self._scores(part, scorer).exists()
 
-    def write_scores(self, part: Part, scorer: str, draws: Sequence[Draw], scores: Sequence[float]) -> None:
-        """Store the score of each draw of one part."""
+    def write_scores(
+        self, part: Part, scorer: str, draws: Sequence[Draw], scores: Sequence[float], seal: str | None = None
+    ) -> None:
+        """Store the score of each draw of one part.
+
+        ``seal``: that of the draws that were judged; by default of those that are there. IncompleteRunError where
+        others are there by now: another process has drawn the part anew.
+        """
         rows = [{"prompt_id": d.prompt_id, "first": d.first, "score": s} for d, s in zip(draws, scores, strict=True)]
-        seal = ""
+        there = ""
         if place := self._where("draws", part.name):
             with self._reading(self._draws(part), "leakbound sample"):
-                _, seal = unsealed(self._draws(part), place)
+                _, there = unsealed(self._draws(part), place)
+        if seal not in (None, there):
+            raise IncompleteRunError(
+                f"{self._draws(part)} was written anew while its draws were scored: another process draws this run; "
+                "end one of them and run the same again"
+            )
+        seal = there
         where = self._where("scores", scorer, part.name, seal)
         write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=SCORES), where=where)
 
     def read_scored(self, part: Part, scorer: str) -> Iterator[tuple[Draw, float]]:
         """Each draw of one part with its score; IncompleteRunError where one has none."""
-        draws, seal = self._read_draws(part)
+        draws, seal = self.read_sealed(part)
         file = self._scores(part, scorer)
         with self._reading(file, "leakbound score"):
             rows, _ = read_table(file, SCORES, self._where("scores", scorer, part.name, seal))
