@@ -242,7 +242,7 @@ def watch(
             members = {part: [p for p in run.prompts[part.start : part.stop] if p.id in still] for part in group}
             asked = [part for part in group if members[part]]
             missing = [part for part in run.missing_draws() if members.get(part)] if sampler is not None else []
-            shown.advance(sum(part.num_draws for part in group if part not in missing))
+            shown.skip(sum(part.num_draws for part in group if part not in missing))
             if sampler is not None:
                 draw_parts(run, missing, sampler, partial(_round, run, members), shown)
                 for _ in marks.score([part for part in run.missing_scores(marks.name) if members.get(part)]):
