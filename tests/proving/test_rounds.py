@@ -217,8 +217,8 @@ def cut_short(monkeypatch):
     """No answer of a search ends."""
     usual = Run.read_scored
 
-    def cut(run, part, scorer):
-        for draw, value in usual(run, part, scorer):
+    def cut(run, *asked):
+        for draw, value in usual(run, *asked):
             yield dataclasses.replace(draw, finish_reason="length"), value
 
     monkeypatch.setattr(Run, "read_scored", cut)

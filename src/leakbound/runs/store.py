@@ -23,6 +23,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -38,6 +39,7 @@ from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, promp
 from leakbound.runs.cache import check_same
 from leakbound.runs.columns import ASCENDING, BEFORE, COUNTS, DRAWS, OPEN, PROMPTS, SCORES, draw_of, storable
 from leakbound.runs.files import (
+    code_in,
     json_bytes,
     loading,
     read_columns,
@@ -109,7 +111,8 @@ class Run:
                     f"out is {str(path)!r}, a folder of format {run.info['format']} without the order of the draws: "
                     "score, bound and report read it; to draw more, give a new folder"
                 )
-            check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout"))
+            own = () if run.rule else ("scorer_code",)  # what is drawn follows from it where rounds are judged
+            check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout", *own))
             run.check_withheld()
             sweep(path)
             if run._kept:  # asked before threads do; it was killed between a part's draws and the end of its pieces
@@ -289,19 +292,33 @@ class Run:
             self._check(part, rows)
             return [draw_of(row) for row in rows], seal
 
-    def missing_scores(self, scorer: str) -> list[Part]:
-        """The parts to judge that were not scored yet by this scorer."""
+    def missing_scores(self, scorer: str, code: str = "") -> list[Part]:
+        """The parts to judge that were not scored yet by this scorer, or by other ``code`` of it."""
         there = self._names("scores", _slug(scorer))
-        return [part for part in self.parts if part.judged and f"{part.name}.parquet" not in there]
+        return [
+            part
+            for part in self.parts
+            if part.judged and (f"{part.name}.parquet" not in there or (code and self._code(part, scorer) != code))
+        ]
+
+    def _code(self, part: Part, scorer: str) -> str:
+        with self._reading(self._scores(part, scorer), "leakbound score"):
+            return code_in(self._scores(part, scorer))
 
     def has_scores(self, part: Part, scorer: str) -> bool:
         """Whether one part has been scored by this scorer."""
         return self._scores(part, scorer).exists()
 
     def write_scores(
-        self, part: Part, scorer: str, draws: Sequence[Draw], scores: Sequence[float], seal: str | None = None
+        self,
+        part: Part,
+        scorer: str,
+        draws: Sequence[Draw],
+        scores: Sequence[float],
+        seal: str | None = None,
+        code: str = "",
     ) -> None:
-        """Store the score of each draw of one part.
+        """Store the score of each draw of one part, and the scorer's ``code``, where it is not ours.
 
         ``seal``: that of the draws that were judged; by default of those that are there. IncompleteRunError where
         others are there by now: another process has drawn the part anew.
@@ -318,12 +335,17 @@ class Run:
             )
         seal = there
         where = self._where("scores", scorer, part.name, seal)
-        write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=SCORES), where=where)
+        write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=SCORES), where=where, code=code)
 
-    def read_scored(self, part: Part, scorer: str) -> Iterator[tuple[Draw, float]]:
-        """Each draw of one part with its score; IncompleteRunError where one has none."""
+    def read_scored(self, part: Part, scorer: str, code: str = "") -> Iterator[tuple[Draw, float]]:
+        """Each draw of one part with its score; IncompleteRunError where one has none, or one by other ``code``."""
         draws, seal = self.read_sealed(part)
         file = self._scores(part, scorer)
+        if code and self._code(part, scorer) != code:
+            raise IncompleteRunError(
+                f"{file} was scored by other code than {scorer} is now: run `leakbound score` on the folder, with "
+                f"--scorer {shlex.quote(scorer)}"
+            )
         with self._reading(file, "leakbound score"):
             rows, _ = read_table(file, SCORES, self._where("scores", scorer, part.name, seal))
             if [(d.prompt_id, d.first) for d in draws] != [(r["prompt_id"], r["first"]) for r in rows]:
