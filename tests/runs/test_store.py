@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from leakbound.auditing.drawing import Statement, sample
 from leakbound.auditing.scoring import score
 from leakbound.errors import IncompleteRunError, RunMismatchError
 from leakbound.models import FakeModel
@@ -258,6 +259,36 @@ def test_pieces_with_one_that_was_removed_go_on_behind_the_last(tmp_path):
         "sample-00000.00001.parquet",
         "sample-00000.00002.parquet",
     ]
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_counted_pieces_behind_one_that_is_gone_are_of_no_use(tmp_path, monkeypatch, gone):
+    """As the message about a damaged piece says: delete it and run the same again."""
+
+    class OneByOne(FakeModel):
+        def count(self, shard, params, open):
+            draws, _ = super().count(shard, params, open[:1])
+            return draws, list(open[1:])
+
+    def draw_all(folder):
+        settings = {"num_samples": 100, "engine": "counted", "statement": Statement("contains")}
+        return sample(OneByOne(leak=0.3), PROMPTS[:4], folder, **settings)
+
+    def stop(run, part, draws):
+        assert part.kind != "counted"
+        written(run, part, draws)
+
+    whole, written = draw_all(tmp_path / "whole"), Run.write_draws
+    with monkeypatch.context() as killed:
+        killed.setattr(Run, "write_draws", stop)
+        with pytest.raises(AssertionError):
+            draw_all(tmp_path / "r")
+    pieces = sorted((tmp_path / "r" / "pieces").iterdir())
+    assert len(pieces) == 3
+    pieces[gone].unlink()
+    assert Run.open(tmp_path / "r").said_kept().startswith(f"{4 + 100 * gone} of 404 draws are kept")
+    assert draw_all(tmp_path / "r").drawn() == whole.drawn()
+    assert contents(tmp_path / "r") == contents(tmp_path / "whole")
 
 
 def test_two_processes_draw_the_same_run(tmp_path):

@@ -115,6 +115,8 @@ class Run:
             check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout", *own))
             run.check_withheld()
             sweep(path)
+            for file in run._pieces[1]:
+                file.unlink(missing_ok=True)
             if run._kept:  # asked before threads do; it was killed between a part's draws and the end of its pieces
                 run._drop_pieces(run.drawn())
             run.ours = True
@@ -265,14 +267,23 @@ class Run:
         write_table(file, table, ascending=ASCENDING, where=self._where("pieces", file.stem))
         kept.append(file)
 
-    @cached_property
+    @property
     def _kept(self) -> defaultdict[str, list[Path]]:
-        """The pieces of each part by its name, in their order: looked for once, and remembered."""
+        """The pieces of each part by its name, in their order."""
+        return self._pieces[0]
+
+    @cached_property
+    def _pieces(self) -> tuple[defaultdict[str, list[Path]], list[Path]]:
+        """:attr:`_kept`, and the pieces of counted draws behind one that is gone: these go on from it, and are of no
+        use without it. Looked for once, and remembered."""
         found: defaultdict[str, list[Path]] = defaultdict(list)
+        behind: list[Path] = []
         for name in sorted(self._names("pieces")):
-            if (piece := re.fullmatch(r"(.+)\.\d{5}\.parquet", name)) is not None:
-                found[piece[1]].append(self.path / "pieces" / name)
-        return found
+            if (piece := re.fullmatch(r"(.+)\.(\d{5})\.parquet", name)) is not None:
+                before, file = found[piece[1]], self.path / "pieces" / name
+                useless = piece[1].startswith("counted-") and int(piece[2]) != len(before)
+                (behind if useless else before).append(file)
+        return found, behind
 
     def _names(self, *folder: str) -> set[str]:
         """What lies in one of the folders, by one list; nothing where there is no such folder."""
