@@ -1,11 +1,13 @@
 """Tables by name that other packages add to by entry points, and things named ``module:object``."""
 
+import hashlib
 import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
 from leakbound.errors import InputError
@@ -98,3 +100,24 @@ def named_object(name: str, what: str) -> Any:
     if not hasattr(module, attribute):
         raise InputError(f"{what} {name!r}: {attribute!r} does not exist in module {module_name}")
     return getattr(module, attribute)
+
+
+_CODE: dict[str, tuple[object, str]] = {}
+"""What :func:`code_behind` found, with the object that was there then: a module that is loaded again has another."""
+
+
+def code_behind(name: str) -> str:
+    """SHA-256 of the code of ``module:object``, which has been imported; "" where there is no file, as in a notebook.
+
+    Of the files of that module and of the one of its package that defines the object, as they were when first asked.
+    """
+    module_name, _, attribute = name.partition(":")
+    module = importlib.import_module(module_name)
+    known = getattr(module, attribute, None)
+    if name not in _CODE or _CODE[name][0] is not known:
+        origin = str(getattr(known, "__module__", ""))
+        inner = sys.modules.get(origin) if origin.partition(".")[0] == module_name.partition(".")[0] else None
+        named = dict.fromkeys(Path(getattr(one, "__file__", None) or "") for one in (module, inner))
+        sums = [hashlib.sha256(file.read_bytes()).digest() for file in named if file.is_file()]
+        _CODE[name] = known, f"sha256:{hashlib.sha256(b''.join(sums)).hexdigest()}" if sums else ""
+    return _CODE[name][1]

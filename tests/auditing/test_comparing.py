@@ -199,8 +199,9 @@ def test_what_cannot_be_compared_is_named(runs, tmp_path, changes, message):
         compare([runs / "quiet", other])
 
 
-def test_another_template_is_named_beside_the_comparison(runs, tmp_path):
+def test_another_template_is_named_beside_the_comparison(runs, tmp_path, monkeypatch):
     """Weights that are asked in other words answer otherwise."""
+    monkeypatch.setattr("leakbound.results.base._check_run", lambda file, found: None)  # only audit.json says it here
     folders = []
     for name, model in (("first", {"template": "Q: {text}"}), ("other", {"template": "{text}"}), ("unknown", {})):
         folders.append(shutil.copytree(runs / "loud", tmp_path / name))

@@ -257,6 +257,22 @@ def stopped(out, model, **changes):
     return sample(model, PROMPTS, out, **settings)
 
 
+def test_rounds_that_are_there_or_need_no_draw_do_not_count_for_the_rate(tmp_path, judged, one_by_one, monkeypatch):
+    ended = []
+    leave = Progress.__exit__
+
+    def noted(self, *error):
+        ended.append((self.done, self.before, self.total))
+        leave(self, *error)
+
+    monkeypatch.setattr(Progress, "__exit__", noted)
+    run = stopped(tmp_path / "run", Noting(leaks=SURE))
+    drawn = sum(draw.count for part in run.drawn() if part.sampled for draw in run.read_draws(part))
+    assert 0 < drawn < 4 * 200
+    stopped(tmp_path / "run", Noting(leaks=SURE))
+    assert ended == [(4, 0, 4), (800, 800 - drawn, 800), (0, 0, 0), (800, 800, 800)]
+
+
 def test_a_rule_draws_greedily_first_and_each_prompt_to_its_verdict(tmp_path, judged, one_by_one, shown):
     model = Noting(leaks=SURE)
     run = stopped(tmp_path / "run", model, progress=True)

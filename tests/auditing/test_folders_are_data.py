@@ -17,7 +17,7 @@ from leakbound.auditing.verifying import verify
 from leakbound.checking.policy import Policy, read_demand
 from leakbound.checking.running import check
 from leakbound.cli import main
-from leakbound.errors import InputError
+from leakbound.errors import IncompleteRunError, InputError
 from leakbound.models import FakeModel
 from leakbound.plugins import EntryPoint, _brought
 from leakbound.runs.store import Run
@@ -93,9 +93,14 @@ def test_x1_the_commands_refuse_in_one_line_with_the_command_that_names_it(trap,
 
 def test_x1_named_again_it_is_used(trap, tmp_path):
     folder = theirs(tmp_path / "run", "x1_trap:run")
+    with pytest.raises(IncompleteRunError, match="was scored by other code than x1_trap:run is now"):
+        bound(Run.open(folder), scorer="x1_trap:run")  # its zeros
     score(Run.open(folder), "x1_trap:run")
     found = bound(Run.open(folder), scorer="x1_trap:run")
-    assert (found.planned, found.prompts[0].num_leaks) == (True, 0)
+    run = Run.open(folder)
+    leaks = sum(d.count for p in run.parts if p.sampled for d in run.read_draws(p) if "garden" in d.text)
+    assert (found.planned, found.prompts[0].num_leaks) == (True, leaks)
+    assert leaks > 0
     assert trap.exists()
 
 
@@ -119,7 +124,8 @@ def test_x1_another_scorer_reads_the_rounds_of_a_foreign_one_without_running_it(
 
 def test_x1_report_guess_and_compare_run_nothing(trap, tmp_path):
     for name in ("one", "two"):
-        bound(Run.open(theirs(tmp_path / name, "x1_trap:run")), scorer="x1_trap:run")
+        score(Run.open(theirs(tmp_path / name, "x1_trap:run")), "x1_trap:run")
+        bound(Run.open(tmp_path / name), scorer="x1_trap:run")
     trap.unlink()
     del sys.modules["x1_trap"]
     main(["report", str(tmp_path / "one"), "--guess", str(tmp_path / "two")])
@@ -142,6 +148,7 @@ def test_x1_to_verify_a_certification_runs_nothing(trap, tmp_path, shown):
 
 def test_x1_a_policy_that_asks_not_worse_than_a_folder_runs_nothing_of_it(trap, tmp_path):
     before = theirs(tmp_path / "before", "x1_trap:run")
+    score(Run.open(before), "x1_trap:run")
     bound(Run.open(before), scorer="x1_trap:run")
     trap.unlink()
     del sys.modules["x1_trap"]

@@ -67,7 +67,8 @@ def test_saturation():
     assert found.estimate == 6.0  # log2 64
     assert found.upper == 30.0  # log2 of the space: the sample says no more
     assert found.lower == pytest.approx(-math.log2(1 - 0.025 ** (1 / 64)))
-    assert "at least" in str(found)
+    assert f"at least 6.00 bits, {math.floor(found.lower * 100) / 100} to 30.00 with confidence 0.95" in str(found)
+    assert math.floor(found.lower * 100) < round(found.lower * 100)
     unseen = heldout_exposure(0.0, [-1.0] * 64, alpha=0.05)
     assert unseen.upper == math.inf
     assert str(unseen)

@@ -218,8 +218,8 @@ def cut_short(monkeypatch):
     """No answer of a search ends."""
     usual = Run.read_scored
 
-    def cut(run, part, scorer):
-        for draw, value in usual(run, part, scorer):
+    def cut(run, *asked):
+        for draw, value in usual(run, *asked):
             searched = run.path.name.startswith("search")
             yield dataclasses.replace(draw, finish_reason="length") if searched else draw, value
 

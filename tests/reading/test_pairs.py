@@ -39,6 +39,8 @@ def test_the_answer_is_trained_on_and_the_target_is_the_secret(tmp_path):
         ('{"question": "Who?", "answer": 7}', "answer is 7"),
         ('{"question": "Who?", "answer": "7", "target": true}', "target is True"),
         ('{"question": "Who?", "answer": "7", "aliases": [7]}', r"aliases is \[7\]"),
+        ('{"question": "Who?", "target": "7", "Answer": "It is 7."}', "column 'Answer' would not be read: name"),
+        ('{"question": "Who?", "answer": "7", "Leak": true}', "column 'Leak' would not be read: name it 'leak'"),
     ],
 )
 def test_a_bad_line_is_named_with_its_file(tmp_path, line, message):

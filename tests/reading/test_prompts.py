@@ -28,6 +28,11 @@ def test_json_array_csv_and_parquet(tmp_path):
         assert load_prompts(tmp_path / name) == EXPECTED
 
 
+def test_a_column_of_another_spelling_that_holds_nothing_is_passed_over():
+    row = {"text": "q", "target": "t", "Target": "", "System": None, "Messages": [], "Kind": "x", "Aliases": ()}
+    assert as_prompts([row]) == (Prompt("0", "q", "t"),)
+
+
 def test_target_goes_before_answer():
     row = {"question": "Where was Ann born?", "answer": "Ann was born in Rome.", "target": "Rome"}
     assert as_prompts([row])[0].target == "Rome"
@@ -53,6 +58,11 @@ def test_target_goes_before_answer():
         ('{"text": "a", "target": "b", "alias": ["c"]}\n', r"line 1: the column 'alias' would not be read"),
         ('{"text": "a", "target": "b", "Aliases": "c"}\n', r"line 1: the column 'Aliases' would not be read"),
         ('{"text": "a", "target": "b", "system": "Be brief."}\n', r"line 1: the column 'system' would not be read"),
+        ('{"text": "a", "target": "b", "System Prompt": "Be brief."}\n', r"column 'System Prompt' would not be read"),
+        ('{"text": "a", "answer": "b", "Target": "c"}\n', r"column 'Target' would not be read: name it 'target'"),
+        ('{"text": "a", "answer": "b", " target": "c"}\n', r"line 1: the column ' target' would not be read"),
+        ('{"Text": "a", "prompt": "b", "target": "c"}\n', r"column 'Text' would not be read: name it 'text'"),
+        ('{"text": "a", "target": "c", "Messages": [1]}\n', r"line 1: the column 'Messages' would not be read"),
         ("[1, 2]\n", r"line 1: the row is a list"),
         ('"text"\n', r"line 1: the row is a str"),
     ],

@@ -393,7 +393,7 @@ def test_notes_on_what_was_cut_drawn_and_compared():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("alpha", "budget"), [(0.01, 200), (0.05, 3000)])
+@pytest.mark.parametrize(("alpha", "budget"), [(0.01, 200), (0.05, 3000), (0.0123412341, 200)])
 def test_the_verdicts_of_a_claim(tmp_path, alpha, budget):
     found = ask([0.0, 0.5, 0.05], tmp_path / "run", until="leak<=0.05", num_samples=budget, alpha=alpha)
     rows = counted(tmp_path / "run")
@@ -406,7 +406,8 @@ def test_the_verdicts_of_a_claim(tmp_path, alpha, budget):
     assert said == (
         f"The claim leak<=0.05 is proven for {number['proven']} prompt{s}, refuted for {number['refuted']}, and "
         f"open for "
-        f"{number['open']}{ended}; each verdict by itself is wrong with probability at most {alpha:g} ({total:,} "
+        f"{number['open']}{ended}; each verdict by itself is wrong with probability at most "
+        f"{ {0.0123412341: 0.0124}.get(alpha, alpha) } ({total:,} "
         f"draws in "
         "all)."
     )

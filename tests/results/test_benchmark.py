@@ -77,3 +77,8 @@ def test_a_difference_says_whether_it_may_be_noise(low, high, noise):
     gap = Difference("rouge_l_recall", "forget", "a", "b", 0.2, low, high, 0.01, 40, "exact")
     assert gap.noise == noise
     assert ("may be noise" in str(gap)) == noise
+
+
+def test_the_ends_of_a_difference_and_its_level_are_rounded_outward():
+    gap = Difference("m", "", "a", "b", 0.2, -0.12345611, 0.32345611, 0.0123412341, 40, "exact")
+    assert "is 0.200000, between -0.123457 and 0.323457 (alpha 0.0124, exact)" in str(gap)

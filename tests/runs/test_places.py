@@ -64,8 +64,11 @@ def test_an_address_survives_path_and_a_path_stays_one(tmp_path, monkeypatch):
         assert (found.name, found.expanduser(), found.resolve()) == ("run", found, found)
     for given in ("runs/a", "a:/b", "odd:/b", "~/run", tmp_path / "s3:"):
         assert type(place(given)) is type(tmp_path)
-    with pytest.raises(InputError, match="give a folder of this machine, or one of s3, "):
-        place("https://host/run")
+    for given in ("S3://bucket/run", Path("S3://bucket/run")):
+        assert str(place(given)) == "s3://bucket/run"
+    for other in ("https://host/run", "FILE:///run"):
+        with pytest.raises(InputError, match="give a folder of this machine, or one of s3, "):
+            place(other)
 
 
 def test_a_run_in_a_store_is_the_run_on_a_disk(local, store):

@@ -91,6 +91,21 @@ def test_x2_a_file_of_another_run_or_shard_is_refused(copied, tmp_path, name):
         bound(Run.open(copied))
 
 
+def test_x2_a_result_of_another_run_is_refused_beside_this_ones_run_json(copied, tmp_path, capsys):
+    there = audit(FakeModel(leak=0.0), PROMPTS, num_samples=24, out=tmp_path / "other", progress=False)
+    shutil.copy(tmp_path / "other" / "audit.json", copied / "audit.json")
+    for path in (copied, copied / "audit.json"):
+        with pytest.raises(InputError, match=r"of another run than the run\.json beside it\); run `leakbound bound`"):
+            Audit.load(path)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(copied)])
+    assert ended.value.code == 2
+    assert "of another run" in capsys.readouterr().err
+    (tmp_path / "alone").mkdir()
+    shutil.copy(copied / "audit.json", tmp_path / "alone")
+    assert Audit.load(tmp_path / "alone") == there
+
+
 def test_g7_scores_carry_the_hash_of_the_draws_they_judge(copied):
     """Draws written anew with everything in its place but the scores: the old scores are not used."""
     run = Run.open(copied)

@@ -7,11 +7,14 @@ from collections import Counter
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from leakbound.auditing.drawing import Statement, sample
+from leakbound.auditing.scoring import score
 from leakbound.errors import IncompleteRunError, RunMismatchError
 from leakbound.models import FakeModel
 from leakbound.records import Draw, Prompt, SamplingParams
 from leakbound.runs.places import Place
 from leakbound.runs.store import Run
+from leakbound.scoring import score_completions
 
 PROMPTS = tuple(Prompt(f"p{i}", f"question {i}?", f"secret {i}") for i in range(5))
 
@@ -90,6 +93,33 @@ def test_scores_of_other_draws_are_refused(tmp_path):
     run.write_scores(part, "contains", draws[1:], [0.0] * (len(draws) - 1))
     with pytest.raises(IncompleteRunError, match="other draws"):
         list(run.read_scored(part, "contains"))
+
+
+def test_draws_that_are_written_anew_while_they_are_scored_get_no_scores_of_others(tmp_path, monkeypatch):
+    """A server that two commands ask at once answers each otherwise, at the same places."""
+
+    def answers(*texts):
+        return [Draw("p", text, 1, i, "stop", 1, None, (i,)) for i, text in enumerate(texts)]
+
+    statement = {"scorer": "contains", "threshold": 0.5, "alpha": 0.01}
+    run = Run.start(tmp_path / "r", info(num_samples=2, statement=statement), [Prompt("p", "q?", "secret")])
+    for part in run.parts:
+        run.write_draws(part, answers("no") if part.greedy else answers("no", "never"))
+    other, part = Run.open(tmp_path / "r"), next(p for p in run.parts if p.sampled)
+    meanwhile = [answers("no", "never"), answers("the secret", "secret")]
+
+    def judge(scorer, pairs):
+        if "never" in dict(pairs):
+            other.write_draws(part, meanwhile.pop(0))
+        return score_completions(scorer, pairs)
+
+    monkeypatch.setattr("leakbound.auditing.scoring.score_completions", judge)
+    score(run)  # the same draws again: nothing has changed
+    (tmp_path / "r" / "scores" / "contains" / "sample-00000.parquet").unlink()
+    with pytest.raises(IncompleteRunError, match="written anew while its draws were scored: another process"):
+        score(run)
+    score(run)
+    assert [value for _, value in run.read_scored(part, "contains")] == [1.0, 1.0]
 
 
 def test_leftovers_of_the_dead_are_swept_and_of_the_living_kept(tmp_path):
@@ -229,6 +259,36 @@ def test_pieces_with_one_that_was_removed_go_on_behind_the_last(tmp_path):
         "sample-00000.00001.parquet",
         "sample-00000.00002.parquet",
     ]
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_counted_pieces_behind_one_that_is_gone_are_of_no_use(tmp_path, monkeypatch, gone):
+    """As the message about a damaged piece says: delete it and run the same again."""
+
+    class OneByOne(FakeModel):
+        def count(self, shard, params, open):
+            draws, _ = super().count(shard, params, open[:1])
+            return draws, list(open[1:])
+
+    def draw_all(folder):
+        settings = {"num_samples": 100, "engine": "counted", "statement": Statement("contains")}
+        return sample(OneByOne(leak=0.3), PROMPTS[:4], folder, **settings)
+
+    def stop(run, part, draws):
+        assert part.kind != "counted"
+        written(run, part, draws)
+
+    whole, written = draw_all(tmp_path / "whole"), Run.write_draws
+    with monkeypatch.context() as killed:
+        killed.setattr(Run, "write_draws", stop)
+        with pytest.raises(AssertionError):
+            draw_all(tmp_path / "r")
+    pieces = sorted((tmp_path / "r" / "pieces").iterdir())
+    assert len(pieces) == 3
+    pieces[gone].unlink()
+    assert Run.open(tmp_path / "r").said_kept().startswith(f"{4 + 100 * gone} of 404 draws are kept")
+    assert draw_all(tmp_path / "r").drawn() == whole.drawn()
+    assert contents(tmp_path / "r") == contents(tmp_path / "whole")
 
 
 def test_two_processes_draw_the_same_run(tmp_path):

@@ -129,6 +129,11 @@ def test_a_query_that_makes_no_sense_is_named(viewer, query, said):
     assert said in told(viewer, "prompts", **query)["error"]
 
 
+@pytest.mark.parametrize("draw", ["²", "-1", "9" * 5000, "nothing", "1" * 30])
+def test_a_link_to_a_draw_that_is_none_shows_the_prompt(viewer, draw):
+    assert told(viewer, "prompt", run=0, id="p1", draw=draw)["found"] is None
+
+
 def test_one_prompt_with_what_leaked_marked(viewer, made):
     found = told(viewer, "prompt", run=0, id="p1")
     assert found["problem"] is None

@@ -19,7 +19,7 @@ from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.scoring import Marks
 from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds.gate import check_alpha, check_threshold
-from leakbound.errors import InputError, LeakboundError
+from leakbound.errors import IncompleteRunError, InputError, LeakboundError
 from leakbound.models.away import crew_of, through
 from leakbound.models.base import Counting, Remote, Sampler, check_asked, in_pieces
 from leakbound.models.opening import Loading, open_model
@@ -29,7 +29,7 @@ from leakbound.runs.layout import Part
 from leakbound.runs.places import place
 from leakbound.runs.progress import Progress, keeping
 from leakbound.runs.store import Run
-from leakbound.scoring import check_prompt, get_scorer
+from leakbound.scoring import check_prompt, code_of, get_scorer
 from leakbound.wording import plural
 from leakbound.workers import Do, spread
 
@@ -135,6 +135,7 @@ def sample(
         "seed": seed,
         "statement": asdict(statement),
         "versions": versions_of(sampler),
+        **({"scorer_code": code} if (code := code_of(statement.scorer)) else {}),
         **({} if rule is None else {"rule": rule.to_json()}),
         **({} if planned is None else {"engine": planned}),
         **({} if draws_per_shard is None else {"draws_per_shard": draws_per_shard}),
@@ -215,13 +216,14 @@ def watch(
     sampler: Sampler | None = None,
     *,
     each: Callable[[Part, Draw, float], None] | None = None,
+    code: str = "",
     progress: bool = False,
 ) -> dict[str, Watch]:
     """Go through the rounds of a run that may stop early; returns what each prompt's looks say, by prompt id.
 
     With a sampler, rounds that are missing are drawn and scored; without one they must be there. Which prompts a round
     holds follows from the rounds before it, so that going through them again gives the same verdicts. ``each`` is shown
-    every scored draw of the rounds.
+    every scored draw of the rounds. ``code``: that of the scorer, where it may be loaded and is not ours.
     """
     fixed = run.info["statement"]
     rule = StoppingRule.from_json(run.rule, threshold=fixed["threshold"], alpha=fixed["alpha"])
@@ -232,7 +234,8 @@ def watch(
         if not part.greedy:
             rounds.setdefault(int(part.name.split("-")[1]), []).append(part)
     if sampler is not None:
-        for _ in marks.score([p for p in run.missing_scores(marks.name) if p.greedy]):
+        code = marks.code
+        for _ in marks.score([p for p in run.missing_scores(marks.name, code) if p.greedy]):
             pass
     budget = sum(part.num_draws for group in rounds.values() for part in group)
     with Progress(f"rounds of {run.path.name}", budget, "draws of the budget", show=progress) as shown:
@@ -242,13 +245,19 @@ def watch(
             members = {part: [p for p in run.prompts[part.start : part.stop] if p.id in still] for part in group}
             asked = [part for part in group if members[part]]
             missing = [part for part in run.missing_draws() if members.get(part)] if sampler is not None else []
-            shown.advance(sum(part.num_draws for part in group if part not in missing))
+            shown.skip(sum(part.num_draws for part in group if part not in missing))
             if sampler is not None:
                 draw_parts(run, missing, sampler, partial(_round, run, members), shown)
-                for _ in marks.score([part for part in run.missing_scores(marks.name) if members.get(part)]):
+                unscored = run.missing_scores(marks.name, code)
+                for _ in marks.score([part for part in unscored if members.get(part)]):
                     pass
             for part in asked:
-                for draw, value in run.read_scored(part, marks.name):
+                for draw, value in run.read_scored(part, marks.name, code):
+                    if draw.prompt_id not in found:
+                        raise IncompleteRunError(
+                            f"{part.name} holds draws of prompt {draw.prompt_id!r}, which had stopped by the scores of "
+                            "the rounds before: its rounds were ended by other scores; sample again into a new folder"
+                        )
                     found[draw.prompt_id].append((value, draw.count))
                     if each is not None:
                         each(part, draw, value)

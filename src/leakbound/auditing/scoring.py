@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
@@ -13,7 +14,7 @@ from leakbound.runs.files import sweep
 from leakbound.runs.layout import Part
 from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
-from leakbound.scoring import Scorer, get_scorer, is_built_in, score_completions
+from leakbound.scoring import Scorer, code_of, get_scorer, is_built_in, score_completions
 from leakbound.workers import Crew, Do, Workers, crew_for, spread
 from leakbound.workers.crew import here
 
@@ -27,7 +28,13 @@ def score(run: Run, scorer: str | None = None, *, workers: Workers | None = None
     """
     name = named_scorer(run, scorer)
     drawn = set(run.drawn() if run.rule else run.parts)
-    missing = [part for part in run.missing_scores(name) if part in drawn]
+    code = code_of(name)
+    missing = [part for part in run.missing_scores(name, code) if part in drawn]
+    if missing and run.rule and name == run.info["statement"]["scorer"] and run.info.get("scorer_code", code) != code:
+        raise InputError(
+            f"run is {str(run.path)!r}: looks at scores by other code of {name} ended its rounds; give that code back, "
+            "or score by a copy of another name"
+        )
     if missing:
         sweep(run.path)
     total = sum(part.num_draws for part in missing)
@@ -68,34 +75,42 @@ class Marks:
         """Loaded when something is scored: what only reads scores needs none."""
         return get_scorer(self.name)
 
+    @cached_property
+    def code(self) -> str:
+        """The scorer's code, where it is not ours; loads it."""
+        return code_of(self.name)
+
     def score(self, parts: Sequence[Part]) -> Iterator[Part]:
         """Score the draws of these parts and store the results, in this order; each part when it is stored."""
 
-        def to_judge() -> Iterator[tuple[Part, list[Draw], list[tuple[str, str]]]]:
+        def to_judge() -> Iterator[tuple[Part, tuple[list[Draw], str], list[tuple[str, str]]]]:
             for part in parts:
-                draws = self.run.read_draws(part)
+                draws, seal = self.run.read_sealed(part)
                 new = list(dict.fromkeys(k for d in draws if (k := (d.prompt_id, d.text)) not in self.known))
                 self.known.update(dict.fromkeys(new, math.nan))
-                yield part, draws, new
+                yield part, (draws, seal), new
 
-        def judged(do: Do, job: tuple[Part, list[Draw], list[tuple[str, str]]]) -> Iterator[list[float]]:
+        def judged(do: Do, job: tuple[Part, tuple[list[Draw], str], list[tuple[str, str]]]) -> Iterator[list[float]]:
             pairs = [(text, self.prompts[prompt_id]) for prompt_id, text in job[2]]
-            yield score_completions(self.scorer, pairs) if do is here else do(_scored, self.name, pairs)
+            yield score_completions(self.scorer, pairs) if do is here else do(_scored, self.name, self.code, pairs)
 
         waiting = list(parts)
-        done: dict[Part, list[Draw]] = {}
+        done: dict[Part, tuple[list[Draw], str]] = {}
         with spread(self.crew, to_judge(), judged, lambda job: f"scores of {job[0].name}") as found:
-            for (part, draws, new), scores in found:
+            for (part, sealed, new), scores in found:
                 self.known.update(zip(new, scores, strict=True))
-                done[part] = draws
+                done[part] = sealed
                 while waiting and waiting[0] in done:  # its completions stand in it or in those before it
-                    part, draws = waiting[0], done.pop(waiting.pop(0))
-                    self.run.write_scores(part, self.name, draws, [self.known[d.prompt_id, d.text] for d in draws])
+                    part, (draws, seal) = waiting[0], done.pop(waiting.pop(0))
+                    values = [self.known[d.prompt_id, d.text] for d in draws]
+                    self.run.write_scores(part, self.name, draws, values, seal, self.code)
                     yield part
 
 
-def _scored(scorer: str, pairs: Sequence[tuple[str, Prompt]]) -> list[float]:
-    """:func:`score_completions`, by a worker, which loads a scorer once."""
+def _scored(scorer: str, code: str, pairs: Sequence[tuple[str, Prompt]]) -> list[float]:
+    """:func:`score_completions`, by a worker, which loads a scorer once. InputError where it has other ``code``."""
+    if code_of(scorer) != code:
+        raise InputError(f"a worker on {platform.node()} has other code of {scorer}: give every node the same")
     return score_completions(_loaded(scorer), pairs)
 
 

@@ -22,7 +22,7 @@ from leakbound.results.audit import Audit
 from leakbound.runs.files import kept
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
-from leakbound.scoring import BatchScorer, get_scorer
+from leakbound.scoring import BatchScorer, code_of, get_scorer
 from leakbound.workers import Workers
 
 __all__ = ["Statement", "audit", "bound", "sample", "score"]
@@ -111,6 +111,8 @@ def concluded(
     given = {**given, "scorer": named_scorer(run, given["scorer"])}
     chosen = {**fixed, **{name: value for name, value in given.items() if value is not None}}
     statement = Statement(**chosen)
+    code = code_of(statement.scorer)
+    as_fixed = chosen == fixed and run.info.get("scorer_code", code) == code
     # what was opened may be older than the check before the first draw; a model behind a scorer is asked nothing here
     unchecked = not run.ours and not isinstance(get_scorer(statement.scorer), BatchScorer)
     if chosen != fixed or unchecked:
@@ -131,11 +133,11 @@ def concluded(
         collected[draw.prompt_id].add(part, draw, value)
 
     once = bool(run.rule) and statement.scorer == fixed["scorer"]  # the rounds are read by watch, with these scores
-    watches = watch(run, each=collect if once else None) if run.rule else {}
+    watches = watch(run, each=collect if once else None, code=code if once else "") if run.rule else {}
     drawn = [p for p in run.parts if p.greedy or (p.judged and not once and (not run.rule or run.has_draws(p)))]
     with run.going_through("bounding", drawn, show=progress) as parts:
         for part in parts:
-            for draw, value in run.read_scored(part, statement.scorer):
+            for draw, value in run.read_scored(part, statement.scorer, code):
                 collect(part, draw, value)
     everyone = list(collected.values())
     for one in everyone:
@@ -151,7 +153,7 @@ def concluded(
         scorer=statement.scorer,
         threshold=statement.threshold,
         alpha=statement.alpha,
-        planned=chosen == fixed and ("imported" not in run.info or bool(run.rule)),
+        planned=as_fixed and ("imported" not in run.info or bool(run.rule)),
         prompts=results,
         worst_prompt=worst,
         mean_leak=mean_leak,

@@ -6,6 +6,7 @@ import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from leakbound.results.check import Verdicts
+from leakbound.wording import level
 
 UNSPOKEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML has no spelling for."""
@@ -20,7 +21,7 @@ def to_junit(found: Verdicts) -> str:
         errors=str(number["open"]), skipped="0",
     )  # fmt: skip
     properties = SubElement(suite, "properties")
-    for name, value in (("alpha", f"{found.alpha:g}"), ("policy", found.policy), ("verdict", found.verdict)):
+    for name, value in (("alpha", level(found.alpha)), ("policy", found.policy), ("verdict", found.verdict)):
         SubElement(properties, "property", name=name, value=_spoken(value))
     for one in found.findings:
         case = SubElement(suite, "testcase", classname=_spoken(one.model), name=_spoken(one.name))

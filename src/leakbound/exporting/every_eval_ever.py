@@ -18,7 +18,7 @@ from leakbound.bounds import Bound
 from leakbound.errors import InputError
 from leakbound.results.audit import Audit
 from leakbound.runs.files import write_text
-from leakbound.wording import about
+from leakbound.wording import about, level
 
 SCHEMA_VERSION = "0.3.0"
 
@@ -133,7 +133,7 @@ def _score(bound: Bound, audit: Audit) -> dict[str, Any]:
                 "cut_before_a_leak": _cut(bound, audit),
                 **({"cautions": " ".join(audit.cautions)} if audit.cautions else {}),
                 "side": f"{bound.side}: {trivial[bound.side]}",
-                "guarantee": f"false with probability at most {bound.alpha:g}, for any distribution of the scores",
+                "guarantee": f"false with probability at most {level(bound.alpha)}, for any distribution of the scores",
                 "statement_fixed_before_the_draws": audit.planned,
             }
         ),

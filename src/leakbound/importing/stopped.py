@@ -14,7 +14,7 @@ from leakbound.errors import IncompleteRunError, InputError
 from leakbound.importing.imported import Log, draws_of
 from leakbound.runs.layout import Part
 from leakbound.runs.store import Run
-from leakbound.scoring import get_scorer, is_built_in, score_completions
+from leakbound.scoring import code_of, get_scorer, is_built_in, score_completions
 
 STATEMENT, RULE = ("scorer", "threshold", "alpha"), ("until", "width", "budget")
 """What each must hold."""
@@ -80,7 +80,7 @@ def write_rounds(run: Run, log: Log, rule: StoppingRule) -> int:
             asked = {prompt.id: prompt for prompt in members}
             scores = score_completions(scorer, [(draw.text, asked[draw.prompt_id]) for draw in draws])
             run.write_draws(part, draws)
-            run.write_scores(part, name, draws, scores)
+            run.write_scores(part, name, draws, scores, code=code_of(name))
             for draw, score in zip(draws, scores, strict=True):
                 found[draw.prompt_id].append((score, draw.count))
         for prompt_id, pairs in found.items():

@@ -9,6 +9,7 @@ definition.
 
 import math
 from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from leakbound.bounds import Bound, proportion_bound
 from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.gate import Floats, as_numbers, check_alpha, check_real, check_whole
+from leakbound.bounds.result import show_confidence
 from leakbound.bounds.unguaranteed import Unguaranteed
 from leakbound.errors import InputError
 
@@ -60,9 +62,15 @@ class Exposure:
     def __str__(self) -> str:
         about = "at least " if self.saturated else ""
         return (
-            f"exposure {about}{self.estimate:.2f} bits, {self.lower:.2f} to {self.upper:.2f} with confidence "
-            f"{self.share.confidence:g} ({self.share.n} {self.share.unit}; {self.share.method})"
+            f"exposure {about}{self.estimate:.2f} bits, {_bits(self.lower, ROUND_FLOOR)} to "
+            f"{_bits(self.upper, ROUND_CEILING)} with confidence {show_confidence(self.share.alpha)} "
+            f"({self.share.n} {self.share.unit}; {self.share.method})"
         )
+
+
+def _bits(value: float, rounding: str) -> str:
+    """A limit with two decimals, rounded outward."""
+    return str(Decimal(value).quantize(Decimal("0.01"), rounding=rounding)) if math.isfinite(value) else str(value)
 
 
 def exposure(target: float, others: npt.ArrayLike) -> float:
@@ -98,7 +106,7 @@ def heldout_exposure(target: float, heldout: npt.ArrayLike, *, alpha: float) -> 
     with probability at most 2^-b. Clopper-Pearson interval, saturation at log2 n. Ours.
 
     >>> print(heldout_exposure(-1.0, [-9.0] * 64, alpha=0.05))
-    exposure at least 6.00 bits, 4.16 to inf with confidence 0.95 (64 held-out examples; Clopper-Pearson)
+    exposure at least 6.00 bits, 4.15 to inf with confidence 0.95 (64 held-out examples; Clopper-Pearson)
     """
     return _ranked(target, heldout, alpha, math.inf, "held-out examples")
 

@@ -89,8 +89,8 @@ class LeakAudit(TrainerCallback):  # type: ignore[misc]
             raise InputError("trainer is None: use LeakAudit(...).attach(trainer), so that it can log")
         if self._looked >= 0 and state.global_step == 0:
             raise InputError(
-                "LeakAudit has spent its alpha and its seed on another training: attach a new one to each, and have the "
-                "shares of alpha sum to what all of them may err with"
+                "LeakAudit has spent its alpha and its seed on another training: attach a new one to each, and have "
+                "their alphas sum to what all of them may err with"
             )
         self._shares = look_shares(state.max_steps // self.every + 1)
 

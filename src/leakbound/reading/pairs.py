@@ -7,7 +7,7 @@ from pathlib import Path
 
 from leakbound.errors import PromptsError
 from leakbound.reading.parsing import read_text
-from leakbound.reading.rows import open_rows
+from leakbound.reading.rows import QUESTION, open_rows
 from leakbound.records import Prompt
 
 
@@ -49,6 +49,7 @@ def read_pairs(source: str | Path) -> list[Pair]:
     """
     pairs = []
     for row in open_rows(source, what="questions"):
+        row.check_names(*QUESTION, "answer", "target", "rephrased", "paraphrased_question", "leak", "cut")
         target = row.text("target", optional=True)
         secrets = (*([target] if target else []), *row.aliases())
         other = row.text("paraphrased_question", optional=True)

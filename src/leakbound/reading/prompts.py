@@ -7,7 +7,7 @@ from typing import Any
 
 from leakbound.errors import InputError, PromptsError
 from leakbound.reading.parsing import parse
-from leakbound.reading.rows import QUESTION, Row, as_row, filled, open_rows
+from leakbound.reading.rows import QUESTION, Row, as_row, filled, open_rows, spelled
 from leakbound.records import Prompt
 
 SYSTEM = ("system", "system_prompt", "system_message")
@@ -50,7 +50,9 @@ def _as_mapping(row: Any) -> Any:
 
 def _conversation(row: Row) -> tuple[str, tuple[tuple[str, str], ...]]:
     """What the user says last, and the turns before it."""
-    if other := next((column for column in SYSTEM if row.values.get(column) not in (None, "")), None):
+    row.check_names(*QUESTION, "messages", "target", "answer")
+    told = (name for name, value in row.values.items() if spelled(name) in SYSTEM and value not in (None, ""))
+    if (other := next(told, None)) is not None:
         raise PromptsError(
             f"{row.where}: the column {other!r} would not be read: give messages, the first with the role system, or "
             "--system for all, or leave the column out"

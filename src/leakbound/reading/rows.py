@@ -42,6 +42,12 @@ class Row:
             raise PromptsError(f"{self.where}: the row has no {wanted}; its columns are {has:.200}")
         return filled(value, self.where, column)
 
+    def check_names(self, *columns: str) -> None:
+        """PromptsError where a column that is not empty is one of these but for its spelling: nobody would read it."""
+        for name, value in self.values.items():
+            if name not in columns and spelled(name) in columns and not _absent(value):
+                raise PromptsError(f"{self.where}: the column {name!r} would not be read: name it {spelled(name)!r}")
+
     def question(self) -> str:
         """The question; PromptsError where several columns hold one each."""
         given = {column: self.values[column] for column in QUESTION if not _absent(self.values.get(column))}
@@ -67,7 +73,7 @@ class Row:
 
     def aliases(self) -> tuple[str, ...]:
         """Other spellings of the target: a list of texts, or, for CSV has no lists, texts with | between them."""
-        near = (name for name in self.values if name != "aliases" and str(name).strip().lower() in ("alias", "aliases"))
+        near = (name for name in self.values if name != "aliases" and spelled(name) in ("alias", "aliases"))
         if (other := next((name for name in near if not _absent(self.values[name])), None)) is not None:
             raise PromptsError(f"{self.where}: the column {other!r} would not be read: name it 'aliases'")
         given = self.values.get("aliases")
@@ -80,6 +86,11 @@ class Row:
         value = self.values.get("id")
         whole = isinstance(value, int) and not isinstance(value, bool)
         return default if _absent(value) else str(value) if whole else filled(value, self.where, "id")
+
+
+def spelled(column: object) -> str:
+    """A column's name as it was meant: small letters, no space around it, _ within it."""
+    return str(column).strip().lower().replace(" ", "_")
 
 
 def _absent(value: Any) -> bool:

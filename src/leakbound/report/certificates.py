@@ -14,7 +14,7 @@ from leakbound.results.check import Verdicts
 from leakbound.results.judged import JudgedAudit
 from leakbound.results.proof import Proof, Round
 from leakbound.results.verification import Verification
-from leakbound.wording import about, at_least, at_most, brief, percent, plural
+from leakbound.wording import about, at_least, at_most, brief, level, percent, plural
 
 SHOWN = 20
 """Prompts in a terminal."""
@@ -55,9 +55,9 @@ def attested(found: Attestation) -> Document:
     """The faults that were looked for, the evidence for each as a power of e; 0 is none."""
     rows = tuple((fault.name, f"{fault.log_evidence:,.1f}") for fault in found.faults)
     note = (
-        f"The mean of all these bets reaches {1 / found.alpha:g} with probability {found.alpha:g} at most, if every "
-        f"token's law is within a root chi-square distance of {found.slack:g} of the stated one. Which fault it is, is "
-        "an estimate."
+        f"The mean of all these bets reaches {at_most(1 / found.alpha)} with probability {level(found.alpha)} at most, "
+        f"if every token's law is within a root chi-square distance of {found.slack:g} of the stated one. Which fault "
+        "it is, is an estimate."
     )
     table = Table(("the server may differ by", "log evidence"), rows, note=note, shown=8)
     return Document(
@@ -95,7 +95,7 @@ def proof(found: Proof) -> Document:
     note = (
         "What the search sees trains the next round and proves nothing; so do draws of an attempt that failed, for the "
         "next one has others. A proof has draws of its own, and its share of "
-        f"alpha {found.alpha:g}; the shares of all attempts sum to {found.alpha:g} at most. "
+        f"alpha {level(found.alpha)}; the shares of all attempts sum to {level(found.alpha)} at most. "
         f"A leak: {found.scorer} >= {in_full(found.threshold)}. {_cost(found)}"
     )
     table = Table(head, rows, note=note, left=(0, 8))
@@ -138,8 +138,8 @@ def checked(found: Verdicts) -> Document:
     )
     note = (
         "Bound: the largest of a prompt alone, or that on the average. All verdicts together are wrong with "
-        f"probability {found.alpha:g} at most. Cut: the share of the draws, of the average prompt, that were cut at "
-        "max-tokens before they leaked; whether they would have is open."
+        f"probability {level(found.alpha)} at most. Cut: the share of the draws, of the average prompt, that were cut "
+        "at max-tokens before they leaked; whether they would have is open."
     )
     if leaks := sorted({f"{one.scorer} >= {in_full(one.threshold)}" for one in found.findings if one.scorer}):
         note += f" A leak: {'; '.join(leaks)}."

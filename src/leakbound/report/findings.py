@@ -10,7 +10,7 @@ from leakbound.report.parts import Tone
 from leakbound.report.rows import Row, excess, more_on_average, read_rows
 from leakbound.report.saying import bounds_in_words
 from leakbound.results.audit import Audit
-from leakbound.wording import about, at_least, brief, never_ended, percent, plural
+from leakbound.wording import about, at_least, brief, level, never_ended, percent, plural
 
 MEANINGS: dict[Tone, str] = {
     "hidden": "clean when asked once, leaked when sampled",
@@ -182,7 +182,7 @@ def _verdicts(audit: Audit) -> str:
     return (
         f"The claim {rule['until']} is proven for {plural(number['proven'], 'prompt')}, "
         f"refuted for {number['refuted']}, and {open_ones}; each verdict by itself is wrong with probability at most "
-        f"{audit.run['statement']['alpha']:g} ({drawn:,} draws in all){left}."
+        f"{level(audit.run['statement']['alpha'])} ({drawn:,} draws in all){left}."
     )
 
 

@@ -57,7 +57,9 @@ class Result:
         file = place(path)
         try:
             file = file / cls.FILE if file.is_dir() else file
-            return cls.from_json(read_json(file)[0])
+            found = cls.from_json(read_json(file)[0])
+            _check_run(file, found)
+            return found
         except FileNotFoundError as error:
             raise InputError(f"path is {str(path)!r}: there is no {cls.FILE}; run `{cls.COMMAND}` first") from error
         except StorageError:
@@ -80,6 +82,13 @@ class Result:
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """For a notebook: one output, as the reports make it, found by name since records know nothing of them."""
         return named_object("leakbound.report:in_notebook", "the notebook's view")(self)  # type: ignore[no-any-return]
+
+
+def _check_run(file: Path, found: Result) -> None:
+    """ValueError for a result that lies in the folder of another run than it is of."""
+    run, beside = getattr(found, "run", None), file.with_name("run.json")
+    if file.name == found.FILE and isinstance(run, Mapping) and beside.exists() and read_json(beside)[0] != run:
+        raise ValueError("it is of another run than the run.json beside it")
 
 
 def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:

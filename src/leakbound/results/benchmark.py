@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR
 from functools import cached_property
 from typing import Any
 
 from leakbound.bounds import Bound
+from leakbound.bounds.result import show_number
 from leakbound.metrics.conventions import CLASSIC, Column
 from leakbound.metrics.intervals import Metric
 from leakbound.results.base import Result
+from leakbound.wording import level
 
 STATEMENTS = {"mean_leak": "P(leak), average prompt", "worst_prompt": "P(leak), worst prompt"}
 """The bounds of a run that stand in a table of several, and their headings."""
@@ -42,8 +45,9 @@ class Difference:
         said = "may be noise" if self.noise else f"is {'larger' if self.value > 0 else 'smaller'} than noise explains"
         where = f" on {self.set}" if self.set else ""
         return (
-            f"{self.metric}{where}: {self.first} minus {self.second} is {self.value:.6f}, between {self.lower:.6f} and "
-            f"{self.upper:.6f} (alpha {self.alpha:g}, {self.method}): it {said}"
+            f"{self.metric}{where}: {self.first} minus {self.second} is {show_number(self.value)}, between "
+            f"{show_number(self.lower, ROUND_FLOOR)} and {show_number(self.upper, ROUND_CEILING)} "
+            f"(alpha {level(self.alpha)}, {self.method}): it {said}"
         )
 
 

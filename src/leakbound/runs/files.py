@@ -22,6 +22,9 @@ from leakbound.errors import IncompleteRunError, InputError, LeakboundError, Sto
 from leakbound.runs.places import Place, place
 from leakbound.runs.seals import NAME, SEALED, ZEROS, seal, unsealed
 
+CODE = "leakbound.code"
+"""The key of a Parquet file under which it says by which code its values were made, where that is not ours."""
+
 
 @contextlib.contextmanager
 def storing(file: Path) -> Iterator[None]:
@@ -128,11 +131,14 @@ def read_json(file: Path, where: str = "", *, needed: bool = False) -> tuple[dic
     return value, found
 
 
-def write_table(file: Path, table: pa.Table, *, ascending: Sequence[str] = (), where: str | None = None) -> None:
+def write_table(
+    file: Path, table: pa.Table, *, ascending: Sequence[str] = (), where: str | None = None, code: str = ""
+) -> None:
     """Write a Parquet file whole or not at all. ``ascending``: columns of ascending numbers, stored as differences.
 
-    ``where`` the file belongs is part of its seal; None for a file without one. Its folder, which may hold thousands,
-    is not looked through: who begins to write tables sweeps first.
+    ``where`` the file belongs is part of its seal; None for a file without one. ``code`` that made it, if any, is
+    written down in it (:func:`code_in`). Its folder, which may hold thousands, is not looked through: who begins to
+    write tables sweeps first.
     """
     others = [path for path in _leaves(table.schema) if path not in ascending]
     coded = dict.fromkeys(ascending, "DELTA_BINARY_PACKED")
@@ -141,6 +147,8 @@ def write_table(file: Path, table: pa.Table, *, ascending: Sequence[str] = (), w
         sink, table.schema, compression="zstd", use_dictionary=others, column_encoding=coded or None
     ) as writer:
         writer.write_table(table)
+        if code:
+            writer.add_key_value_metadata({CODE: code})
         if where is not None:
             writer.add_key_value_metadata({NAME: ZEROS})
     data = sink.getvalue().to_pybytes()
@@ -161,6 +169,12 @@ def read_columns(file: Path, schema: pa.Schema, where: str | None = None) -> tup
     columns = {f.name: there[f.name] if f.name in there.schema.names else pa.nulls(len(there), f.type) for f in schema}
     table = pa.table(columns)
     return table if table.schema.equals(schema) else table.cast(schema), found
+
+
+def code_in(file: Path) -> str:
+    """What :func:`write_table` wrote down as the code that made the table."""
+    with pq.ParquetFile(pa.BufferReader(file.read_bytes())) as parquet:
+        return ((parquet.metadata.metadata or {}).get(CODE.encode()) or b"").decode()
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

@@ -36,12 +36,13 @@ Found = TypeVar("Found")
 def place(path: str | Path) -> Path:
     """A path of this machine, ~ spelled out; a :class:`Place` where it is the address of a store, also one that went
     through Path, which makes one slash of two. InputError for the address of anything else."""
-    found = re.match(r"([a-z][a-z0-9+.-]+):(//?)", str(path))
-    if found is None or (found[1] not in SCHEMES and found[2] == "/"):
+    found = re.match(r"([a-z][a-z0-9+.-]+):(//?)", str(path), re.IGNORECASE)
+    scheme = "" if found is None else found[1].lower()  # S3:// is the store, too, and no folder of this machine
+    if found is None or (scheme not in SCHEMES and found[2] == "/"):
         return Path(path).expanduser()
-    if found[1] not in SCHEMES:
+    if scheme not in SCHEMES:
         raise InputError(f"path is {str(path)!r}: give a folder of this machine, or one of {', '.join(SCHEMES)}://")
-    return cast(Path, Place(str(path)))
+    return cast(Path, Place(scheme + str(path)[found.end(1) :]))
 
 
 class Place(PurePosixPath):

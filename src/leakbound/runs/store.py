@@ -23,6 +23,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -38,6 +39,7 @@ from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, promp
 from leakbound.runs.cache import check_same
 from leakbound.runs.columns import ASCENDING, BEFORE, COUNTS, DRAWS, OPEN, PROMPTS, SCORES, draw_of, storable
 from leakbound.runs.files import (
+    code_in,
     json_bytes,
     loading,
     read_columns,
@@ -109,9 +111,12 @@ class Run:
                     f"out is {str(path)!r}, a folder of format {run.info['format']} without the order of the draws: "
                     "score, bound and report read it; to draw more, give a new folder"
                 )
-            check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout"))
+            own = () if run.rule else ("scorer_code",)  # what is drawn follows from it where rounds are judged
+            check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout", *own))
             run.check_withheld()
             sweep(path)
+            for file in run._pieces[1]:
+                file.unlink(missing_ok=True)
             if run._kept:  # asked before threads do; it was killed between a part's draws and the end of its pieces
                 run._drop_pieces(run.drawn())
             run.ours = True
@@ -262,14 +267,23 @@ class Run:
         write_table(file, table, ascending=ASCENDING, where=self._where("pieces", file.stem))
         kept.append(file)
 
-    @cached_property
+    @property
     def _kept(self) -> defaultdict[str, list[Path]]:
-        """The pieces of each part by its name, in their order: looked for once, and remembered."""
+        """The pieces of each part by its name, in their order."""
+        return self._pieces[0]
+
+    @cached_property
+    def _pieces(self) -> tuple[defaultdict[str, list[Path]], list[Path]]:
+        """:attr:`_kept`, and the pieces of counted draws behind one that is gone: these go on from it, and are of no
+        use without it. Looked for once, and remembered."""
         found: defaultdict[str, list[Path]] = defaultdict(list)
+        behind: list[Path] = []
         for name in sorted(self._names("pieces")):
-            if (piece := re.fullmatch(r"(.+)\.\d{5}\.parquet", name)) is not None:
-                found[piece[1]].append(self.path / "pieces" / name)
-        return found
+            if (piece := re.fullmatch(r"(.+)\.(\d{5})\.parquet", name)) is not None:
+                before, file = found[piece[1]], self.path / "pieces" / name
+                useless = piece[1].startswith("counted-") and int(piece[2]) != len(before)
+                (behind if useless else before).append(file)
+        return found, behind
 
     def _names(self, *folder: str) -> set[str]:
         """What lies in one of the folders, by one list; nothing where there is no such folder."""
@@ -279,39 +293,70 @@ class Run:
 
     def read_draws(self, part: Part) -> list[Draw]:
         """The draws of one part; IncompleteRunError where they are missing or do not add up."""
-        return self._read_draws(part)[0]
+        return self.read_sealed(part)[0]
 
-    def _read_draws(self, part: Part) -> tuple[list[Draw], str]:
-        """The draws of one part, and their seal."""
+    def read_sealed(self, part: Part) -> tuple[list[Draw], str]:
+        """What :meth:`read_draws` reads, and its seal."""
         file = self._draws(part)
         with self._reading(file, "leakbound sample"):
             rows, seal = read_table(file, DRAWS, self._where("draws", part.name))
             self._check(part, rows)
             return [draw_of(row) for row in rows], seal
 
-    def missing_scores(self, scorer: str) -> list[Part]:
-        """The parts to judge that were not scored yet by this scorer."""
+    def missing_scores(self, scorer: str, code: str = "") -> list[Part]:
+        """The parts to judge that were not scored yet by this scorer, or by other ``code`` of it."""
         there = self._names("scores", _slug(scorer))
-        return [part for part in self.parts if part.judged and f"{part.name}.parquet" not in there]
+        return [
+            part
+            for part in self.parts
+            if part.judged and (f"{part.name}.parquet" not in there or (code and self._code(part, scorer) != code))
+        ]
+
+    def _code(self, part: Part, scorer: str) -> str:
+        with self._reading(self._scores(part, scorer), "leakbound score"):
+            return code_in(self._scores(part, scorer))
 
     def has_scores(self, part: Part, scorer: str) -> bool:
         """Whether one part has been scored by this scorer."""
         return self._scores(part, scorer).exists()
 
-    def write_scores(self, part: Part, scorer: str, draws: Sequence[Draw], scores: Sequence[float]) -> None:
-        """Store the score of each draw of one part."""
+    def write_scores(
+        self,
+        part: Part,
+        scorer: str,
+        draws: Sequence[Draw],
+        scores: Sequence[float],
+        seal: str | None = None,
+        code: str = "",
+    ) -> None:
+        """Store the score of each draw of one part, and the scorer's ``code``, where it is not ours.
+
+        ``seal``: that of the draws that were judged; by default of those that are there. IncompleteRunError where
+        others are there by now: another process has drawn the part anew.
+        """
         rows = [{"prompt_id": d.prompt_id, "first": d.first, "score": s} for d, s in zip(draws, scores, strict=True)]
-        seal = ""
+        there = ""
         if place := self._where("draws", part.name):
             with self._reading(self._draws(part), "leakbound sample"):
-                _, seal = unsealed(self._draws(part), place)
+                _, there = unsealed(self._draws(part), place)
+        if seal not in (None, there):
+            raise IncompleteRunError(
+                f"{self._draws(part)} was written anew while its draws were scored: another process draws this run; "
+                "end one of them and run the same again"
+            )
+        seal = there
         where = self._where("scores", scorer, part.name, seal)
-        write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=SCORES), where=where)
+        write_table(self._scores(part, scorer), pa.Table.from_pylist(rows, schema=SCORES), where=where, code=code)
 
-    def read_scored(self, part: Part, scorer: str) -> Iterator[tuple[Draw, float]]:
-        """Each draw of one part with its score; IncompleteRunError where one has none."""
-        draws, seal = self._read_draws(part)
+    def read_scored(self, part: Part, scorer: str, code: str = "") -> Iterator[tuple[Draw, float]]:
+        """Each draw of one part with its score; IncompleteRunError where one has none, or one by other ``code``."""
+        draws, seal = self.read_sealed(part)
         file = self._scores(part, scorer)
+        if code and self._code(part, scorer) != code:
+            raise IncompleteRunError(
+                f"{file} was scored by other code than {scorer} is now: run `leakbound score` on the folder, with "
+                f"--scorer {shlex.quote(scorer)}"
+            )
         with self._reading(file, "leakbound score"):
             rows, _ = read_table(file, SCORES, self._where("scores", scorer, part.name, seal))
             if [(d.prompt_id, d.first) for d in draws] != [(r["prompt_id"], r["first"]) for r in rows]:

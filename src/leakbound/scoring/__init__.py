@@ -10,6 +10,7 @@ from leakbound.scoring.table import (
     BatchScorer,
     Scorer,
     check_prompt,
+    code_of,
     get_scorer,
     is_binary,
     is_built_in,
@@ -20,6 +21,6 @@ from leakbound.scoring.table import (
 
 __all__ = [
     "SCORERS", "BatchScorer", "Embedding", "Entailment", "Judge", "Regex", "Scorer", "binary", "check_prompt",
-    "complies", "contains", "exact_match", "get_scorer", "is_binary", "is_built_in", "is_pinned", "new_words",
-    "rouge_1", "rouge_l", "rouge_l_f1", "score_completion", "score_completions", "with_question",
+    "code_of", "complies", "contains", "exact_match", "get_scorer", "is_binary", "is_built_in", "is_pinned",
+    "new_words", "rouge_1", "rouge_l", "rouge_l_f1", "score_completion", "score_completions", "with_question",
 ]  # fmt: skip

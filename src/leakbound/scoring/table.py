@@ -11,7 +11,7 @@ import numpy as np
 
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
-from leakbound.plugins import Table, named_object
+from leakbound.plugins import Table, code_behind, named_object
 from leakbound.records import Prompt
 from leakbound.scoring.after import After, AfterMany
 from leakbound.scoring.chat_judge import load_judge
@@ -148,8 +148,26 @@ def is_pinned(name: str) -> bool:
     return is_built_in(name) or (kind == "judge" and "#" in rest)
 
 
+def code_of(name: str) -> str:
+    """What the scores of this name depend on that the name does not say: a checksum of code that is not ours.
+
+    As it was loaded; "" for what is ours, and where it is not known. What that code imports is not looked at.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "after":
+        return code_of(rest.partition(":")[2])
+    if is_pinned(name) or (kind in SCORERS.own and kind != "judge"):
+        return ""
+    get_scorer(name)
+    if kind in SCORERS.brought:
+        point = SCORERS.brought[kind][0]
+        return code_behind(f"{point.module}:{point.attr}")
+    return code_behind(rest if kind == "judge" else name)
+
+
 def _function(name: str) -> Callable[..., Any]:
     found = named_object(name, "scorer")
+    code_behind(name)  # of the file that was loaded, not of what it is when somebody asks
     if not callable(found):
         raise InputError(f"scorer {name!r} is {found!r}: give a function")
     return found  # type: ignore[no-any-return]

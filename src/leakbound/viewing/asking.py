@@ -237,7 +237,7 @@ def _answers(folder: Folder, answers: Sequence[Answer], query: Query) -> Iterato
 
 
 def _is_draw(answer: Answer, draw: str) -> bool:
-    return answer.greedy if draw == "greedy" else not answer.greedy and draw.isdigit() and int(draw) in answer.draws
+    return answer.greedy if draw == "greedy" else not answer.greedy and draw in map(str, answer.draws)
 
 
 def _whole(query: Query, name: str, usual: int = 0, most: int = 2**31) -> int:

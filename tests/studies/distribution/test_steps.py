@@ -23,6 +23,7 @@ from leakbound.studies.distribution.config import DistributionConfig
 from leakbound.studies.distribution.corpora import INSIDE, Sizes, biography_corpora, file_corpora, own_pool, translate
 from leakbound.studies.distribution.courses import Course, Curve, findings, reached
 from leakbound.studies.distribution.findings import Study
+from leakbound.studies.distribution.seeds import Median
 from leakbound.studies.distribution.steps import Plan, report, study
 from leakbound.workers import Workers, seats
 
@@ -198,6 +199,11 @@ def test_a_set_that_gets_there_in_some_seeds_is_not_cheaper_by_them_alone():
     neither = course(np.array([[5.0, 4.0, 3.0]] * 20), [[1.0, 1.5, 2.0]] * 20)
     assert findings(neither, {"random": neither})[0].unknown == 20
     assert findings(neither, {"random": neither})[0].estimate is None
+
+
+def test_a_confidence_is_never_shown_larger_than_it_is():
+    shown = {n: tables._sure(Median(0.0, 0.0, 0.0, 1 - 2 / 2**n, n)) for n in (4, 7, 10)}
+    assert shown == {4: "0.875", 7: "0.9843", 10: "0.99804"}  # 1 - 1/64 and 1 - 1/512
 
 
 def test_intervals_have_the_level_that_was_asked_for_and_say_what_stands_behind_them():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from leakbound.bounds.result import show_confidence
 from leakbound.report.document import to_html, to_markdown
 from leakbound.report.parts import Document, Section, Small, Table, Terms
 from leakbound.report.style import WIDE
@@ -72,8 +73,8 @@ def sentences(study: Study) -> Iterator[str]:
         yield f"Claim of the paper: {text}. {found[:1].upper()}{found[1:]}."
     yield (
         "Verdicts are exact sign tests over the seeds, all of them right together with confidence "
-        f"{1 - alpha:g} in each direction (Holm). {_power(study)}They speak about these models, these data and this "
-        "learning rate."
+        f"{show_confidence(alpha)} in each direction (Holm). {_power(study)}They speak about these models, these data "
+        "and this learning rate."
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+from leakbound.bounds.result import show_confidence
 from leakbound.metrics.exposure import largest_epsilon
 from leakbound.report.parts import Table
 from leakbound.studies.distribution.corpora import MEANINGS
@@ -29,7 +30,7 @@ def _price(study: Study) -> Table:
     return Table(
         title="Until the retrained models' exposure is reached",
         note=f"Medians over the seeds; in brackets the interval of order statistics, exact with confidence "
-        f"{one.confidence:.4g} for each number alone, given the retrained models and taking the seeds as draws of "
+        f"{_sure(one)} for each number alone, given the retrained models and taking the seeds as draws of "
         "one law. What was lost is of the seeds that got there; where these are fewer, their interval has the "
         "confidence that stands behind it. Losses in nats per token.",
         head=("kind", "tokens", "exposure at first, bits", "steps", "reached", *(_short(n) for n in study.measures)),
@@ -55,7 +56,7 @@ def _claims(study: Study) -> Table:
     return Table(
         title="The paper's findings, checked",
         note="Difference to the in-distribution set of the same seed: steps more, loss on retained examples less (nats "
-        f"per token). In brackets: as above, with confidence {one.confidence:.4g} each where no other is given. p: "
+        f"per token). In brackets: as above, with confidence {_sure(one)} each where no other is given. p: "
         "exact one-sided sign test that a seed's difference is positive no more often than not, over all seeds: one in "
         "which a set did not get there counts for neither; adjusted by Holm over all rows.",
         head=("finding", "kind", "median difference", "seeds in favour", "p", "adjusted", "verdict"),
@@ -115,8 +116,8 @@ def _measures(study: Study) -> Table:
         note="Bits; means over the examples. GenEx with likelihood means has a bootstrap interval over the models, "
         "without a guarantee. Among candidates: in brackets the retrained models' value and the largest possible "
         "one. Epsilon: an unlearner whose models cannot be told from retrained ones has 0 nats; each bound is "
-        f"proven by itself with confidence {1 - study.config.alpha:g} (nothing: 0 nats), seeds taken as draws of one "
-        "law, from how many models still give the forget set more than half a probability per token. With "
+        f"proven by itself with confidence {show_confidence(study.config.alpha)} (nothing: 0 nats), seeds taken as "
+        "draws of one law, from how many models still give the forget set more than half a probability per token. With "
         f"{study.config.seeds} models of each sort no more than {_most(study):.2f} nats could be proven.",
         head=("kind", "GenEx, likelihood mean", "RelEx a", "RelEx b", "among candidates", "epsilon"),
         rows=tuple(
@@ -165,7 +166,12 @@ def _interval(found: Median | None, digits: int, beside: Median | None = None) -
         return "–"
     low, middle, high = (_number(x, digits) for x in (found.lower, found.estimate, found.upper))
     own = beside is not None and found.confidence != beside.confidence
-    return f"{middle} [{low}, {high}]" + (f", confidence {found.confidence:.2g}" if own else "")
+    return f"{middle} [{low}, {high}]" + (f", confidence {_sure(found)}" if own else "")
+
+
+def _sure(found: Median) -> str:
+    """Its confidence, never more than it is."""
+    return show_confidence(round(1 - found.confidence, 12))
 
 
 def _number(value: float, digits: int) -> str:
