@@ -82,7 +82,7 @@ def driver(texts: list[str], folder: Path, prompts: int = 4, n: int = 4096) -> d
         "sent": len(answer) / all_draws,
     }
     few, many = draws[:16], draws[: all_draws // 4]
-    a, b = least(lambda: run.write_piece(part, few)), least(lambda: run.write_piece(part, many))
+    a, b = least(lambda: run.pieces.write(part, few)), least(lambda: run.pieces.write(part, many))
     found["piece"] = (b - a) / (len(many) - len(few))
     found["sync"] = synced(folder)
     found["each_piece"] = a - len(few) * found["piece"] + found["sync"]

@@ -78,7 +78,7 @@ ATTRIBUTES = {
     "Asked": "Finding.worst",
     "Check": "Verification.checks", "Compared": "Comparison.models", "Difference": "Line.gap",
     "Diversity": "Compared.diversity", "Fault": "Attestation.faults", "Imported": "Import.log",
-    "Line": "BenchmarkRun.lines", "Look": "PromptAudit.looks",
+    "Line": "BenchmarkRun.lines", "Look": "PromptAudit.looks", "Pieces": "Run.pieces",
     "Ranking": "Comparison.order", "SeenCompletion": "PromptCertificate.worst", "Server": "OpenAIModel.door",
 }  # fmt: skip
 """Types that nobody makes or passes on: they are met as this attribute of what a public function gives back."""

@@ -63,7 +63,7 @@ def test_what_is_kept_counts_as_done_and_is_verified(tmp_path, monkeypatch):
     run = Run.open(tmp_path / "run")
     (part, *_) = run.missing_draws()
     assert part.name == "sample-00000"
-    kept = sum(d.count for d in run.pieces(part))
+    kept = sum(d.count for d in run.pieces.draws(part))
     assert 0 < kept < 80
     assert not run.has_draws(part)
     said = io.StringIO()

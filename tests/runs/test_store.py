@@ -222,7 +222,7 @@ def test_a_piece_costs_the_same_however_many_there_are(tmp_path, lists, requests
     requests.clear()
     for part in run.parts:
         for piece in pieces_of(run, part):
-            run.write_piece(part, piece)
+            run.pieces.write(part, piece)
             number += 1
     assert number > 12
     assert not lists
@@ -232,7 +232,7 @@ def test_a_piece_costs_the_same_however_many_there_are(tmp_path, lists, requests
     requests.clear()
     for part in again.parts:
         kept = [draw for piece in pieces_of(run, part) for draw in piece]
-        assert again.pieces(part) == kept
+        assert again.pieces.draws(part) == kept
         again.write_draws(part, kept)
     assert not {"pieces", "draws"} & set(lists)
     assert requests["rm_file"] == (0 if where == "disk" else number)
@@ -245,15 +245,15 @@ def test_pieces_with_one_that_was_removed_go_on_behind_the_last(tmp_path):
     run = Run.start(tmp_path / "r", info(), PROMPTS)
     (part,) = (p for p in run.parts if not p.greedy)
     first, second, third, *_ = pieces_of(run, part)
-    run.write_piece(part, first)
-    run.write_piece(part, second)
+    run.pieces.write(part, first)
+    run.pieces.write(part, second)
     folder = tmp_path / "r" / "pieces"
     assert sorted(f.name for f in folder.iterdir()) == ["sample-00000.00000.parquet", "sample-00000.00001.parquet"]
     (folder / "sample-00000.00000.parquet").unlink()
     (folder / "notes.txt").write_text("mine")
     again = Run.start(tmp_path / "r", info(), PROMPTS)
-    again.write_piece(part, third)
-    assert again.pieces(part) == [*second, *third]
+    again.pieces.write(part, third)
+    assert again.pieces.draws(part) == [*second, *third]
     assert sorted(f.name for f in folder.iterdir()) == [
         "notes.txt",
         "sample-00000.00001.parquet",
@@ -295,15 +295,15 @@ def test_two_processes_draw_the_same_run(tmp_path):
     first = Run.start(tmp_path / "r", info(), PROMPTS)
     *_, part = first.parts
     pieces = pieces_of(first, part)
-    first.write_piece(part, pieces[0])
+    first.pieces.write(part, pieces[0])
     second = Run.start(tmp_path / "r", info(), PROMPTS)
     third = Run.start(tmp_path / "r", info(), PROMPTS)
-    assert second.pieces(part) == pieces[0]
+    assert second.pieces.draws(part) == pieces[0]
     for run in (first, second):
-        run.write_piece(part, pieces[1])
+        run.pieces.write(part, pieces[1])
     for run in (first, second):
         run.write_draws(part, [draw for piece in pieces for draw in piece])
-    assert third.pieces(part) == []
+    assert third.pieces.draws(part) == []
     assert not (tmp_path / "r" / "pieces").exists()
 
 

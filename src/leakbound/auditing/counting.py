@@ -12,13 +12,13 @@ from leakbound.runs.store import Run
 
 def count_part(run: Run, part: Part, sampler: Counting, shown: Progress) -> None:
     """Draw one part of which only counts are known: draws that finished, and where the others are, piece by piece."""
-    known, open = run.pieces(part), run.branches(part)
+    known, open = run.pieces.draws(part), run.branches(part)
     shown.skip(sum(draw.count for draw in known))
     while open:
         piece, open = sampler.count(run.shard(part), run.params, open)
         known += piece
         if open:
-            run.write_piece(part, piece, open)
+            run.pieces.write(part, piece, open)
         else:
             run.write_draws(part, in_table(run.prompts[part.start : part.stop], known, part.first))
         shown.advance(sum(draw.count for draw in piece))

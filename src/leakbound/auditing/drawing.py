@@ -180,7 +180,7 @@ def draw_parts(
     """
 
     def of_part(do: Do, part: Part) -> Iterator[Drawn]:
-        known = run.pieces(part)
+        known = run.pieces.draws(part)
         yield known, None
         try:
             yield from drawn(through(sampler, do), part, known)
@@ -206,7 +206,7 @@ def draw_parts(
                 run.write_draws(part, piece)
                 shown.advance(part.num_draws - before)
             else:
-                run.write_piece(part, piece)
+                run.pieces.write(part, piece)
                 pieces[part] = [*pieces[part], *piece]
                 shown.advance(done)
 

@@ -52,6 +52,15 @@ def loading(file: Path, remedy: str) -> Iterator[None]:
         raise IncompleteRunError(f"{file} is damaged ({said}): {remedy}") from error
 
 
+@contextlib.contextmanager
+def reading(file: Path, remedy: str) -> Iterator[None]:
+    """:func:`loading` of a file that must be there; ``remedy`` is the command that makes it."""
+    if not file.exists():
+        raise IncompleteRunError(f"{file} is missing: the run is not complete; run `{remedy}` on the folder first")
+    with loading(file, f"delete the file and run `{remedy}` again"):
+        yield
+
+
 def file_sum(file: Path) -> str:
     """The SHA-256 of a file's bytes."""
     with file.open("rb") as data:

@@ -24,9 +24,8 @@ import hashlib
 import json
 import re
 import shlex
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +36,7 @@ import pyarrow as pa
 from leakbound.errors import IncompleteRunError, RunMismatchError, StorageError
 from leakbound.records import Branch, Draw, Prompt, SamplingParams, Shard, prompts_checksum
 from leakbound.runs.cache import check_same
-from leakbound.runs.columns import ASCENDING, BEFORE, COUNTS, DRAWS, OPEN, PROMPTS, SCORES, draw_of, storable
+from leakbound.runs.columns import ASCENDING, BEFORE, COUNTS, DRAWS, PROMPTS, SCORES, draw_of, storable
 from leakbound.runs.files import (
     code_in,
     json_bytes,
@@ -45,12 +44,14 @@ from leakbound.runs.files import (
     read_columns,
     read_json,
     read_table,
+    reading,
     storing,
     sweep,
     write_json,
     write_table,
 )  # fmt: skip
 from leakbound.runs.layout import Part, plan_layout, sizes
+from leakbound.runs.pieces import Pieces
 from leakbound.runs.places import place
 from leakbound.runs.progress import steps
 from leakbound.runs.seals import SEALED, has_seal, unsealed
@@ -115,10 +116,8 @@ class Run:
             check_same(f"out is {str(path)!r}, which", run.info, info, but=("format", "versions", "layout", *own))
             run.check_withheld()
             sweep(path)
-            for file in run._pieces[1]:
-                file.unlink(missing_ok=True)
-            if run._kept:  # asked before threads do; it was killed between a part's draws and the end of its pieces
-                run._drop_pieces(run.drawn())
+            if run.pieces:  # asked before threads do; it was killed between a part's draws and the end of its pieces
+                run.pieces.drop(run.drawn())
             run.ours = True
             return run
         if taken:
@@ -199,7 +198,7 @@ class Run:
     def said_kept(self) -> str:
         """How many draws are on the disk, in words."""
         drawn = set(self.drawn())
-        counts = [p.num_draws if p in drawn else sum(d.count for d in self.pieces(p)) for p in self.parts]
+        counts = [p.num_draws if p in drawn else sum(d.count for d in self.pieces.draws(p)) for p in self.parts]
         return f"{sum(counts):,} of {sum(p.num_draws for p in self.parts):,} draws are kept in {self.path}"
 
     def drawn(self) -> list[Part]:
@@ -224,66 +223,18 @@ class Run:
             stale.unlink()  # a server that is asked again says something else
         table = pa.Table.from_pylist(rows, schema=DRAWS)
         write_table(self._draws(part), table, ascending=ASCENDING, where=self._where("draws", part.name))
-        self._drop_pieces([part])
+        self.pieces.drop([part])
 
-    def _drop_pieces(self, parts: Sequence[Part]) -> None:
-        """The pieces of parts that are complete go."""
-        for part in parts:
-            for piece in self._kept.pop(part.name, ()):
-                piece.unlink(missing_ok=True)  # another process may draw the same
-        with contextlib.suppress(OSError):  # others are kept, or there is none
-            (self.path / "pieces").rmdir()
-
-    def pieces(self, part: Part) -> list[Draw]:
-        """The draws that are kept of a part that was interrupted."""
-        files = self._kept[part.name] = [f for f in self._kept[part.name] if f.exists()]  # two may draw a run
-        return [draw_of(row) for file in files for row in self._piece(part, file) if row["tokens"] is None]
+    @cached_property
+    def pieces(self) -> Pieces:
+        """What is kept of parts that are not complete; looked for once."""
+        return Pieces(self.path / "pieces", self._names("pieces"), self._where)
 
     def branches(self, part: Part) -> list[Branch]:
         """Where a part of counted draws goes on: at its prompts, or at the prefixes that its last piece left open."""
-        files = self._kept.get(part.name)
-        if not files:
-            return [Branch(p.id, (), part.num_samples) for p in self.prompts[part.start : part.stop]]
-        return [
-            Branch(row["prompt_id"], tuple(row["tokens"]), row["count"], row["logprob"], row["certainty"])
-            for row in self._piece(part, files[-1])
-            if row["tokens"] is not None
-        ]
-
-    def _piece(self, part: Part, file: Path) -> list[dict[str, Any]]:
-        schema = DRAWS if part.kind != "counted" else pa.schema([*DRAWS, *OPEN])
-        with self._reading(file, "leakbound sample"):
-            return [{"tokens": None, **row} for row in read_table(file, schema, self._where("pieces", file.stem))[0]]
-
-    def write_piece(self, part: Part, draws: Sequence[Draw], open: Sequence[Branch] = ()) -> None:
-        """Keep some draws of a part until it is complete; of counted draws also the prefixes that are ``open``."""
-        kept = self._kept[part.name]
-        number = 1 + int(kept[-1].stem.rpartition(".")[2]) if kept else 0
-        file = self.path / "pieces" / f"{part.name}.{number:05d}.parquet"
-        rows, schema = storable(draws), DRAWS
-        if part.kind == "counted":
-            rows, schema = [*rows, *map(vars, open)], pa.schema([*DRAWS, *OPEN])
-        table = pa.Table.from_pylist(rows, schema=schema)
-        write_table(file, table, ascending=ASCENDING, where=self._where("pieces", file.stem))
-        kept.append(file)
-
-    @property
-    def _kept(self) -> defaultdict[str, list[Path]]:
-        """The pieces of each part by its name, in their order."""
-        return self._pieces[0]
-
-    @cached_property
-    def _pieces(self) -> tuple[defaultdict[str, list[Path]], list[Path]]:
-        """:attr:`_kept`, and the pieces of counted draws behind one that is gone: these go on from it, and are of no
-        use without it. Looked for once, and remembered."""
-        found: defaultdict[str, list[Path]] = defaultdict(list)
-        behind: list[Path] = []
-        for name in sorted(self._names("pieces")):
-            if (piece := re.fullmatch(r"(.+)\.(\d{5})\.parquet", name)) is not None:
-                before, file = found[piece[1]], self.path / "pieces" / name
-                useless = piece[1].startswith("counted-") and int(piece[2]) != len(before)
-                (behind if useless else before).append(file)
-        return found, behind
+        roots = [Branch(p.id, (), part.num_samples) for p in self.prompts[part.start : part.stop]]
+        open = self.pieces.open(part)
+        return roots if open is None else open
 
     def _names(self, *folder: str) -> set[str]:
         """What lies in one of the folders, by one list; nothing where there is no such folder."""
@@ -298,7 +249,7 @@ class Run:
     def read_sealed(self, part: Part) -> tuple[list[Draw], str]:
         """What :meth:`read_draws` reads, and its seal."""
         file = self._draws(part)
-        with self._reading(file, "leakbound sample"):
+        with reading(file, "leakbound sample"):
             rows, seal = read_table(file, DRAWS, self._where("draws", part.name))
             self._check(part, rows)
             return [draw_of(row) for row in rows], seal
@@ -313,7 +264,7 @@ class Run:
         ]
 
     def _code(self, part: Part, scorer: str) -> str:
-        with self._reading(self._scores(part, scorer), "leakbound score"):
+        with reading(self._scores(part, scorer), "leakbound score"):
             return code_in(self._scores(part, scorer))
 
     def has_scores(self, part: Part, scorer: str) -> bool:
@@ -337,7 +288,7 @@ class Run:
         rows = [{"prompt_id": d.prompt_id, "first": d.first, "score": s} for d, s in zip(draws, scores, strict=True)]
         there = ""
         if place := self._where("draws", part.name):
-            with self._reading(self._draws(part), "leakbound sample"):
+            with reading(self._draws(part), "leakbound sample"):
                 _, there = unsealed(self._draws(part), place)
         if seal not in (None, there):
             raise IncompleteRunError(
@@ -357,7 +308,7 @@ class Run:
                 f"{file} was scored by other code than {scorer} is now: run `leakbound score` on the folder, with "
                 f"--scorer {shlex.quote(scorer)}"
             )
-        with self._reading(file, "leakbound score"):
+        with reading(file, "leakbound score"):
             rows, _ = read_table(file, SCORES, self._where("scores", scorer, part.name, seal))
             if [(d.prompt_id, d.first) for d in draws] != [(r["prompt_id"], r["first"]) for r in rows]:
                 raise ValueError("its scores belong to other draws")
@@ -370,9 +321,9 @@ class Run:
         Whether a prompt has all of its draws is not looked at.
         """
         file, scores = self._draws(part), self._scores(part, scorer)
-        with self._reading(file, "leakbound sample"):
+        with reading(file, "leakbound sample"):
             draws, seal = read_columns(file, COUNTS, self._where("draws", part.name))
-        with self._reading(scores, "leakbound score"):
+        with reading(scores, "leakbound score"):
             found, _ = read_columns(scores, SCORES, self._where("scores", scorer, part.name, seal))
             if any(draws[name] != found[name] for name in ("prompt_id", "first")):
                 raise ValueError("its scores belong to other draws")
@@ -385,7 +336,7 @@ class Run:
     def read_facts(self, name: str) -> list[dict[str, Any]]:
         """What :meth:`write_facts` stored; a list alone in a folder without checksums."""
         file = self.path / "facts" / f"{name}.json"
-        with self._reading(file, "leakbound certify"):
+        with reading(file, "leakbound certify"):
             if not self.id and file.read_bytes().startswith(b"["):
                 return json.loads(file.read_bytes())  # type: ignore[no-any-return]
             value, seal = read_json(file, f"{self.id} facts {name}")
@@ -396,13 +347,6 @@ class Run:
     def _where(self, *place: str) -> str | None:
         """Where in which run a file belongs; None in a folder of a format without checksums."""
         return " ".join((self.id, *place)) if self.id else None
-
-    @contextmanager
-    def _reading(self, file: Path, remedy: str) -> Iterator[None]:
-        if not file.exists():
-            raise IncompleteRunError(f"{file} is missing: the run is not complete; run `{remedy}` on the folder first")
-        with loading(file, f"delete the file and run `{remedy}` again"):
-            yield
 
     def _draws(self, part: Part) -> Path:
         return self.path / "draws" / f"{part.name}.parquet"
