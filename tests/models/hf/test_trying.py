@@ -78,9 +78,11 @@ def test_what_a_cache_and_positions_make_of_a_model_is_its_own_law(make, tokeniz
 
 def test_a_model_that_had_no_room_is_still_to_be_tried(tokenizer, monkeypatch):
     box = HFModel(roberta(is_decoder=True), tokenizer, template="raw")
-    with monkeypatch.context() as poor, pytest.raises(InputError):
-        poor.setattr(box._forward.budget, "check", lambda row, tokens: (_ for _ in ()).throw(InputError("no room")))
-        box.check(PROMPTS, PARAMS)
+    with monkeypatch.context() as poor:
+        poor.setattr(box._forward.budget, "settle", lambda prompt: vars(box._forward.budget).update(room=0.0))
+        with pytest.raises(InputError, match="one row of 21 tokens"):
+            box.check(PROMPTS, PARAMS)
+    box._forward.budget.settle()
     box.check(PROMPTS, PARAMS)
     assert "position_ids" not in box._forward.accepts
 
