@@ -111,8 +111,34 @@ def test_a_model_that_looks_ahead_is_refused_however_often_it_is_asked(tokenizer
     """Its likelihood of a whole answer would be a wrong one, of tokens that it has seen."""
     box = HFModel(roberta(), tokenizer, template="raw")
     for _ in range(2):
-        with pytest.raises(ModelError, match="RobertaForCausalLM reads a token in the light of those behind it"):
+        with pytest.raises(
+            ModelError, match="RobertaForCausalLM gives the next token of a text another law where more"
+        ):
             USES[use](box)
+
+
+def test_a_model_whose_law_depends_on_how_much_follows_is_refused(tokenizer):
+    prophet = transformers.ProphetNetConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_encoder_layers=1, num_decoder_layers=2, encoder_ffn_dim=32,
+        decoder_ffn_dim=32, num_encoder_attention_heads=2, num_decoder_attention_heads=2, **ENDS,
+    )  # fmt: skip
+    box = HFModel(random(prophet), tokenizer, template="raw")
+    with pytest.raises(ModelError, match="ProphetNetForCausalLM gives the next token"):
+        box.answer_likelihoods(["a b"], [["c d"]])
+
+
+@pytest.mark.parametrize("switch", [2, 3])
+def test_the_length_at_which_positions_change_is_not_tried_over(tokenizer, switch):
+    """The law of a text is that of its own length."""
+    rope = {
+        "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [40.0] * 4,
+        "original_max_position_embeddings": switch,
+    }  # fmt: skip
+    config = transformers.Phi3Config(
+        **SMALL, **ENDS, intermediate_size=32, num_key_value_heads=1, max_position_embeddings=64,
+        original_max_position_embeddings=switch, rope_parameters=rope,
+    )  # fmt: skip
+    check_own_law(random(config), tokenizer)
 
 
 @pytest.mark.parametrize("kind", ["encoder and decoder", "no head", "no model"])

@@ -35,19 +35,23 @@ log = logging.getLogger("leakbound")
 
 
 def try_causal(forward: Forward, head: Sequence[int]) -> None:
-    """ModelError where the law of the next token is another one with other tokens behind it.
+    """ModelError where the law of the next token is another one where tokens follow, or other tokens.
 
-    So it is of BERT and its kin unless config.json says ``is_decoder``, and of models whose attention is bidirectional.
-    What such a model gives an answer as a whole is not what it draws it with.
+    So it is of BERT and its kin unless config.json says ``is_decoder``, of models whose attention is bidirectional, and
+    of ProphetNet. What such a model gives an answer as a whole is not what it draws it with.
     """
     if forward.causal:
         return
     before, one = _spent(forward), list(head[:SHORT])
-    two = (_alone(forward, [*one, token])[:-1] for token in (one[0], (one[0] + 1) % forward.known))
-    if not _apart(*two) < ALIKE[forward.model.dtype.itemsize >= 4]:
+    if len(one) == forward.switch:
+        one.pop()  # one more would change all positions
+    alone = _alone(forward, one)[-1:]
+    followed, otherwise = (_alone(forward, [*one, token])[:-1] for token in (one[0], (one[0] + 1) % forward.known))
+    exact = forward.model.dtype.itemsize >= 4
+    if not (_apart(followed, otherwise) < ALIKE[exact] and _apart(followed, alone) < GOES_ON[exact]):
         raise ModelError(
-            f"{type(forward.model).__name__} reads a token in the light of those behind it, so that it has no law of "
-            "the next one: give a causal language model (of BERT's kind: one whose config.json says is_decoder)"
+            f"{type(forward.model).__name__} gives the next token of a text another law where more text follows it: "
+            "give a causal language model (of BERT's kind: one whose config.json says is_decoder)"
         )
     forward.causal = True
     _restore(forward, before)
