@@ -3,6 +3,7 @@ from tiny_models import word_tokenizer
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from leakbound.errors import InputError, ModelError
@@ -134,6 +135,28 @@ def test_an_answer_follows_as_the_chat_template_writes_it():
 def test_a_clock_whose_format_is_computed_is_refused():
     with pytest.raises(InputError, match="computes how it writes the date"):
         encode_prompt(chatty("{% set f = '%d' %}{{ strftime_now(f) }}" + PLAIN)[0], "Who?")
+
+
+@pytest.mark.parametrize("adds", ["$A", "<bos> $A", "<bos> $A <eos>", "$A <eos>"])
+def test_of_special_tokens_only_those_that_the_tokenizer_adds_are_left_out(adds):
+    """One beginning where the text wrote one too, no end; what a template writes is asked, twice where it says so."""
+    names = [*(chr(i) for i in range(32, 127)), "\n", "<eos>", "<bos>"]
+    backend = Tokenizer(WordLevel({c: i for i, c in enumerate(names)}, unk_token="<eos>"))
+    backend.pre_tokenizer = Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", bos_token="<bos>")
+    both = [(name, names.index(name)) for name in ("<bos>", "<eos>")]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=adds, special_tokens=both)
+    read = lambda ids: "".join(names[i] for i in ids)  # noqa: E731
+    begin = "<bos>" if adds.startswith("<bos>") else ""
+    for template in ("Q {text}", "Q {text}<eos>", "<eos>{text}"):
+        asked = begin + template.replace("{text}", "Who?")
+        assert read(encode_prompt(tokenizer, "Who?", template)) == asked
+        assert [read(ids) for ids in encode_pair(tokenizer, "Who?", "Ann", template)] == [asked, " Ann<eos>"]
+        assert read(encode_pair(tokenizer, "Who?", "Ann<eos>", template)[1]) == " Ann<eos>"
+    for written in ("<bos>", "<bos><bos>"):
+        assert read(encode_prompt(tokenizer, "Who?", written + "{text}")) == f"{written}Who?"
+    tokenizer.chat_template = "<bos>{{ messages[0]['content'] }}<eos>"
+    assert read(encode_prompt(tokenizer, "Who?")) == "<bos>Who?<eos>"
 
 
 TURNS = (("system", "Be brief."), ("user", "Hi"), ("assistant", "Yes."))

@@ -133,7 +133,8 @@ def encode_pair(
     if whole[: len(head)] != head:
         lead, tail = _ids(tokenizer, "\n", False), _ids(tokenizer, f"\n{said}", False)
         tail = tail[len(lead) :] if tail[: len(lead)] == lead else _ids(tokenizer, said, False)
-    return head, [*tail, tokenizer.eos_token_id]
+    end = tokenizer.eos_token_id
+    return head, tail if tail[-1:] == [end] else [*tail, end]
 
 
 def read_answer(tokenizer: Any, completion: str, template: str = "auto") -> str:
@@ -203,13 +204,18 @@ def _at_date(source: str, day: str) -> str:
 
 
 def _ids(tokenizer: Any, text: str, special: bool) -> list[int]:
-    """The token ids of a text: with one beginning-of-text token where there were two, and without an end."""
+    """The token ids of a text; where the tokenizer adds its own, with one beginning-of-text token where the text wrote
+    one too, and without an end that the text did not write."""
     with door(f"the tokenizer cannot read {text[:200]!r}"):
         ids = list(tokenizer(text, add_special_tokens=special)["input_ids"])
-    bos = tokenizer.bos_token_id
-    while bos is not None and ids[:2] == [bos, bos]:  # the template wrote one, and the tokenizer added its own
+        begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+        begun, ended = begin is not None and ids[:2] == [begin, begin], len(ids) > 1 and ids[-1] == end
+        if not special or not (begun or ended):
+            return ids
+        written = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if begun and ids[: len(written)] != written:
         del ids[0]
-    if special and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:  # some tokenizers end every text
+    if ended and ids[len(ids) - len(written) :] != written:
         ids.pop()
     return ids
 

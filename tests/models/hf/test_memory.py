@@ -1,8 +1,10 @@
 """The memory budget, and draws that are made piece by piece."""
 
+import gc
 import itertools
 import math
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -184,3 +186,22 @@ def test_prompts_are_read_once_for_all_pieces(tokenizer):
     passes = box.work.passes
     box.sample(Shard(PROMPTS, 100, 100, 3), params)
     assert box.work.passes == passes
+
+
+def test_a_search_keeps_no_logits_of_the_passes_behind_it(tokenizer, monkeypatch):
+    """Those of a whole depth would be more than all else where the vocabulary is large."""
+    box, alive = HFModel(tiny_model(), tokenizer, batch_rows=4), []
+    run = box._forward.run_or_halve
+
+    def counted(segments):
+        step = run(segments)
+        alive.append(weakref.ref(step.logits))
+        gc.collect()
+        assert sum(one() is not None for one in alive) <= 2  # this pass's, and the one before while it is read
+        return step
+
+    box.check(MANY, SamplingParams(max_tokens=6))
+    monkeypatch.setattr(box._forward, "run_or_halve", counted)
+    monkeypatch.setattr(box._forward, "_keep", lambda root, step: None)
+    assert [len(some) for some in box.distinct(MANY, 40, SamplingParams(max_tokens=6), 0)] == [40] * len(MANY)
+    assert len(alive) > 50

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from leakbound.errors import ModelError
 from leakbound.models.hf.budget import BEGUN, BENCH, PASTS, UNIFORMS, Budget
@@ -23,7 +23,7 @@ from leakbound.models.hf.positions import limit_of, switch_of
 from leakbound.models.hf.prefixes import Prefixes
 from leakbound.models.hf.segments import Pass, Segment
 from leakbound.models.hf.trunks import ONE, Trunks, attending, worth
-from leakbound.models.hf.trying import try_padding, try_sharing
+from leakbound.models.hf.trying import try_cache, try_causal, try_padding, try_positions, try_sharing
 
 LOGITS_PER_PASS = 2**26
 """The largest number of logits computed at once: rows in a batch times vocabulary size."""
@@ -66,10 +66,9 @@ class Forward:
     sharing: bool | None
 
     def __init__(
-        self, model: Any, *, fill: int, work: Work, most_rows: int | None = None, memory: float | None = None
+        self, model: Any, *, fill: int | None, work: Work, most_rows: int | None = None, memory: float | None = None
     ) -> None:
         self.model = model
-        self.fill = fill
         self.work = work
         accepts = set(inspect.signature(model.forward).parameters)
         self.accepts = accepts
@@ -78,12 +77,14 @@ class Forward:
         self.limit = limit_of(config)
         self.switch = switch_of(config, self.limit)
         self.known = int(model.get_input_embeddings().weight.shape[0])
+        self.fill = 0 if fill is None or fill not in range(self.known) else fill  # a tokenizer may have its own
         layers = DynamicCache(config=config).layers
-        kept = all(isinstance(x, DynamicLayer) for x in layers)
+        kept = all(type(x) in (DynamicLayer, DynamicSlidingWindowLayer) for x in layers)  # others may count padding
         self.caches = "past_key_values" in accepts
         scaled = bool(getattr(config, "attn_temperature_tuning", False))  # by a token's place in the cache, padding too
         self.pads = "attention_mask" in accepts and kept and self.switch is None and not scaled
         self.tried = not self.pads
+        self.causal = self.compared = False
         self.merges = self.pads and all(type(x) is DynamicLayer for x in layers)
         attention = getattr(model.config, "_attn_implementation", None)
         trees = self.merges and "position_ids" in accepts and attention in ("sdpa", "eager")
@@ -153,7 +154,13 @@ class Forward:
         self.rows = self.most if self.asked else min(self.most, self.budget.most_rows(new_tokens))
         longest = max(map(len, heads)) + new_tokens
         self.budget.check(self._row(longest, 1), longest)
+        try_causal(self, min(heads, key=len))
+        if not self.compared:
+            try_positions(self, min(heads, key=len))
         try_padding(self, heads)
+        if not self.compared:
+            try_cache(self, heads)
+            self.compared = True
         try_sharing(self, heads)
 
     def _measure(self, head: Sequence[int]) -> None:
@@ -167,20 +174,26 @@ class Forward:
         self.merges = self.bench is not None
 
     def ask(self, inputs: Mapping[str, Any]) -> Any:
-        """One pass of the model in the number type of its weights.
+        """One pass of the model in the number type of its weights, and without dropout.
 
         A model that is trained in half precision has had its ``forward`` changed by accelerate: it computes in another
-        type than the model says, and in which depends on the rows beside.
+        type than the model says, and in which depends on the rows beside. What is in training mode (again, or because
+        it came later, as adapters do) is so again afterwards.
         """
         mine = vars(self.model)
         own, trained = mine.get("_original_forward"), mine.get("forward")
         swapped = own is not None and trained is not None
         if swapped:
             mine["forward"] = own
+        training = _in_training(self.model)
         try:
+            for module in training:
+                module.training = False
             with ONE, torch.autocast(self.model.device.type, enabled=False):
                 return self.model(**inputs)
         finally:
+            for module in training:
+                module.training = True
             if swapped:
                 mine["forward"] = trained
 
@@ -351,6 +364,17 @@ class Forward:
         for key in sizes:  # oldest first
             if sum(sizes[k] for k in self.begun) > BEGUN * self.budget.room:
                 del self.begun[key]
+
+
+def _in_training(model: Any) -> list[Any]:
+    """The modules of a model that are in training mode; ``modules()`` takes four times as long, in every pass."""
+    found, stack = [], [model]
+    while stack:
+        module = stack.pop()
+        if module is not None:
+            found += [module] * module.training
+            stack += module._modules.values()
+    return found
 
 
 def _size(step: Pass) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from leakbound.errors import ModelError
 from leakbound.models.hf.forward import Forward
+from leakbound.models.hf.trying import try_causal
 
 
 def answer_gradient_norms(
@@ -34,6 +35,7 @@ def answer_gradient_norms(
             p.requires_grad_(True)
         for i, (head, tail) in enumerate(zip(heads, tails, strict=True)):
             forward.check(f"answer {i}", head, 0, tail)
+            try_causal(forward, head)
             with torch.enable_grad():
                 gradients = torch.autograd.grad(_loss(forward, head, tail), parameters, allow_unused=True)
             squares = (float(g.square().sum(dtype=torch.float64)) for g in gradients if g is not None)

@@ -26,6 +26,7 @@ from leakbound.models.hf.leaves import Leaves
 from leakbound.models.hf.memory import is_out_of_memory
 from leakbound.models.hf.prefixes import Floats, Ints
 from leakbound.models.hf.trees import Tree, plan, tree_inputs, tree_laws
+from leakbound.models.hf.trying import try_causal
 from leakbound.models.template import encode_pair, encode_prompt
 from leakbound.records import SamplingParams
 
@@ -104,6 +105,7 @@ def teacher_forced(
     for head, some in zip(heads, tails, strict=True):
         for tail in some:
             forward.check("a question and its answer", head, 0, tail)
+            try_causal(forward, head)
     share = reads_trees(forward, heads, tails)
     trees = [(i, tree) for i, head in enumerate(heads) for tree in plan(head, tails[i], share)]
     trees.sort(key=lambda pair: (pair[1].chain, len(pair[1].ids)), reverse=True)

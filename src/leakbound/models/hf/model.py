@@ -61,8 +61,13 @@ class HFModel:
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.model, "forward", None)) or not hasattr(self.model, "config"):
-            raise ModelError(f"model is a {type(self.model).__name__}: give a causal language model of transformers")
+        parts = ("forward", "config", "generation_config")  # what is not made to generate has no last
+        encoder = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
+        if encoder or not all(hasattr(self.model, part) for part in parts):
+            raise ModelError(
+                f"model is a {type(self.model).__name__}{', an encoder with a decoder' if encoder else ''}: give a "
+                "causal language model of transformers"
+            )
         if self.tokenizer is None:
             raise ModelError("tokenizer is None: give the tokenizer of the model")
         if self.batch_rows is not None and self.batch_rows < 1:
@@ -71,9 +76,11 @@ class HFModel:
         self.model.eval()
         ends = getattr(self.model.generation_config, "eos_token_id", None)
         ends = [ends] if isinstance(ends, int) else list(ends or [])
-        self._ends = sorted({*ends, *([] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id])})
-        fill = self.tokenizer.pad_token_id or 0
-        self._forward = Forward(self.model, fill=fill, work=self.work, most_rows=self.batch_rows, memory=self.memory)
+        self._forward = Forward(
+            self.model, fill=self.tokenizer.pad_token_id, work=self.work, most_rows=self.batch_rows, memory=self.memory
+        )
+        known = range(self._forward.known)  # a tokenizer, or a configuration, may name an end that the model has not
+        self._ends = sorted({end for end in (*ends, self.tokenizer.eos_token_id) if end in known})
         self._leaves = Leaves(self.tokenizer, self._ends, self.name)
         self._rounded: dict[str, Forward] = {}
         self._sure: dict[Any, NDArray[np.float64]] = {}

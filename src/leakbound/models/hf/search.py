@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +46,11 @@ def search(
             if step is None:
                 batches.extend(batch[::-1])
                 continue
+            read = replace(step, logits=step.logits.new_empty(0))  # a whole depth's would be most of the memory
             for prefixes, law, first in leaves.laws(step.prefixes, step.logits, params, forward.laws_at_once):
                 logps = law.logprobs().cpu().numpy()
                 children, rows = _best(prefixes, logps, rank(prefixes, logps), most)
-                grown.append((children, first + rows, step))
+                grown.append((children, first + rows, read))
         frontier = []
         limits = _limits([children for children, _, _ in grown], found, most)
         for children, parents, step in grown:
