@@ -7,12 +7,13 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
-from leakbound import audit, score
+from leakbound import Audit, audit, compare, score
 from leakbound.auditing.drawing import sample
 from leakbound.auditing.scoring import _scored
 from leakbound.auditing.steps import Statement, bound
 from leakbound.auditing.verifying import verify
 from leakbound.errors import IncompleteRunError, InputError, RunMismatchError
+from leakbound.exporting import inspect
 from leakbound.models import FakeModel
 from leakbound.plugins import EntryPoint, _brought
 from leakbound.runs.store import Run
@@ -137,3 +138,18 @@ def test_a_worker_with_other_code_is_refused(mine):
     assert _scored(NAME, code_of(NAME), []) == []
     with pytest.raises(InputError, match="has other code of my_scorer:leaks: give every node the same"):
         _scored(NAME, "sha256:0", [])
+
+
+def test_scores_that_are_not_those_of_the_audit_are_neither_compared_nor_exported(tmp_path, mine):
+    mine(BLIND)
+    folders = [tmp_path / name for name in "ab"]
+    for seed, folder in enumerate(folders):
+        audited(folder, seed=seed)
+    compare(folders)
+    inspect.export(Run.open(folders[1]), Audit.load(folders[1]))
+    mine(SEES)
+    score(Run.open(folders[1]), NAME)  # and no bound, which would write audit.json anew
+    told = "its scores have 64 leaks of prompt 'p0', its audit.json 22: it was scored again since; run `leakbound bound`"
+    for use in (lambda: compare(folders), lambda: inspect.export(Run.open(folders[1]), Audit.load(folders[1]))):
+        with pytest.raises(IncompleteRunError, match=told):
+            use()
