@@ -149,7 +149,7 @@ def test_scores_that_are_not_those_of_the_audit_are_neither_compared_nor_exporte
     inspect.export(Run.open(folders[1]), Audit.load(folders[1]))
     mine(SEES)
     score(Run.open(folders[1]), NAME)  # and no bound, which would write audit.json anew
-    told = "its scores have 64 leaks of prompt 'p0', its audit.json 22: it was scored again since; run `leakbound bound`"
+    told = "its scores have 64 leaks of prompt 'p0', its audit.json 22: it was scored again since; run `leakbound"
     for use in (lambda: compare(folders), lambda: inspect.export(Run.open(folders[1]), Audit.load(folders[1]))):
         with pytest.raises(IncompleteRunError, match=told):
             use()
