@@ -13,11 +13,13 @@ from leakbound.scoring import (
     SCORERS,
     binary,
     check_prompt,
+    code_of,
     contains,
     get_scorer,
     is_binary,
     rouge_l,
     score_completion,
+    semantic,
 )
 from leakbound.scoring.lexical import Regex
 
@@ -298,3 +300,16 @@ def test_x6_a_pattern_that_explodes_ends_with_its_name(monkeypatch):
     monkeypatch.setattr("leakbound.scoring.lexical.SECONDS", 0.05)
     with pytest.raises(InputError, match=r"'regex:\(a\+\)\+\$' took more than 0.05 s for a completion of 5,001 char"):
         get_scorer("regex:(a+)+$")("a" * 5000 + "b", "x")
+
+
+def test_a_folder_with_other_files_is_another_scorer(tmp_path):
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    names = [f"embedding:{tmp_path}", f"entailment:{tmp_path}", f"after:</think>:embedding:{tmp_path}"]
+    (first,) = {code_of(name) for name in names}
+    assert first.startswith("sha256:")
+    (tmp_path / "1_Pooling" / "config.json").write_text("{}")
+    assert code_of(names[0]) == first  # as it was loaded
+    semantic._files_sum.cache_clear()  # another process
+    assert code_of(names[0]) == code_of(names[1]) != first
+    assert {code_of(name) for name in ("embedding", "embedding:some/hub-id", "contains", "regex:x")} == {""}

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from leakbound.auditing.concluding import Collected
 from leakbound.bounds import Bound, difference_bound
 from leakbound.bounds.gate import reaches
-from leakbound.errors import IncompleteRunError
 from leakbound.results.audit import Audit
 from leakbound.runs.store import Run
-from leakbound.wording import plural
 from leakbound.workers import Crew
 from leakbound.workers.crew import collected
 
@@ -57,19 +55,9 @@ def leaks_in_order(
     found = collected(crew, both, lambda do, one: do(_leaks, *one), "leaks of {0[0].path}".format, each)
     for run, audit, leaks in zip(runs, audits, found, strict=True):
         if leaks is not None:
-            check_counts(run, audit, [int(some.sum()) for some in leaks])
+            audit.check_leaks([int(some.sum()) for some in leaks], run.path)
     known = [leaks for leaks in found if leaks is not None]
     return known if len(known) == len(found) else None
-
-
-def check_counts(run: Run, audit: Audit, leaks: Sequence[int]) -> None:
-    """IncompleteRunError where the scores in a folder are not those that its audit was made from, prompt by prompt."""
-    for p, count in zip(audit.prompts, leaks, strict=True):
-        if count != p.num_leaks:
-            raise IncompleteRunError(
-                f"run is {str(run.path)!r}: its scores have {plural(count, 'leak')} of prompt {p.prompt.id!r}, its "
-                f"audit.json {p.num_leaks}: it was scored again since; run `leakbound bound` on the folder"
-            )
 
 
 def _backend(audit: Audit) -> str:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from leakbound.auditing.pairing import check_counts
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.plugging.in_order import MANAGER
@@ -108,7 +107,7 @@ def _drawn(run: Run, audit: Audit) -> list[tuple[Prompt, list[tuple[Draw, float]
             for draw, value in run.read_scored(part, audit.scorer):
                 found[draw.prompt_id].append((draw, value))
     leaks = [sum(d.count for d, value in some if reaches(value, audit.threshold)) for some in found.values()]
-    check_counts(run, audit, leaks)
+    audit.check_leaks(leaks, run.path)
     return [(prompt, found[prompt.id]) for prompt in run.prompts]
 
 

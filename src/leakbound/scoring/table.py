@@ -149,16 +149,19 @@ def is_pinned(name: str) -> bool:
 
 
 def code_of(name: str) -> str:
-    """What the scores of this name depend on that the name does not say: a checksum of code that is not ours.
+    """What the scores of this name depend on that the name does not say: a checksum of code that is not ours, or of a
+    model's files.
 
     As it was loaded; "" for what is ours, and where it is not known. What that code imports is not looked at.
     """
     kind, _, rest = name.partition(":")
     if kind == "after":
         return code_of(rest.partition(":")[2])
-    if is_pinned(name) or (kind in SCORERS.own and kind != "judge"):
+    if is_pinned(name):
         return ""
-    get_scorer(name)
+    scorer = get_scorer(name)
+    if kind in SCORERS.own and kind != "judge":
+        return str(getattr(scorer, "code", ""))
     if kind in SCORERS.brought:
         point = SCORERS.brought[kind][0]
         return code_behind(f"{point.module}:{point.attr}")
