@@ -207,7 +207,8 @@ def judged(found: JudgedAudit) -> Document:
     worst = sorted(zip(found.ids, found.flagged, found.prompts, strict=True), key=lambda row: -row[2].upper)
     rows = tuple((brief(name, 60), about(share), limits(bound)) for name, share, bound in worst)
     table = Table(("prompt", "flagged", "P(leak)"), rows, note=_judged_note(found), shown=SHOWN)
-    lead = (str(found.worst_prompt), str(found.mean_leak))
+    cautions = (f"Caution: {said}" for said in found.cautions)
+    lead = (str(found.worst_prompt), str(found.mean_leak), *cautions)
     return Document(
         "P(leak), the judge's errors counted", lead, (Section("", (table,)),), made="leakbound judge-errors"
     )
