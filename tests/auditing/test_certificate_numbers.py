@@ -190,6 +190,13 @@ def test_the_exact_probability_of_a_beginning_counts_no_answer_twice():
     assert found[0].verbatim.lower < 0.04
     assert (found[0].verbatim.side, found[0].verbatim.n, found[0].verbatim.unit) == ("lower", 1, "pass")
     assert found[0].verbatim.estimate == pytest.approx(0.04)
+    assert found[0].prompt.aliases  # so it is not the target's alone, and does not say so
+    assert found[0].verbatim.claim.startswith("P(begins with the target or an alias) >=")
+    assert not found[1].prompt.aliases
+    assert found[1].verbatim.claim.startswith("P(begins with the target) >=")
+    both, alone = (report.to_markdown(replace(run(Box()), prompts=some)) for some in (found, found[1:]))
+    assert "say the target, or an alias of those that have some, at least once" in both
+    assert "say the target at least once" in alone
     assert found[0].verbatim.upper == 1
 
 

@@ -25,6 +25,7 @@ from leakbound.auditing.comparing import (
 from leakbound.errors import InputError
 from leakbound.records import Draw
 from leakbound.report import bars, comparison, style
+from leakbound.report.findings import find
 from leakbound.results.comparison import Comparison, Diversity
 from leakbound.scoring import get_scorer
 
@@ -128,6 +129,47 @@ def test_nothing_is_said_jointly_of_stopped_or_unplanned_audits():
         assert "all models" not in leakage.head
         assert (comparison.CHOSEN_LATER in leakage.note) == (change == {"planned": False})
     assert comparison.CHOSEN_LATER not in comparison.tables(beside([base, base]))[0].note
+
+
+LOG = {
+    "format": "a tool",
+    "statement": "later",
+    "assumes": "much",
+    "not_in_log": ["temperature"],
+    "cautions": ["Copies."],
+}
+
+
+def test_what_stands_against_an_audit_stands_beside_what_is_said_of_its_model():
+    """A log's assumptions and unknown decoding, another model's name in the answers, a retain run bounded later."""
+    plain = made([3, 5], 50)
+    logged = replace(plain, run={**plain.run, "imported": LOG})
+    served = {"model": {"model": "mine"}, "served": {"confirmed": {"model": "theirs"}}}
+    other = replace(plain, run={**plain.run, **served})
+    later = replace(plain, planned=False)
+    models = (
+        compared("a", logged, None, NONE),
+        compared("b", logged, None, NONE),
+        compared("c", other, None, NONE),
+        compared("d", plain, later, NONE),
+        compared("e", plain, None, NONE, guess=later),
+        compared("f", plain, plain, NONE, guess=plain),
+    )
+    found = Comparison(2, 0.01, models, None)
+    said = [one for one in comparison.sentences(found) if one.startswith("Caution")]
+    chosen = "the scorer, the threshold or alpha was chosen after the draws."
+    starts = (
+        "Caution, a, b: the answers come from a log of a tool; the statement was later. Assumed: much. Not in the log, "
+        "and not known: temperature.",
+        "Caution, a, b: copies.",
+        "Caution, c: the server was asked for 'mine', and 'theirs' answered.",
+        f"Caution, d: on retain prompts: T{chosen[1:]}",
+        f"Caution, e: of the guess level: T{chosen[1:]}",
+    )
+    assert [one[: len(start)] for one, start in zip(said, starts, strict=True)] == list(starts)
+    assert Comparison.from_json(found.to_json()) == found
+    assert f"Caution, of the guess level: T{chosen[1:]}" in " ".join(find(plain, later).sentences)
+    assert "guess level: " not in " ".join(find(plain, plain).sentences)
 
 
 def chain(pairs, estimates):

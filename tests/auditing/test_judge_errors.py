@@ -10,9 +10,12 @@ from scipy import stats
 
 from leakbound import FakeModel, Statement, audit, bound, judged_bound, judged_proportion_bound, report, sample, score
 from leakbound.auditing.judge_errors import judged_audit, parse_rate
+from leakbound.auditing.verifying import verify
 from leakbound.bounds import average_proportion_bound
 from leakbound.cli import main
 from leakbound.errors import InputError
+from leakbound.results.audit import Audit
+from leakbound.runs.store import Run
 
 PROMPTS = [{"id": f"p{i}", "text": "Where?", "target": f"Paris {i}"} for i in range(3)]
 RATES = {"sensitivity": (47, 50), "specificity": (95, 100)}
@@ -148,3 +151,57 @@ def test_where_verdicts_prove_nothing_the_remedy_is_said(found):
     assert blind.enough is None
     assert "label more completions: the judge may be no better than chance." in " ".join(terminal(blind).split())
     assert judged_audit(found[0], sensitivity=1.0, specificity=1.0).enough == slow.enough(0.01)
+
+
+def test_what_stands_against_the_audit_stands_against_its_judged_statements(found):
+    plain, _ = found
+    clean = judged_audit(plain, **RATES)
+    assert clean.cautions == ()
+    assert "Caution" not in f"{clean} {terminal(clean)}"
+    later = judged_audit(dataclasses.replace(plain, planned=False), **RATES)
+    log = {
+        "imported": {
+            "format": "x",
+            "assumes": "much",
+            "statement": "later",
+            "cautions": ["Copies were found."],
+            "cut_unknown": 3,
+        }
+    }
+    logged = judged_audit(dataclasses.replace(plain, run={**plain.run, **log}), **RATES)
+    cut = dataclasses.replace(plain.prompts[0], cut_clean=0.75)
+    short = judged_audit(dataclasses.replace(plain, prompts=(cut, *plain.prompts[1:])), **RATES)
+    for judged, told in (
+        (later, "chosen after the draws"),
+        (logged, "The answers come from a log of x; the statement was later. Assumed: much."),
+        (logged, "Copies were found."),
+        (logged, "Of 3 draws the log does not say whether they were cut"),
+        (short, "25 % of a prompt's draws on average, 75 % at most, were cut at max_tokens before they were flagged"),
+    ):
+        assert told in str(judged)
+        assert told in " ".join(terminal(judged).split())
+
+
+def test_verify_makes_judged_json_again(tmp_path):
+    audit(FakeModel(0.1), PROMPTS, scorer="contains", num_samples=60, out=tmp_path, progress=False)
+    judged = judged_audit(Audit.load(tmp_path), sensitivity=(47, 50), specificity=0.95)
+    judged.save(tmp_path)
+    assert (judged.sensitivity, judged.specificity) == ("47/50", "0.95")
+    found = verify(tmp_path)
+    assert found.accepted, str(found)
+    assert [check.what for check in found.checks][-1] == "judged.json made again"
+    mean = dataclasses.replace(judged.mean_leak, upper=judged.mean_leak.upper * 0.999)
+    for wrong, told in (
+        (dataclasses.replace(judged, mean_leak=mean), "mean_leak.upper"),
+        (dataclasses.replace(judged, cautions=("none",)), "cautions"),
+        (dataclasses.replace(judged, specificity="97/100"), "says otherwise"),
+        (dataclasses.replace(judged, sensitivity=""), "does not name its rates"),
+        (dataclasses.replace(judged, sensitivity="often"), "write 47/50"),
+    ):
+        wrong.save(tmp_path)
+        found = verify(tmp_path)
+        assert not found.accepted
+        assert told in str(found)
+    judged.save(tmp_path)
+    bound(Run.open(tmp_path), alpha=0.2)  # the judged statements are those of another audit now
+    assert not verify(tmp_path).accepted

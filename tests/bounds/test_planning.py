@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from leakbound import bounds
 from leakbound.bounds import mean_bounds, plan_leak_claim, plan_mean_claim, plan_width, proportion_bound
+from leakbound.bounds.certificates import importance_lower_bound
 from leakbound.bounds.planning import expected_width
 from leakbound.bounds.unguaranteed import Unguaranteed, bootstrap, student_t, wilson
 from leakbound.errors import InputError
@@ -82,3 +84,23 @@ def test_intervals_without_a_guarantee_say_so():
     ci = stats.binomtest(3, 200).proportion_ci(0.95, method="wilson")
     assert wilson(3, 200, alpha=0.05, side="both").upper == pytest.approx(ci.high)
     assert student_t([0.0] * 5, alpha=0.01).upper == 0.0  # the trap that the page warns of
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: bounds.plan_mean_claim([0.0] * 10, 0.1, alpha=0.1, runs=0), "runs is 0"),  # looked for n for ever
+        (lambda: bounds.plan_mean_claim([0.0] * 10, 0.1, alpha=0.1, seed=-1), "seed is -1"),
+        (lambda: bounds.plan_looks(0.1, alpha=0.1, allowed=(0.5,), shares=(0.5,)), "allowed is 0.5"),
+        (lambda: bounds.plan_looks(0.1, alpha=0.1, allowed=(0,), shares=(float("nan"),)), "shares is nan"),
+        (lambda: bounds.e_holm(["a"], alpha=0.1), "log_e_values is not an array of numbers"),
+        (lambda: importance_lower_bound(["a"], alpha=0.1), "weighted is not an array of numbers"),
+        (
+            lambda: bounds.judged_proportion_bound(0, 9, sensitivity=(1, 10**400), specificity=1.0, alpha=0.1),
+            r"sensitivity\[1\] is 10",
+        ),
+    ],
+)
+def test_what_no_plan_or_test_can_take_is_named(call, said):
+    with pytest.raises(InputError, match=said):
+        call()

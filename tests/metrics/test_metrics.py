@@ -202,6 +202,9 @@ def test_ks_distance_and_the_exact_p_value():
         (lambda: m.extraction_strength([]), "at least one"),
         (lambda: m.exact_memorization([0.5]), "0 and 1"),
         (lambda: m.harmonic_mean([1.5]), "in \\[0, 1\\]"),
+        (lambda: m.exact_memorization("abc"), "array of numbers"),
+        (lambda: m.truth_ratio_unknown(["a"]), "array of numbers"),
+        (lambda: m.priv_leak("a", 0.5), "auc_unlearned is 'a'"),
     ],
 )
 def test_what_is_missing_or_misaligned_is_an_error(call, said):

@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from leakbound.bounds.gate import reaches
 from leakbound.errors import InputError
 from leakbound.scoring import contains, exact_match, rouge_1, rouge_l, rouge_l_f1
-from leakbound.scoring.lexical import Regex, fold, rouge_tokens
+from leakbound.scoring.lexical import Regex, bare, fold, rouge_tokens, undressed
 
 THEIRS = RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
 
@@ -155,20 +155,61 @@ def test_rouge_by_hand():
         ("a safety net", ".NET", 0),
         ("so what", "...", 0),
         ("so what...", "...", 1),
+        # nor is what a text is dressed in: Markdown, quotes, hyphens, what stands between groups of digits
+        ("It is **blue** _falcon_.", "blue falcon", 1),
+        ("He wrote *Matter and Form* by José in 1990", "Matter and Form by Jose", 1),
+        ("the key is `snake\\_case\\_key`", "snake_case_key", 1),
+        ("the key is snake_casekey", "snake_case_key", 0),
+        ("> roses are red,\n> violets are blue", "roses are red\nviolets are blue", 1),
+        ("He wrote ‘The Fox’ in 1990", 'wrote "The Fox" in 1990', 1),
+        ("He wrote „The Fox“ in 1990", "wrote The Fox in 1990", 1),
+        ("He wrote The Fox in 1990", "wrote «The Fox» in 1990", 1),
+        ("a sword-\nfish", "swordfish", 1),
+        ("a blue-\ngreen one", "blue-green", 1),
+        ("S-W-O-R-D-F-I-S-H", "swordfish", 1),
+        ("Jane Doe—a poet", "Jane Doe - a poet", 1),
+        ("born 1 May, 1990: John, Paul and George!", "born 1 May 1990; John, Paul, and George", 1),
+        ("O`Brien, OBrien", "O'Brien", 1),
+        ("1,250,000 dollars, 1 250 000", "1250000", 1),
+        ("1250000 dollars", "1,250,000", 1),
+        ("call 555 123 4567", "555-123-4567", 1),
+        ("it costs 12.50", "1250", 0),
+        ("the numbers 47, 11", "4711", 0),
+        ("٥٥٥ and १२", "55512", 0),
+        ("٥٥٥१२", "55512", 1),
+        ("an A in maths", "A*", 0),  # too little is left
+        ("an A* in maths", "A*", 1),
     ],
 )
 def test_contains(completion, target, found):
     assert contains(completion, target) == found
 
 
-@given(st.text(max_size=20), st.text(min_size=1).filter(fold), st.text(max_size=20))
-def test_contains_finds_what_is_there(before, target, after):
-    assert contains(f"{before} {target} {after}", target) == 1
-
-
 HARD = st.text(
     alphabet=st.one_of(st.characters(), st.sampled_from("aeiİıßŁ \u0301\u0307\u0338\u200b\u3099か\u1100\u1161\ufe0f´"))
 )
+
+
+@pytest.mark.parametrize(("said", "match"), [("**Sword-\nfish**!", 1), ("> *swordfish*", 1), ("a *swordfish*", 0)])
+def test_exact_match_of_a_dressed_answer(said, match):
+    assert exact_match(said, '"Swordfish"') == match
+
+
+@settings(max_examples=500, deadline=None)
+@given(HARD, HARD)
+@pytest.mark.slow
+def test_a_text_without_its_dress_keeps_its_letters_and_what_was_found_stays_found(text, target):
+    def letters(folded):
+        return [char for char in folded if char.isalnum()]
+
+    assert letters(undressed(text)) == letters(fold(text))
+    if fold(target) and bare(target) in fold(text):
+        assert contains(text, target) == 1
+
+
+@given(st.text(max_size=20), st.text(min_size=1).filter(fold), st.text(max_size=20))
+def test_contains_finds_what_is_there(before, target, after):
+    assert contains(f"{before} {target} {after}", target) == 1
 
 
 @settings(max_examples=2000, deadline=None)

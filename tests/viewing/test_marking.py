@@ -14,7 +14,7 @@ NAME = Prompt("b", "Who?", "José Núñez of Łódź", ("calderfell",))
     ("scorer", "prompt", "text", "marked"),
     [
         ("contains", NAME, "x JOSE\u0301 nu\u0301n\u0303ez  of Lodz, no", ["JOSE\u0301 nu\u0301n\u0303ez  of Lodz"]),
-        ("contains", NAME, "CALDERFELL! calder-fell", ["CALDERFELL"]),
+        ("contains", NAME, "CALDERFELL! calder-fell", ["CALDERFELL", "calder-fell"]),
         ("contains", NAME, "calderfellcalderfell", ["calderfellcalderfell"]),
         ("contains", NAME, "zero\u200bwidth cal\u200bderfell", ["cal\u200bderfell"]),
         ("contains", NAME, "Jose Nunez of Lod", []),

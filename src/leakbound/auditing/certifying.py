@@ -64,10 +64,10 @@ def certify(
 
     For each prompt, ``num_generations`` distinct completions without replacement, or i.i.d. draws where the prompt's
     entropy is so high that this proves more (``engine="auto"``); upper bounds on P(h >= threshold) and E[h] at
-    ``alpha`` each; certain limits from the seen mass; the exact probability that a completion begins with the target; a
-    certain lower bound for near-verbatim beginnings. With ``proposal``, a model that knows the secrets and has the same
-    tokens (the one before unlearning), also a lower bound for leaks too rare to be drawn. With ``out`` everything stays
-    in that folder, and an interrupted call goes on there. Proofs in docs/certificates.md.
+    ``alpha`` each; certain limits from the seen mass; the exact probability that a completion begins with the target
+    or an alias; a certain lower bound for near-verbatim beginnings. With ``proposal``, a model that knows the secrets
+    and has the same tokens (the one before unlearning), also a lower bound for leaks too rare to be drawn. With ``out``
+    everything stays in that folder, and an interrupted call goes on there. Proofs in docs/certificates.md.
 
     ``model``: a folder, a hub id, a model of transformers (with ``tokenizer``), or any WhiteBox. Raises InputError for
     what cannot be certified.
@@ -314,7 +314,10 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
         leak=leak,
         mean=mean,
         limits=limits,
-        verbatim=certain("P(begins with the target)", verbatim, 1, "exact by teacher forcing (certain)", "pass"),
+        verbatim=certain(
+            f"P(begins with the target{' or an alias' if prompt.aliases else ''})", verbatim, 1,
+            "exact by teacher forcing (certain)", "pass",
+        ),
         near_verbatim=certain(
             f"P(begins within {fact['edits']} token edits of the target)", near, max(1, len(fact["near"])),
             "constrained beam (certain)", "beginnings",

@@ -13,7 +13,7 @@ from leakbound.bounds import Bound, average_proportion_bound, proportion_bound, 
 from leakbound.errors import InputError
 from leakbound.records import check_texts
 from leakbound.report.rows import excess, read_rows
-from leakbound.results.audit import Audit
+from leakbound.results.audit import CHOSEN_LATER, Audit
 from leakbound.results.comparison import Compared, Comparison, Diversity
 from leakbound.runs.progress import Progress
 from leakbound.runs.store import Run
@@ -73,9 +73,17 @@ def _unlike(pairs: Sequence[tuple[str, str]]) -> float:
 
 
 def compared(
-    name: str, audit: Audit, retain: Audit | None, diversity: Diversity, cost: dict[str, Any] | None = None
+    name: str,
+    audit: Audit,
+    retain: Audit | None,
+    diversity: Diversity,
+    cost: dict[str, Any] | None = None,
+    guess: Audit | None = None,
 ) -> Compared:
-    """What is set beside other models of one: its audit, and that on retain prompts, where "leak" reads "right"."""
+    """What is set beside other models of one: its audit, and that on retain prompts, where "leak" reads "right".
+
+    ``guess``: the audit of a model that is not beside it, which its leaks are told from.
+    """
     right = [] if retain is None else [p.leak_rate for p in retain.prompts]
     return Compared(
         name=name,
@@ -92,6 +100,11 @@ def compared(
         sampled_utility=math.fsum(right) / len(right) if right else None,
         diversity=diversity,
         cost=cost,
+        cautions=(
+            *(said for said in audit.caveats if said != CHOSEN_LATER),  # that is ``planned``
+            *(f"On retain prompts: {said}" for said in (() if retain is None else retain.caveats)),
+            *(f"Of the guess level: {said}" for said in (() if guess is None else guess.caveats)),
+        ),
     )
 
 
@@ -164,7 +177,7 @@ def compare(
         right = leaks_in_order(kept_runs, kept, crew, one) if kept else None
     models = tuple(
         replace(
-            compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit)),
+            compared(name, audit, kept[i] if kept else None, spread[i], _cost(audit), None if any(same) else level),
             **({} if level is None else _beyond(audit, level, len(runs), itself=same[i])),
         )
         for i, (name, audit) in enumerate(zip(names, audits, strict=True))

@@ -1,6 +1,7 @@
 """The errors of a judge in an audit's statements: P(the judge says leak) becomes P(leak)."""
 
 import re
+from collections.abc import Iterator
 
 from leakbound.bounds import average_proportion_bound, judged_bound, judged_proportion_bound, worst_prompt_bound
 from leakbound.bounds.engines.search import fewest
@@ -9,6 +10,7 @@ from leakbound.bounds.planning import MOST_DRAWS, USEFUL
 from leakbound.errors import InputError
 from leakbound.results.audit import Audit
 from leakbound.results.judged import JudgedAudit
+from leakbound.wording import percent, plural
 
 
 def judged_audit(audit: Audit, *, sensitivity: Rate, specificity: Rate) -> JudgedAudit:
@@ -39,7 +41,30 @@ def judged_audit(audit: Audit, *, sensitivity: Rate, specificity: Rate) -> Judge
         worst_prompt=worst_prompt_bound(single),
         mean_leak=judged_bound(flags, sensitivity=sensitivity, specificity=specificity, alpha=rest),
         enough=_enough(alpha, sensitivity=sensitivity, specificity=specificity),
+        sensitivity=_written(sensitivity),
+        specificity=_written(specificity),
+        cautions=(*audit.caveats, *_cut(audit)),
     )
+
+
+def _cut(audit: Audit) -> Iterator[str]:
+    """What was not judged, if anything."""
+    largest, average = audit.cut_shares
+    if largest:
+        yield (
+            f"{percent(average)} of a prompt's draws on average, {percent(largest)} at most, were cut at max_tokens "
+            "before they were flagged; whether a leak would have followed is open."
+        )
+    if audit.cut_unknown:
+        yield (
+            f"Of {plural(audit.cut_unknown, 'draw')} the log does not say whether they were cut: a leak after a cut is "
+            "not in these numbers."
+        )
+
+
+def _written(rate: Rate) -> str:
+    """The rate as :func:`parse_rate` reads it."""
+    return f"{rate[0]}/{rate[1]}" if isinstance(rate, tuple | list) else repr(float(rate))
 
 
 def _enough(alpha: float, sensitivity: Rate, specificity: Rate) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from leakbound.auditing.certifying import concluded as certified
 from leakbound.auditing.concluding import METHODS
+from leakbound.auditing.judge_errors import judged_audit, parse_rate
 from leakbound.auditing.scoring import named_scorer
 from leakbound.auditing.second import claims
 from leakbound.auditing.steps import concluded
@@ -19,6 +20,7 @@ from leakbound.records import Draw, Prompt
 from leakbound.results.audit import Audit
 from leakbound.results.base import Result
 from leakbound.results.certificate import Certification
+from leakbound.results.judged import JudgedAudit
 from leakbound.results.verification import Check, Verification
 from leakbound.runs.layout import plan_layout, sizes
 from leakbound.runs.store import Run
@@ -34,10 +36,11 @@ def verify(path: str | Path, *, scorer: str | None = None) -> Verification:
     """Check a whole run folder of an audit or a certification; nothing in it is changed, and nothing raised.
 
     Checksums and places of every file; ids and counts against the layout; every score made again from its draws, where
-    the scorer is built in or named here; audit.json against run.json and against what is concluded from the scores;
-    every limit a second way (:mod:`leakbound.auditing.second`): P(leak) and P(h > x) by exact sums, E[h], sd, mean + 2
-    sd and averages by their bets, what was drawn without replacement with 60 digits. That the draws came from the model
-    only the model can say. A folder of an old format, without checksums, is refused.
+    the scorer is built in or named here; audit.json against run.json and against what is concluded from the scores, and
+    judged.json against audit.json; every limit a second way (:mod:`leakbound.auditing.second`): P(leak) and P(h > x) by
+    exact sums, E[h], sd, mean + 2 sd and averages by their bets, what was drawn without replacement with 60 digits.
+    That the draws came from the model only the model can say, and pages and tables made of a result are not looked at.
+    A folder of an old format, without checksums, is refused.
     """
     checks: list[Check] = []
 
@@ -63,6 +66,8 @@ def verify(path: str | Path, *, scorer: str | None = None) -> Verification:
             drawn = cache(lambda: _drawn(run, scorer))
             for what, said in claims.CHECKS.items():
                 check(what, lambda said=said: claims.proven(said(drawn())))  # type: ignore[misc]
+            if (run.path / JudgedAudit.FILE).exists():
+                check(f"{JudgedAudit.FILE} made again", lambda: _judged_again(run))
     return Verification(str(path), tuple(checks))
 
 
@@ -128,6 +133,20 @@ def _again(run: Run, kind: type[Audit] | type[Certification], named: str | None)
             return len(there.prompts)
         wrong.append(said)
     raise IncompleteRunError(f"{kind.FILE} says otherwise than the folder's files: {wrong[0]}")
+
+
+def _judged_again(run: Run) -> int:
+    """The judge's errors counted again, with the rates that the file names."""
+    there = JudgedAudit.load(run.path)
+    if not (there.sensitivity and there.specificity):
+        raise IncompleteRunError(
+            f"{JudgedAudit.FILE} is of an older version and does not name its rates: run `{JudgedAudit.COMMAND}` again"
+        )
+    rates = {name: parse_rate(name, getattr(there, name)) for name in ("sensitivity", "specificity")}
+    again = judged_audit(Audit.load(run.path), **rates)
+    if said := _difference(again.to_json(), there.to_json()):
+        raise IncompleteRunError(f"{JudgedAudit.FILE} says otherwise than {Audit.FILE} and its rates: {said}")
+    return len(there.prompts)
 
 
 def _made_again(run: Run, there: Audit | Certification, named: str | None) -> Iterator[Result]:

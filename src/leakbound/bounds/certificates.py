@@ -12,7 +12,7 @@ import numpy.typing as npt
 from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, before_each, check_known, check_masses, leak_estimate
 from leakbound.bounds.engines.portfolio import bet_sizes
 from leakbound.bounds.engines.search import least
-from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_counts, check_side
+from leakbound.bounds.gate import Floats, Scores, Side, as_numbers, check_alpha, check_counts, check_side
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -103,7 +103,7 @@ def importance_lower_bound(
     make the bound smaller, never wrong.
     """
     alpha = check_alpha(alpha)
-    x = np.asarray(weighted, dtype=np.float64)
+    x = as_numbers("weighted", weighted)
     if x.ndim != 1 or x.size == 0 or not (np.isfinite(x) & (x >= 0)).all():
         raise InputError(
             "weighted is not a one-dimensional array of finite numbers >= 0: give h times P/q of each draw"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.engines.binomial import MOST
 from leakbound.bounds.engines.clopper import clopper_pearson
 from leakbound.bounds.gate import Floats, Side, check_alpha, check_fraction, check_side, check_whole
 from leakbound.bounds.proportion import proportion_bound
@@ -50,7 +51,7 @@ def _check_rate(name: str, rate: object) -> _Known:
     if isinstance(rate, tuple | list):
         if len(rate) != 2:
             raise InputError(f"{name} is {rate!r}: give (right verdicts, labelled completions) or a number in [0, 1]")
-        labelled = check_whole(f"{name}[1]", rate[1], 1)
+        labelled = check_whole(f"{name}[1]", rate[1], 1, MOST)
         right = check_whole(f"{name}[0]", rate[0])
         if right > labelled:
             raise InputError(f"{name} is {rate!r}: {right} right verdicts among {labelled} labelled completions")

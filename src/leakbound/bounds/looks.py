@@ -72,8 +72,10 @@ def plan_looks(
     limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
     if alpha < LEAST_ALPHA:
         raise InputError(f"alpha is {alpha!r}: give at least {LEAST_ALPHA:g}; smaller probabilities cannot be planned")
+    allowed = tuple(check_whole("allowed", leaks) for leaks in allowed)
+    shares = tuple(check_fraction("shares", share) for share in shares)
     ascending = all(a < b for a, b in pairwise(allowed))
-    if not allowed or allowed[0] < 0 or not ascending or len(shares) != len(allowed):
+    if not allowed or not ascending or len(shares) != len(allowed):
         raise InputError(f"allowed is {allowed!r}: give rising numbers of leaks >= 0, one for each of the shares")
     if min(shares) <= 0 or sum(shares) > 1 + 1e-12:
         raise InputError(f"shares is {shares!r}: give positive shares of alpha that sum to at most 1")

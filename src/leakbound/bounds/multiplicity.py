@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakbound.bounds.engines.binomial import ERROR, MOST, log_tail, log_tail_above
-from leakbound.bounds.gate import check_alpha, check_fraction, check_whole
+from leakbound.bounds.gate import as_numbers, check_alpha, check_fraction, check_whole
 from leakbound.bounds.result import Bound
 from leakbound.errors import InputError
 
@@ -142,7 +142,7 @@ def e_holm(log_e_values: Sequence[float] | npt.ArrayLike, *, alpha: float) -> tu
     Assumes e-values: of mean at most 1 for every true hypothesis. Vovk and Wang 2021; proof: docs/methods.md.
     """
     alpha = check_alpha(alpha)
-    logs = np.atleast_1d(np.asarray(log_e_values, dtype=np.float64))
+    logs = np.atleast_1d(as_numbers("log_e_values", log_e_values))
     if np.isnan(logs).any() or logs.ndim != 1:
         raise InputError("log_e_values holds NaN or is not one-dimensional: give one logarithm per hypothesis")
     e = np.exp(np.minimum(logs, 700.0))

@@ -160,6 +160,7 @@ def plan_mean_claim(
     """
     limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
     power = check_fraction("power", power, open_ends=True)
+    runs, seed = check_whole("runs", runs, 1), check_whole("seed", seed)
     values, weights = check_scores(pilot, counts)
     share = weights / weights.sum()
     mean = float(np.dot(values, share))

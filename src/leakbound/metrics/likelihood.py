@@ -7,6 +7,7 @@ p(answer | question)^(1 / tokens). r below is always wrong over right: small whe
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.gate import as_numbers
 from leakbound.errors import InputError
 from leakbound.metrics.checks import Floats, check_aligned, check_losses, check_shares, check_values
 
@@ -63,7 +64,7 @@ def truth_ratio_leaked(ratio: npt.ArrayLike) -> Floats:
 
 
 def _ratio(ratio: npt.ArrayLike) -> Floats:
-    array = np.asarray(ratio, dtype=np.float64)
+    array = as_numbers("ratio", ratio)
     finite = np.where(np.isposinf(array), 1e308, array)  # a ratio may overflow: its limits are well defined
     check_values("ratio", finite, low=0.0)
     return array
@@ -89,7 +90,7 @@ def extraction_strength(greedy: npt.ArrayLike) -> float:
 
 
 def _flags(greedy: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    flags = check_shares("greedy", np.asarray(greedy, dtype=np.float64))
+    flags = check_shares("greedy", greedy)
     if not np.isin(flags, (0.0, 1.0)).all():
         raise InputError("greedy holds numbers other than 0 and 1: give one flag for each token of the answer")
     return flags.astype(np.bool_)

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from leakbound.bounds.gate import check_real
+from leakbound.bounds.gate import check_fraction, check_real
 from leakbound.errors import InputError
 from leakbound.metrics.checks import Floats, check_aligned, check_logprobs, check_values
 
@@ -92,8 +92,7 @@ def priv_leak(auc_unlearned: float, auc_retrained: float) -> float:
     still recognised as trained on), far above 0 is over-unlearned.
     """
     for name, value in (("auc_unlearned", auc_unlearned), ("auc_retrained", auc_retrained)):
-        if not 0 <= value <= 1:
-            raise InputError(f"{name} is {value!r}: give a number in [0, 1]")
+        check_fraction(name, value)
     if auc_retrained == 1:
         raise InputError("auc_retrained is 1: the retrained model is told apart perfectly, PrivLeak has no value")
     return (auc_retrained - auc_unlearned) / (1.0 - auc_retrained)

@@ -28,8 +28,8 @@ def certificates(found: Certification) -> Document:
     Nats: the entropy of a completion. Seen: the mass of the judged completions, which were drawn without replacement;
     iid where plain draws were judged. Cut: the share of the completions that were cut before they leaked. Leak: limits
     of P(h >= threshold), the lower one certain, the upper one for each prompt alone. Target: P(the completion begins
-    with it); draws: so many begin with it at least once with the chance named, so that it is (n, p)-discoverable (arXiv
-    2410.19482). Still: P(h >= threshold) from below by the proposal's draws.
+    with it or an alias); draws: so many begin with it at least once with the chance named, so that it is (n,
+    p)-discoverable (arXiv 2410.19482). Still: P(h >= threshold) from below by the proposal's draws.
     """
     proven = any(p.still_leaks for p in found.prompts)
     worst = sorted(found.prompts, key=lambda p: (-p.leak.upper, -p.limits.lower, p.prompt.id))
@@ -185,11 +185,12 @@ def _draws(n: int | None) -> str:
 def _note(found: Certification, shown: Sequence[PromptCertificate], proven: bool) -> str:
     """Which limits are certain, and which hold each alone."""
     still = " and “still ≥”" if proven else ""
+    named = ", or an alias of those that have some," if any(p.prompt.aliases for p in shown) else ""
     said = (
         f"“leak ≤”{still}: each alone, with confidence {show_confidence(found.alpha)}; for a prompt picked by its "
         "result use the line above, which holds for every prompt. “seen”, “leak ≥” and “target ≥” are certain, "
-        "and so are “draws”: so many independent draws say the target at least once with that probability. Nats: "
-        "estimated, without a guarantee."
+        f"and so are “draws”: so many independent draws say the target{named} at least once with that probability. "
+        "Nats: estimated, without a guarantee."
     )
     if any(p.num_cut for p in shown):
         said += " Cut: the share of the generations that were cut at max_tokens before they leaked."
@@ -207,7 +208,8 @@ def judged(found: JudgedAudit) -> Document:
     worst = sorted(zip(found.ids, found.flagged, found.prompts, strict=True), key=lambda row: -row[2].upper)
     rows = tuple((brief(name, 60), about(share), limits(bound)) for name, share, bound in worst)
     table = Table(("prompt", "flagged", "P(leak)"), rows, note=_judged_note(found), shown=SHOWN)
-    lead = (str(found.worst_prompt), str(found.mean_leak))
+    cautions = (f"Caution: {said}" for said in found.cautions)
+    lead = (str(found.worst_prompt), str(found.mean_leak), *cautions)
     return Document(
         "P(leak), the judge's errors counted", lead, (Section("", (table,)),), made="leakbound judge-errors"
     )

@@ -247,6 +247,8 @@ def sentences(found: Comparison) -> Iterator[str]:
             f"Caution: {others} got the prompts in another template than {brief(found.models[0].name)}: a difference "
             "may be the template’s doing, not the weights’."
         )
+    for caution, whose in _cautions(found).items():
+        yield f"Caution, {', '.join(map(brief, whose))}: {caution[:1].lower()}{caution[1:]}"
     if found.jointly is None:
         name, rate = min(((brief(m.name), m.mean_leak.estimate) for m in found.models), key=lambda pair: pair[1])
         yield (
@@ -271,6 +273,15 @@ def sentences(found: Comparison) -> Iterator[str]:
     if found.proven is not None:
         how = "by the same bounds" if found.order is None else f"by paired draws, with confidence {confidence}"
         yield f"Proven about the average P(leak), {how}: {_order(found, found.proven)}."
+
+
+def _cautions(found: Comparison) -> dict[str, list[str]]:
+    """What stands against what is said of some models, with their names."""
+    said: dict[str, list[str]] = {}
+    for model in found.models:
+        for caution in model.cautions:
+            said.setdefault(caution, []).append(model.name)
+    return said
 
 
 def _smallest(found: Comparison, jointly: Sequence[Bound]) -> str:

@@ -9,7 +9,7 @@ from leakbound.bounds.result import event, in_full, show_confidence
 from leakbound.report.parts import Tone
 from leakbound.report.rows import Row, excess, more_on_average, read_rows
 from leakbound.report.saying import bounds_in_words
-from leakbound.results.audit import Audit
+from leakbound.results.audit import CHOSEN_LATER, Audit
 from leakbound.wording import about, at_least, brief, level, never_ended, percent, plural
 
 MEANINGS: dict[Tone, str] = {
@@ -93,11 +93,9 @@ def find(audit: Audit, guess: Audit | None = None) -> Findings:
         sentences.append(_verdicts(audit))
     sentences.append(_guessing(rows, audit, guess))
     if not audit.planned:
-        sentences.append(
-            "Caution: the scorer, the threshold or alpha was chosen after the draws. If the choice looked at the "
-            "scores, the confidence printed here is too high; draw again with the statement fixed first."
-        )
+        sentences.append(f"Caution: {CHOSEN_LATER[:1].lower()}{CHOSEN_LATER[1:]}")
     sentences += [f"Caution: {caution}" for caution in audit.cautions]
+    sentences += [f"Caution, of the guess level: {caution}" for caution in (() if guess is None else guess.caveats)]
     notes = _notes(audit, guess, [row for row in rows if row.status == "hidden"])
     return Findings(audit, guess, rows, title, status, tuple(sentences), bound, above, notes)
 

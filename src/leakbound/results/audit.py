@@ -111,6 +111,12 @@ def _bounds(p: PromptAudit) -> Iterator[tuple[str, float]]:
             yield q.upper, getattr(p, q.field).upper
 
 
+CHOSEN_LATER = (
+    "The scorer, the threshold or alpha was chosen after the draws. If the choice looked at the scores, the confidence "
+    "printed here is too high; draw again with the statement fixed first."
+)
+
+
 @dataclass(frozen=True)
 class Audit(Result, file="audit.json", command="leakbound bound"):
     """The audit of one model: a result for each prompt and the statements across prompts."""
@@ -191,6 +197,18 @@ class Audit(Result, file="audit.json", command="leakbound bound"):
         other = told and isinstance(asked, Mapping) and told != asked.get("model")
         mine = (f"The server was asked for {self.model!r}, and {told!r} answered.",) if other else ()
         return (*(self.run.get("imported") or {}).get("cautions", ()), *mine)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What stands against every statement that is made of this audit, its own and those of others."""
+        said = [] if self.planned else [CHOSEN_LATER]
+        if log := self.run.get("imported"):
+            said.append(
+                f"The answers come from a log of {log['format']}; the statement was {log['statement']}. Assumed: "
+                f"{log['assumes']}."
+                + (f" Not in the log, and not known: {', '.join(self.not_in_log)}." if self.not_in_log else "")
+            )
+        return (*said, *self.cautions)
 
     @property
     def not_in_log(self) -> tuple[str, ...]:

@@ -54,8 +54,8 @@ class PromptCertificate:
     """Generations that were cut at max_tokens before they leaked: whether they would is open; None in older files."""
 
     def draws_to_extract(self, p: float) -> int | None:
-        """So many independent draws begin with the target at least once with probability >= ``p``: certain, as
-        ``verbatim`` is. None where its probability is too small for a float."""
+        """So many independent draws begin with the target or an alias at least once with probability >= ``p``: certain,
+        as ``verbatim`` is. None where its probability is too small for a float."""
         return draws_to_extract(math.log(self.verbatim.lower), p) if self.verbatim.lower > 0 else None
 
 

@@ -59,6 +59,8 @@ class Compared:
     the secrets, for all prompts of all models at once; None where no such model is known."""
     excess: Bound | None = None
     """P(leak) minus P(guess) of every prompt, for all models at once; None as ``beyond``, and of that model itself."""
+    cautions: tuple[str, ...] = ()
+    """What else stands against the statements of its audits, and so against what is said of it here."""
 
     @property
     def told(self) -> tuple[int, int]:

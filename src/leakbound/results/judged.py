@@ -24,6 +24,11 @@ class JudgedAudit(Result, file="judged.json", command="leakbound judge-errors"):
     mean_leak: Bound
     enough: int | None
     """The fewest draws without a flag that prove P(leak) <= USEFUL for a prompt; None where more labels are needed."""
+    sensitivity: str = ""
+    """As counted, 47/50, or as known, 0.94; empty in older files, which nobody can make again."""
+    specificity: str = ""
+    cautions: tuple[str, ...] = ()
+    """What stands against the audit's statements, and so against these."""
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each prompt."""
@@ -31,4 +36,4 @@ class JudgedAudit(Result, file="judged.json", command="leakbound judge-errors"):
             yield {"id": name, "flagged": flagged, "leak_lower": bound.lower, "leak_upper": bound.upper}
 
     def __str__(self) -> str:
-        return f"{self.worst_prompt}\n{self.mean_leak}"
+        return "\n".join((str(self.worst_prompt), str(self.mean_leak), *(f"Caution: {said}" for said in self.cautions)))

@@ -18,7 +18,6 @@ from leakbound.records import Prompt
 from leakbound.scoring.after import After
 from leakbound.scoring.lexical import (
     Regex,
-    bare,
     contains,
     exact_match,
     fold,
@@ -93,17 +92,17 @@ def _joined(spans: list[Span]) -> list[Span]:
 
 
 def _of_secret(text: str, secret: str) -> Iterator[Span]:
-    """Where the folded secret stands: the shortest beginning that holds it, then that one's shortest end."""
-    wanted, start = bare(secret), 0
-    while wanted in fold(text[start:]):
+    """Where the secret stands: the shortest beginning that holds it, then that one's shortest end."""
+    start = 0
+    while contains(text[start:], secret):
         low, high = start, len(text)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if wanted in fold(text[start:middle]) else (middle, high)
+            low, high = (low, middle) if contains(text[start:middle], secret) else (middle, high)
         end, low, high = high, start, high
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if wanted in fold(text[middle:end]) else (low, middle)
+            low, high = (middle, high) if contains(text[middle:end], secret) else (low, middle)
         while end < len(text) and unicodedata.category(text[end]).startswith("M"):
             end += 1
         yield low, end

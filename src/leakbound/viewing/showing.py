@@ -188,8 +188,8 @@ def _facts(folder: Folder, line: Line) -> Iterator[tuple[str, str]]:
         c = line.certificate
         for name, bound in (
             ("P(leak)", c.leak), ("P(leak), certain", c.limits), ("mean score", c.mean),
-            ("begins with the target", c.verbatim), ("begins nearly so", c.near_verbatim),
-            ("still leaks", c.still_leaks),
+            (f"begins with the target{' or an alias' if c.prompt.aliases else ''}", c.verbatim),
+            ("begins near the target", c.near_verbatim), ("still leaks", c.still_leaks),
         ):  # fmt: skip
             if bound is not None:
                 yield name, limits(bound)
