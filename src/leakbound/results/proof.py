@@ -42,8 +42,9 @@ class Attempt:
 
     @property
     def verdict(self) -> Verdict:
-        """Proven where both are, refuted where one is."""
-        return together((self.leak_verdict, self.known_verdict))
+        """Proven where both are, refuted where one is; open where every draw was cut, as older files did not say."""
+        unseen = self.cut == 1 and self.leak_verdict == "proven"
+        return together(("open" if unseen else self.leak_verdict, self.known_verdict))
 
 
 @dataclass(frozen=True)
