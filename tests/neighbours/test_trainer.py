@@ -144,7 +144,7 @@ from pathlib import Path
 sys.path[:0] = {paths!r}
 from test_trainer import LeakAudit, PROMPTS, SamplingParams, new_trainer
 trainer = new_trainer(Path(sys.argv[1]), "none", per_device_train_batch_size=1)
-watch = LeakAudit(PROMPTS, every=2, num_samples=200, until="leak<=0.9", stop=True, params=SamplingParams(max_tokens=4))
+watch = LeakAudit(PROMPTS, every=2, num_samples=200, until="leak<=0.9", stop=True, params=SamplingParams(max_tokens=16))
 watch.attach(trainer)
 trainer.train()
 rank = trainer.args.process_index
