@@ -27,7 +27,7 @@ def watched(rng, rates, limit, budget=300, alpha=ALPHA):
             done = size
             if watch.ended:
                 break
-        prompts.append(SimpleNamespace(verdict=watch.verdict, looks=watch.looks))
+        prompts.append(SimpleNamespace(verdict=watch.verdict, stands=watch.verdict, looks=watch.looks))
     return SimpleNamespace(prompts=prompts)
 
 
@@ -57,7 +57,7 @@ def test_one_prompt_that_leaks_refutes_all():
 def test_the_evidence_is_the_mean_of_all():
     def audit(*against):
         return SimpleNamespace(
-            prompts=[SimpleNamespace(verdict="refuted", looks=[SimpleNamespace(log_against=x)]) for x in against]
+            prompts=[SimpleNamespace(stands="refuted", looks=[SimpleNamespace(log_against=x)]) for x in against]
         )
 
     assert every_verdict(audit(np.log(39.9), *[-np.inf] * 3).prompts, 0.1) == "open"

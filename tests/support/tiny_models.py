@@ -43,6 +43,17 @@ CONFIGS = {
 }
 
 
+def random_model(config, seed=0, spread=0.5):
+    """A random model whose laws are far from uniform and depend on all that stands before."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.ndim > 1:
+                value.copy_(torch.randn_like(value) * spread)
+    return model
+
+
 def tiny_model(name="llama", seed=0, scale=4.0):
     """A random model whose next-token laws are far from uniform: its last layer is scaled up."""
     torch.manual_seed(seed)

@@ -174,7 +174,7 @@ class _Claimed:
         whose = {"every": f"every one of {n} prompts at once", "each": f"each of {n} prompts alone"}
         if demand.of != "average":
             found = self.audit(prompts, folder, level, demand.num_samples, demand.claim)
-            verdict = unless_cut(every_verdict(found.prompts, level), found)
+            verdict = every_verdict(found.prompts, level)
             claim = Claim.parse(demand.claim, level)
             uppers = {p.prompt.id: (p.leak if claim.quantity == "leak" else p.mean).upper for p in found.prompts}
             said = f"{claim} for {whose[str(demand.of)]}"

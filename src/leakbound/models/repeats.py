@@ -6,7 +6,7 @@ By chance an honest server's draws of a shard are refused with probability 1e-15
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def check_within(found: Mapping[str, Sequence[tuple[str, ...]]]) -> None:
     """
     law, seen = np.ones(1), [0, 0, 0, 0]
     for lists in found.values():
-        within, across = (list(pairs) for pairs in _pairs(lists))
+        within, across = _pairs(lists)
         law = np.convolve(law, _hypergeometric(len(within), len(across), sum(within) + sum(across)))
         seen = [a + b for a, b in zip(seen, (sum(within), len(within), sum(across), len(across)), strict=True)]
     if (tail := float(law[seen[0] :].sum())) == 0 or math.log(tail) < _CHANCE:
@@ -62,16 +62,16 @@ def check_within(found: Mapping[str, Sequence[tuple[str, ...]]]) -> None:
         ).as_of_answer()
 
 
-def _pairs(lists: Sequence[tuple[str, ...]]) -> tuple[Iterator[bool], Iterator[bool]]:
+def _pairs(lists: Sequence[tuple[str, ...]]) -> tuple[list[bool], list[bool]]:
     """Whether the answers of a pair are equal: of pairs within requests, and of pairs of two requests."""
     mixed = [random.Random(i).sample(texts, len(texts)) for i, texts in enumerate(lists)]
     near = [(texts[: len(texts) // 2], texts[len(texts) // 2 :]) for texts in mixed]
-    within = (a == b for half, _ in near for a, b in zip(half[::2], half[1::2], strict=False))
-    across = (
+    within = [a == b for half, _ in near for a, b in zip(half[::2], half[1::2], strict=False)]
+    across = [
         a == b
         for (_, one), (_, two) in zip(near[::2], near[1::2], strict=False)
         for a, b in zip(one, two, strict=False)
-    )
+    ]
     return within, across
 
 

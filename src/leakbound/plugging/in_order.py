@@ -76,12 +76,6 @@ def summary(rule: StoppingRule, scorer: str, watches: Mapping[str, InOrder]) -> 
     return {
         "statement": {"scorer": scorer, "threshold": rule.threshold, "alpha": rule.alpha},
         "rule": rule.to_json(),
-        "every": _every(list(watches.values()), rule.alpha),
+        "every": every_verdict(list(watches.values()), rule.alpha),
         "prompts": prompts,
     }
-
-
-def _every(watches: list[InOrder], alpha: float) -> Verdict:
-    """That of all prompts at once."""
-    verdict = every_verdict(watches, alpha)
-    return "open" if verdict == "proven" and any(watch.stands == "open" for watch in watches) else verdict

@@ -30,7 +30,7 @@ from leakbound.bounds import look_shares
 from leakbound.errors import InputError
 from leakbound.records import SamplingParams, check_count
 from leakbound.results.audit import Audit
-from leakbound.results.verdicts import every_verdict, unless_cut
+from leakbound.results.verdicts import audit_verdict
 
 
 class LeakAudit(TrainerCallback):  # type: ignore[misc]
@@ -142,7 +142,7 @@ class LeakAudit(TrainerCallback):  # type: ignore[misc]
         }
         if self.until is None:
             return [None, values]
-        verdict = unless_cut(every_verdict(found.prompts, level), found)
+        verdict = audit_verdict(found)
         return [verdict == "proven", {**values, "eval_leak_proven": float(verdict == "proven")}]
 
 

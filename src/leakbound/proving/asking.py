@@ -133,4 +133,4 @@ def leak_verdict(proof: Audit, goal: Goal, level: float) -> tuple[Verdict, float
     if goal.of == "average":
         verdict, upper = average_verdict(counted(proof), goal.limit, level, refuting=level / 2)
         return unless_cut(verdict, proof, goal.limit), upper
-    return unless_cut(every_verdict(proof.prompts, level / 2), proof), max(p.leak.upper for p in proof.prompts)
+    return every_verdict(proof.prompts, level / 2), max(p.leak.upper for p in proof.prompts)

@@ -21,8 +21,8 @@ class Looked(Protocol):
     """One prompt that was looked at until its verdict fell."""
 
     @property
-    def verdict(self) -> str:
-        """The first that is not open."""
+    def stands(self) -> str:
+        """The first verdict that is not open; open where it is proven and every draw was cut before it leaked."""
 
     @property
     def looks(self) -> Sequence[Look]:
@@ -51,19 +51,20 @@ def unless_cut(verdict: Verdict, audit: Audit, allowed: float = 0.0) -> Verdict:
 
 
 def audit_verdict(audit: Audit) -> Verdict:
-    """:func:`every_verdict` of an audit with ``until``, as :func:`unless_cut` lets it stand."""
-    return unless_cut(every_verdict(audit.prompts, audit.alpha), audit)
+    """:func:`every_verdict` of an audit with ``until``."""
+    return every_verdict(audit.prompts, audit.alpha)
 
 
 def every_verdict(prompts: Sequence[Looked], alpha: float) -> Verdict:
     """Of the claim that ``until`` holds of every prompt, at once or of each alone: that is false where it is of one.
 
-    Proven where each prompt's claim is, at its own level of ``alpha``: if one is false, its own test must err. Refuted
+    Proven where each prompt's claim is and stands, at its own level of ``alpha``: if one is false, its own test must
+    err, and where all draws of one were cut, no answer was seen to its end (:func:`unless_cut`). Refuted
     where the mean over the prompts of the evidence against each reaches 1 / ``alpha``: if all are true, each evidence
     has mean 1 at most wherever its prompt stopped, and so has their mean (Markov). Whatever is true, one of the two
     can be wrong alone.
     """
-    if all(p.verdict == "proven" for p in prompts):
+    if all(p.stands == "proven" for p in prompts):
         return "proven"
     against = [p.looks[-1].log_against for p in prompts if p.looks]
     evidence = float(np.logaddexp.reduce(against)) - math.log(len(prompts)) if against else -math.inf

@@ -9,7 +9,7 @@ import peft
 import pytest
 import torch
 import transformers
-from tiny_models import ENDS, SMALL, WORDS, tiny_model, word_tokenizer
+from tiny_models import ENDS, SMALL, WORDS, random_model, tiny_model, word_tokenizer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -40,7 +40,6 @@ def rwkv():
 
 
 def longrope(switch=6):
-    torch.manual_seed(1)
     rope = {
         "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [40.0] * 4,
         "original_max_position_embeddings": switch,
@@ -49,12 +48,7 @@ def longrope(switch=6):
         **SMALL, **ENDS, intermediate_size=32, num_key_value_heads=1, max_position_embeddings=64,
         original_max_position_embeddings=switch, rope_parameters=rope,
     )  # fmt: skip
-    model = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            if value.ndim > 1:
-                value.copy_(torch.randn_like(value) * 0.5)
-    return model
+    return random_model(config, seed=1)
 
 
 def draws_of(model, tokenizer, prompts, **options):

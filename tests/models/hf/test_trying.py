@@ -5,8 +5,7 @@ import peft
 import pytest
 import torch
 import transformers
-from tiny_models import ENDS, SMALL, WORDS, tiny_model, word_tokenizer
-from transformers import AutoModelForCausalLM
+from tiny_models import ENDS, SMALL, WORDS, random_model, tiny_model, word_tokenizer
 
 from leakbound.errors import InputError, ModelError
 from leakbound.models.hf import HFModel
@@ -16,24 +15,13 @@ PROMPTS = (Prompt("p", "a b", "c"), Prompt("q", "d c a b a b c d a", "d"), Promp
 SHARD, PARAMS = Shard(PROMPTS, 0, 20, 3), SamplingParams(max_tokens=12)
 
 
-def random(config):
-    """A random model whose laws are far from uniform and depend on all that stands before."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            if value.ndim > 1:
-                value.copy_(torch.randn_like(value) * 0.5)
-    return model
-
-
 def roberta(**options):
     shape = {**SMALL, **ENDS, "intermediate_size": 32, "max_position_embeddings": 64}
-    return random(transformers.RobertaConfig(**shape, **options))
+    return random_model(transformers.RobertaConfig(**shape, **options))
 
 
 def minimax():
-    return random(transformers.MiniMaxConfig(
+    return random_model(transformers.MiniMaxConfig(
         **SMALL, **ENDS, intermediate_size=32, num_key_value_heads=1, head_dim=8, num_local_experts=2, block_size=4,
         layer_types=["linear_attention", "full_attention"], max_position_embeddings=64,
     ))  # fmt: skip
@@ -43,7 +31,7 @@ def deepseek_v4():
     kind = getattr(transformers, "DeepseekV4Config", None)
     if kind is None:
         pytest.skip("this transformers has no DeepSeek V4")
-    return random(kind(
+    return random_model(kind(
         **(SMALL | {"num_hidden_layers": 4, "hidden_size": 32, "num_attention_heads": 4}), **ENDS, head_dim=8,
         moe_intermediate_size=24, n_routed_experts=4, num_experts_per_tok=2, q_lora_rank=16, sliding_window=4,
         max_position_embeddings=256,
@@ -122,7 +110,7 @@ def test_a_model_whose_law_depends_on_how_much_follows_is_refused(tokenizer):
         vocab_size=len(WORDS), hidden_size=16, num_encoder_layers=1, num_decoder_layers=2, encoder_ffn_dim=32,
         decoder_ffn_dim=32, num_encoder_attention_heads=2, num_decoder_attention_heads=2, **ENDS,
     )  # fmt: skip
-    box = HFModel(random(prophet), tokenizer, template="raw")
+    box = HFModel(random_model(prophet), tokenizer, template="raw")
     with pytest.raises(ModelError, match="ProphetNetForCausalLM gives the next token"):
         box.answer_likelihoods(["a b"], [["c d"]])
 
@@ -138,7 +126,7 @@ def test_the_length_at_which_positions_change_is_not_tried_over(tokenizer, switc
         **SMALL, **ENDS, intermediate_size=32, num_key_value_heads=1, max_position_embeddings=64,
         original_max_position_embeddings=switch, rope_parameters=rope,
     )  # fmt: skip
-    check_own_law(random(config), tokenizer)
+    check_own_law(random_model(config), tokenizer)
 
 
 @pytest.mark.parametrize("kind", ["encoder and decoder", "no head", "no model"])
