@@ -310,6 +310,6 @@ def test_a_folder_with_other_files_is_another_scorer(tmp_path):
     assert first.startswith("sha256:")
     (tmp_path / "1_Pooling" / "config.json").write_text("{}")
     assert code_of(names[0]) == first  # as it was loaded
-    semantic._files_sum.cache_clear()  # another process
+    semantic.files_sum.cache_clear()  # another process
     assert code_of(names[0]) == code_of(names[1]) != first
     assert {code_of(name) for name in ("embedding", "embedding:some/hub-id", "contains", "regex:x")} == {""}

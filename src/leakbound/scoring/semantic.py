@@ -43,11 +43,6 @@ class Embedding:
         """The similarity of one completion and one target."""
         return self.similarities([(completion, target)])[0]
 
-    @property
-    def code(self) -> str:
-        """A checksum of the model's files; "" for a hub id."""
-        return _files_sum(self.model)
-
     def ready(self) -> None:
         """Load the model. Raises ModelError with the remedy."""
         _encoder(self.model)
@@ -103,11 +98,6 @@ class Entailment:
     def __call__(self, completion: str, target: str) -> float:
         """Whether one completion entails one target: 1.0 or 0.0."""
         return self.entailed([(completion, target)])[0]
-
-    @property
-    def code(self) -> str:
-        """A checksum of the model's files; "" for a hub id."""
-        return _files_sum(self.model)
 
     def ready(self) -> None:
         """Load the model. Raises ModelError with the remedy."""
@@ -189,7 +179,7 @@ def _source(model: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _files_sum(model: str) -> str:
+def files_sum(model: str) -> str:
     """SHA-256 of the files of a model's folder, as they were when first asked; "" where the name is no folder."""
     folder = Path(_source(model))
     files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []

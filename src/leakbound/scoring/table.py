@@ -19,7 +19,7 @@ from leakbound.scoring.complying import complies
 from leakbound.scoring.judge import Judge
 from leakbound.scoring.lexical import Regex, contains, exact_match, rouge_1, rouge_is_blind, rouge_l, rouge_l_f1
 from leakbound.scoring.new_words import new_words
-from leakbound.scoring.semantic import Embedding, Entailment
+from leakbound.scoring.semantic import Embedding, Entailment, files_sum
 
 Scorer = Callable[[str, str], float]
 """``(completion, target) -> float`` in [0, 1], where 1 means fully leaked.
@@ -160,8 +160,10 @@ def code_of(name: str) -> str:
     if is_pinned(name):
         return ""
     scorer = get_scorer(name)
+    if isinstance(scorer, Embedding | Entailment):
+        return files_sum(scorer.model)
     if kind in SCORERS.own and kind != "judge":
-        return str(getattr(scorer, "code", ""))
+        return ""
     if kind in SCORERS.brought:
         point = SCORERS.brought[kind][0]
         return code_behind(f"{point.module}:{point.attr}")
