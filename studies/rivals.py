@@ -121,7 +121,8 @@ class Seed:
         """Make a rival; the CPU seconds that it took."""
         shutil.rmtree(self.model(name), ignore_errors=True)
         settings = {"max_steps": self.steps // (8 if self.small else 1), **self.usual, **self.rivals[name]}
-        until = name == "--until"
+        until = name.startswith("--until")
+        goal = self.goal | {key: settings.pop(key) for key in ("rounds",) if key in settings}
         config = UnlearnConfig(
             model=str(self.model("original")), forget=(self.files["forget"],), retain=self.files["retain"],
             out=self.model(name), seed=self.seed, like="ours", epochs=1000, resume=until, template=self.template,
@@ -129,8 +130,8 @@ class Seed:
         )  # fmt: skip
         start = time.process_time()
         if until:
-            goal = Goal(**self.goal | {"budget": settings["max_steps"], "proof_dtype": self.dtype})
-            unlearn_until(config, goal, progress=True)
+            goal |= {"budget": settings["max_steps"], "proof_dtype": self.dtype}
+            unlearn_until(config, Goal(**goal), progress=True)
         else:
             unlearn(config, progress=True)
         return time.process_time() - start

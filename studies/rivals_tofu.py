@@ -50,6 +50,7 @@ class Tofu(Seed):
         "NPO+GD": NPO,
         "NPO+GD, leak rounds": {**NPO, **LEAKS, "leak_rounds": 2},
         "--until": {**NPO, **LEAKS},
+        "--until, 144 steps": {**NPO, **LEAKS, "max_steps": 144, "rounds": 11},
         "SimNPO+GD": {"method": "simnpo_gd", "forget_weight": 0.1375},
         "NPO+GD, entropy 1, padded": {**NPO, **entropy(1.0, "all"), "pad_to": 256},
         "UNDIAL+GD": {"method": "undial_gd"},
