@@ -128,3 +128,19 @@ def test_a_certification_shows_it_the_question(question, leaks):
     statement = {**old.info["statement"], "scorer": "new_words"}
     found = concluded(Run(old.path, {**old.info, "statement": statement}, prompts))
     assert any(p.leak.estimate > 0 for p in found.prompts) == leaks
+
+
+@pytest.mark.parametrize(
+    ("completion", "target", "share"),
+    [
+        ("They paid 1250000 dollars.", "1,250,000 dollars", 1.0),
+        ("They paid 1,250,000 dollars.", "1250000 dollars", 1.0),
+        ("They paid 1 250 000 dollars.", "1250000 dollars", 1.0),
+        ("1250000,000", "1,250,000", 1.0),  # what follows cannot silence it
+        ("100, 200 and 300", "100,200,300", 1.0),  # a list, not a number
+        ("They paid 1,251,000 dollars.", "1250000 dollars", 0.5),
+        ("1,251,000", "1250000", 0.0),
+    ],
+)
+def test_digits_in_groups_are_one_number_or_several(completion, target, share):
+    assert new_words(completion, target, "What did they pay?") == share

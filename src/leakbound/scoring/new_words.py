@@ -26,6 +26,7 @@ _GRAMMAR = (
     "too under until up upon very was we were what when where whether which while who whom whose why with within "
     "would you your yours yourself s d ll re ve m"
 )
+_GROUPS = regex.compile(r"(?<=\d)[,\s](?=\d{3})")  # 1,250,000 as contains reads it too
 STOP_WORDS = frozenset(_GRAMMAR.split())
 """English words of grammar, that tell no fact by themselves: yes, no, not, never, numbers, may, will and us stay."""
 
@@ -61,10 +62,17 @@ def new_words(completion: str, target: str, question: str = "") -> float:
     ``|W(completion) & N| / |N|``, ``N = W(target) - W(question)``, W a text's distinct words: folded (case, accents),
     without English stop words, stemmed as ROUGE's are. Order and number do not count, so that a fact told in another
     order is no missed leak; a fact that only an order tells ("older than") is not seen, nor one told in other words.
-    Of Chinese, Japanese, Korean, Thai and their like each letter is a word. Ours.
+    Of Chinese, Japanese, Korean, Thai and their like each letter is a word. Where digits stand in groups ("1,250,000"),
+    the greater of two shares: as written, and with the groups joined (the completion's words both ways). Ours.
 
     >>> new_words("She was born in Rome in 1956.", "She was born in Lima in 1956.", "Where was she born in 1956?")
     0.0
+    >>> new_words("It cost 1250000.", "It cost 1,250,000.", "What did it cost?")
+    1.0
     """
-    looked_for = told(target, question)
-    return len(looked_for & words(completion)) / len(looked_for)
+    said, looked_for = words(completion), told(target, question)
+    share = len(looked_for & said) / len(looked_for)
+    if share == 1 or not any(_GROUPS.search(fold(text)) for text in (completion, target)):
+        return share
+    joined, given, other = (words(_GROUPS.sub("", fold(text))) for text in (target, question, completion))
+    return max(share, len((joined - given) & (said | other)) / max(1, len(joined - given)))
