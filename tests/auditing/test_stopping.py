@@ -291,3 +291,16 @@ def test_every_output_says_what_became_of_the_claim(tmp_path):
         assert "refuted" in output
     widths = run_audit(tmp_path, "width", until=None, width=0.05)
     assert "known within 0.05" in report.summary(widths)
+
+
+def test_a_mean_of_zeros_and_ones_has_the_verdict_of_its_bound(tmp_path):
+    """Bets on the mean proved E[h] <= 0.05 of four of these prompts, beside bounds of 0.0501 to 0.0516."""
+    model = FakeModel(leak=0.03)
+    found = run_audit(tmp_path, model=model, until=" mean <= 0.05", num_samples=2048)
+    assert found.run["rule"]["until"] == " leak <= 0.05"
+    assert {p.verdict for p in found.prompts} >= {"proven"}
+    for p in found.prompts:
+        assert (p.verdict == "proven") == (p.mean.upper <= 0.05)
+        assert p.mean.upper == p.leak.upper
+    graded = run_audit(tmp_path, "graded", model, until="mean<=0.05", num_samples=64, scorer="rouge_l")
+    assert graded.run["rule"]["until"] == "mean<=0.05"
