@@ -181,7 +181,8 @@ def certificates(
             ]
             few = p.leak.upper >= 1 or tails.at_most_probability(k, n, p.leak.upper) <= Decimal(alpha)
             right = [few or masses.certain(mass, leaks, 0.0, p.leak.upper)]
-            right += [binary or draws.graded(drawn, (p.mean.upper, *tails.MOST[1:]), alpha)[0]]
+            sure = masses.certain(mass, h, 0.0, p.mean.upper)
+            right += [binary or sure or draws.graded(drawn, (p.mean.upper, *tails.MOST[1:]), alpha)[0]]
         else:
             right = [masses.refutes(mass, leaks, p.leak.upper, alpha)]
             right += [binary or masses.refutes(mass, h, p.mean.upper, alpha)]
