@@ -9,6 +9,7 @@ import pytest
 from leakbound.auditing import steps
 from leakbound.auditing.steps import audit
 from leakbound.auditing.stopping import StoppingRule, Watch, clean_look
+from leakbound.auditing.verifying import verify
 from leakbound.bounds import Claim, Look, MeanEvidence, group_bound, leak_look, leak_sequence_bound
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.models import FakeModel
@@ -304,3 +305,15 @@ def test_a_mean_of_zeros_and_ones_has_the_verdict_of_its_bound(tmp_path):
         assert p.mean.upper == p.leak.upper
     graded = run_audit(tmp_path, "graded", model, until="mean<=0.05", num_samples=64, scorer="rouge_l")
     assert graded.run["rule"]["until"] == "mean<=0.05"
+
+
+@pytest.mark.parametrize("changes", [{}, {"scorer": "rouge_l"}, {"until": None}, {"until": None, "scorer": "rouge_l"}])
+def test_the_average_of_one_prompt_is_that_prompt(tmp_path, changes):
+    """By the product of e-processes 0 leaks in 100 draws gave the average 0.0606, and the prompt itself 0.0499."""
+    settings = {"num_samples": 135, "scorer": "contains", "until": "leak<=0.05", "out": tmp_path / "run", **changes}
+    found = audit(FakeModel(leak=0.0), PROMPTS[:1], progress=False, **settings)
+    (only,) = found.prompts
+    assert (found.mean_leak.upper, found.mean_score.upper) == (only.leak.upper, only.mean.upper)
+    assert found.mean_leak.scope == found.mean_score.scope == "the average prompt"
+    assert found.mean_leak.upper == found.worst_prompt.upper
+    assert verify(tmp_path / "run").accepted

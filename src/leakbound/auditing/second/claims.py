@@ -143,6 +143,11 @@ class Claims:
         """P(leak) and E[h] of the average prompt."""
         audit, alpha = self.audit, self.audit.alpha
         mean, score = audit.mean_leak, audit.mean_score
+        if len(audit.prompts) == 1:  # the average of one prompt is that prompt
+            (only,) = audit.prompts
+            for bound, own in ((mean, only.leak), (score, only.mean)):
+                yield "the average prompt", bound.claim, bound.upper >= own.upper
+            return
         fixed = not self.sizes and all(p.limits is None for p in audit.prompts)
         if fixed:
             k, n = (sum(some) for some in zip(*map(self.counted, audit.prompts), strict=True))
