@@ -145,6 +145,8 @@ def test_independent_draws_are_counted():
     few = run(Box(), engine="iid", num_generations=3, seed=3).prompts[1]  # 0 of 3: the certain limits are smaller
     assert few.leak.upper == few.limits.upper
     assert few.leak.upper < slow.upper(0, 3, ALPHA)
+    graded = run(Box(), engine="iid", num_generations=3, seed=3, scorer="rouge_l", threshold=0.5).prompts[1]
+    assert graded.leak.upper == graded.mean.upper == graded.limits.upper == pytest.approx(1e-4, rel=1e-5)  # it was 0.82
 
 
 def _shard(name, first, n, seed):

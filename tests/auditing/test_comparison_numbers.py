@@ -26,6 +26,7 @@ from leakbound.errors import InputError
 from leakbound.records import Draw
 from leakbound.report import bars, comparison, style
 from leakbound.report.findings import find
+from leakbound.report.parts import Picture
 from leakbound.results.comparison import Comparison, Diversity
 from leakbound.scoring import get_scorer
 
@@ -88,6 +89,23 @@ def test_g4_the_smallest_bound_of_ten_equal_models_is_false_in_one_percent_at_mo
         false += printed[counts.min()] < truth
     most = stats.binom.isf(1e-6, runs, alpha)
     assert false <= most < 0.08 * runs
+
+
+@pytest.mark.parametrize("jointly", [True, False])
+def test_the_figure_names_models_picked_by_their_results_with_bounds_for_all_or_none(jointly):
+    """Of ten equal models the one that leaks least had a bound for itself alone: false with probability 0.0956 at alpha
+    0.01 (256 draws, P(leak) = 0.465: 1 - (1 - P(Bin <= 100))^10)."""
+    miss = stats.binom.cdf(100, 256, 0.46478812015200466)
+    assert slow.pooled(100, 256, 0.01) < 0.46478812015200466
+    assert 1 - (1 - miss) ** 10 == pytest.approx(0.0956, abs=1e-4)
+    leaks = [[20, 25], [2, 3], [9, 9]]
+    found = beside([made(ks, 60) for ks in leaks])
+    found = found if jointly else replace(found, jointly=None)
+    (worst, best) = intervals(leaks, 60, 0.01)[:2]
+    said = [f", {slow.down(low)} to {slow.up(high)}" if jointly else "" for low, high in (worst, best)]
+    text = f"Average P(leak): most in a, observed 0.375{said[0]}; least in b, observed 0.0417{said[1]}"
+    pictures = [part for s in comparison.document(found).sections for part in s.parts if isinstance(part, Picture)]
+    assert [one.title for one in pictures if one.name == "trade-off"] == [text]
 
 
 def test_certain_limits_and_bounded_prompts_are_averaged_outward():

@@ -364,7 +364,7 @@ def test_prompts_that_stopped(places, method, same):
         x, k = [SCORES[t] for t in texts], sum(SCORES[t] > threshold - 1e-9 for t in texts)
         share = bounds.look_shares(len(sizes))[look] * ALPHA
         assert levels.level(len(texts)) == share
-        if method == "default" and places is True:
+        if method == "default" and places:  # also where they look sorted: no score picks the method
             make = bounds.mean_sequence_bound, bounds.std_sequence_bound, bounds.ed_sequence_bound
             moments = [m(x, alpha=ALPHA) for m in make]
         else:

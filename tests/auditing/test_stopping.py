@@ -9,6 +9,7 @@ import pytest
 from leakbound.auditing import steps
 from leakbound.auditing.steps import audit
 from leakbound.auditing.stopping import StoppingRule, Watch, clean_look
+from leakbound.auditing.verifying import verify
 from leakbound.bounds import Claim, Look, MeanEvidence, group_bound, leak_look, leak_sequence_bound
 from leakbound.errors import IncompleteRunError, InputError
 from leakbound.models import FakeModel
@@ -291,3 +292,28 @@ def test_every_output_says_what_became_of_the_claim(tmp_path):
         assert "refuted" in output
     widths = run_audit(tmp_path, "width", until=None, width=0.05)
     assert "known within 0.05" in report.summary(widths)
+
+
+def test_a_mean_of_zeros_and_ones_has_the_verdict_of_its_bound(tmp_path):
+    """Bets on the mean proved E[h] <= 0.05 of four of these prompts, beside bounds of 0.0501 to 0.0516."""
+    model = FakeModel(leak=0.03)
+    found = run_audit(tmp_path, model=model, until=" mean <= 0.05", num_samples=2048)
+    assert found.run["rule"]["until"] == " leak <= 0.05"
+    assert {p.verdict for p in found.prompts} >= {"proven"}
+    for p in found.prompts:
+        assert (p.verdict == "proven") == (p.mean.upper <= 0.05)
+        assert p.mean.upper == p.leak.upper
+    graded = run_audit(tmp_path, "graded", model, until="mean<=0.05", num_samples=64, scorer="rouge_l")
+    assert graded.run["rule"]["until"] == "mean<=0.05"
+
+
+@pytest.mark.parametrize("changes", [{}, {"scorer": "rouge_l"}, {"until": None}, {"until": None, "scorer": "rouge_l"}])
+def test_the_average_of_one_prompt_is_that_prompt(tmp_path, changes):
+    """By the product of e-processes 0 leaks in 100 draws gave the average 0.0606, and the prompt itself 0.0499."""
+    settings = {"num_samples": 135, "scorer": "contains", "until": "leak<=0.05", "out": tmp_path / "run", **changes}
+    found = audit(FakeModel(leak=0.0), PROMPTS[:1], progress=False, **settings)
+    (only,) = found.prompts
+    assert (found.mean_leak.upper, found.mean_score.upper) == (only.leak.upper, only.mean.upper)
+    assert found.mean_leak.scope == found.mean_score.scope == "the average prompt"
+    assert found.mean_leak.upper == found.worst_prompt.upper
+    assert verify(tmp_path / "run").accepted

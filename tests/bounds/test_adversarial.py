@@ -5,19 +5,28 @@ import pytest
 from bounds_laws import COIN, JUDGE, LAWS, NEAR_ZERO, ONE, ROUGE_LOW, ROUGE_MID, Law, bernoulli, most_misses
 
 from leakbound.bounds import (
+    bounds_of_binary,
     ed_bound,
     ed_bounds,
     ed_score,
+    ed_sequence_bound,
+    group_bound,
+    leak_at_k_bound,
+    leak_sequence_bound,
     mean_bound,
     mean_bounds,
+    plan_groups,
     proportion_bound,
+    quantile_bound,
     std_bound,
     std_bounds,
 )
+from leakbound.bounds.engines import noncrossing, portfolio
 from leakbound.bounds.engines.betting import star_upper
 from leakbound.bounds.engines.clopper import clopper_pearson_upper
 from leakbound.bounds.engines.games import mean_game, pair_squares, upper_spread_game
 from leakbound.bounds.engines.order import looks_arranged
+from leakbound.bounds.seen import seen_ed_bound
 from leakbound.errors import InputError
 
 ALPHA, DRAWS = 0.1, 64
@@ -108,3 +117,48 @@ def test_a_bound_falls_as_alpha_grows():
     for bound in (mean_bound, std_bound, ed_bound):
         uppers = [bound(x, alpha=alpha).upper for alpha in (1e-6, 1e-3, 0.01, 0.1, 0.3)]
         assert uppers == sorted(uppers, reverse=True)
+
+
+def test_numbers_that_no_float_keeps_are_refused_by_name():
+    many = [i / 3000 for i in range(3000)]
+    plan = plan_groups(0.3, alpha=0.05, budget=400)
+    for wrong, message in (
+        (lambda: mean_bound(many, counts=[2**53 - 1] * 3000, alpha=0.01), "counts sum to 2.70.*e.19: give at most"),
+        (lambda: mean_bound([0.0, 1.0], counts=[2**53 - 1, 3], alpha=0.01), "counts sum to 9007199254740994: give"),
+        (lambda: leak_sequence_bound(0, 10**400, alpha=0.01), "n has 401 digits: give a whole number >= 1, at most"),
+        (lambda: leak_at_k_bound(proportion_bound(0, 9, alpha=0.1), 10**400), "k has 401 digits"),
+        (lambda: plan_groups(0.3, alpha=1e-300, budget=2000), "alpha is 1e-300: give at least 1e-290"),
+        (lambda: group_bound(plan, 0, plan.sizes[0], alpha=1e-300), "alpha is 1e-300: give at least 1e-290"),
+    ):
+        with pytest.raises(InputError, match=message):
+            wrong()
+
+
+@pytest.mark.parametrize("q", [1e-300, 1e-17, 1e-16])
+def test_a_quantile_next_to_the_end_has_its_limits(q):
+    bound = quantile_bound([0.25, 0.5, 1.0], q, alpha=0.3, side="both")
+    assert (bound.lower, bound.upper) == (0.0, 0.25)
+
+
+def test_what_a_bound_is_on_is_named_in_full():
+    """Rounded to six digits these were the 1-quantile, and mean + 2 sd."""
+    x = [0.0, 0.5] * 100
+    assert quantile_bound(x, 0.9999999, alpha=0.01).estimand == "the 0.9999999-quantile of h"
+    kappa = 1.9999999
+    for bound in (
+        ed_bound(x, alpha=0.01, kappa=kappa),
+        ed_sequence_bound(x, alpha=0.01, kappa=kappa),
+        bounds_of_binary(proportion_bound(0, 9, alpha=0.1), kappa=kappa)[2],
+        seen_ed_bound([0.1, 0.2], [0.0, 0.5], alpha=0.01, kappa=kappa),
+    ):
+        assert bound.estimand == "E[h] + 1.9999999 sd(h)"
+    assert ed_bound(x, alpha=0.01).estimand == "E[h] + 2 sd(h)"
+
+
+def test_very_many_draws_take_few_steps(monkeypatch):
+    ranks = noncrossing.constrained_ranks(2**53)
+    assert ranks.size < 3e6  # there were 2^28
+    assert ranks[-1] > 2**53 - 3
+    monkeypatch.setattr(portfolio, "MOST_CENTRES", 16)
+    found = std_bound([0.0, 0.25], counts=[2**51, 2**51], alpha=0.01)
+    assert 0.125 < found.upper < 0.14

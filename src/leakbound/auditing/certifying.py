@@ -292,7 +292,9 @@ def _judge(prompt: Prompt, fact: dict[str, Any], statement: Statement) -> Prompt
     else:
         leak = without_replacement_bound(masses, leaks, alpha=alpha, estimand=estimand)
         mean = without_replacement_bound(masses, scores, alpha=alpha)
-    leak = replace(leak, upper=min(leak.upper, limits.upper))  # what is certain costs no alpha
+    # what is certain costs no alpha
+    leak = replace(leak, upper=min(leak.upper, limits.upper))
+    mean = replace(mean, upper=min(mean.upper, exact_limits(masses, scores, alpha=alpha).upper))
     if is_binary(function):
         mean = replace(leak, estimand="E[h]")
     verbatim = min(1.0, fact["verbatim"])

@@ -16,7 +16,7 @@ from leakbound.auditing.stopping import StoppingRule, Watch
 from leakbound.bounds import Bound, product_average_bound, seen
 from leakbound.bounds.certificates import exact_limits, without_replacement_bound
 from leakbound.bounds.engines.evidence import Evidence
-from leakbound.bounds.engines.order import in_order, looks_arranged
+from leakbound.bounds.engines.order import in_order
 from leakbound.bounds.gate import reaches
 from leakbound.bounds.result import event
 from leakbound.errors import IncompleteRunError, InputError
@@ -212,16 +212,17 @@ class Levels:
 
         Of a binary score all three follow from the limit on P(leak). Of a graded one from constant bets, which hold at
         any stopping time; where they need an order that is not known, or another method was asked for, from a bound
-        for fixed n at the look's share of alpha.
+        for fixed n at the look's share of alpha. Which of the two no score decides: two methods, each wrong with
+        probability alpha, would be wrong with twice that where the draws choose.
         """
         alpha, (values, counts) = self.statement.alpha, collected.draws
         if names is BINARY:
             return bounds.bounds_of_binary(self.leak(*self.counted(collected)))
         betting = names["mean"] == "betting"
-        if betting and counts is None and not looks_arranged(values):
+        if betting and counts is None:
             mean = bounds.mean_sequence_bound(values, alpha=alpha)
             return mean, bounds.std_sequence_bound(values, alpha=alpha), bounds.ed_sequence_bound(values, alpha=alpha)
-        values, counts = (values, counts) if counts is not None else (collected.values, collected.counts)
+        values, counts = collected.values, collected.counts
         level = self.level(int(counts.sum()))
         mean = bounds.mean_bound(values, counts=counts, alpha=level, method=names["mean"])
         std = bounds.std_bound(values, counts=counts, alpha=level, method=names["std"])

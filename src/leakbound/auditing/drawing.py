@@ -17,7 +17,7 @@ import leakbound
 from leakbound.auditing.counting import count_part
 from leakbound.auditing.engines import chosen_engines, draw_part, plan_engine
 from leakbound.auditing.scoring import Marks
-from leakbound.auditing.stopping import StoppingRule, Watch
+from leakbound.auditing.stopping import StoppingRule, Watch, same_question
 from leakbound.bounds.gate import check_alpha, check_threshold
 from leakbound.errors import IncompleteRunError, InputError, LeakboundError
 from leakbound.models.away import crew_of, through
@@ -118,6 +118,7 @@ def sample(
         raise InputError("temperature is 0: greedy draws are all the same; give a temperature > 0 (1: the model's own)")
     rule = None
     if until is not None or width is not None:
+        until = same_question(until, statement.scorer)
         rule = StoppingRule(until, width, num_samples, statement.threshold, statement.alpha)
     questions = open_scorable(prompts, statement)
     template = as_recorded(out, template)

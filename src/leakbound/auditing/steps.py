@@ -147,7 +147,11 @@ def concluded(
     units = {p.leak.unit for p in results}
     unit = units.pop() if len(units) == 1 else "draws, some without replacement"
     worst = replace(worst_prompt_bound([p.leak for p in results]), unit=unit)
-    mean_leak = average_leak(everyone, levels)
+    if len(results) == 1:  # the average of one prompt is that prompt: one question has one number
+        mean_leak, mean_score = (replace(b, scope="the average prompt") for b in (results[0].leak, results[0].mean))
+    else:
+        mean_leak = average_leak(everyone, levels)
+        mean_score = replace(mean_leak, estimand="E[h]") if levels.binary else average_score(everyone, levels)
     return Audit(
         run=run.info,
         scorer=statement.scorer,
@@ -157,5 +161,5 @@ def concluded(
         prompts=results,
         worst_prompt=worst,
         mean_leak=mean_leak,
-        mean_score=replace(mean_leak, estimand="E[h]") if levels.binary else average_score(everyone, levels),
+        mean_score=mean_score,
     )

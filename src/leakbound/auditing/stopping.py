@@ -21,6 +21,7 @@ from leakbound.bounds import Bound, Claim, GroupPlan, Look, MeanEvidence
 from leakbound.bounds.claims import Verdict
 from leakbound.bounds.gate import Side, reaches
 from leakbound.errors import InputError
+from leakbound.scoring import get_scorer, is_binary
 
 GROWTH = 1.15
 """Each round after the first ones adds this factor to the draws so far: at most 15% more than were needed."""
@@ -42,6 +43,16 @@ def grown(start: int, end: int) -> list[int]:
         sizes.append(math.ceil(n))
         n *= GROWTH
     return sizes
+
+
+def same_question(until: str | None, scorer: str) -> str | None:
+    """``until`` as it is decided: of a scorer that gives 0 and 1 only, E[h] is P(leak), and mean<=L is leak<=L.
+
+    By bets on the mean such a claim would have a verdict that the bound printed beside it may contradict.
+    """
+    if until is not None and is_binary(get_scorer(scorer)) and Claim.parse(until, 0.5).quantity == "mean":
+        return until.replace("mean", "leak")
+    return until
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from leakbound.bounds.engines.binomial import MOST
 from leakbound.bounds.engines.clopper import clopper_pearson_upper
 from leakbound.bounds.engines.evidence import Evidence
 from leakbound.bounds.engines.portfolio import portfolio_upper
@@ -33,6 +34,8 @@ def stratified_upper(strata: Sequence[tuple[Floats, Ints]], alpha: float) -> flo
     A draw of stratum i counts a_i h with a_i = n / (N n_i), so that the n means average to the wanted value.
     """
     sizes = np.array([weights.sum() for _, weights in strata], dtype=np.float64)
+    if sizes.sum() > MOST:
+        raise InputError(f"counts sum to {sizes.sum():.17g} over all prompts: give at most {MOST} draws in all")
     scale = sizes.sum() / (len(strata) * sizes)
     y = np.concatenate([a * values for a, (values, _) in zip(scale, strata, strict=True)])
     y, inverse = np.unique(y, return_inverse=True)

@@ -22,7 +22,7 @@ from leakbound.bounds.gate import (
     check_scores,
     check_side,
 )
-from leakbound.bounds.result import Bound, SurvivalBand
+from leakbound.bounds.result import Bound, SurvivalBand, in_full
 from leakbound.errors import InputError
 
 
@@ -158,4 +158,4 @@ def quantile_bound(
         s = n + 1 - upper_rank(n, 1 - q, share)  # P(Bin(n, q) <= s - 1) = P(Bin(n, 1 - q) >= n - s + 1)
         lower = order_statistic(s) if s >= 1 else 0.0
     estimate = order_statistic(max(1, math.ceil(q * n - 1e-9)))
-    return Bound(f"the {q:g}-quantile of h", estimate, lower, upper, alpha, side, n, "order statistic")
+    return Bound(f"the {in_full(q)}-quantile of h", estimate, lower, upper, alpha, side, n, "order statistic")

@@ -20,6 +20,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.ArrayLike
 
+LARGEST = 10**300
+"""Whole numbers beyond it are no floats."""
 ROUNDING = 1e-9
 """By how much less than a threshold a score may be and still reach it (:func:`reaches`)."""
 
@@ -99,6 +101,8 @@ def check_whole(name: str, value: object, minimum: int = 0, maximum: int | None 
     number = operator.index(cast(Any, scalar))
     if number < minimum or (maximum is not None and number > maximum):
         raise InputError(f"{name} is {value!r}: give {wanted}")
+    if number > LARGEST:
+        raise InputError(f"{name} has {math.floor(math.log10(number)) + 1} digits: give {wanted}, at most 10^300")
     return number
 
 
@@ -149,8 +153,10 @@ def check_counts(counts: npt.ArrayLike, size: int, name: str = "counts") -> Ints
         where = int(np.argmax(bad))
         raise InputError(f"{name}[{where}] is {array[where]}: give whole numbers >= 0")
     whole = array.astype(np.int64)
-    if whole.sum() == 0:
+    if not whole.any():
         raise InputError(f"{name} sum to 0: give at least one draw")
+    if (total := float(whole.sum(dtype=np.float64))) > 2**53:
+        raise InputError(f"{name} sum to {total:.17g}: give at most {2**53} draws, above which counts are not exact")
     return whole
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from leakbound.bounds.engines.clopper import clopper_pearson_lower, clopper_pearson_upper
 from leakbound.bounds.gate import Floats, Side, check_alpha, check_fraction, check_side, check_whole
+from leakbound.bounds.looks import check_planned
 from leakbound.bounds.result import Bound, Record
 from leakbound.errors import InputError
 
@@ -103,7 +104,7 @@ def group_bound(
     another threshold or scorer than the plan watched, use leak_sequence_bound. InputError for counts at which the plan
     does not end.
     """
-    alpha, side = check_alpha(alpha), check_side(side)
+    alpha, side = check_planned(alpha), check_side(side)
     n = check_whole("n", n, 1)
     k = check_whole("k", k, 0, n)
     share = alpha / 2 if side == "both" else alpha
@@ -195,7 +196,7 @@ def plan_groups(width: float, *, alpha: float, budget: int) -> GroupPlan:
     depend on the looks before it only. A look has GROWTH times the draws of the one before or, if that is more, what
     one more leak needs. The last is the budget or, if that is less, where every count is narrow. Any sizes are valid.
     """
-    width, alpha = check_fraction("width", width, open_ends=True), check_alpha(alpha)
+    width, alpha = check_fraction("width", width, open_ends=True), check_planned(alpha)
     budget, share = check_whole("budget", budget, 1), alpha / 2
     sizes: tuple[int, ...] = ()
     low: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ from leakbound.bounds.engines.binomial import MOST
 from leakbound.bounds.engines.clopper import clopper_pearson
 from leakbound.bounds.gate import Floats, Side, check_alpha, check_fraction, check_side, check_whole
 from leakbound.bounds.proportion import proportion_bound
-from leakbound.bounds.result import Bound
+from leakbound.bounds.result import Bound, in_full
 from leakbound.errors import InputError
 
 Rate = float | tuple[int, int]
@@ -43,7 +43,7 @@ class _Known:
 
     def __str__(self) -> str:
         return f"{self.name} " + (
-            f"{self.rate[0]} of {self.rate[1]}" if isinstance(self.rate, tuple) else f"{self.rate:g}"
+            f"{self.rate[0]} of {self.rate[1]}" if isinstance(self.rate, tuple) else f"{in_full(self.rate)}"
         )
 
 

@@ -14,6 +14,15 @@ from leakbound.errors import InputError
 LEAST_ALPHA = 1e-290
 """Below this level the shares of alpha come near the end of the normal floats."""
 
+
+def check_planned(alpha: object) -> float:
+    """A level at which looks can be planned."""
+    level = check_alpha(alpha)
+    if level < LEAST_ALPHA:
+        raise InputError(f"alpha is {alpha!r}: give at least {LEAST_ALPHA:g}; smaller probabilities cannot be planned")
+    return level
+
+
 EVEN = 12
 """About this many first looks get nearly even shares of alpha."""
 
@@ -69,9 +78,7 @@ def plan_looks(
     are exact: the law of the leaks that have not passed is carried from look to look. InputError for an alpha below
     1e-290, which the smallest floats cannot carry, and for a limit so small that a look would need 2^53 draws.
     """
-    limit, alpha = check_fraction("limit", limit, open_ends=True), check_alpha(alpha)
-    if alpha < LEAST_ALPHA:
-        raise InputError(f"alpha is {alpha!r}: give at least {LEAST_ALPHA:g}; smaller probabilities cannot be planned")
+    limit, alpha = check_fraction("limit", limit, open_ends=True), check_planned(alpha)
     allowed = tuple(check_whole("allowed", leaks) for leaks in allowed)
     shares = tuple(check_fraction("shares", share) for share in shares)
     ascending = all(a < b for a, b in pairwise(allowed))

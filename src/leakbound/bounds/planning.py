@@ -35,7 +35,7 @@ class LeakPlan:
     power: float
 
     def __str__(self) -> str:
-        confidence, rate = show_confidence(self.alpha), f"{self.true_rate:g}"
+        confidence, rate = show_confidence(self.alpha), f"{in_full(self.true_rate)}"
         return (
             f"{self.n} draws per prompt prove P(leak) <= {in_full(self.limit)} with confidence {confidence} if at most "
             f"{self.allowed} leak; where the true P(leak) is {rate}, that happens with probability {self.power:.3f}"
@@ -54,7 +54,7 @@ class WidthPlan:
     def __str__(self) -> str:
         return (
             f"{self.n} draws per prompt know P(leak) to a width of {in_full(self.width)} with confidence "
-            f"{show_confidence(self.alpha)}, on average where the true P(leak) is {self.true_rate:g}"
+            f"{show_confidence(self.alpha)}, on average where the true P(leak) is {in_full(self.true_rate)}"
         )
 
 

@@ -11,6 +11,9 @@ from typing import Any, Self
 from leakbound.bounds.gate import Side, check_alpha, check_side, check_whole, reaches
 from leakbound.errors import InputError
 
+LEAST_SPELT = Decimal("1e-25")
+"""Below it 1 - alpha has more digits than decimal arithmetic keeps, and would be rounded to 1."""
+
 
 def show_number(value: float, rounding: str = ROUND_HALF_EVEN) -> str:
     """A number with 6 decimals, or with 4 digits where it is smaller than 1e-4, rounded in the given direction."""
@@ -31,8 +34,10 @@ def in_full(limit: float) -> str:
 
 
 def show_confidence(alpha: float) -> str:
-    """The confidence 1 - alpha, rounded down: alpha itself is rounded up to 3 digits."""
+    """The confidence 1 - alpha, rounded down: alpha itself is rounded up to 3 digits. It is never 1: ``1 - 1e-30``."""
     level = Context(prec=3, rounding=ROUND_CEILING).create_decimal(Decimal(repr(alpha)))
+    if level < LEAST_SPELT:
+        return f"1 - {level.normalize():e}"
     return format((1 - level).normalize(), "f")
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from leakbound.bounds.certificates import without_replacement_bound
 from leakbound.bounds.engines.masses import LEAST_REST, OUTWARD, check_masses
 from leakbound.bounds.gate import Floats, Scores, check_alpha, check_draws, check_fraction
-from leakbound.bounds.result import Bound, SurvivalBand
+from leakbound.bounds.result import Bound, SurvivalBand, in_full
 from leakbound.bounds.spread import check_kappa
 
 ANCHORS = (0.0, 0.25, 0.5, 0.75)
@@ -78,7 +78,7 @@ def seen_quantile_bound(masses: Scores, scores: Scores, q: float, *, alpha: floa
     band = seen_survival_bound(masses, scores, alpha=alpha)
     upper = next((x for x, s in zip(band.thresholds, band.upper, strict=True) if s <= 1 - q), 1.0)
     estimate = next((x for x, s in zip(band.thresholds, band.estimate, strict=True) if s <= 1 - q), upper)
-    name = f"the {q:g}-quantile of h"
+    name = f"the {in_full(q)}-quantile of h"
     return Bound(
         name, min(estimate, upper), 0.0, upper, alpha, "upper", band.n, band.method, unit="distinct generations"
     )  # fmt: skip
@@ -110,7 +110,7 @@ def seen_ed_bound(masses: Scores, scores: Scores, *, alpha: float, kappa: float 
     upper = min(most, m + kappa * math.sqrt(max(m * (1 - m) - spread, 0.0) + ROUNDING))
     mean, sd = _plug_in(p, h)
     return Bound(
-        f"E[h] + {kappa:g} sd(h)", min(mean + kappa * sd, upper), 0.0, upper, alpha, "upper", p.size, _NAME,
+        f"E[h] + {in_full(kappa)} sd(h)", min(mean + kappa * sd, upper), 0.0, upper, alpha, "upper", p.size, _NAME,
         unit="distinct generations",
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from leakbound.bounds.engines.games import OUTWARD, pair_squares
 from leakbound.bounds.engines.order import looks_arranged
 from leakbound.bounds.engines.search import least
 from leakbound.bounds.gate import Floats, Scores, Side, check_alpha, check_draws, check_scores, check_side, check_whole
-from leakbound.bounds.result import Bound, SurvivalBand
+from leakbound.bounds.result import Bound, SurvivalBand, in_full
 from leakbound.bounds.spread import check_kappa, moments
 from leakbound.errors import InputError
 
@@ -99,7 +99,7 @@ def ed_sequence_bound(scores: Scores, *, alpha: float, kappa: float = 2.0) -> Bo
         spread = min(math.sqrt(steady.variance_without_order(x, alpha / 2)) * OUTWARD, 0.5)
         upper = max(upper, min(steady.unit_limits(*check_scores(x), alpha / 2, "upper")[1] + kappa * spread, most))
     mean, sd = moments(*check_scores(x))
-    estimate, name = mean + kappa * sd, f"E[h] + {kappa:g} sd(h)"
+    estimate, name = mean + kappa * sd, f"E[h] + {in_full(kappa)} sd(h)"
     return Bound(name, estimate, 0.0, max(upper, estimate), alpha, "upper", x.size, METHOD)
 
 

@@ -26,7 +26,7 @@ from leakbound.bounds.gate import (
     check_side,
 )
 from leakbound.bounds.mean import BETTING, STAR, Method, by_method, paper_grid
-from leakbound.bounds.result import Bound
+from leakbound.bounds.result import Bound, in_full
 from leakbound.errors import InputError
 
 ROUNDING = 1e-13
@@ -225,7 +225,7 @@ def ed_bounds(
     else:
         limits = [binary_ed(v, w, alpha, kappa) for v, w, _ in prompts]
         names = ["exact binomial tails"] * len(prompts)
-    most, estimand = (1 + math.sqrt(1 + kappa**2)) / 2, f"E[h] + {kappa:g} sd(h)"
+    most, estimand = (1 + math.sqrt(1 + kappa**2)) / 2, f"E[h] + {in_full(kappa)} sd(h)"
     bounds = []
     for (values, weights, _), limit, name in zip(prompts, limits, names, strict=True):
         mean, sd = moments(values, weights)
@@ -253,7 +253,7 @@ def bounds_of_binary(leak: Bound, *, kappa: float = 2.0) -> tuple[Bound, Bound, 
         replace(leak, estimand="sd(h)", estimate=spread(k), upper=min(spread(min(u, 0.5)) * (1 + 1e-15), 0.5)),
         replace(
             leak,
-            estimand=f"E[h] + {kappa:g} sd(h)",
+            estimand=f"E[h] + {in_full(kappa)} sd(h)",
             estimate=k + kappa * spread(k),
             upper=(min(u, peak) + kappa * spread(min(u, peak))) * (1 + 1e-15),
         ),

@@ -75,7 +75,7 @@ def section(audit: Audit, guess: Audit | None = None) -> str:
         "## Leakage when sampled",
         "",
         f"{plural(len(audit.prompts), 'prompt')}, {num_samples_text(audit)} sampled answers to each ({setting}); an "
-        f"answer leaks when `{audit.scorer}` gives it {audit.threshold:g} or more.",
+        f"answer leaks when `{audit.scorer}` gives it {in_full(audit.threshold)} or more.",
         "",
         *_imported(audit),
         f"| statement, each with confidence {sure} | at most |",

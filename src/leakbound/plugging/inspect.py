@@ -20,7 +20,7 @@ from inspect_ai.scorer import SampleScore, Score, Scorer, Target, mean, scorer
 from inspect_ai.solver import TaskState
 from inspect_ai.util import EarlyStop
 
-from leakbound.auditing.stopping import StoppingRule
+from leakbound.auditing.stopping import StoppingRule, same_question
 from leakbound.bounds.gate import check_threshold, reaches
 from leakbound.errors import InputError, LeakboundError
 from leakbound.plugging.copies import greedy
@@ -97,7 +97,7 @@ class UntilProven:
         _check_sampled(_settings(task))
         self._scorer = str(given[0].get("scorer", SCORER))
         threshold = float(given[0].get("threshold", THRESHOLD))
-        self._rule = StoppingRule(self.claim, None, epochs, threshold, self.alpha)
+        self._rule = StoppingRule(same_question(self.claim, self._scorer), None, epochs, threshold, self.alpha)
         self._watches = {str(sample.id): InOrder(self._rule) for sample in samples}
         return MANAGER
 

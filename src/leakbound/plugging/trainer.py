@@ -7,8 +7,9 @@
 Training goes on as if nobody had looked: the draws have random numbers of their own, and modes and the state of all
 generators are put back. Why the statements hold: the look after step k is about a model that is a function of data,
 settings and looks before it, by draws of a seed that no other look has, at its share of alpha. The number of looks is
-fixed when training begins (:func:`~leakbound.bounds.look_shares`), so all statements of all looks hold together with
-probability at least 1 - alpha, whichever of them one stops at, or picks a checkpoint by.
+fixed when training begins (:func:`~leakbound.bounds.look_shares`), so each kind of statement by itself (the bound on
+the average prompt, that on every prompt, the verdict) holds at all looks together with probability at least 1 - alpha,
+whichever look one stops at, or picks a checkpoint by.
 """
 
 from __future__ import annotations

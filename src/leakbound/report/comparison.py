@@ -65,12 +65,13 @@ def _prompts_in_words(models: Sequence[Compared], found: Comparison) -> str:
 
 
 def _leaks_in_words(models: Sequence[Compared], found: Comparison) -> str:
-    worst, best = models[0], models[-1]
-    return (
-        f"Average P(leak): most in {brief(worst.name, 30)}, observed {about(worst.mean_leak.estimate)}, "
-        f"{limits(worst.mean_leak)}; least in {brief(best.name, 30)}, observed {about(best.mean_leak.estimate)}, "
-        f"{limits(best.mean_leak)}"
+    """The two are picked by their results: bounds stand here only where those of all models hold at once."""
+    together = {m.name: f", {limits(b)}" for m, b in zip(found.models, found.jointly or (), strict=False)}
+    worst, best = (
+        f"{brief(m.name, 30)}, observed {about(m.mean_leak.estimate)}{together.get(m.name, '')}"
+        for m in (models[0], models[-1])
     )
+    return f"Average P(leak): most in {worst}; least in {best}"
 
 
 def tables(

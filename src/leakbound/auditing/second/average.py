@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from leakbound.auditing.second.draws import Floats, portfolio_refutes
+from leakbound.auditing.second.draws import Floats, unordered_refutes
 from leakbound.auditing.second.masses import LEAST_REST, rests
 from leakbound.auditing.second.tails import at_most_probability
 
@@ -30,7 +30,7 @@ def either_holds(drawn: Sequence[Drawn], claim: float, alpha: float) -> bool:
     share = PORTFOLIO * alpha if len(drawn) > 1 else alpha
     return (
         claim >= 1
-        or portfolio_refutes(values, counts, claim, share, variance=False)
+        or unordered_refutes(values, counts, claim, share, variance=False)
         or (len(drawn) > 1 and product_holds(drawn, claim, alpha - share))
     )
 

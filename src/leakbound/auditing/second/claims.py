@@ -143,6 +143,11 @@ class Claims:
         """P(leak) and E[h] of the average prompt."""
         audit, alpha = self.audit, self.audit.alpha
         mean, score = audit.mean_leak, audit.mean_score
+        if len(audit.prompts) == 1:  # the average of one prompt is that prompt
+            (only,) = audit.prompts
+            for bound, own in ((mean, only.leak), (score, only.mean)):
+                yield "the average prompt", bound.claim, bound.upper >= own.upper
+            return
         fixed = not self.sizes and all(p.limits is None for p in audit.prompts)
         if fixed:
             k, n = (sum(some) for some in zip(*map(self.counted, audit.prompts), strict=True))
@@ -181,7 +186,8 @@ def certificates(
             ]
             few = p.leak.upper >= 1 or tails.at_most_probability(k, n, p.leak.upper) <= Decimal(alpha)
             right = [few or masses.certain(mass, leaks, 0.0, p.leak.upper)]
-            right += [binary or draws.graded(drawn, (p.mean.upper, *tails.MOST[1:]), alpha)[0]]
+            sure = masses.certain(mass, h, 0.0, p.mean.upper)
+            right += [binary or sure or draws.graded(drawn, (p.mean.upper, *tails.MOST[1:]), alpha)[0]]
         else:
             right = [masses.refutes(mass, leaks, p.leak.upper, alpha)]
             right += [binary or masses.refutes(mass, h, p.mean.upper, alpha)]

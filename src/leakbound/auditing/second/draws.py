@@ -89,17 +89,21 @@ def bet_sizes(n: int, alpha: float) -> list[float]:
     return [least * (0.999 / least) ** (j / (number - 1)) for j in range(number)] if number > 1 else [0.999]
 
 
-def portfolio_refutes(values: Floats, counts: Floats, at: float, alpha: float, *, variance: bool) -> bool:
-    """Whether a portfolio of constant bets refutes that the mean, or the variance, is ``at`` or more: in any order."""
-    n, bets = int(counts.sum()), bet_sizes(int(counts.sum()), alpha)
-    even = np.full(len(bets), 1 / len(bets))
+def unordered_refutes(
+    values: Floats, counts: Floats, at: float, alpha: float, *, variance: bool, steady: bool = False
+) -> bool:
+    """Whether constant bets refute that the mean, or the variance, is ``at`` or more: in any order. ``steady``: those
+    that hold at whatever draw one stopped."""
+    n = int(counts.sum())
+    bets = STEADY if steady else bet_sizes(n, alpha)
+    weights = np.array(WEIGHTS) if steady else np.full(len(bets), 1 / len(bets))
     if not variance:
-        return evidence(values, 1.0, counts, at, bets, even) >= -math.log(alpha)
-    last = math.ceil(math.sqrt(n) / 2)
-    centres = [j / last for j in range(last + 1)] if n > 1 else [0.5]
+        return evidence(values, 1.0, counts, at, bets, weights) >= -math.log(alpha)
+    last = 64 if steady else min(math.ceil(math.sqrt(n) / 2), 2**14)
+    centres = [j / last for j in range(last + 1)] if n > 1 or steady else [0.5]
     tops = [max(c, 1 - c) ** 2 * (1 + 1e-12) for c in centres]
     logs = np.array(
-        [evidence((values - c) ** 2, top, counts, at, bets, even) for c, top in zip(centres, tops, strict=True)]
+        [evidence((values - c) ** 2, top, counts, at, bets, weights) for c, top in zip(centres, tops, strict=True)]
     )
     return bool(np.isinf(logs).any() or logs.max() + math.log(np.exp(logs - logs.max()).mean()) >= -math.log(alpha))
 
@@ -124,11 +128,13 @@ def graded(
     mean, sd, both = claims[0], claims[1] ** 2 * (1 + 1e-13), claims[2]
     level, doubtful = level_of(n, alpha, sizes), x is None or looks_arranged(x)
     right = [True] * 3
+    steady = sizes is not None and x is not None
     if doubtful:
+        level = alpha if steady else level
         right = [
-            portfolio_refutes(values, counts, mean, level, variance=False),
-            portfolio_refutes(values, counts, sd, level, variance=True),
-            _apart(values, counts, level) <= both * (1 + 1e-9),
+            unordered_refutes(values, counts, mean, level, variance=False, steady=steady),
+            unordered_refutes(values, counts, sd, level, variance=True, steady=steady),
+            _apart(values, counts, level, steady=steady) <= both * (1 + 1e-9),
         ]
     if x is not None and sizes is None:
         skip = min(10, n // 8)
@@ -138,25 +144,28 @@ def graded(
             known and star_refutes(pairs, at, most, n, alpha)
             for known, (pairs, at), most in zip(right, cases, (1.0, 0.25, MOST[2]), strict=True)
         ]
-    elif sizes is not None and (x is None or doubtful):  # constant bets on the mean need no order
+    elif sizes is not None and x is None:  # constant bets on the mean need no order
         right[0] = steady_refutes(
             [(h, 1.0) for h, c in zip(values.tolist(), counts.tolist(), strict=True) for _ in range(c)], mean, alpha
         )
     elif x is not None:
         spreads, sums = (some[4:] for some in squares(x, often=-math.log(alpha) / 8))
         cases = (([(h, 1.0) for h in x.tolist()], mean), (spreads, sd), (sums, both))
-        right = [not pairs or steady_refutes(pairs, at, alpha) for pairs, at in cases]
+        right = [
+            known and (not pairs or steady_refutes(pairs, at, alpha))
+            for known, (pairs, at) in zip(right, cases, strict=True)
+        ]
     return [said or claim >= most for said, claim, most in zip(right, claims, MOST, strict=True)]
 
 
-def _apart(values: Floats, counts: Floats, alpha: float) -> float:
+def _apart(values: Floats, counts: Floats, alpha: float, *, steady: bool) -> float:
     """mean + 2 sd from limits of each at alpha / 2, in any order."""
 
     def least(end: float, variance: bool) -> float:
         low, high = 0.0, end
         for _ in range(40):
             middle = (low + high) / 2
-            refuted = portfolio_refutes(values, counts, middle, alpha / 2, variance=variance)
+            refuted = unordered_refutes(values, counts, middle, alpha / 2, variance=variance, steady=steady)
             low, high = (low, middle) if refuted else (middle, high)
         return high
 
@@ -195,13 +204,15 @@ def crossing(ranks: Sequence[int], levels: Sequence[float], n: int, negligible: 
 
 
 def ranks_of(n: int) -> list[int]:
-    """The ranks that carry a level: all up to n = 2000, above that in steps of a share of sqrt(min(r, n - r))."""
+    """The ranks that carry a level: all up to n = 2000, above that in steps of a share of sqrt(min(r, n - r)), or of
+    a 65,536th of that where it is more."""
     if n <= 2000:
         return list(range(1, n + 1))
     share, found = 0.1 if n <= 20_000 else 0.3 if n <= 200_000 else 1.0, [1]
-    while (r := found[-1] + max(1, int(share * math.sqrt(min(found[-1], n - found[-1]))))) <= n:
-        found.append(r)
-    return found
+    while (r := found[-1]) <= n:
+        near = min(r, n - r)
+        found.append(r + max(1, int(share * math.sqrt(near)), near // 65536))
+    return found[:-1]
 
 
 def band_holds(claims: Mapping[int, float], n: int, alpha: float) -> bool:

@@ -151,8 +151,9 @@ def log_tail_above(k: npt.ArrayLike, n: npt.ArrayLike, p: npt.ArrayLike) -> Floa
 
 
 def _tail(k: Floats, n: Floats, p: Floats, which: int) -> Floats:
-    sure = (np.where(which == 0, k >= n, k < 0)) | (p == which)
-    never = ~sure & ((p == 1 - which) | (k < 0) | (k >= n))
+    low, high = k < 0, k >= n  # no draw, or every draw: whatever p is
+    sure = (low if which else high) | ((p == which) & ~low & ~high)
+    never = ~sure & ((p == 1 - which) | low | high)
     inside = ~(sure | never)
     found = np.where(sure, 0.0, -np.inf)
     if inside.any():

@@ -72,14 +72,16 @@ def noncrossing(ranks: Ints, levels: Floats, n: int) -> float:
 
 
 def constrained_ranks(n: int) -> Ints:
-    """The ranks that carry a level: all for n <= 2000, above that in steps of a share of sqrt(min(r, n - r))."""
+    """The ranks that carry a level: all for n <= 2000, above that in steps of a share of sqrt(min(r, n - r)), or of
+    a 65,536th of that where it is more: else 2^53 draws would need 2^28 ranks."""
     if n <= 2000:
         return np.arange(1, n + 1)
     share = 0.1 if n <= 20_000 else 0.3 if n <= 200_000 else 1.0
     ranks, r = [], 1
     while r <= n:
         ranks.append(r)
-        r += max(1, int(share * math.sqrt(min(r, n - r))))
+        near = min(r, n - r)
+        r += max(1, int(share * math.sqrt(near)), near >> 16)
     return np.array(ranks)
 
 

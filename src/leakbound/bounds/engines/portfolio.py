@@ -8,6 +8,9 @@ import numpy as np
 from leakbound.bounds.engines.search import least
 from leakbound.bounds.gate import Floats, Ints
 
+MOST_CENTRES = 2**14
+"""Centres of squares that are tried: so many are half a minute."""
+
 
 def bet_sizes(n: int, alpha: float) -> Floats:
     """Bets c in (0, 1), fixed by n: ceil(log2 sqrt n), geometric from sqrt(2 ln(1/alpha) / n) / 0.6 to 0.999."""
@@ -73,5 +76,5 @@ def centred_variance_upper(x: Floats, weights: Ints, alpha: float) -> float:
     """:func:`squares_upper` by the portfolio, about the centres 0, 1/K, ..., 1; bets and K are fixed by n."""
     n = int(weights.sum())
     bets = bet_sizes(n, alpha)
-    centres = np.linspace(0.0, 1.0, math.ceil(math.sqrt(n) / 2) + 1) if n > 1 else np.array([0.5])
+    centres = np.linspace(0.0, 1.0, min(math.ceil(math.sqrt(n) / 2), MOST_CENTRES) + 1) if n > 1 else np.array([0.5])
     return squares_upper(x, weights, alpha, centres, lambda y, v, top: log_wealth(y, weights, v, top, bets))
