@@ -38,7 +38,7 @@ class Row:
             return ""
         if value is None:
             wanted = " or ".join(map(repr, columns[:2]))
-            has = ", ".join(map(str, self.values)) or "none"
+            has = ", ".join(f"{c} (null)" if v is None else str(c) for c, v in self.values.items()) or "none"
             raise PromptsError(f"{self.where}: the row has no {wanted}; its columns are {has:.200}")
         return filled(value, self.where, column)
 
