@@ -119,9 +119,9 @@ def run_demo(config: DemoConfig, *, console: Console, progress: bool = True) -> 
     links = report.links_to({n: config.out / "runs" / n for n in names}, config.out)
     page = report.write_html(found, config.out / "compare.html", links=links)
     proof = Proof.load(config.out / "models" / "until") if "until" in config.methods else None
-    console.print(report.to_terminal(document(found, audits, config.methods, proof)))
+    console.print(report.to_terminal(document(found, audits, config.methods, proof)), crop=False)
     for what, path in (("Leak against use", page), ("Each model", config.out / "runs" / "NAME" / "report.html")):
-        console.print(f"{what}: open {path}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{what}: open {path}", highlight=False, markup=False, emoji=False, soft_wrap=True)
     return {name: audits[name] for name in names}
 
 

@@ -281,6 +281,13 @@ def test_draws_that_do_not_add_up_are_refused(model, tmp_path):
         bound(run)
 
 
+@pytest.mark.parametrize("engine", ["iid", "auto"])
+def test_more_draws_than_anybody_makes_are_refused_before_they_are_laid_out(engine):
+    with pytest.raises(InputError, match=r"^num_samples is 1000000001: give at most 1000000000, or engine='counted'"):
+        plan_engine(engine, FakeModel(), 10**9 + 1, None)
+    assert plan_engine("counted", FakeModel(), 10**9 + 1, None) == {"name": "counted"}
+
+
 def test_the_plan_of_an_engine_and_its_layout(model):
     assert plan_engine("iid", FakeModel(), 10, None) is None
     assert plan_engine("auto", model, 1024, None) == {"name": "auto", "most_distinct": 256}

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from tiny_models import tiny_model, word_tokenizer
 
+from leakbound import FakeModel, audit
 from leakbound.cli import app, main
 from leakbound.cli.app import read_settings
 from leakbound.errors import InputError
 from leakbound.models.hf import HFModel
 from leakbound.reading.prompts import load_prompts
-from leakbound.records import SamplingParams
+from leakbound.records import Prompt, SamplingParams
 from leakbound.runs.store import Run
 
 ROWS = [
@@ -352,3 +353,48 @@ def test_defaults_that_follow_from_the_method_pass_also_where_pydantic_is_loaded
             main(command)
         assert end.value.code == 2
         assert "there is no such file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def audited(tmp_path):
+    """A run folder with a long name, one part of which would be an emoji."""
+    out = tmp_path / f"after:x:{'long' * 20}"
+    audit(
+        FakeModel(leak=0.5), [Prompt("p", "q?", "secret")], scorer="contains", num_samples=50, out=out, progress=False
+    )
+    return out
+
+
+def test_paths_and_commands_are_printed_whole(audited, capsys):
+    assert within(capsys, "report", audited).stdout == f"report: {audited / 'report.html'}\n"
+    assert "NEW_MODEL" in within(capsys, "bound", audited).stdout.partition("leakbound unlearn")[2].partition("\n")[0]
+
+
+def test_errors_and_the_way_to_go_on_quote_without_emoji(world, audited, capsys, monkeypatch):
+    assert "model 'a:b:c': " in within(capsys, "audit", "a:b:c", "--prompts", world / "prompts.jsonl").stderr
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("leakbound.auditing.steps.bound", stopped)
+    done = within(capsys, "bound", audited, "--scorer", "after:x:contains")
+    assert done.returncode == 130
+    said = f"interrupted: what was complete is kept. To go on: leakbound bound {audited} --scorer after:x:contains\n"
+    assert done.stderr == said
+
+
+@pytest.mark.parametrize(
+    "command", [["plan", "leak<=0.01"], ["--help"], ["report", None, "--markdown"], ["bound", None], ["report", "none"]]
+)
+def test_a_reader_who_leaves_gets_no_verdict(audited, command):
+    """1 would say that a claim is refuted, 5 that a disk is full."""
+    arguments = [audited if word is None else word for word in command]
+    with subprocess.Popen(command_line(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        child.stdout.close()
+        assert child.wait(250) == 141
+
+
+def test_signs_that_an_output_cannot_show_become_codes(audited):
+    done = leakbound("bound", audited, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert "P(leak) \\u2264 0." in done.stdout

@@ -58,6 +58,13 @@ def test_missing_and_empty_files_are_named(tmp_path):
         read_pairs(tmp_path)
 
 
+def test_what_is_nowhere_is_called_by_its_argument():
+    with pytest.raises(
+        PromptsError, match=r"^forget is 'no-such-user/no-such-set': no such file, and no such data set"
+    ):
+        read_pairs("no-such-user/no-such-set", "forget")
+
+
 def test_refusals_are_one_on_each_line(tmp_path):
     path = tmp_path / "idk.txt"
     path.write_text("a\u2028b\r\n\n c \n", encoding="utf-8")

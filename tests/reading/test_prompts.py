@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from leakbound.errors import PromptsError
-from leakbound.reading.prompts import as_prompts, load_prompts
+from leakbound.reading.prompts import as_prompts, load_prompts, with_system
 from leakbound.records import Prompt, prompts_checksum
 
 GOOD = '{"question": "Who?", "answer": "Ann"}\n{"id": "x", "text": "Where?", "target": "Rome", "aliases": ["Roma"]}\n'
@@ -63,6 +63,7 @@ def test_target_goes_before_answer():
         ('{"text": "a", "answer": "b", " target": "c"}\n', r"line 1: the column ' target' would not be read"),
         ('{"Text": "a", "prompt": "b", "target": "c"}\n', r"column 'Text' would not be read: name it 'text'"),
         ('{"text": "a", "target": "c", "Messages": [1]}\n', r"line 1: the column 'Messages' would not be read"),
+        ('{"text": "a", "target": null}\n', r"has no 'target' or 'answer'; its columns are text, target \(null\)$"),
         ("[1, 2]\n", r"line 1: the row is a list"),
         ('"text"\n', r"line 1: the row is a str"),
     ],
@@ -93,6 +94,11 @@ def test_other_defects(tmp_path):
         load_prompts(tmp_path / "latin.jsonl")
     with pytest.raises(PromptsError, match="no such data set on the hub"):
         load_prompts("no-such-user/no-such-set")
+
+
+def test_an_empty_system_message_is_called_by_its_name():
+    with pytest.raises(PromptsError, match=r"^system is ' ': give a non-empty text, or leave it out"):
+        with_system([Prompt("a", "b", "c")], " ")
 
 
 def test_checksum_sees_every_field():

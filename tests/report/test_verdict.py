@@ -65,6 +65,18 @@ def test_a_policy_or_a_proof_with_such_answers_lets_nothing_ship():
         assert "ship" not in of_proof(other).next
 
 
+def test_the_next_step_of_a_policy_is_of_what_was_refuted():
+    leaks = checks("refuted")
+    (one,) = leaks.findings
+    assert "unlearn until the refuted claims are proven" in of_check(leaks).next
+    assert "--keep" not in of_check(leaks).command
+    known = replace(leaks, findings=(replace(one, lower=True, claim="P(right) >= 0.9"),))
+    assert "too little is answered right" in of_check(known).next
+    assert "until the refuted" not in of_check(known).next
+    for found in (known, replace(leaks, findings=(one, *known.findings))):
+        assert of_check(found).command.endswith("--until 'leak<=0.05' --keep 'known>=0.95' --out NEW_MODEL")
+
+
 def test_a_statement_chosen_later_or_a_log_gives_no_verdict():
     later = replace(ruled([0, 0], ["proven", "proven"]), planned=False)
     log = replace(later, run={**later.run, "imported": {}})

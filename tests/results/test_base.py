@@ -77,5 +77,16 @@ def test_a_damaged_file_names_the_command_that_makes_it_again(change, tmp_path):
     (tmp_path / "nested.json").write_text(json.dumps({**whole.to_json(), **change}))
     with pytest.raises(InputError, match=r"nested\.json': it cannot be read .*; run `make it` again"):
         Nested.load(tmp_path)
-    with pytest.raises(InputError, match=r"there is no nested\.json; run `make it` first"):
-        Nested.load(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"^path is '.*empty': there is no nested\.json; run `make it` first"):
+        Nested.load(tmp_path / "empty")
+
+
+def test_a_path_that_is_no_folder_is_called_by_its_argument(tmp_path):
+    (tmp_path / "file.bin").write_text("hello")
+    with pytest.raises(
+        InputError, match=r"^guess is '.*none': there is no such folder; give the one that holds nested"
+    ):
+        Nested.load(tmp_path / "none", "guess")
+    with pytest.raises(InputError, match=r"^runs is '.*file\.bin': that is no folder; give the one that holds nested"):
+        Nested.load(tmp_path / "file.bin", "runs")

@@ -151,8 +151,8 @@ def compare(
     if names and len(names) != len(runs):
         raise InputError(f"names holds {len(names)} names and runs {len(runs)} folders: give one for each")
     names = _distinct([*names] or [Path(run).name or str(run) for run in runs])
-    audits = [Audit.load(run) for run in runs]
-    kept = [Audit.load(run) for run in retain]
+    audits = [Audit.load(run, "runs") for run in runs]
+    kept = [Audit.load(run, "retain") for run in retain]
     for group in (audits, kept):
         for other, run in zip(group[1:], (runs if group is audits else retain)[1:], strict=True):
             _check_alike(group[0], other, str(run))
@@ -162,7 +162,7 @@ def compare(
                 f"retain: {str(run)!r} audits {other.model!r}, the run beside it {audit.model!r}: give the "
                 "retain runs in the order of the runs"
             )
-    level = None if guess is None else Audit.load(guess)
+    level = None if guess is None else Audit.load(guess, "guess")
     same = [guess is not None and Path(run).resolve() == Path(guess).resolve() for run in runs]
     if level is not None:
         _check_alike(audits[0], level, str(guess))

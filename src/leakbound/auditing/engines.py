@@ -23,6 +23,8 @@ SEARCHED = 2**16
 """Tokens of completions without replacement that are searched for together: what is found is kept after each search."""
 MOST_COUNTED = 2**53
 """Above it floats do not tell numbers of draws apart."""
+MOST_DRAWN = 10**9
+"""More of one prompt are made by nobody: their list of shards alone would take minutes, or all memory."""
 MOST_DISTINCT = 4096
 """More cannot be searched at once: their prefixes are alive together."""
 
@@ -47,6 +49,8 @@ def plan_engine(engine: str, sampler: Sampler, num_samples: int, rule: object | 
     ``auto`` falls back to independent draws, and says why, where the sampler does not show its probabilities.
     """
     check_choice("engine", engine, ENGINES)
+    if engine in ("iid", "auto") and num_samples > MOST_DRAWN:
+        raise InputError(f"num_samples is {num_samples}: give at most {MOST_DRAWN}, or engine='counted'")
     if engine == "iid":
         return None
     if rule is not None:

@@ -118,7 +118,7 @@ class _Claimed:
     def finding(self) -> tuple[Finding, bool]:
         """The verdict, and whether it is from before."""
         prompts, demand, weights = self.prompts(), self.demand, fingerprint(self.source, self.demand.how.loading.base)
-        before = Audit.load(demand.not_worse_than) if demand.not_worse_than else None
+        before = Audit.load(demand.not_worse_than, "not_worse_than") if demand.not_worse_than else None
         known = weights is not None and is_pinned(demand.how.scorer if before is None else before.scorer)
         inputs = {
             "model": weights or self.source,

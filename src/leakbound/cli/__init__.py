@@ -1,6 +1,8 @@
 """The command line. Each command calls one public function; bad input ends with one line and exit code 2."""
 
 import ast
+import io
+import os
 import shlex
 import sys
 import traceback
@@ -8,9 +10,8 @@ from importlib.resources import files
 from typing import NoReturn
 
 from cyclopts import CycloptsError
-from rich.console import Console
 
-from leakbound.cli.app import app, commands
+from leakbound.cli.app import app, commands, say
 from leakbound.errors import Interrupted, LeakboundError, StorageError
 
 __all__ = ["app", "main"]
@@ -51,12 +52,30 @@ EXTRAS = {
     "sentence_transformers": "semantic", "openai": "openai", "sacrebleu": "study",
 }  # fmt: skip
 """The extra that brings a package."""
+CLOSED = 141
+"""The exit code where nobody reads standard output any more, as in a pipe to ``head``: a shell's for SIGPIPE."""
 OURS = 70
 """The exit code of a mistake of ours (EX_SOFTWARE): Python's own, 1, says that a claim is refuted."""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line; errors that are somebody's input end with one line on standard error."""
+    """Run the command line, whatever may read what it says."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sign that it cannot write becomes its code, no traceback
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        _run(argv)
+        print(end="", flush=True)
+    except SystemExit as end:  # rich makes 1 of a closed pipe, which would say that a claim is refuted
+        if isinstance(end.__context__, BrokenPipeError):
+            _end_unread()
+        raise
+    except BrokenPipeError:
+        _end_unread()
+
+
+def _run(argv: list[str] | None) -> None:
+    """Errors that are somebody's input end with one line on standard error."""
     try:
         if not {*(sys.argv[1:] if argv is None else argv)} & {*commands(), "--version"}:
             _tell()
@@ -68,17 +87,24 @@ def main(argv: list[str] | None = None) -> None:
         if extra is None:
             _end_by_mistake()
         _end(f"{error.name} is not installed, which this needs: pip install 'leakbound[{extra}]'", 2)
+    except BrokenPipeError:
+        raise
     except OSError as error:  # a path that cannot be, wherever it was given
         place = f"{error.filename}: " if error.filename else ""
         _end(f"{place}{error.strerror or error}: give another path, or make room", StorageError.exit_code)
     except KeyboardInterrupt as stop:
-        if isinstance(stop, Interrupted):
-            again = shlex.join(["leakbound", *(sys.argv[1:] if argv is None else argv), *stop.more.split()])
-            said = f"interrupted: {stop.kept}. To go on: {again}"
-            Console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
+        stopped = stop if isinstance(stop, Interrupted) else Interrupted("what was complete is kept")
+        again = shlex.join(["leakbound", *(sys.argv[1:] if argv is None else argv), *stopped.more.split()])
+        say(f"interrupted: {stopped.kept}. To go on: {again}", stderr=True, wrap=False)
         sys.exit(130)
     except Exception:
         _end_by_mistake()
+
+
+def _end_unread() -> NoReturn:
+    """Without a word; what is still to be written when Python ends goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(CLOSED)
 
 
 def _end_by_mistake() -> NoReturn:
@@ -91,5 +117,5 @@ def _end_by_mistake() -> NoReturn:
 def _end(said: str, code: int) -> NoReturn:
     line = " ".join(said.split())
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    Console(stderr=True).print(f"error: {shown}", style="red", markup=False, highlight=False, soft_wrap=True)
+    say(f"error: {shown}", style="red", stderr=True, wrap=False)
     sys.exit(code)

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from cyclopts import App, ArgumentCollection, Parameter
 from cyclopts.config import Dict
 from rich.console import Console
+from rich.text import Text
 
 import leakbound
 from leakbound.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from leakbound.results.audit import Audit
     from leakbound.results.base import Result
 
@@ -59,16 +62,26 @@ def commands() -> list[str]:
     return [name for name in app if not name.startswith("-")]
 
 
-def say(line: str) -> None:
-    """Print a line as it is: what it quotes is no markup."""
-    Console().print(line, highlight=False, markup=False, emoji=False)
+def say(line: str, *, style: str = "", stderr: bool = False, wrap: bool = True) -> None:
+    """Print a line as it is: what it quotes is no markup and no emoji, and paths and commands are not cut in two.
+
+    It breaks at spaces only, and without ``wrap`` nowhere: what a reader copies is what was meant.
+    """
+    Console(stderr=stderr).print(
+        Text(line, style), no_wrap=not wrap, overflow="ignore", crop=False, highlight=False, markup=False, emoji=False
+    )
+
+
+def tell(shown: RenderableType) -> None:
+    """Print what is laid out for a terminal; a command in it that is longer than a line stays one line."""
+    Console().print(shown, crop=False)
 
 
 def show(result: Result, guess: Audit | None = None) -> None:
     """Print a result for a terminal."""
     from leakbound.report import document_of, to_terminal
 
-    Console().print(to_terminal(document_of(result, guess)))
+    tell(to_terminal(document_of(result, guess)))
 
 
 def read_settings(config: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def audit(
     from leakbound.results.verdicts import audit_verdict
     from leakbound.wording import never_ended
 
-    level = None if guess is None else Audit.load(guess)
+    level = None if guess is None else Audit.load(guess, "guess")
     result = run_audit(
         model, asked.questions(), **asked.settings(), **asdict(drawn), guess=level, method=method, out=out
     )
@@ -136,7 +136,7 @@ def report(run: Path, *, guess: Path | None = None, markdown: bool = False) -> N
     from leakbound.report import to_markdown, write_html
     from leakbound.results.audit import Audit
 
-    result, level = Audit.load(run), None if guess is None else Audit.load(guess)
+    result, level = Audit.load(run, "run"), None if guess is None else Audit.load(guess, "guess")
     if markdown:
         print(to_markdown(result, guess=level))
         return

@@ -26,9 +26,9 @@ def export(format: str, run: Path, *, source: Annotated[Source, Flat] = NOTHING_
     if format == "inspect":
         if source != NOTHING_KNOWN:
             raise InputError("format is 'inspect', whose logs have no source: leave it out")
-        path = inspect.write(Run.open(run), Audit.load(run), out)
+        path = inspect.write(Run.open(run), Audit.load(run, "run"), out)
     elif format == "every-eval-ever":
-        path = every_eval_ever.write(Audit.load(run), out, source)
+        path = every_eval_ever.write(Audit.load(run, "run"), out, source)
     else:
         raise InputError(f"format is {format!r}: give every-eval-ever or inspect")
     say(f"written to: {path}")
@@ -55,5 +55,6 @@ def card(
     from leakbound.exporting.card import write
     from leakbound.results.audit import Audit
 
-    level = None if guess is None else Audit.load(guess)
-    say(f"written to: {write(Audit.load(run), out, level, name=name, dataset=dataset)}")
+    level = None if guess is None else Audit.load(guess, "guess")
+    audit = Audit.load(run, "run")
+    say(f"written to: {write(audit, out, level, name=name, dataset=dataset)}")

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
-from leakbound.cli.app import say
+from leakbound.cli.app import say, tell
 from leakbound.cli.options import Flat, Out
 from leakbound.importing.repeats import Repeats
 
@@ -32,5 +30,5 @@ def import_(
 
     asked = None if repeats == NOTHING_ASKED else repeats
     found = import_log(format, path, out=out, retain=retain, repeats=asked)
-    Console().print(showing.table(found))
+    tell(showing.table(found))
     say(f"written to: {out}")

@@ -20,6 +20,6 @@ def judge_errors(run: Path, *, sensitivity: str, specificity: str) -> None:
 
     rates = {"sensitivity": parse_rate("sensitivity", sensitivity)}
     rates["specificity"] = parse_rate("specificity", specificity)
-    found = judged_audit(Audit.load(run), **rates)
+    found = judged_audit(Audit.load(run, "run"), **rates)
     found.save(run)
     show(found)

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from cyclopts import App
-from rich.console import Console
 
-from leakbound.cli.app import say
+from leakbound.cli.app import say, tell
 from leakbound.cli.options import Flat
 from leakbound.studies import STUDIES, run_study
 from leakbound.workers import Workers
@@ -21,7 +20,7 @@ def command_of(name: str, settings: type[Any]) -> Callable[..., None]:
         from leakbound.report.document import to_terminal
 
         document, page = run_study(name, config, workers)
-        Console().print(to_terminal(document))
+        tell(to_terminal(document))
         say(f"report: {page}")
 
     command.__annotations__["config"] = Annotated[settings, Flat]

@@ -11,7 +11,7 @@ def benchmark_table(runs: Sequence[str | Path]) -> BenchmarkTable:
     """The table of the runs in these folders, in this order. InputError where one has no benchmark.json."""
     if not runs:
         raise InputError("runs is empty: give the folders of benchmark runs")
-    found = tuple(BenchmarkRun.load(run) for run in runs)
+    found = tuple(BenchmarkRun.load(run, "runs") for run in runs)
     levels = {metric.alpha for run in found for metric in run.metrics}
     if len(levels) > 1:
         raise InputError(f"runs have different alpha ({sorted(levels)}): give runs with the same")

@@ -38,10 +38,11 @@ def _run(found: Import, run: Run) -> Document:
     scorer = run.info["statement"]["scorer"]
     named = "" if is_built_in(scorer) else f" --scorer {shlex.quote(scorer)}"
     todo = ("bound",) if run.rule else ("score", "bound")
-    steps = [f"leakbound {step} {run.path}{named}" for step in todo]
+    path = shlex.quote(str(run.path))
+    steps = [f"leakbound {step} {path}{named}" for step in todo]
     if found.retain is not None:
-        guess = found.out / "retain"
+        guess = shlex.quote(str(found.out / "retain"))
         steps += [f"leakbound {step} {guess}{named}" for step in todo]
-        steps += [f"leakbound report {run.path} --guess {guess}"]
+        steps += [f"leakbound report {path} --guess {guess}"]
     following = f"next: {'; '.join(steps)}"
     return Document(f"Run folder {run.path}", (size,), (Section("", (Points(found.log.notes), following)),))

@@ -78,7 +78,7 @@ class Rounds:
     def __init__(self, config: UnlearnConfig, goal: Goal, work: Path, loading: Loading, progress: bool) -> None:
         self.config, self.goal, self.work, self.progress = config, goal, work, progress
         self.asking = Asking(config, goal, work, loading, progress)
-        self.pairs = read_pairs(config.forget[0])
+        self.pairs = read_pairs(config.forget[0], "forget")
         self.prompts = load_prompts(config.forget[0])
         self.asked = [
             (wording, prompt if k == 0 else replace(prompt, id=f"{prompt.id}, rephrased {k}", text=wording.question))
@@ -159,7 +159,10 @@ class Rounds:
         model before says itself to a question, where that is no leak and it is not stuck, for it surprises it least;
         else a refusal.
         """
-        retain, refusals = read_pairs(self.config.retain) if self.config.retain else [], read_refusals(self.config.idk)
+        retain, refusals = (
+            read_pairs(self.config.retain, "retain") if self.config.retain else [],
+            read_refusals(self.config.idk),
+        )
         rng = Random(self.asking.seed(number, "refusals"))
         asked = [(pair, prompt.id) for pair, prompt in self.asked if prompt.id in leaked]
         each = (

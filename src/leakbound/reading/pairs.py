@@ -38,17 +38,18 @@ class Pair:
         return [self, *(replace(self, question=question, rephrased=()) for question in self.rephrased)]
 
 
-def read_pairs(source: str | Path) -> list[Pair]:
+def read_pairs(source: str | Path, argument: str | None = None) -> list[Pair]:
     """The pairs of a file or data set of the hub, as :func:`leakbound.load_prompts` reads them.
 
     But ``answer`` goes before ``target``: it is what a model is trained to say, the target the secret in it. Other
     columns: ``rephrased``, a list of texts, or ``paraphrased_question``, one; ``leak``, true where a model said it,
     and ``cut``, true where it had not ended.
 
-    :raises PromptsError: a missing or empty file, or a row that is not such a pair; names the file and the line.
+    :raises PromptsError: a missing or empty file, or a row that is not such a pair; names the file and the line, or
+        the ``argument`` that it was given for.
     """
     pairs = []
-    for row in open_rows(source, what="questions"):
+    for row in open_rows(source, what="questions", argument=argument):
         row.check_names(*QUESTION, "answer", "target", "rephrased", "paraphrased_question", "leak", "cut")
         target = row.text("target", optional=True)
         secrets = (*([target] if target else []), *row.aliases())

@@ -35,7 +35,9 @@ def as_prompts(rows: Iterable[Prompt | dict[str, Any]]) -> tuple[Prompt, ...]:
 
 
 def with_system(prompts: Iterable[Prompt], system: str) -> tuple[Prompt, ...]:
-    """The prompts behind a system message; PromptsError for one that has its own."""
+    """The prompts behind a system message; PromptsError for one that has its own, and for an empty message."""
+    if not system.strip():
+        raise PromptsError(f"system is {system!r}: give a non-empty text, or leave it out")
     for prompt in (prompts := tuple(prompts)):
         if prompt.before and prompt.before[0][0] == "system":
             raise PromptsError(f"prompt {prompt.id!r} has a system message of its own: leave system out")

@@ -38,7 +38,7 @@ class Row:
             return ""
         if value is None:
             wanted = " or ".join(map(repr, columns[:2]))
-            has = ", ".join(map(str, self.values)) or "none"
+            has = ", ".join(f"{c} (null)" if v is None else str(c) for c, v in self.values.items()) or "none"
             raise PromptsError(f"{self.where}: the row has no {wanted}; its columns are {has:.200}")
         return filled(value, self.where, column)
 
@@ -137,7 +137,9 @@ def read_rows(path: Path, *, what: str = "rows", foreign: bool = False) -> tuple
     return rows
 
 
-def open_rows(source: str | Path, *, what: str = "rows", split: str | None = None) -> tuple[Row, ...]:
+def open_rows(
+    source: str | Path, *, what: str = "rows", argument: str | None = None, split: str | None = None
+) -> tuple[Row, ...]:
     """The rows of a file, or of a data set of the hub: ``NAME``, or ``hub:NAME[:SPLIT]``; the split train by default.
 
     :raises PromptsError: nothing there, no row, or a defect of one.
@@ -147,7 +149,7 @@ def open_rows(source: str | Path, *, what: str = "rows", split: str | None = Non
         return read_rows(path, what=what)
     name, _, named = name.removeprefix("hub:").partition(":")
     split = split or named or "train"
-    problem = f"{what} is {str(source)!r}: no such file, and no such data set on the hub"
+    problem = f"{argument or what} is {str(source)!r}: no such file, and no such data set on the hub"
     rows = from_hub(lambda datasets: datasets.load_dataset(name, split=split), problem, "give a file of rows")
     if not rows:
         raise PromptsError(f"{name} ({split}): there are no {what} in it; give at least one row")

@@ -298,7 +298,7 @@ def _order(found: Comparison, proven: Sequence[tuple[int, int]]) -> str:
     """The proven pairs as one chain, cut wherever all before the cut leak less than all after it, and what is left."""
     names = [brief(m.name) for m in found.models]
     if not proven:
-        return "no model leaks less than another"
+        return "nothing yet of which model leaks less than another"
     order = sorted(range(len(names)), key=lambda i: found.models[i].mean_leak.estimate)
     cuts = [k for k in range(1, len(order)) if all((i, j) in proven for i in order[:k] for j in order[k:])]
     groups = [order[start:end] for start, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]

@@ -92,7 +92,8 @@ def to_terminal(document: Document) -> Group:
         head.append(f". {lead}" if lead else "", "default not bold")
     else:
         lines += [Text(visible(f"{name}: {text}", LONGEST)) for name, text in document.answer.items]
-        lines += [Text(f"  {visible(document.answer.command, LONGEST)}")] if document.answer.command else []
+        if document.answer.command:  # whole on its line, to be copied
+            lines.append(Text(f"  {visible(document.answer.command, LONGEST)}", no_wrap=True, overflow="ignore"))
         lines += [Text(lead)] if lead else []
     for title, own, part in document.parts("terminal"):
         if title and (own or not isinstance(part, Table)):

@@ -113,7 +113,7 @@ def in_notebook(result: Result) -> dict[str, str]:
         frame = result.to_frame().map(lambda cell: visible(cell) if isinstance(cell, str) else cell)
         shown = Group(Text(visible(str(result), 2000)), Text(frame.to_string(max_rows=20), no_wrap=True))
     console = Console(file=io.StringIO(), record=True, width=110, force_jupyter=False, color_system="standard")
-    console.print(shown)
+    console.print(shown, crop=False)
     return {
         "text/html": console.export_html(inline_styles=True, code_format=NOTEBOOK, clear=False),
         "text/plain": console.export_text(),

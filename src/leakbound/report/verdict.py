@@ -217,12 +217,21 @@ def _unlearn(model: str, until: str) -> str:
     return f"leakbound unlearn --model {model} --forget PROMPTS --retain RETAIN {ends}"
 
 
+def _mend(found: Verdicts) -> tuple[str, str]:
+    """The next step and its command where claims of a policy are refuted: too much leaks, or too little is known."""
+    refuted = [one for one in found.findings if one.verdict == "refuted"]
+    ask = "do not ship; unlearn until the refuted claims are proven, then check again"
+    if all(one.lower for one in refuted):
+        ask = "do not ship; too little is answered right: unlearn anew and keep more, then check again"
+    keep = " --keep 'known>=0.95'" if any(one.lower for one in refuted) else ""
+    return f"{ask} ({YOURS})", _unlearn("MODEL", ASK).replace(" --out", f"{keep} --out")
+
+
 def of_check(found: Verdicts) -> Answer:
     """Of a policy."""
     step = {
         "proven": ("nothing: on this policy the models may ship", ""),
-        "refuted": ("do not ship; unlearn until the refuted claims are proven, then check again",
-                    _unlearn("MODEL", ASK)),
+        "refuted": _mend(found),
         "open": ("more draws: raise num-samples in the policy, then check again", "leakbound check POLICY.yaml"),
     }[found.verdict]  # fmt: skip
     said, mark = str(found), found.verdict

@@ -52,21 +52,27 @@ class Result:
         return file
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """The record in a folder or a file of its own. Raises InputError where there is none."""
+    def load(cls, path: str | Path, argument: str = "path") -> Self:
+        """The record in a folder or a file of its own. Raises InputError where there is none, which calls the path by
+        the ``argument`` that it was given for."""
         file = place(path)
+        if not file.is_dir() and file.suffix != ".json":
+            what = "that is no folder" if file.exists() else "there is no such folder"
+            raise InputError(f"{argument} is {str(path)!r}: {what}; give the one that holds {cls.FILE}")
         try:
             file = file / cls.FILE if file.is_dir() else file
             found = cls.from_json(read_json(file)[0])
             _check_run(file, found)
             return found
         except FileNotFoundError as error:
-            raise InputError(f"path is {str(path)!r}: there is no {cls.FILE}; run `{cls.COMMAND}` first") from error
+            raise InputError(
+                f"{argument} is {str(path)!r}: there is no {cls.FILE}; run `{cls.COMMAND}` first"
+            ) from error
         except StorageError:
             raise
         except Exception as error:  # a file of somebody else's: whatever it raises, the remedy is the same
             raise InputError(
-                f"path is {str(file)!r}: it cannot be read ({error}); run `{cls.COMMAND}` again"
+                f"{argument} is {str(file)!r}: it cannot be read ({error}); run `{cls.COMMAND}` again"
             ) from error
 
     def rows(self) -> Iterator[dict[str, Any]]:

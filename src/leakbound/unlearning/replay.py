@@ -110,7 +110,9 @@ def trainer_for(
             log = Ledger(folder)
             log.begin(now, config.out)
     rows = {pair.source: identity(pair) for pair in pairs}
-    left_out = _among(read_pairs(config.leave_out), pairs, "leave_out") if config.leave_out else frozenset()
+    left_out = (
+        _among(read_pairs(config.leave_out, "leave_out"), pairs, "leave_out") if config.leave_out else frozenset()
+    )
     return partial(ReplayedTrainer, identities=rows, left_out=left_out, log=log, seed=config.seed)
 
 
@@ -134,7 +136,7 @@ def find_replay(config: UnlearnConfig) -> Replay:
     pairs = read_pairs(learned.data)
     now = {"rows": ledger.rows_checksum(pairs), "environment": ledger.environment(device)}
     ledger.check_facts(there, now, model=model)
-    forgotten = _among(read_pairs(config.forget[0]), pairs, "forget")
+    forgotten = _among(read_pairs(config.forget[0], "forget"), pairs, "forget")
     known = Ledger(folder).steps()
     if len(known) != (count := read(model / RECORD)["steps"]):
         raise InputError(

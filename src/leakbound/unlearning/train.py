@@ -55,10 +55,10 @@ def finetune(config: FinetuneConfig, *, progress: bool = True) -> Path:
 
 
 def _finetune(config: FinetuneConfig, again: Replay | None, progress: bool) -> Path:
-    pairs = read_pairs(config.data)
+    pairs = read_pairs(config.data, "data")
     inputs = {"data": rows_checksum(pairs)}
     if config.leave_out is not None:
-        inputs["leave_out"] = rows_checksum(read_pairs(config.leave_out))
+        inputs["leave_out"] = rows_checksum(read_pairs(config.leave_out, "leave_out"))
     if _done(config, inputs):
         return config.out
     with new_folder(config.out) as folder, running.own_randomness():
@@ -95,8 +95,8 @@ def unlearn(config: UnlearnConfig, *, progress: bool = True) -> Path:
     if config.is_replay:
         again = find_replay(config)
         return _finetune(again.config, again, progress)
-    requests = [read_pairs(file) for file in config.forget]
-    permanent = read_pairs(config.retain) if config.retain else []
+    requests = [read_pairs(file, "forget") for file in config.forget]
+    permanent = read_pairs(config.retain, "retain") if config.retain else []
     if len(requests) == 1:
         return _unlearn(config, requests[0], permanent, progress)
     if config.out.exists() and any(config.out.iterdir()) and not config.resume:

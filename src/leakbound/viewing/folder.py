@@ -236,7 +236,7 @@ def _decoding(params: SamplingParams) -> str:
 
 def open_folders(found: Mapping[Path, bool], guess: Path | None = None) -> list[Folder]:
     """The runs in these folders, each with whether it is on retain questions; InputError where one cannot be read."""
-    level = None if guess is None else Audit.load(guess)
+    level = None if guess is None else Audit.load(guess, "guess")
     names = [path.resolve().name for path in found]
     return [
         Folder(
