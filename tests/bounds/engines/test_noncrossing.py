@@ -8,6 +8,7 @@ import pytest
 from scipy import special
 
 from leakbound.bounds.engines.noncrossing import (
+    EXACT,
     band_levels,
     calibrate,
     constrained_ranks,
@@ -108,3 +109,12 @@ def test_poisson_pmf():
 def test_levels_too_small_for_the_exact_probability_keep_to_the_union_bound(alpha):
     eta, eps = calibrate(300, alpha)
     assert 0 < 300 * eta + np.exp(-2 * 300 * eps**2) <= alpha * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.5, 0.9, 0.9999])
+def test_more_draws_than_exact_keep_to_massarts_condition(alpha):
+    n = EXACT + 1
+    eta, eps = calibrate(n, alpha)
+    apart = np.exp(-2 * n * eps**2)
+    assert apart <= 0.5
+    assert constrained_ranks(n).size * eta + apart <= alpha * (1 + 1e-9)

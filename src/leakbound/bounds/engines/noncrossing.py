@@ -98,11 +98,14 @@ def calibrate(n: int, alpha: float) -> tuple[float, float]:
 
     Where alpha is too small for the exact probability (about 1e-7), P(a crossing) <= n eta + exp(-2 n eps^2), which is
     alpha for eta = (alpha - alpha^1.21) / n and eps = 1.1 sqrt(ln(1/alpha) / (2 n)). For more draws than EXACT the same
-    with the number of ranks that carry a level instead of n.
+    with the number of ranks that carry a level instead of n, and alpha at most 1/2: the one-sided exp(-2 n eps^2) holds
+    where it is no more than that (Massart 1990).
     """  # fmt: skip
     from scipy import special  # here, because importing it takes 0.2 s
 
     wanted = 1 - alpha + (CUSHION if n <= 50_000 else FFT_CUSHION)
+    if n > EXACT:
+        alpha = min(alpha, 0.5)
     by_union = (alpha - alpha**1.21) / n, 1.1 * math.sqrt(-math.log(alpha) / (2 * n))
     if n > EXACT:
         return (alpha - alpha**1.21) / constrained_ranks(n).size, by_union[1]
