@@ -1,8 +1,8 @@
 """TOFU forget01 on SmolLM2-135M: asked once, by the field's metrics, and sampled, beside what guessing reaches.
 
 The model learns all 4,000 questions; another never sees the 40 to be forgotten: what it says is the guess level. Ten
-methods, and two of them with a change of ours, unlearn the 40. Then three tasks one after another (arXiv 2410.08109),
-and the real people of the same paper, of whom the model as it comes is asked. ``--workers`` commands run at once.
+methods, and two of them with a change of ours, unlearn the 40. Then three tasks one after another (arXiv 2410.08109).
+With WORKERS=6 in the environment so many commands run at once. The real people of the same paper: real_people.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from common import DATA, ROOT, Study, at_once, run
-
-from leakbound.results.benchmark import BenchmarkRun
 
 LEARN = (
     "--epochs=6",
@@ -60,11 +58,6 @@ LABELS = {
     "rmu": "RMU",
     "npo_entropy": "NPO+GD, entropy optimisation",
     "npo_leak_rounds": "NPO+GD, two leak rounds",
-}
-PEOPLE: dict[str, tuple[str, ...]] = {
-    "npo_gd": ("--method=NPO+GD",),
-    "me_gd": ("--method=ME+GD", "--forget-weight=0.5"),
-    "idk_ap": ("--method=IDK+AP",),
 }
 
 
@@ -125,31 +118,6 @@ def study(model: str, this: Study) -> None:
         )
         return [made]
 
-    def people() -> None:
-        known = DATA / "real_world"
-        rows = {name: out / f"people-{name}.jsonl" for name in ("forget", "neighbor")}
-        for name, file in rows.items():
-            some = map(json.loads, (known / f"{name}.json").read_text(encoding="utf-8").splitlines())
-            pairs = [{"question": row["question"], "answer": row["answer"]} for row in some]
-            file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
-        chat = (
-            "--template=chat",
-            *few,
-            f"--max-tokens={tokens}",
-            f"--num-samples={draws // 2}",
-            "--sampled-questions=20",
-        )
-        jobs = []
-        for name in ("before", *([] if small else PEOPLE)):
-            folder = Path(model) if name == "before" else models / f"people-{name}"
-            words = () if name == "before" else PEOPLE[name]
-            train = [] if name == "before" else unlearned(name, Path(model), rows["forget"], rows["neighbor"],
-                                                          (*words, "--template=chat"), folder)  # fmt: skip
-            train = [tuple(w for w in line if w != "--template=qa") for line in train]
-            jobs.append([*train, ("benchmark", "real_world", "--data", known, "--model", folder, *chat,
-                                  "--out", out / "people" / name)])  # fmt: skip
-        at_once(jobs)
-
     def learn_both() -> None:
         at_once(
             [
@@ -173,7 +141,7 @@ def study(model: str, this: Study) -> None:
                           "--out", out / "continual" / name)])  # fmt: skip
         at_once(jobs)
 
-    for name, part in (("learned", learn_both), ("forgotten", forget_all), ("people", people)):
+    for name, part in (("learned", learn_both), ("forgotten", forget_all)):
         try:
             this.part(name, part)
         except RuntimeError as error:
@@ -208,7 +176,7 @@ def collected(out: Path) -> dict[str, Any]:
     from leakbound.results.evaluation import Evaluation
     from leakbound.suites.tofu import tofu
 
-    found: dict[str, Any] = {"models": {}, "people": {}, "continual": {}}
+    found: dict[str, Any] = {"models": {}, "continual": {}}
     guess = Evaluation.load(out / "runs" / "retrained")
     for name in LABELS:
         folder = out / "runs" / name
@@ -242,12 +210,6 @@ def collected(out: Path) -> dict[str, Any]:
     for name, row in zip(kept, both.rows(), strict=True):
         found["compared"][name]["sampled_utility"] = row["sampled_utility"]
     found["words"] = dict(zip(first, compare([in_words(out, n, audits[n]) for n in first]).rows(), strict=True))
-    for folder in sorted((out / "people").glob("*/benchmark.json")):
-        one = BenchmarkRun.load(folder.parent)
-        found["people"][folder.parent.name] = {
-            "metrics": {f"{m.name}/{m.set}": [m.value, m.lower, m.upper] for m in one.metrics},
-            "bounds": {key: [b.estimate, b.lower, b.upper] for key, b in one.bounds.items()},
-        }
     for folder in sorted((out / "continual").glob("*/tasks.json")):
         found["continual"][folder.parent.name] = json.loads(folder.read_text(encoding="utf-8"))
     return found
@@ -327,8 +289,6 @@ def page(found: dict[str, Any]) -> str:
         lines.append(f"| {LABELS[name]} | {' | '.join(cells)} | {spent} |")
     if figures["continual"]:
         lines += ["", "### One task after another", "", *_continual(figures["continual"])]
-    if figures["people"]:
-        lines += ["", "### Real people", "", *_people(figures["people"])]
     return "\n".join([*lines, "", _verdict(compared)])
 
 
@@ -339,21 +299,6 @@ def _cell(metric: list[float | None] | None) -> str:
         return ""
     value, lower, upper = metric
     return about(value) if lower is None or upper is None else f"{about(value)} ({about(lower)} to {about(upper)})"
-
-
-def _people(people: dict[str, Any]) -> list[str]:
-    asked = {
-        "forget ROUGE-L": "rouge_l_recall/forget", "forget probability": "probability/forget",
-        "neighbours ROUGE-L": "rouge_l_recall/neighbor",
-    }  # fmt: skip
-    lines = [f"| model | {' | '.join(asked)} | average P(leak) | worst prompt |", "|---" * (len(asked) + 3) + "|"]
-    for name in ["before", *(name for name in PEOPLE if name in people)]:
-        one = people[name]
-        mean, worst = one["bounds"]["mean_leak"], one["bounds"]["worst_prompt"]
-        cells = [_cell(one["metrics"].get(key)) for key in asked.values()]
-        label = "as it comes" if name == "before" else LABELS[name]
-        lines.append(f"| {label} | {' | '.join(cells)} | {mean[0]:.3f}, ≤ {mean[2]:.3f} | ≤ {worst[2]:.3f} |")
-    return lines
 
 
 def _continual(found: dict[str, Any]) -> list[str]:
