@@ -45,15 +45,16 @@ def check(
     found = run_check(Policy.read(policy, model=model), out, name=policy.name, workers=workers, each=each)
     found.save(out)
     report.write_html(found, out / "check.html")
-    show(found)
-    if junit is not None:
+    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
+    if on_github and summary is None and "GITHUB_STEP_SUMMARY" in os.environ:
+        summary = Path(os.environ["GITHUB_STEP_SUMMARY"])
+    if junit is not None:  # files first: a pipe that is closed ends what is printed
         write_text(junit, to_junit(found))
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        print(to_annotations(found), end="")
-        if summary is None and "GITHUB_STEP_SUMMARY" in os.environ:
-            summary = Path(os.environ["GITHUB_STEP_SUMMARY"])
     if summary is not None:
         before = summary.read_text(encoding="utf-8") if summary.exists() else ""
         write_text(summary, before + report.to_markdown(found))
+    show(found)
+    if on_github:
+        print(to_annotations(found), end="")
     say(f"report: {out / 'check.html'}")
     raise SystemExit(found.exit_code)
