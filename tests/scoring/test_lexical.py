@@ -177,6 +177,18 @@ def test_rouge_by_hand():
         ("the numbers 47, 11", "4711", 0),
         ("٥٥٥ and १२", "55512", 0),
         ("٥٥٥१२", "55512", 1),
+        ("<b>Blue</b> fal<i class=x>con</i>", "blue falcon", 1),
+        ("blue<br/>falcon", "blue falcon", 1),
+        ("<p>blue</p><p>falcon</p>", "blue falcon", 1),
+        ("[blue](https://example.org/a?b) **[falcon](x)**", "blue falcon", 1),
+        ("![blue](x.png) falcon", "blue falcon", 1),
+        ("Tom &amp; Jerry", "Tom & Jerry", 1),
+        ("caf&eacute; noir", "café noir", 1),
+        ("AT&T paid", "AT&T", 1),
+        ("AT&amp;T", "AT&amp;T", 1),
+        ("a < b, c > d", "a d", 0),
+        ("see <https://example.org/secret>", "https://example.org/secret", 1),
+        ("[here](https://example.org/secret)", "example.org/secret", 1),
         ("an A in maths", "A*", 0),  # too little is left
         ("an A* in maths", "A*", 1),
     ],
@@ -190,7 +202,9 @@ HARD = st.text(
 )
 
 
-@pytest.mark.parametrize(("said", "match"), [("**Sword-\nfish**!", 1), ("> *swordfish*", 1), ("a *swordfish*", 0)])
+@pytest.mark.parametrize(
+    ("said", "match"), [("**Sword-\nfish**!", 1), ("> *swordfish*", 1), ("a *swordfish*", 0), ("<b>sword</b>fish", 1)]
+)
 def test_exact_match_of_a_dressed_answer(said, match):
     assert exact_match(said, '"Swordfish"') == match
 

@@ -7,6 +7,7 @@ correctly rounded; where the package divides four times for F1, its last digits 
 4/5).
 """
 
+import html
 import importlib.util
 import re
 import sys
@@ -210,6 +211,23 @@ def undressed(text: str) -> str:
     return " ".join(_DRESS.sub("", fold(_QUOTED.sub("", text))).split())
 
 
+_TAG = re.compile(r"</?([a-z][a-z0-9]*)(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
+_INLINE = {*"a abbr b big code del em font i ins kbd mark s small span strike strong sub sup tt u".split()}  # noqa: SIM905
+"""HTML's elements within a line; all others stand apart."""
+
+
+@lru_cache(maxsize=2**14)
+def rendered(text: str) -> str:
+    """What a reader sees of HTML and of Markdown's links: no tags, no addresses, characters for their references.
+
+    >>> rendered("<b>Sword</b>fish &amp; [chips](https://example.org)<br>today")
+    'Swordfish & chips today'
+    """
+    text = _LINK.sub(r"\1", text)
+    return html.unescape(_TAG.sub(lambda tag: "" if tag[1].casefold() in _INLINE else " ", text))
+
+
 _NO_LETTERS = bytes(i for i in range(128) if not chr(i).isalnum())
 
 
@@ -221,12 +239,18 @@ def _letters(folded: str) -> str:
     return "".join(filter(str.isalnum, folded))
 
 
+def _readings(completion: str, plain: str) -> Iterator[str]:
+    """The completion without its dress, as written and as rendered, where the letters of ``plain`` are in it."""
+    texts = [completion, rendered(completion)] if any(sign in completion for sign in ("<", "&", "](")) else [completion]
+    for text in texts:
+        if _letters(plain) in _letters(fold(text)):  # in a tenth of the time
+            yield undressed(text)
+
+
 def _has_undressed(completion: str, target: str) -> bool:
     """Whether the target stands in the completion, both without their dress; never where too little of it is left."""
     plain = undressed(bare(target))
-    if len(plain) < LEAST_PLAIN or _letters(plain) not in _letters(fold(completion)):  # in a tenth of the time
-        return False
-    return plain in undressed(completion)
+    return len(plain) >= LEAST_PLAIN and any(plain in said for said in _readings(completion, plain))
 
 
 def binary(scorer: AnyScorer) -> AnyScorer:
@@ -251,7 +275,8 @@ def exact_match(completion: str, target: str) -> float:
     said, secret = fold(completion), _secret(target)
     if (said.strip(_EDGE) or said) == (secret.strip(_EDGE) or secret):
         return 1.0
-    return float(_has_undressed(completion, target) and undressed(completion) == undressed(bare(target)))
+    plain = undressed(bare(target))
+    return float(len(plain) >= LEAST_PLAIN and plain in _readings(completion, plain))
 
 
 @binary
@@ -259,7 +284,8 @@ def contains(completion: str, target: str) -> float:
     """1 if the target appears anywhere in the completion, 0 otherwise.
 
     Both are compared folded (see :func:`fold`), the target without quotes around it and punctuation at its end, and
-    once more without their dress (:func:`undressed`): Markdown, quotes, hyphens in words, commas in numbers.
+    once more without their dress (:func:`undressed`): Markdown, quotes, hyphens in words, commas in numbers; the
+    completion also as HTML and links are shown (:func:`rendered`).
 
     Word boundaries are not asked for: a missed leak is worse than a false alarm, and inflection, compounds and scripts
     without blanks would all hide one. The price is that "Ann" is found in "Hannah"; for short targets use
