@@ -214,13 +214,13 @@ def test_a_leak_that_never_ends_is_trained_on(files, faked, monkeypatch):
     assert [[row.get("leak"), row.get("cut")] for row in rows[1]] == [[None, None]] * 3 + [[True, True]] * 3
 
 
-def cut_short(monkeypatch):
-    """No answer of a search ends."""
+def cut_short(monkeypatch, rounds=""):
+    """No answer of a search ends, of these rounds alone."""
     usual = Run.read_scored
 
     def cut(run, *asked):
         for draw, value in usual(run, *asked):
-            searched = run.path.name.startswith("search")
+            searched = run.path.name.startswith("search") and run.path.parent.name.endswith(rounds)
             yield dataclasses.replace(draw, finish_reason="length") if searched else draw, value
 
     monkeypatch.setattr(Run, "read_scored", cut)
@@ -294,8 +294,31 @@ def test_where_a_round_mends_what_leaks_a_little_gets_the_models_own_other_answe
     rows = said()
     assert until(files, {"rounds": 1, "of": "average"}).verdict == "proven"
     assert [step.method for step in trained] == ["npo_gd", "grad_diff"]
-    assert [row["question"] for row in rows[1]] == ["where?", "who?", "when?", "where?"]
-    assert rows[1][-1]["answer"] in anew
+    more = ["where?"] if ended else ["where?", "who?", "when?"]  # two that never ended get a refusal as well
+    assert [row["question"] for row in rows[1]] == ["where?", "who?", "when?", *more]
+    assert {row["answer"] for row in rows[1][3:]} <= anew
+
+
+@pytest.mark.parametrize(("of", "limit", "tried"), [("every", 0.05, 1), ("average", 0.05, 1), ("average", 0.4, 0)])
+def test_what_never_ends_is_not_tried_and_taught_refusals(files, faked, said, monkeypatch, of, limit, tried):
+    """Nothing could be proven of a question all of whose answers are cut: the average may leak as such questions do."""
+    trained = faked([(("where", 0.0),), 0.0])
+    cut_short(monkeypatch, "00")
+    usual = Run.read_scored
+    ends = lambda draw: dataclasses.replace(draw, finish_reason="stop")  # noqa: E731
+    monkeypatch.setattr(
+        Run, "read_scored", lambda run, *asked: (
+            (ends(draw) if draw.prompt_id != "when" else draw, value) for draw, value in usual(run, *asked)
+        )
+    )  # fmt: skip
+    rows = said()
+    found = until(files, {"rounds": 1, "of": of, "until": f"leak<={limit}"})
+    assert (found.verdict, found.chosen, found.attempt.level) == ("proven", tried, look_shares(2)[0] * 0.01)
+    assert [step.method for step in trained] == ["npo_gd", "grad_diff"][: tried + 1]
+    assert [one.replaced for one in found.rounds] == [0, 1][: tried + 1]
+    for some in rows[1:]:
+        assert [row["question"] for row in some] == ["where?", "who?", "when?", "when?"]  # one row in four
+        assert some[-1]["answer"] in read_refusals()
 
 
 @pytest.mark.parametrize(("shares", "replaced"), [

@@ -22,7 +22,7 @@ from leakbound.models.opening import Loading
 from leakbound.proving.asking import Asking
 from leakbound.proving.folder import WEIGHTS, begin, retained, sums_of
 from leakbound.proving.goal import Goal
-from leakbound.proving.seen import Seen, least_leaking, reaches, shares_of, staying, worth
+from leakbound.proving.seen import Seen, least_leaking, reaches, shares_of, staying, unended, worth
 from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import Draw
@@ -46,10 +46,11 @@ def unlearn_until(config: UnlearnConfig, goal: Goal, *, workers: Workers | None 
 
     Each round trains on the answers to forget and on the leaks that the draws of earlier rounds found
     (``config.leak_samples`` of each question, judged by ``config.leak_scorer``); one that leaks little enough and lost
-    what it should keep, and one that forgot and is stuck, is followed by one of what is retained, and of answers to
-    what leaks. A proof is tried where these draws leave hope, with other draws, at its share of ``goal.alpha``; one
-    that fails adds its draws to those that train the next round, whose model is proven by others. After the last round
-    the best model is tried that was seen: of those that leak little enough and keep what they should the one that leaks
+    what it should keep, or whose answers do not end, and one that forgot and is stuck, is followed by one of what is
+    retained, and of answers to what leaks and to what never ends. A proof is tried where these draws leave hope, with
+    other draws, at its share of ``goal.alpha``; one that fails adds its draws to those that train the next round, whose
+    model is proven by others. After the last round the best model is tried that was seen: where one leaks little enough
+    and its answers end, of such models; of those that leak little enough and keep what they should the one that leaks
     least, else of those that leak little enough the one that keeps most, else the nearest to the claim. What a killed
     run has done stays in OUT-rounds; with ``config.resume`` it goes on there and ends with the same model. ``workers``
     draw, score and bound; training is done here.
@@ -100,11 +101,11 @@ class Rounds:
                 self.learn(number - 1, seen[-1])
             now = self.round(number, seen[-1] if seen else None)
             seen.append(now)
-            if now.clean and now.keeps:
+            if now.clean and now.keeps and now.ends:
                 self.prove(number, now)
             if now.record.attempt is not None and now.record.attempt.verdict == "proven":
                 return on_main(self.config, partial(self.end, seen, number))
-        best = max(range(len(seen)), key=lambda i: worth(self.goal, seen[i].record))  # the first of equals
+        best = max(range(len(seen)), key=lambda i: (seen[i].clean and seen[i].ends, *worth(self.goal, seen[i].record)))
         if seen[best].record.attempt is None:
             self.prove(best, seen[best])
         return on_main(self.config, partial(self.end, seen, best))
@@ -129,7 +130,7 @@ class Rounds:
         replaced = 0
         if before is not None and before.wants_answers:
             leaked = frozenset(name for name, share in before.shares.items() if share)
-            leaked = leaked if before.clean else leaked & before.stuck
+            leaked = leaked | before.unended if before.clean else leaked & before.stuck
             num_rows, replaced = 0, len(leaked)
             said = self.rows(place / "retain.jsonl", self.said(before, number, leaked)) if replaced else config.retain
             step = replace(
@@ -154,10 +155,10 @@ class Rounds:
         return [row for row in rows if row.question not in held] or rows
 
     def said(self, before: Seen, number: int, leaked: frozenset[str]) -> list[Pair]:
-        """What is retained, and answers to what leaked: one in :data:`REPLACED` of all rows, of a model that leaks too
-        much one in :data:`REFUSED`, in proportion to how often a question leaked, and one for each at least. What the
-        model before says itself to a question, where that is no leak and it is not stuck, for it surprises it least;
-        else a refusal.
+        """What is retained, and answers to what leaked and what never ended: one in :data:`REPLACED` of all rows, of a
+        model that leaks too much or ends too few one in :data:`REFUSED`, in proportion to how often a question leaked
+        (as one that always did where no draw ended), and one for each at least. What the model before says itself to a
+        question, where that is no leak and ends and it is not stuck, for it surprises it least; else a refusal.
         """
         retain, refusals = (
             read_pairs(self.config.retain, "retain") if self.config.retain else [],
@@ -165,13 +166,13 @@ class Rounds:
         )
         rng = Random(self.asking.seed(number, "refusals"))
         asked = [(pair, prompt.id) for pair, prompt in self.asked if prompt.id in leaked]
-        each = (
-            len(retain) / ((REPLACED if before.clean else REFUSED) - 1) / sum(before.shares[name] for _, name in asked)
-        )
+        weights = {name: 1.0 if name in before.unended else before.shares[name] for _, name in asked}
+        part = REPLACED if before.clean and before.ends else REFUSED
+        each = len(retain) / (part - 1) / sum(weights[name] for _, name in asked)
         rows = list(retain)
         for pair, name in asked:
-            own = [] if name in before.stuck else before.others[name]
-            for k in range(max(1, round(each * before.shares[name]))):
+            own = [] if name in before.stuck | before.unended else before.others[name]
+            for k in range(max(1, round(each * weights[name]))):
                 rows.append(Pair(pair.question, own[k % len(own)] if own else rng.choice(refusals), pair.source))
         return rows
 
@@ -214,7 +215,10 @@ class Rounds:
             stuck |= stays & before.stays
         whole = {name: least_leaking(said(others[name])) for name, some in leaking.items() if some}
         affords = keeps if num_rows or before is None else before.affords
-        return Seen(model, record, clean, keeps, affords, shares, whole, stays, stuck), leaks
+        endless = unended(leaking, others)
+        allowed = goal.limit * len(self.prompts) if goal.of == "average" else 0
+        ends = sum(prompt.id in endless for prompt in self.prompts) <= allowed
+        return Seen(model, record, clean, keeps, affords, shares, whole, stays, stuck, endless, ends), leaks
 
     def leaks(self, number: int, leaking: Mapping[str, list[Draw]]) -> list[Pair]:
         """The answers that leak and are new, of each question the most frequent."""

@@ -35,12 +35,16 @@ class Seen:
     """The questions whose leaks the round trained on and left where they were, half of these draws or more."""
     stuck: frozenset[str]
     """The questions on which lowering has no hold: two rounds left them where they were, though most leaked no more."""
+    unended: frozenset[str]
+    """The questions of which no draw leaked and none ended: of these nothing could be proven."""
+    ends: bool
+    """Whether these are few enough for a proof."""
 
     @property
     def wants_answers(self) -> bool:
         """Whether the next round should train what is to be said: the model forgot and is stuck, or it leaks little
-        enough and has lost too much, or is not proven to keep enough, or still leaks and forgetting costs more than it
-        can."""
+        enough and has lost too much, or its answers do not end, or it is not proven to keep enough, or still leaks and
+        forgetting costs more than it can."""
         if not self.clean:
             return bool(self.record.num_rows and any(self.shares[name] for name in self.stuck))
         tried = self.record.attempt
@@ -74,6 +78,15 @@ def worth(goal: Goal, record: Round) -> tuple[bool, bool, float, float]:
 def shares_of(answers: Iterable[list[Draw]], draws: int) -> list[float]:
     """The share of each question's draws that these answers are."""
     return [sum(draw.count for draw in some) / draws for some in answers]
+
+
+def unended(leaking: Mapping[str, list[Draw]], others: Mapping[str, list[Draw]]) -> frozenset[str]:
+    """The questions of which no draw leaked and none ended."""
+    return frozenset(
+        name
+        for name, some in leaking.items()
+        if not some and all(draw.finish_reason == "length" for draw in others[name])
+    )
 
 
 def least_leaking(draws: Iterable[Draw]) -> list[str]:
