@@ -1,6 +1,7 @@
 """A server that draws from a small model, honestly or not, against its weights."""
 
 import json
+import threading
 
 import pytest
 from chat_server import answer, chat_server
@@ -27,7 +28,13 @@ def model():
 def served(model, *, copies=False, cut=None, tokens=True, **changed):
     """Replies that are drawn from the model: with other parameters than asked for, as copies, or cut short."""
 
+    alone = threading.Lock()  # requests come at once, and a model is asked by one thread at a time
+
     def reply(payload):
+        with alone:
+            return drawn(payload)
+
+    def drawn(payload):
         asked = {"temperature": payload["temperature"], "top_p": payload["top_p"], "max_tokens": cut or MOST, **changed}
         said = []
         for j in range(payload["n"]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
@@ -56,8 +56,8 @@ class Result:
         """The record in a folder or a file of its own. Raises InputError where there is none, which calls the path by
         the ``argument`` that it was given for."""
         file = place(path)
-        if not file.is_dir() and file.suffix != ".json":
-            what = "that is no folder" if file.exists() else "there is no such folder"
+        if not _is(file.is_dir) and file.suffix != ".json":
+            what = "that is no folder" if _is(file.exists) else "there is no such folder"
             raise InputError(f"{argument} is {str(path)!r}: {what}; give the one that holds {cls.FILE}")
         try:
             file = file / cls.FILE if file.is_dir() else file
@@ -138,3 +138,11 @@ def _typed(kind: Any, value: Any) -> Any:
     if origin in (dict, Mapping):
         return {name: _typed(inner[1], part) for name, part in value.items()}
     return float(value) if kind is float and isinstance(value, str) else value
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    """What is asked of a path; no, where it cannot be one: a name that is too long."""
+    try:
+        return test()
+    except OSError:
+        return False

@@ -46,7 +46,7 @@ class HFModel:
     one forward pass; the default follows from the model's size. ``memory``: the bytes that weights, caches, logits and
     the rest of the process may take together (on a GPU: that are taken on it), by default half of what the process may
     still take; where there is no room for a batch, it is smaller. Other batches are other roundings, never another law:
-    a draw may differ whose random number lies that near to a token's limit.
+    a draw may differ whose random number lies that near to a token's limit. One thread at a time: passes share caches.
     """
 
     reads_turns: ClassVar = True
