@@ -50,7 +50,7 @@ class Asking:
         self.draws, self.few_draws, self.epochs = (4, 2, 1) if study.small else (64, 16, 10)
         self.rates, self.methods = (RATES[:1], ["npo_gd"]) if study.small else (RATES, list(METHODS))
 
-    def sampled_once(self, folder: str | Path, prompts: Sequence[Prompt]) -> list[str]:
+    def greedy(self, folder: str | Path, prompts: Sequence[Prompt]) -> list[str]:
         """The greedy answers."""
         model, answers = HFModel.load(str(folder), dtype="bfloat16"), list[str]()
         for start in range(0, len(prompts), 40):
@@ -64,7 +64,7 @@ class Asking:
         for name, file in SETS.items():
             rows = [json.loads(line) for line in (DATA / "real_world" / f"{file}.json").read_text("utf-8").splitlines()]
             rows = rows[:: 4 if self.study.small else 1]
-            answers = self.sampled_once(self.original, prompts_of(rows, name))
+            answers = self.greedy(self.original, prompts_of(rows, name))
             right = [dict(row, said=answer) for row, answer in zip(rows, answers, strict=True) if told(answer, row)]
             found[name] = {"asked": len(rows), "rows": right[: 4 if self.study.small else None]}
         return found
@@ -106,7 +106,7 @@ class Asking:
             new = self.study.out / "models" / f"{method}-{rate:g}"
             if not new.exists():
                 self.unlearned(method, rate, new)
-            answers = self.sampled_once(new, prompts_of(rows, "forget"))
+            answers = self.greedy(new, prompts_of(rows, "forget"))
             leaks = sum(told(answer, row) for answer, row in zip(answers, rows, strict=True))
             tried.append({"rate": rate, "leaks": leaks})
             if leaks <= FEW * len(rows):

@@ -27,7 +27,7 @@ from leakbound.reading.pairs import Pair, read_pairs, read_refusals
 from leakbound.reading.prompts import load_prompts
 from leakbound.records import Draw
 from leakbound.report.door import write_html
-from leakbound.results.proof import Proof, Round
+from leakbound.results.proof import Proof, Round, may_never_end
 from leakbound.runs.cache import read
 from leakbound.runs.files import new_folder, write_text
 from leakbound.runs.store import Run
@@ -216,7 +216,7 @@ class Rounds:
         whole = {name: least_leaking(said(others[name])) for name, some in leaking.items() if some}
         affords = keeps if num_rows or before is None else before.affords
         endless = unended(leaking, others)
-        allowed = goal.limit * len(self.prompts) if goal.of == "average" else 0
+        allowed = may_never_end(goal.of, goal.limit, len(self.prompts))
         ends = sum(prompt.id in endless for prompt in self.prompts) <= allowed
         return Seen(model, record, clean, keeps, affords, shares, whole, stays, stuck, endless, ends), leaks
 

@@ -19,6 +19,11 @@ OF = {
 }
 
 
+def may_never_end(of: str, limit: float, questions: int) -> float:
+    """Of so many questions at most every draw may be cut where a claim is proven: the average's limit has room."""
+    return limit * questions if of == "average" else 0.0
+
+
 @dataclass(frozen=True)
 class Attempt:
     """A proof that was tried with fresh draws, at its share ``level`` of alpha.
@@ -106,8 +111,12 @@ class Proof(Result, file="proof.json", command="leakbound unlearn --until"):
     @property
     def unended(self) -> int:
         """Questions of which no answer was seen to its end, where they leave the claim open; else 0."""
-        number, allowed = self.attempt.never_ended, self.limit * self.num_prompts if self.of == "average" else 0
-        return number if number > allowed and self.attempt.leak_verdict == "open" else 0
+        number = self.attempt.never_ended
+        return (
+            number
+            if number > may_never_end(self.of, self.limit, self.num_prompts) and self.attempt.leak_verdict == "open"
+            else 0
+        )
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row for each round."""
